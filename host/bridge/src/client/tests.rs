@@ -1,0 +1,261 @@
+use super::*;
+
+const BEAT: Duration = Duration::from_secs(1);
+
+struct Bench {
+    pirate: LazyPirate,
+    start: Instant,
+    now: Instant,
+}
+
+fn settings() -> Settings {
+    Settings {
+        heartbeat: BEAT,
+        liveness: 3,
+        request_timeout: Duration::from_secs(2),
+        retries: 2,
+        backoff_min: Duration::from_secs(1),
+        backoff_max: Duration::from_secs(32),
+        role: Role::Client,
+        token: None,
+    }
+}
+
+fn welcome(run: u64, channel: u64, received: u64) -> Input {
+    Input::Heard(ToClient::Welcome(Welcome {
+        protocol: PROTOCOL,
+        incarnation: 77,
+        run,
+        channel,
+        received,
+        heartbeat_ms: 1_000,
+        role: Role::Client,
+    }))
+}
+
+fn said(channel: u64, serial: u64, received: u64, body: HostBody) -> Input {
+    Input::Heard(ToClient::Said { at: Place { channel, received }, serial, body })
+}
+
+fn result(number: u64) -> HostBody {
+    HostBody::Result { number, payload: Bytes::from_static(b"r") }
+}
+
+/// (number, attempt) of every request among the actions.
+fn requests(actions: &[Action]) -> Vec<(u64, u32)> {
+    let request = |action: &Action| match action {
+        Action::Send(ToHost::Said { body: ClientBody::Request { number, attempt, .. }, .. }) => {
+            Some((*number, *attempt))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(request).collect()
+}
+
+fn told(actions: Vec<Action>) -> Vec<(u64, News)> {
+    let tell = |action| {
+        if let Action::Tell { number, news } = action { Some((number, news)) } else { None }
+    };
+    actions.into_iter().filter_map(tell).collect()
+}
+
+impl Bench {
+    fn new() -> Self {
+        let start = Instant::now();
+        Self { pirate: LazyPirate::new(settings(), 42, start), start, now: start }
+    }
+
+    fn ready() -> Self {
+        let mut bench = Self::new();
+        assert_eq!(bench.step(Input::Tick), [Action::Connect]);
+        bench.step(Input::Connected);
+        assert_eq!(bench.step(welcome(1, 5, 0)), [Action::Welcomed(Role::Client)]);
+        bench
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Action> {
+        self.pirate.step(self.now, input)
+    }
+
+    fn call(&mut self, seconds: u64) -> Vec<Action> {
+        let number = self.pirate.take_number();
+        let deadline = self.now + Duration::from_secs(seconds);
+        self.step(Input::Call { number, payload: Bytes::from_static(b"{}"), deadline })
+    }
+
+    /// Ticks whenever the machine asks for it, until `at`.
+    fn pass(&mut self, at: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some(wake_at) = self.pirate.wake_at().filter(|wake_at| *wake_at <= self.start + at) {
+            self.now = self.now.max(wake_at);
+            actions.extend(self.step(Input::Tick));
+        }
+        self.now = self.start + at;
+        actions
+    }
+}
+
+#[test]
+fn pauses_double_from_1_to_32_s_give_or_take_a_fifth_and_differ_between_clients() {
+    let pauses = |client: u128| {
+        let mut backoff = Backoff::new(settings().backoff_min, settings().backoff_max, client);
+        (0..8).map(|_| backoff.next_pause().as_secs_f64()).collect::<Vec<_>>()
+    };
+    for (pause, middle) in pauses(1).iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 32.0, 32.0]) {
+        assert!((0.8 * middle..=1.2 * middle).contains(pause), "{pause} about {middle}");
+    }
+    assert_ne!(pauses(1), pauses(2));
+}
+
+#[test]
+fn only_a_welcome_ends_the_backing_off() {
+    let mut bench = Bench::new();
+    bench.step(Input::Tick);
+    for _ in 0..3 {
+        bench.step(Input::ConnectFailed);
+        bench.now += Duration::from_secs(60);
+        assert_eq!(bench.step(Input::Tick), [Action::Connect]);
+    }
+    bench.step(Input::Connected);
+    // Connected, and never greeted: that too is a failure.
+    let greeted_at = bench.now - bench.start;
+    assert!(bench.pass(greeted_at + 3 * BEAT).contains(&Action::Disconnect));
+    assert_eq!(bench.pirate.backoff.failures(), 4);
+    bench.pass(greeted_at + Duration::from_secs(60));
+    bench.step(Input::Connected);
+    bench.step(welcome(1, 1, 0));
+    assert_eq!(bench.pirate.backoff.failures(), 0);
+}
+
+#[test]
+fn silence_of_three_intervals_rebuilds_the_socket_at_once() {
+    let mut bench = Bench::ready();
+    let actions = bench.pass(3 * BEAT);
+    let is_beat = |action: &&Action| matches!(action, Action::Send(ToHost::Heartbeat { .. }));
+    assert_eq!(actions.iter().filter(is_beat).count(), 2);
+    assert_eq!(actions[actions.len() - 2..], [Action::Disconnect, Action::Connect]);
+}
+
+#[test]
+fn any_frame_is_a_sign_of_life() {
+    let mut bench = Bench::ready();
+    for second in 1..20 {
+        let actions = bench.pass(BEAT * second);
+        assert!(!actions.contains(&Action::Disconnect), "second {second}");
+        bench.step(Input::Heard(ToClient::Ack { at: Place { channel: 5, received: 0 } }));
+    }
+}
+
+#[test]
+fn our_own_suspension_is_not_the_hosts_death() {
+    let mut bench = Bench::ready();
+    bench.now += Duration::from_secs(600);
+    assert!(!bench.step(Input::Tick).contains(&Action::Disconnect));
+    assert!(bench.pass(Duration::from_secs(603)).contains(&Action::Disconnect));
+}
+
+#[test]
+fn a_new_host_hears_every_open_call_again_under_its_number() {
+    let mut bench = Bench::ready();
+    assert_eq!(requests(&bench.call(60)), [(1, 1)]);
+    assert_eq!(requests(&bench.call(60)), [(2, 1)]);
+    let chunk = HostBody::Chunk { number: 2, attempt: 1, index: 0, payload: Bytes::new() };
+    bench.step(said(5, 1, 2, chunk));
+    assert_eq!(told(bench.step(said(5, 2, 2, result(1)))), [(1, News::Result(Bytes::from_static(b"r")))]);
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    let actions = bench.step(welcome(2, 1, 0));
+    assert_eq!(requests(&actions), [(2, 2)]);
+    assert_eq!(told(actions), [(2, News::Reset { attempt: 2 })], "its chunks are void");
+}
+
+#[test]
+fn the_same_host_hears_only_what_it_did_not_acknowledge() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    bench.call(60);
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    assert_eq!(requests(&bench.step(welcome(1, 5, 1))), [(2, 1)]);
+}
+
+#[test]
+fn an_unacknowledged_request_is_repeated_then_the_socket_rebuilt() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    let (mut repeats, mut is_rebuilt) = (0, false);
+    for tenth in 1..=70 {
+        let actions = bench.pass(Duration::from_millis(tenth * 100));
+        repeats += requests(&actions).len();
+        is_rebuilt |= actions.contains(&Action::Disconnect);
+        let beat = ToClient::Heartbeat { at: Place { channel: 5, received: 0 }, beat: tenth };
+        bench.step(Input::Heard(beat));
+    }
+    assert_eq!((repeats, is_rebuilt), (2, true));
+}
+
+#[test]
+fn a_call_ends_two_heartbeats_after_its_deadline_and_knows_whether_it_left() {
+    let mut bench = Bench::ready();
+    bench.call(1);
+    assert_eq!(told(bench.pass(Duration::from_millis(2_900))), []);
+    assert_eq!(told(bench.pass(3 * BEAT)), [(1, News::TimedOut { was_sent: true })]);
+
+    let mut bench = Bench::new();
+    bench.step(Input::Tick);
+    bench.call(1);
+    assert_eq!(told(bench.pass(3 * BEAT)), [(1, News::TimedOut { was_sent: false })]);
+}
+
+#[test]
+fn only_so_many_calls_are_open_and_only_a_window_is_under_way() {
+    let mut bench = Bench::ready();
+    let mut sent = 0;
+    for _ in 0..CALLS_MAX {
+        sent += requests(&bench.call(60)).len();
+    }
+    assert_eq!(sent, crate::channel::WINDOW.messages);
+    let number = CALLS_MAX as u64 + 1;
+    assert_eq!(told(bench.call(60)), [(number, News::Crowded)]);
+    let ack = Input::Heard(ToClient::Ack { at: Place { channel: 5, received: 10 } });
+    assert_eq!(requests(&bench.step(ack)).len(), 10);
+}
+
+#[test]
+fn acked_through_names_the_last_number_below_which_all_have_ended() {
+    let mut bench = Bench::ready();
+    (0..3).for_each(|_| drop(bench.call(60)));
+    bench.step(said(5, 1, 3, result(2)));
+    assert_eq!(bench.pirate.acked_through(), 0);
+    bench.step(said(5, 2, 3, result(1)));
+    assert_eq!(bench.pirate.acked_through(), 2);
+    bench.step(Input::Cancel { number: 3 });
+    assert_eq!(bench.pirate.acked_through(), 3);
+}
+
+#[test]
+fn frames_of_another_channel_are_void_and_a_stranger_greets_again() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    assert_eq!(told(bench.step(said(4, 1, 1, result(1)))), []);
+    let refused = ToClient::Refused { refusal: Refusal::Stranger, payload: Bytes::new() };
+    let actions = bench.step(Input::Heard(refused));
+    assert!(
+        matches!(&actions[..], [Action::Send(ToHost::Hello(hello))] if hello.incarnation == 77),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_refused_token_ends_everything() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    let refused = ToClient::Refused { refusal: Refusal::Token, payload: Bytes::new() };
+    let actions = bench.step(Input::Heard(refused));
+    assert!(matches!(actions[0], Action::Refused { refusal: Refusal::Token, .. }));
+    assert_eq!(told(actions), [(1, News::Closed { was_sent: true })]);
+    assert_eq!(told(bench.call(1)), [(2, News::Closed { was_sent: false })]);
+    assert_eq!(bench.pirate.wake_at(), None);
+}

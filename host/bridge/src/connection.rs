@@ -1,0 +1,278 @@
+//! The client's shell: [`Client`], its calls and streams, and the task that feeds the Lazy Pirate.
+
+mod driver;
+mod error;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::News;
+use crate::endpoint::Endpoint;
+use crate::frame::MESSAGE_PAYLOAD_MAX;
+use crate::rpc::{self, Effect};
+use crate::service::{Backlog, Role};
+use crate::token::Token;
+
+pub use error::{CallError, ConnectError};
+
+use driver::{Command, Listener};
+
+/// How a client connects and how stubborn it is.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// What to ask for; the endpoint may grant less. `Operator`.
+    pub role: Role,
+    /// The token of a TCP endpoint, when it is known.
+    pub token: Option<Token>,
+    /// Else where the host writes it; read anew at every connection, since a restarted host has another.
+    pub token_file: Option<PathBuf>,
+    /// How long one attempt to connect may take, the first greeting included. 3 s.
+    pub connect_timeout: Duration,
+    /// A request that the host has not acknowledged is said again after this. 2 s.
+    pub request_timeout: Duration,
+    /// How often in a row, before the connection itself is made anew. 3.
+    pub retries: u32,
+    /// The first pause after a failed attempt to reconnect; doubles, give or take a fifth. 1 s.
+    pub backoff_min: Duration,
+    /// The longest pause. 32 s.
+    pub backoff_max: Duration,
+    /// So many heartbeats without a word, and the connection is made anew. The host sets the interval. 3.
+    pub liveness: u32,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            role: Role::Operator,
+            token: None,
+            token_file: None,
+            connect_timeout: Duration::from_secs(3),
+            request_timeout: Duration::from_secs(2),
+            retries: 3,
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(32),
+            liveness: 3,
+        }
+    }
+}
+
+/// How one call is made.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    /// From now. The host stops then; an answer that was decided by then still arrives. At most 49 days. 30 s.
+    pub deadline: Duration,
+}
+
+impl Default for CallOptions {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(30) }
+    }
+}
+
+impl CallOptions {
+    /// Options with this deadline.
+    #[must_use]
+    pub fn with_deadline(deadline: Duration) -> Self {
+        Self { deadline }
+    }
+}
+
+/// What happens to a streamed call, in order; after `Done` nothing more.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// The host admitted the request.
+    Accepted,
+    /// A provisional value.
+    Chunk {
+        /// Which attempt of the host it belongs to.
+        attempt: u32,
+        /// The value.
+        value: Value,
+    },
+    /// Every chunk so far is void; the work begins anew.
+    Reset {
+        /// The attempt that follows.
+        attempt: u32,
+    },
+    /// The one outcome.
+    Done(Result<Value, CallError>),
+}
+
+/// A session with a host. Cheap to clone; the last one dropped ends the session.
+///
+/// It survives the host: while a call's deadline lasts, the request is said again to whichever host answers at the
+/// endpoint, under the same session and number.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+    role: Role,
+    commands: mpsc::Sender<Command>,
+    cancels: mpsc::UnboundedSender<u64>,
+}
+
+impl Client {
+    /// Connects and greets.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; at once when nobody listens.
+    pub async fn connect(endpoint: Endpoint, config: ClientConfig) -> Result<Self, ConnectError> {
+        endpoint.check()?;
+        driver::probe(&endpoint, config.connect_timeout).await?;
+        let (commands, cancels, role) = driver::start(&endpoint, config).await?;
+        Ok(Self { endpoint, role, commands, cancels })
+    }
+
+    /// Where the host is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What was granted.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Calls `method` and waits for its result; chunks are dropped unread.
+    ///
+    /// # Errors
+    /// [`CallError`], whose `effect` says whether it happened.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call at the host.
+    pub async fn call(&self, method: &str, params: Value, options: CallOptions) -> Result<Value, CallError> {
+        let mut stream = self.open(method, params, options, false).await;
+        loop {
+            match stream.recv().await {
+                Some(Event::Done(result)) => return result,
+                Some(_) => {}
+                None => {
+                    return Err(CallError::Closed { effect: Effect::Unknown });
+                }
+            }
+        }
+    }
+
+    /// Calls `method` and hands out what happens as it happens. Dropping the stream cancels the call.
+    ///
+    /// At most 1,024 chunks and 4 MiB wait to be received; a slower reader ends in [`CallError::SlowReader`].
+    pub async fn stream(&self, method: &str, params: Value, options: CallOptions) -> Stream {
+        self.open(method, params, options, true).await
+    }
+
+    /// Says goodbye: open calls of this session end in [`CallError::Closed`], at the host they are cancelled.
+    pub async fn close(self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close { done }).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    async fn open(&self, method: &str, params: Value, options: CallOptions, wants_chunks: bool) -> Stream {
+        let (news, events) = mpsc::unbounded_channel();
+        let number = Arc::new(OnceLock::new());
+        let backlog = Arc::new(Backlog::default());
+        let listener = Listener { news, backlog: Arc::clone(&backlog), wants_chunks };
+        let command = Command::Call {
+            number: Arc::clone(&number),
+            method: method.to_owned(),
+            params,
+            deadline: Instant::now() + options.deadline.min(DEADLINE_MAX),
+            listener,
+        };
+        // When the driver is gone, the listener goes with the command and the stream ends by itself.
+        let _ = self.commands.send(command).await;
+        Stream { number, events, backlog, cancels: self.cancels.clone(), is_done: false }
+    }
+}
+
+/// What the header's 32 bits of milliseconds hold.
+const DEADLINE_MAX: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// The events of one call.
+#[derive(Debug)]
+pub struct Stream {
+    /// Set by the driver when it has taken the call.
+    number: Arc<OnceLock<u64>>,
+    events: mpsc::UnboundedReceiver<News>,
+    backlog: Arc<Backlog>,
+    cancels: mpsc::UnboundedSender<u64>,
+    is_done: bool,
+}
+
+impl Stream {
+    /// The next event; `None` after [`Event::Done`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn recv(&mut self) -> Option<Event> {
+        if self.is_done {
+            return None;
+        }
+        let Some(news) = self.events.recv().await else {
+            self.is_done = true;
+            return Some(Event::Done(Err(CallError::Closed { effect: Effect::Unknown })));
+        };
+        let event = self.interpret(news);
+        self.is_done = matches!(event, Event::Done(_));
+        Some(event)
+    }
+
+    fn interpret(&mut self, news: News) -> Event {
+        let number = self.number.get().copied().unwrap_or_default();
+        match news {
+            News::Accepted => Event::Accepted,
+            News::Reset { attempt } => Event::Reset { attempt },
+            News::Chunk { attempt, payload } => {
+                self.backlog.release(payload.len());
+                match rpc::decode_chunk(number, &payload) {
+                    Some(value) => Event::Chunk { attempt, value },
+                    None => {
+                        self.cancel();
+                        Event::Done(Err(CallError::Malformed))
+                    }
+                }
+            }
+            News::Result(payload) => {
+                Event::Done(rpc::decode_result(number, &payload).ok_or(CallError::Malformed))
+            }
+            News::Error(payload) => Event::Done(Err(
+                rpc::decode_error(Some(number), &payload).map_or(CallError::Malformed, CallError::Host)
+            )),
+            News::TimedOut { was_sent } => {
+                Event::Done(Err(CallError::Timeout { effect: effect_of(was_sent) }))
+            }
+            News::Closed { was_sent } => Event::Done(Err(CallError::Closed { effect: effect_of(was_sent) })),
+            News::Crowded => Event::Done(Err(CallError::Crowded)),
+            News::Overflowed => Event::Done(Err(CallError::SlowReader)),
+            News::TooLarge { found } => {
+                Event::Done(Err(CallError::TooLarge { found, allowed: MESSAGE_PAYLOAD_MAX }))
+            }
+        }
+    }
+
+    fn cancel(&self) {
+        if let Some(number) = self.number.get() {
+            let _ = self.cancels.send(*number);
+        }
+    }
+}
+
+impl Drop for Stream {
+    /// Closing first, so that either the driver sees a closed stream when it takes the call, or we see its number.
+    fn drop(&mut self) {
+        self.events.close();
+        if !self.is_done {
+            self.cancel();
+        }
+    }
+}
+
+fn effect_of(was_sent: bool) -> Effect {
+    if was_sent { Effect::Unknown } else { Effect::None }
+}

@@ -1,0 +1,59 @@
+//! The bridge: how a client and the host talk, and what each may rely on.
+//!
+//! A host [`serve`]s one [`Endpoint`]; a [`Client`] connects and calls. Underneath is a ZeroMQ ROUTER with
+//! DEALERs, which by itself promises little: it never reconnects, never bounds and never tells. So two pure
+//! state machines, one per side, hold every promise, and a thin shell performs what they decide.
+//!
+//! ```text
+//! frame    bytes <-> frames; total and bounded                                     pure
+//! channel  serials, acknowledgements, windows; what was sent arrives once, in order  pure
+//! client   Lazy Pirate: numbers, heartbeats, back-off, resend under the same number  pure
+//! queue    sessions, presence, calls in flight, finished replies                     pure
+//! socket   the only file that names ZeroMQ
+//! server, connection   one task each: socket and clock in, actions out
+//! ```
+//!
+//! Promises. A call ends in exactly one outcome, by its deadline plus two heartbeats. A number is handed to the
+//! service again only when the queue has forgotten it (a host restart, or a client that was away for three
+//! heartbeats): a service whose effects must not repeat keeps them by (session, number). Chunks of one call
+//! arrive in order; after a [`Event::Reset`] those before it are void. No peer makes the host hold more than
+//! [`Limits`] allows; at a limit the documentation of its field says what happens. Dead peers are gone after three
+//! missed heartbeats.
+//!
+//! Not promised: order between calls of different sessions; memory of anything after a host restart; defence
+//! against hostile peers below our frames, since the ZeroMQ crate trusts a frame's claimed length. So an endpoint is
+//! a Unix socket in a private directory, or loopback TCP with a token.
+
+mod endpoint;
+mod frame;
+mod rpc;
+mod service;
+
+mod channel;
+mod client;
+mod queue;
+
+mod connection;
+mod server;
+mod socket;
+
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
+
+pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError, Event, Stream};
+pub use endpoint::{Endpoint, EndpointError};
+pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
+pub use queue::{Limits, PeerInfo, Stats};
+pub use rpc::{Effect, ErrorData, RpcError};
+pub use server::{BridgeConfig, BridgeError, Server, serve};
+pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId};
+pub use token::{Token, TokenError};
+
+mod token;
+
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,298 @@
+//! Calls: from a request to the one reply.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Action, CallId, Dispatch, Outcome, Output, Queue};
+use crate::frame::HostBody;
+use crate::rpc::{Effect, RpcError};
+use crate::service::{CancelReason, SessionId};
+
+/// Messages that wait for one peer, replies and refusals included, before it is dropped like a dead one.
+const WAITING_MESSAGES_MAX: usize = 8_192;
+
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) number: u64,
+    /// More than 1: an earlier channel, perhaps of an earlier host, may have carried it.
+    pub(super) attempt: u32,
+    pub(super) deadline: Instant,
+    pub(super) payload: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct RunningCall {
+    pub(super) session: SessionId,
+    pub(super) number: u64,
+    pub(super) deadline: Instant,
+    /// Its entry among the deadlines: the deadline itself, then one heartbeat later.
+    pub(super) due: Instant,
+    pub(super) is_accepted: bool,
+    /// Somebody waits for the reply.
+    pub(super) is_wanted: bool,
+    pub(super) cancelled: Option<CancelReason>,
+    /// The client returned after we cancelled on its behalf, and asked again.
+    pub(super) again: Option<Request>,
+    /// The reply that we gave for a service that was overdue.
+    pub(super) overdue: Option<Outcome>,
+}
+
+impl Queue {
+    pub(super) fn take_request(&mut self, now: Instant, client: u128, request: Request) {
+        let Some(session) = self.sessions.get(&client) else {
+            return;
+        };
+        let (id, number) = (session.id, request.number);
+        if number <= session.acked_through {
+            let message = format!("request {number}: its reply was acknowledged before");
+            return self.answer_error(client, number, &RpcError::new("too-old", Effect::Unknown, message));
+        }
+        if let Some(body) = session.finished.find(number) {
+            self.stats.repeats += 1;
+            return self.push(client, body);
+        }
+        if let Some(&call) = self.by_number.get(&(id, number)) {
+            self.stats.repeats += 1;
+            return self.join(client, call, request);
+        }
+        if let Some(error) = self.find_hindrance(now, client, &request) {
+            return self.answer_error(client, number, &error);
+        }
+        self.dispatch(id, request);
+    }
+
+    fn find_hindrance(&self, now: Instant, client: u128, request: &Request) -> Option<RpcError> {
+        let (limits, number) = (&self.rules.limits, request.number);
+        let effect = if request.attempt > 1 { Effect::Unknown } else { Effect::None };
+        let refuse = |kind, message: String, next: &str| {
+            Some(RpcError::new(kind, effect, format!("request {number}: {message}")).with_next(next))
+        };
+        if self.is_closing {
+            return refuse(
+                "closing",
+                "the host is stopping".to_owned(),
+                "send it again when the host is back",
+            );
+        }
+        if request.deadline <= now {
+            return refuse("timeout", "its deadline passed on the way".to_owned(), "allow it more time");
+        }
+        let own = self.sessions.get(&client).map_or(0, |session| session.calls);
+        if own >= limits.session_calls_max || self.calls.len() >= limits.calls_max {
+            let message = format!("{own} calls of this session and {} in all are open", self.calls.len());
+            return refuse("busy", message, "wait for an answer, then send it again");
+        }
+        None
+    }
+
+    fn dispatch(&mut self, id: SessionId, request: Request) {
+        let Some(session) = self.sessions.get_mut(&id.client) else {
+            return;
+        };
+        session.calls += 1;
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        let Request { number, deadline, payload, .. } = request;
+        let (role, acked_through) = (session.role, session.acked_through);
+        self.by_number.insert((id, number), call);
+        self.deadlines.insert((deadline, call));
+        self.calls.insert(
+            call,
+            RunningCall {
+                session: id,
+                number,
+                deadline,
+                due: deadline,
+                is_accepted: false,
+                is_wanted: true,
+                cancelled: None,
+                again: None,
+                overdue: None,
+            },
+        );
+        self.stats.dispatched += 1;
+        let dispatch = Dispatch { call, session: id, role, number, acked_through, deadline, payload };
+        self.actions.push(Action::Dispatch(dispatch));
+    }
+
+    /// A repeat of a call that the service still has.
+    fn join(&mut self, client: u128, call: CallId, request: Request) {
+        let Some(running) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if let Some(outcome) = running.overdue.clone() {
+            let body = outcome.into_body(request.number);
+            return self.push(client, body);
+        }
+        if !running.is_wanted {
+            running.again = Some(request);
+        } else if running.is_accepted {
+            self.push(client, HostBody::Accepted { number: request.number });
+        }
+    }
+
+    pub(super) fn cancel_by_caller(&mut self, client: u128, number: u64) {
+        let Some(id) = self.sessions.get(&client).map(|session| session.id) else {
+            return;
+        };
+        let Some(&call) = self.by_number.get(&(id, number)) else {
+            return;
+        };
+        if let Some(running) = self.calls.get_mut(&call) {
+            running.is_wanted = false;
+            running.again = None;
+        }
+        self.cancel(call, CancelReason::Caller);
+    }
+
+    pub(super) fn cancel(&mut self, call: CallId, reason: CancelReason) {
+        let Some(running) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if running.cancelled.is_none() {
+            running.cancelled = Some(reason);
+            self.actions.push(Action::Cancel { call, reason });
+        }
+    }
+
+    pub(super) fn take_output(&mut self, now: Instant, call: CallId, output: Output) {
+        let Some(running) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let (client, number) = (running.session.client, running.number);
+        let is_streaming = running.is_wanted && running.cancelled.is_none();
+        match output {
+            Output::Accepted if is_streaming && !running.is_accepted => {
+                running.is_accepted = true;
+                self.push(client, HostBody::Accepted { number });
+            }
+            Output::Chunk { attempt, index, payload } if is_streaming => {
+                self.take_chunk(client, call, HostBody::Chunk { number, attempt, index, payload });
+            }
+            Output::Reset { attempt } if is_streaming => {
+                self.push(client, HostBody::Reset { number, attempt })
+            }
+            Output::Refused(reason) if is_streaming => self.cut_stream(call, reason),
+            Output::Finished(outcome) => self.finish(now, call, outcome),
+            Output::Accepted | Output::Chunk { .. } | Output::Reset { .. } | Output::Refused(_) => {}
+        }
+        self.flush(client);
+    }
+
+    fn take_chunk(&mut self, client: u128, call: CallId, chunk: HostBody) {
+        let limits = &self.rules.limits;
+        let Some(session) = self.sessions.get(&client) else {
+            return;
+        };
+        let waiting = session.sender.waiting_size();
+        let is_full = waiting.messages >= limits.stream_messages_max
+            || (waiting.messages > 0 && waiting.bytes + chunk.payload_len() > limits.stream_bytes_max);
+        if is_full { self.cut_stream(call, CancelReason::SlowReader) } else { self.push(client, chunk) }
+    }
+
+    fn cut_stream(&mut self, call: CallId, reason: CancelReason) {
+        self.stats.slow_readers += u64::from(reason == CancelReason::SlowReader);
+        self.cancel(call, reason);
+    }
+
+    fn finish(&mut self, now: Instant, call: CallId, outcome: Outcome) {
+        let Some(running) = self.calls.remove(&call) else {
+            return;
+        };
+        let (id, number) = (running.session, running.number);
+        self.by_number.remove(&(id, number));
+        self.deadlines.remove(&(running.due, call));
+        let Some(session) = self.sessions.get_mut(&id.client).filter(|session| session.id == id) else {
+            self.stats.dropped_replies += 1;
+            return;
+        };
+        session.calls = session.calls.saturating_sub(1);
+        let had_no_effect = outcome.failed == Some(Effect::None);
+        if let Some(request) = running.again {
+            if had_no_effect && request.deadline > now {
+                return self.dispatch(id, request);
+            }
+        } else if running.overdue.is_some() {
+            session.finished.remember(number, outcome, &self.rules.limits);
+            return;
+        } else if !running.is_wanted {
+            self.stats.dropped_replies += 1;
+            return;
+        }
+        self.answer(id.client, number, explain(number, running.cancelled, outcome));
+    }
+
+    fn answer(&mut self, client: u128, number: u64, outcome: Outcome) {
+        let Some(session) = self.sessions.get_mut(&client) else {
+            return;
+        };
+        session.finished.remember(number, outcome.clone(), &self.rules.limits);
+        self.stats.replies += 1;
+        self.push(client, outcome.into_body(number));
+        self.drop_if_overfull(client);
+    }
+
+    fn answer_error(&mut self, client: u128, number: u64, error: &RpcError) {
+        self.push(client, Outcome::error(number, error).into_body(number));
+        self.drop_if_overfull(client);
+    }
+
+    fn drop_if_overfull(&mut self, client: u128) {
+        let Some(session) = self.sessions.get(&client) else {
+            return;
+        };
+        let waiting = session.sender.waiting_size();
+        if waiting.bytes > self.rules.limits.reply_bytes_max || waiting.messages > WAITING_MESSAGES_MAX {
+            self.stats.expired += 1;
+            self.end_session(client, CancelReason::SlowReader);
+        }
+    }
+
+    /// First time: the call is told. Second time, one heartbeat later: we answer for it.
+    pub(super) fn pass_deadline(&mut self, due: Instant, call: CallId) {
+        let Some(running) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let conclude_at = running.deadline + self.rules.heartbeat;
+        if due < conclude_at {
+            running.due = conclude_at;
+            self.deadlines.insert((conclude_at, call));
+            return self.cancel(call, CancelReason::Deadline);
+        }
+        let (client, number, is_wanted) = (running.session.client, running.number, running.is_wanted);
+        if !is_wanted {
+            return;
+        }
+        let message = format!("request {number}: no answer by its deadline; it may still happen");
+        let next = "look at the object's state, or allow more time";
+        let outcome =
+            Outcome::error(number, &RpcError::new("timeout", Effect::Unknown, message).with_next(next));
+        running.overdue = Some(outcome.clone());
+        running.is_wanted = false;
+        self.stats.overdue += 1;
+        self.push(client, outcome.into_body(number));
+        self.flush(client);
+    }
+
+    pub(super) fn calls_of(&self, id: SessionId) -> Vec<CallId> {
+        self.by_number.range((id, 0)..=(id, u64::MAX)).map(|(_, call)| *call).collect()
+    }
+}
+
+/// A stream that we cut ends in our error whatever the service says: the reader has missed something.
+fn explain(number: u64, cancelled: Option<CancelReason>, outcome: Outcome) -> Outcome {
+    let effect = outcome.failed.unwrap_or(Effect::Committed);
+    let error = match cancelled {
+        Some(CancelReason::SlowReader) => {
+            RpcError::new("slow-reader", effect, "the stream was read too slowly")
+                .with_next("read it faster, or ask for less")
+        }
+        Some(CancelReason::TooLarge) => {
+            RpcError::new("too-large", effect, "a chunk was larger than a message may be")
+                .with_next("stream smaller chunks")
+        }
+        _ => return outcome,
+    };
+    Outcome::error(number, &error)
+}

@@ -1,0 +1,90 @@
+//! What peers may make the host hold, and what an operator sees of them.
+
+use std::time::Duration;
+
+use crate::service::{Role, SessionId};
+
+/// What the host holds for its peers at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions alive at once; a client beyond it is refused and comes back later. 1,024.
+    pub sessions_max: usize,
+    /// Calls with the service at once, over all sessions; beyond it `busy`. 4,096.
+    pub calls_max: usize,
+    /// The same for one session. 256.
+    pub session_calls_max: usize,
+    /// Messages that wait for one peer's window before its streams are cut with `slow-reader`. 1,024.
+    pub stream_messages_max: usize,
+    /// Bytes of the same. 4 MiB.
+    pub stream_bytes_max: usize,
+    /// Bytes that wait for one peer, replies included, before the peer is dropped like a dead one. 32 MiB.
+    pub reply_bytes_max: usize,
+    /// Finished replies remembered per session, for repeats. 64.
+    pub finished_max: usize,
+    /// Bytes of the same. 4 MiB.
+    pub finished_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            sessions_max: 1_024,
+            calls_max: 4_096,
+            session_calls_max: 256,
+            stream_messages_max: 1_024,
+            stream_bytes_max: 4 * MIB,
+            reply_bytes_max: 32 * MIB,
+            finished_max: 64,
+            finished_bytes_max: 4 * MIB,
+        }
+    }
+}
+
+/// One client that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its session.
+    pub session: SessionId,
+    /// What it may do.
+    pub role: Role,
+    /// Its calls with the service.
+    pub calls: usize,
+    /// Messages sent to it and not acknowledged; at most 64.
+    pub unacked_messages: usize,
+    /// Their bytes; at most 4 MiB, or one larger message.
+    pub unacked_bytes: usize,
+    /// Messages that wait for it to acknowledge.
+    pub waiting_messages: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
+    /// How long nothing was heard from it.
+    pub silent: Duration,
+}
+
+/// Counters since the host began to serve, except the first two, which are now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sessions alive.
+    pub sessions: usize,
+    /// Calls with the service.
+    pub calls: usize,
+    /// Calls handed to the service.
+    pub dispatched: u64,
+    /// Requests that joined a running call or were answered from memory.
+    pub repeats: u64,
+    /// Replies delivered.
+    pub replies: u64,
+    /// Replies that nobody waited for any more.
+    pub dropped_replies: u64,
+    /// Sessions that missed their heartbeats or did not read.
+    pub expired: u64,
+    /// Streams cut because the peer read too slowly.
+    pub slow_readers: u64,
+    /// Messages that were not understood or too large.
+    pub malformed: u64,
+    /// HELLOs refused: token, protocol, or no room.
+    pub refused: u64,
+    /// Calls answered for the service, one heartbeat after their deadline.
+    pub overdue: u64,
+}

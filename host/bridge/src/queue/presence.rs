@@ -1,0 +1,204 @@
+//! Who is there: greetings, connections, farewells, and answers to those who do not belong.
+
+use std::time::Instant;
+
+use super::session::Session;
+use super::{Action, Queue, Route};
+use crate::frame::{FrameError, Hello, PROTOCOL, Refusal, ToClient, Welcome};
+use crate::rpc::{self, Effect, RpcError};
+use crate::service::{CancelReason, Role, SessionId};
+
+/// Offences (garbage, frames of strangers) after which a connection is dropped.
+pub(super) const OFFENCES_MAX: u32 = 8;
+/// Connections that offended and are remembered; past it the memory starts anew.
+const STRANGERS_MAX: usize = 4_096;
+
+impl Queue {
+    pub(super) fn greet(&mut self, now: Instant, route: Route, hello: &Hello, wall_ms: u64) {
+        if let Some((refusal, error)) = self.find_objection(&route, hello) {
+            self.stats.refused += 1;
+            return self.refuse(&route, refusal, &error);
+        }
+        self.strangers.remove(&route);
+        let is_same_session =
+            |session: &Session| hello.incarnation == 0 || session.id.incarnation == hello.incarnation;
+        match self.sessions.get(&hello.client).map(is_same_session) {
+            Some(true) => self.take_back(now, route, hello),
+            Some(false) => {
+                self.end_session(hello.client, CancelReason::ClientGone);
+                self.admit(now, route, hello, wall_ms);
+            }
+            None => self.admit(now, route, hello, wall_ms),
+        }
+    }
+
+    fn find_objection(&self, route: &Route, hello: &Hello) -> Option<(Refusal, RpcError)> {
+        let refuse =
+            |refusal, kind, message: String| Some((refusal, RpcError::new(kind, Effect::None, message)));
+        if hello.protocol != PROTOCOL {
+            let message = format!("bridge protocol {}; this host speaks {PROTOCOL}", hello.protocol);
+            return refuse(Refusal::Protocol, "protocol", message);
+        }
+        if self.rules.token.as_ref().is_some_and(|token| !token.matches(hello.token.as_ref())) {
+            return refuse(Refusal::Token, "token", "the token is missing or is not this host's".to_owned());
+        }
+        if self.routes.get(route).is_some_and(|client| *client != hello.client) {
+            return refuse(Refusal::Malformed, "malformed", "one connection carries one session".to_owned());
+        }
+        let sessions_max = self.rules.limits.sessions_max;
+        if !self.sessions.contains_key(&hello.client) && self.sessions.len() >= sessions_max {
+            return refuse(
+                Refusal::Full,
+                "full",
+                format!("{sessions_max} clients are connected; no more are taken"),
+            );
+        }
+        None
+    }
+
+    fn admit(&mut self, now: Instant, route: Route, hello: &Hello, wall_ms: u64) {
+        let incarnation = if hello.incarnation == 0 { wall_ms.max(1) } else { hello.incarnation };
+        let id = SessionId { client: hello.client, incarnation };
+        let role = self.grant(hello.role);
+        let channel = self.next_channel;
+        self.next_channel += 1;
+        let mut session = Session::new(id, role, channel, now);
+        // What the service still has from this session's earlier life counts.
+        session.calls = self.calls_of(id).len();
+        self.sessions.insert(hello.client, session);
+        self.bind(route, hello.client);
+        self.welcome(hello.client);
+    }
+
+    /// A worker is a worker; for the others the endpoint sets the most.
+    fn grant(&self, asked: Role) -> Role {
+        asked.min(self.rules.role_max)
+    }
+
+    fn take_back(&mut self, now: Instant, route: Route, hello: &Hello) {
+        let role = self.grant(hello.role);
+        let Some(session) = self.sessions.get_mut(&hello.client) else {
+            return;
+        };
+        if (hello.run, hello.channel) == (self.run, session.channel) {
+            session.resume(hello.received);
+        } else if session.is_channel_known {
+            // The client has used this channel, and this HELLO is older than that: late on a dead connection.
+            return;
+        } else {
+            session.resume(0);
+        }
+        session.heard_at = now.max(session.heard_at);
+        session.role = role;
+        if session.greet_again() > OFFENCES_MAX {
+            self.stats.expired += 1;
+            return self.end_session(hello.client, CancelReason::SlowReader);
+        }
+        self.bind(route, hello.client);
+        self.welcome(hello.client);
+        self.repeat(hello.client);
+        self.flush(hello.client);
+    }
+
+    /// The newest connection is the session's; an older one is dropped.
+    fn bind(&mut self, route: Route, client: u128) {
+        let Some(session) = self.sessions.get_mut(&client) else {
+            return;
+        };
+        if let Some(old) = session.route.replace(route.clone())
+            && old != route
+        {
+            self.routes.remove(&old);
+            self.actions.push(Action::Disconnect { route: old });
+        }
+        self.routes.insert(route, client);
+    }
+
+    fn welcome(&mut self, client: u128) {
+        let (run, heartbeat) = (self.run, self.rules.heartbeat);
+        let Some(session) = self.sessions.get_mut(&client) else {
+            return;
+        };
+        let frame = ToClient::Welcome(Welcome {
+            protocol: PROTOCOL,
+            incarnation: session.id.incarnation,
+            run,
+            channel: session.channel,
+            received: session.receiver.tell(),
+            heartbeat_ms: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
+            role: session.role,
+        });
+        self.send(client, frame);
+    }
+
+    pub(super) fn lose(&mut self, route: &Route) {
+        self.strangers.remove(route);
+        let Some(client) = self.routes.remove(route) else {
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.route = None;
+        }
+    }
+
+    pub(super) fn end_session(&mut self, client: u128, reason: CancelReason) {
+        let Some(session) = self.sessions.remove(&client) else {
+            return;
+        };
+        self.stats.dropped_replies += session.owed_replies();
+        for call in self.calls_of(session.id) {
+            if let Some(running) = self.calls.get_mut(&call) {
+                running.is_wanted = false;
+                running.again = None;
+            }
+            self.cancel(call, reason);
+        }
+        if let Some(route) = session.route {
+            self.routes.remove(&route);
+            self.actions.push(Action::Disconnect { route });
+        }
+    }
+
+    pub(super) fn refuse_stranger(&mut self, route: &Route) {
+        let error = RpcError::new("stranger", Effect::None, "this connection has not said HELLO");
+        self.refuse(route, Refusal::Stranger, &error);
+    }
+
+    /// A frame of another channel: its sender missed a WELCOME, so it introduces itself anew.
+    pub(super) fn refuse_channel(&mut self, client: u128) {
+        let Some(route) = self.sessions.get(&client).and_then(|session| session.route.clone()) else {
+            return;
+        };
+        let error = RpcError::new("stranger", Effect::None, "this channel has ended");
+        self.refuse(&route, Refusal::Stranger, &error);
+    }
+
+    pub(super) fn refuse_garbage(&mut self, route: &Route, error: FrameError) {
+        self.stats.malformed += 1;
+        let (refusal, kind, next) = if error.is_size() {
+            (Refusal::TooLarge, "too-large", "send it in smaller pieces")
+        } else {
+            (Refusal::Malformed, "malformed", "speak the bridge's protocol")
+        };
+        let error = RpcError::new(kind, Effect::None, error.to_string()).with_next(next);
+        self.refuse(route, refusal, &error);
+    }
+
+    /// Answers an offence, and drops the connection that goes on: each answer costs us memory if nobody reads it.
+    fn refuse(&mut self, route: &Route, refusal: Refusal, error: &RpcError) {
+        if self.strangers.len() >= STRANGERS_MAX {
+            self.strangers.clear();
+        }
+        let offences = self.strangers.entry(route.clone()).or_default();
+        *offences += 1;
+        if *offences > OFFENCES_MAX {
+            self.strangers.remove(route);
+            self.lose(route);
+            self.actions.push(Action::Disconnect { route: route.clone() });
+            return;
+        }
+        let payload = rpc::encode_error(None, error);
+        self.actions
+            .push(Action::Send { route: route.clone(), frame: ToClient::Refused { refusal, payload } });
+    }
+}

@@ -1,0 +1,355 @@
+//! The host's shell: one task that feeds the queue and performs what it decides.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::frame::ToHost;
+use crate::queue::{Action, CallId, Dispatch, Input, Limits, Outcome, Output, PeerInfo, Queue, Rules, Stats};
+use crate::rpc::{self, RpcError};
+use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service};
+use crate::socket::{self, Incoming, Listening, Outgoing};
+use crate::token::{Token, TokenError};
+
+/// How a host serves.
+#[derive(Debug, Clone)]
+pub struct BridgeConfig {
+    /// Clients beat this often; from 10 ms to 60 s, and they learn it from us. 1 s.
+    pub heartbeat: Duration,
+    /// So many missed beats, and a client is gone. 3.
+    pub liveness: u32,
+    /// The most a peer is granted; what it asks for bounds it too. `Operator`, because whoever can open the private
+    /// socket or read the token file is one.
+    pub role_max: Role,
+    /// Where the token of a TCP endpoint is written, anew at every start. Required there; unused on a Unix socket.
+    pub token_file: Option<PathBuf>,
+    /// How long [`Server::shutdown`] waits for cancelled calls to end and replies to leave. 2 s.
+    pub drain: Duration,
+    /// What peers may make us hold.
+    pub limits: Limits,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(1),
+            liveness: 3,
+            role_max: Role::Operator,
+            token_file: None,
+            drain: Duration::from_secs(2),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a host cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// The endpoint is not one we serve.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A host answers there.
+    #[error("another host answers at {endpoint}; stop it, or choose another --home")]
+    InUse {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The system refused.
+    #[error("cannot listen at {endpoint}: {cause}")]
+    Listen {
+        /// Where.
+        endpoint: Endpoint,
+        /// What it said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The token could not be made or written.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A TCP endpoint without a place for its token.
+    #[error("endpoint {endpoint} needs a token file, since any local user can reach a port")]
+    NoTokenFile {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// A setting is out of range.
+    #[error("bridge setting {setting} is {found}; allowed is {allowed}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+}
+
+impl BridgeError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Token(cause) => cause.fault(),
+            Self::Listen { .. } => Fault::Host,
+            _ => Fault::Operator,
+        }
+    }
+}
+
+/// A host that serves. Dropping it stops at once; [`Server::shutdown`] stops kindly.
+#[derive(Debug)]
+pub struct Server {
+    endpoint: Endpoint,
+    queue: Arc<Mutex<Queue>>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+/// Listens at `endpoint` and hands every call to `service`.
+///
+/// # Errors
+/// [`BridgeError`]; nothing is left behind but a token file.
+pub async fn serve(
+    endpoint: Endpoint,
+    service: Arc<dyn Service>,
+    config: BridgeConfig,
+) -> Result<Server, BridgeError> {
+    endpoint.check()?;
+    check_config(&config)?;
+    let token = prepare_token(&endpoint, &config)?;
+    let listening = socket::listen(&endpoint).await.map_err(|cause| explain(endpoint, cause))?;
+    let rules = Rules {
+        heartbeat: config.heartbeat,
+        liveness: config.liveness,
+        role_max: config.role_max,
+        token,
+        limits: config.limits,
+    };
+    let queue = Arc::new(Mutex::new(Queue::new(rules, rand::random(), Instant::now())));
+    let (stop, stopped) = oneshot::channel();
+    let endpoint = listening.endpoint.clone();
+    let shell = Shell::new(Arc::clone(&queue), service, listening);
+    let task = tokio::spawn(shell.run(stopped, config.drain));
+    tracing::info!(%endpoint, "bridge.listening");
+    Ok(Server { endpoint, queue, stop: Some(stop), task })
+}
+
+impl Server {
+    /// Where it listens; a TCP port 0 is resolved.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Who is there now.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.queue.lock().peers(Instant::now())
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.queue.lock().stats()
+    }
+
+    /// Refuses new calls, cancels those that run, waits up to `drain` for their replies to arrive, says goodbye
+    /// and closes. When it returns, another host may serve the same endpoint.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let _ = (&mut self.task).await;
+        self.wait_until_free().await;
+        tracing::info!(endpoint = %self.endpoint, "bridge.closed");
+    }
+
+    /// The socket's own task removes the file, some time after the socket is dropped: wait, so that it does not
+    /// remove a successor's.
+    async fn wait_until_free(&self) {
+        let Endpoint::Unix(path) = &self.endpoint else {
+            return;
+        };
+        for _ in 0..200 {
+            if !path.exists() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn check_config(config: &BridgeConfig) -> Result<(), BridgeError> {
+    let heartbeat = config.heartbeat.as_millis();
+    if !(10..=60_000).contains(&heartbeat) {
+        let found = format!("{heartbeat} ms");
+        return Err(BridgeError::Setting { setting: "heartbeat", found, allowed: "10 ms to 60 s" });
+    }
+    if config.liveness == 0 {
+        return Err(BridgeError::Setting {
+            setting: "liveness",
+            found: "0".to_owned(),
+            allowed: "1 or more",
+        });
+    }
+    Ok(())
+}
+
+fn prepare_token(endpoint: &Endpoint, config: &BridgeConfig) -> Result<Option<Token>, BridgeError> {
+    if let Endpoint::Unix(_) = endpoint {
+        return Ok(None);
+    }
+    let path =
+        config.token_file.as_ref().ok_or_else(|| BridgeError::NoTokenFile { endpoint: endpoint.clone() })?;
+    let token = Token::generate()?;
+    token.write(path)?;
+    Ok(Some(token))
+}
+
+fn explain(endpoint: Endpoint, cause: io::Error) -> BridgeError {
+    if cause.kind() == io::ErrorKind::AddrInUse {
+        return BridgeError::InUse { endpoint };
+    }
+    BridgeError::Listen { endpoint, cause }
+}
+
+struct Shell {
+    queue: Arc<Mutex<Queue>>,
+    service: Arc<dyn Service>,
+    listening: Listening,
+    tokens: HashMap<CallId, CancelToken>,
+    said: mpsc::UnboundedReceiver<Said>,
+    mouth: mpsc::UnboundedSender<Said>,
+}
+
+impl Shell {
+    fn new(queue: Arc<Mutex<Queue>>, service: Arc<dyn Service>, listening: Listening) -> Self {
+        // Unbounded, and bounded by `Backlog`: a call's chunks are counted until the peer has them.
+        let (mouth, said) = mpsc::unbounded_channel();
+        Self { queue, service, listening, tokens: HashMap::new(), said, mouth }
+    }
+
+    async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
+        tokio::pin!(stopped);
+        loop {
+            let input = tokio::select! {
+                // Also when the server was dropped.
+                _ = &mut stopped => break,
+                input = self.next_input() => input,
+            };
+            self.perform(input);
+        }
+        self.perform(Input::Close);
+        let _ = tokio::time::timeout(drain, self.settle()).await;
+        self.perform(Input::Leave);
+    }
+
+    /// Goes on until nobody is owed anything.
+    async fn settle(&mut self) {
+        while !self.queue.lock().is_idle() {
+            let input = self.next_input().await;
+            self.perform(input);
+        }
+    }
+
+    /// # Cancel safety
+    /// Dropping the future loses nothing: each branch takes from its channel only when it wins.
+    async fn next_input(&mut self) -> Input {
+        let wake_at = self.queue.lock().wake_at();
+        tokio::select! {
+            Some(incoming) = self.listening.incoming.recv() => decode(incoming),
+            Some(said) = self.said.recv() => self.hear_service(said),
+            () = tokio::time::sleep_until(wake_at.into()) => Input::Tick,
+        }
+    }
+
+    fn hear_service(&mut self, said: Said) -> Input {
+        if let Output::Finished(_) = said.output {
+            self.tokens.remove(&said.call);
+        }
+        Input::Said { call: said.call, output: said.output }
+    }
+
+    fn perform(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let actions = self.queue.lock().step(Instant::now(), input);
+            for action in actions {
+                inputs.extend(self.act(action));
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Send { route, frame } => {
+                let frames = frame.encode();
+                let _ = self.listening.outgoing.send(Outgoing::Message { route, frames });
+                None
+            }
+            Action::Disconnect { route } => {
+                let _ = self.listening.outgoing.send(Outgoing::Disconnect { route });
+                None
+            }
+            Action::Cancel { call, reason } => {
+                if let Some(token) = self.tokens.get(&call) {
+                    token.cancel(reason);
+                }
+                None
+            }
+            Action::Dispatch(dispatch) => self.dispatch(dispatch),
+        }
+    }
+
+    /// Hands a call over, or says how it ended before it began.
+    fn dispatch(&mut self, dispatch: Dispatch) -> Option<Input> {
+        let Dispatch { call, session, role, number, acked_through, deadline, payload } = dispatch;
+        let (method, params) = match rpc::decode_request(number, &payload) {
+            Ok(request) => request,
+            Err(error) => return Some(end_early(call, number, &error)),
+        };
+        let cancelled = CancelToken::new();
+        self.tokens.insert(call, cancelled.clone());
+        let reply = Reply::new(call, number, self.mouth.clone(), cancelled.clone());
+        let call = Call { session, role, number, acked_through, deadline, method, params, cancelled };
+        // The reply went with the call: when the service panics, dropping it answers.
+        if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
+            tracing::error!(number, "bridge.service_panicked");
+        }
+        None
+    }
+}
+
+fn end_early(call: CallId, number: u64, error: &RpcError) -> Input {
+    Input::Said { call, output: Output::Finished(Outcome::error(number, error)) }
+}
+
+fn decode(incoming: Incoming) -> Input {
+    match incoming {
+        Incoming::Lost { route } => Input::Lost { route },
+        Incoming::Message { route, frames } => match ToHost::decode(&frames) {
+            Ok(frame) => Input::Heard { route, frame, wall_ms: read_wall_clock_ms() },
+            Err(error) => Input::Garbage { route, error },
+        },
+    }
+}
+
+fn read_wall_clock_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}

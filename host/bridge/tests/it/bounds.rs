@@ -1,0 +1,112 @@
+//! What happens at the bounds: sizes, windows, crowds.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use telos_bridge::{
+    BridgeConfig, CallError, CancelReason, Client, ClientConfig, ConnectError, Effect, Limits,
+};
+
+use crate::fixture::{Host, SOON, calm, echo, eventually, within};
+use crate::hostile::{RawPeer, heartbeat, hello, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let big = client.call("big", json!(15 * 1024 * 1024), within(SOON)).await.unwrap();
+    assert_eq!(big.as_str().unwrap().len(), 15 * 1024 * 1024);
+    let error = client.call("big", json!(17 * 1024 * 1024), within(SOON)).await.unwrap_err().to_rpc();
+    assert_eq!((error.data.kind.as_str(), error.data.effect), ("too-large", Effect::Committed));
+    assert!(error.message.contains("at most"), "{}", error.message);
+    assert!(error.data.next.is_some());
+}
+
+#[tokio::test]
+async fn a_request_too_large_never_leaves() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let error = client.call("echo", json!("z".repeat(17 * 1024 * 1024)), within(SOON)).await.unwrap_err();
+    assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
+    assert_eq!(error.effect(), Effect::None);
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+#[tokio::test]
+async fn a_session_with_too_many_calls_is_told_busy() {
+    let limits = Limits { session_calls_max: 3, ..Limits::default() };
+    let host = Host::start(BridgeConfig { limits, ..calm() }).await;
+    let client = host.client().await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(client.stream("wait", Value::Null, within(SOON)).await);
+    }
+    eventually(|| host.open() == 3).await;
+    let error = client.call("echo", Value::Null, within(SOON)).await.unwrap_err().to_rpc();
+    assert_eq!((error.data.kind.as_str(), error.data.effect), ("busy", Effect::None));
+    drop(held);
+    eventually(|| host.open() == 0).await;
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+#[tokio::test]
+async fn a_full_host_lets_nobody_in_and_those_inside_go_on() {
+    let limits = Limits { sessions_max: 1, ..Limits::default() };
+    let host = Host::start(BridgeConfig { limits, ..calm() }).await;
+    let client = host.client().await;
+    let config =
+        ClientConfig { connect_timeout: std::time::Duration::from_millis(500), ..ClientConfig::default() };
+    let refused = Client::connect(host.server.endpoint().clone(), config).await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused}");
+    assert!(refused.to_string().contains("1 clients are connected"), "{refused}");
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+/// A raw peer that greets, asks for a flood and never reads: the host holds one window and one stream buffer for it,
+/// cuts the stream, and serves the others meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_never_reads_costs_a_window_and_a_buffer() {
+    // It does not beat either, and must not be found dead before it is found slow.
+    let host = Host::start(calm()).await;
+    let good = host.client().await;
+    let mut slow = RawPeer::connect(&host.socket_path()).await;
+    slow.send(hello(7)).await;
+    let channel = slow.read_channel().await;
+    slow.send(request(channel, 1, 1, "flood", &json!(50_000))).await;
+    let mut most = 0;
+    while host.deeds.cancelled.lock().is_empty() {
+        let peers = host.server.peers();
+        let peer = peers.iter().find(|peer| peer.session.client == 7);
+        most = most.max(peer.map_or(0, |peer| peer.unacked_bytes + peer.waiting_bytes));
+        assert_eq!(echo(&good, json!(1)).await, json!(1));
+    }
+    assert_eq!(*host.deeds.cancelled.lock(), [CancelReason::SlowReader]);
+    assert_eq!(host.server.stats().slow_readers, 1);
+    assert!(most <= 4 * 1024 * 1024, "{most} bytes were held");
+    assert!(most >= 1024 * 1024, "the flood never came: {most}");
+}
+
+/// It beats but reads nothing, so its heartbeats fall behind ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_beats_without_reading_is_dropped() {
+    let host = Host::start(calm()).await;
+    let mut slow = RawPeer::connect(&host.socket_path()).await;
+    slow.send(hello(7)).await;
+    let channel = slow.read_channel().await;
+    for _ in 0..20 {
+        slow.send(heartbeat(channel, 0)).await;
+    }
+    eventually(|| host.server.peers().is_empty()).await;
+    assert_eq!(host.server.stats().expired, 1);
+}
+
+#[tokio::test]
+async fn an_oversize_message_is_refused_in_words() {
+    let host = Host::start(calm()).await;
+    let mut raw = RawPeer::connect(&host.socket_path()).await;
+    raw.send(vec![Bytes::from(vec![0x12; 5 * 1024 * 1024])]).await;
+    let refusal = raw.read().await;
+    assert_eq!(refusal[0][..], [0x29, 6]);
+    let error: Value = serde_json::from_slice(&refusal[1]).unwrap();
+    assert_eq!(error["error"]["data"]["kind"], "too-large");
+    assert!(error["error"]["message"].as_str().unwrap().contains("at most 4194304"), "{error}");
+}

@@ -1,0 +1,139 @@
+//! One call, one outcome.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use telos_bridge::{CallError, CancelReason, Effect, Role};
+
+use crate::fixture::{Host, SOON, calm, echo, eventually, quick, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_two_clients_make_a_thousand_calls_each() {
+    let host = Host::start(calm()).await;
+    let mut clients = Vec::new();
+    for index in 0..32_u64 {
+        let client = host.client().await;
+        clients.push(tokio::spawn(async move {
+            for call in 0..1_000_u64 {
+                let value = json!({"client": index, "call": call});
+                assert_eq!(echo(&client, value.clone()).await, value);
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let stats = host.server.stats();
+    assert_eq!((stats.dispatched, stats.replies, stats.calls), (32_000, 32_000, 0));
+    assert_eq!((stats.repeats, stats.malformed, stats.expired), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_calls_of_one_client_each_get_their_own_answer() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let calls = (0..200_u64).map(|value| {
+        let client = client.clone();
+        async move { (value, echo(&client, json!(value)).await) }
+    });
+    for (value, answer) in futures::future::join_all(calls).await {
+        assert_eq!(answer, json!(value));
+    }
+}
+
+#[tokio::test]
+async fn the_service_learns_role_and_session_and_the_session_stays() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    assert_eq!(client.role(), Role::Operator);
+    assert_eq!(client.call("role", Value::Null, within(SOON)).await.unwrap(), "Operator");
+    let first = client.call("session", Value::Null, within(SOON)).await.unwrap();
+    let second = client.call("session", Value::Null, within(SOON)).await.unwrap();
+    assert_eq!(first, second);
+    assert!(first[1].as_u64().unwrap() > 1_600_000_000_000, "an incarnation is wall time: {first}");
+}
+
+#[tokio::test]
+async fn an_endpoint_grants_no_more_than_its_role() {
+    let host = Host::start(telos_bridge::BridgeConfig { role_max: Role::Client, ..calm() }).await;
+    let client = host.client().await;
+    assert_eq!(client.role(), Role::Client);
+    assert_eq!(client.call("role", Value::Null, within(SOON)).await.unwrap(), "Client");
+}
+
+#[tokio::test]
+async fn errors_of_the_service_arrive_whole() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let error = client.call("nonsense", Value::Null, within(SOON)).await.unwrap_err();
+    let CallError::Host(rpc) = &error else { panic!("{error:?}") };
+    assert_eq!((rpc.data.kind.as_str(), rpc.data.effect), ("unknown-method", Effect::None));
+    assert_eq!(error.to_string(), "no method nonsense");
+}
+
+#[tokio::test]
+async fn a_service_that_drops_or_panics_still_answers() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    for method in ["drop", "panic"] {
+        let error = client.call(method, Value::Null, within(SOON)).await.unwrap_err().to_rpc();
+        assert_eq!((error.data.kind.as_str(), error.data.effect), ("abandoned", Effect::Unknown), "{method}");
+    }
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+#[tokio::test]
+async fn a_deadline_cancels_the_call_and_its_own_answer_arrives() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let error = client.call("wait", Value::Null, within(Duration::from_millis(100))).await.unwrap_err();
+    assert_eq!(error.to_rpc().data.kind, "cancelled");
+    assert_eq!(*host.deeds.cancelled.lock(), [CancelReason::Deadline]);
+}
+
+#[tokio::test]
+async fn a_service_that_ignores_its_deadline_is_answered_for() {
+    let host = Host::start(quick()).await;
+    let client = host.client().await;
+    let error = client.call("ignore", Value::Null, within(Duration::from_millis(50))).await.unwrap_err();
+    assert_eq!((error.to_rpc().data.kind.as_str(), error.effect()), ("timeout", Effect::Unknown));
+    assert_eq!(host.server.stats().overdue, 1);
+}
+
+#[tokio::test]
+async fn dropping_a_call_cancels_it_at_the_host() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let call =
+        tokio::time::timeout(Duration::from_millis(100), client.call("wait", Value::Null, within(SOON)));
+    assert!(call.await.is_err());
+    eventually(|| host.open() == 0).await;
+    assert_eq!(*host.deeds.cancelled.lock(), [CancelReason::Caller]);
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+#[tokio::test]
+async fn closing_a_client_cancels_its_calls_at_once() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("wait", Value::Null, within(SOON)).await;
+    eventually(|| host.open() == 1).await;
+    client.close().await;
+    let telos_bridge::Event::Done(Err(error)) = stream.recv().await.unwrap() else { panic!("no end") };
+    assert_eq!(error, CallError::Closed { effect: Effect::Unknown });
+    eventually(|| host.open() == 0 && host.server.peers().is_empty()).await;
+    assert_eq!(*host.deeds.cancelled.lock(), [CancelReason::ClientGone]);
+}
+
+#[tokio::test]
+async fn shutdown_cancels_answers_and_frees_the_endpoint() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let waiting = tokio::spawn(async move { client.call("wait", Value::Null, within(SOON)).await });
+    eventually(|| host.open() == 1).await;
+    let path = host.socket_path();
+    host.server.shutdown().await;
+    let error = waiting.await.unwrap().unwrap_err().to_rpc();
+    assert_eq!((error.data.kind.as_str(), error.message.as_str()), ("cancelled", "Shutdown"));
+    assert!(!path.exists());
+}

@@ -1,0 +1,113 @@
+//! Streams: in order, cancellable, bounded.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use telos_bridge::{BridgeConfig, CallError, CancelReason, Effect, Event, Stream};
+
+use crate::fixture::{Host, SOON, calm, echo, eventually, within};
+
+async fn next(stream: &mut Stream) -> Event {
+    tokio::time::timeout(SOON, stream.recv()).await.expect("an event in time").expect("an event")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_accepted_then_counts_in_order_then_is_done() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("count", json!(5_000), within(SOON)).await;
+    assert_eq!(next(&mut stream).await, Event::Accepted);
+    for expected in 0..5_000_u64 {
+        assert_eq!(next(&mut stream).await, Event::Chunk { attempt: 1, value: json!(expected) });
+    }
+    assert_eq!(next(&mut stream).await, Event::Done(Ok(json!(5_000))));
+    assert_eq!(stream.recv().await, None);
+}
+
+/// A producer that does not wait for room is cut, and its success is no success to a reader who missed chunks.
+#[tokio::test]
+async fn a_rushed_stream_has_no_hole_that_looks_like_success() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("rush", json!(50_000), within(SOON)).await;
+    let mut expected = 0_u64;
+    loop {
+        match next(&mut stream).await {
+            Event::Chunk { value, .. } => assert_eq!(value, json!(expected)),
+            Event::Done(Err(error)) => {
+                assert_eq!(
+                    (error.to_rpc().data.kind.as_str(), error.effect()),
+                    ("slow-reader", Effect::Committed)
+                );
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+        expected += 1;
+    }
+    assert!(expected >= 1_000, "what was on its way arrives: {expected}");
+}
+
+#[tokio::test]
+async fn a_reset_comes_between_the_chunks_of_two_attempts() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("restart", Value::Null, within(SOON)).await;
+    let mut events = Vec::new();
+    while let Some(event) = stream.recv().await {
+        events.push(event);
+    }
+    let expected = [
+        Event::Chunk { attempt: 1, value: json!("void") },
+        Event::Reset { attempt: 2 },
+        Event::Chunk { attempt: 2, value: json!("kept") },
+        Event::Done(Ok(json!("kept"))),
+    ];
+    assert_eq!(events, expected);
+}
+
+#[tokio::test]
+async fn a_dropped_stream_frees_its_call() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("flood", json!(10), within(SOON)).await;
+    assert!(matches!(next(&mut stream).await, Event::Chunk { .. }));
+    drop(stream);
+    eventually(|| host.open() == 0).await;
+    assert_eq!(*host.deeds.cancelled.lock(), [CancelReason::Caller]);
+    eventually(|| host.server.peers()[0].calls == 0).await;
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+/// The stream is not received, so it overflows on the client's side while other calls go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_nobody_receives_is_cut_and_others_go_on() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("flood", json!(100_000), within(SOON)).await;
+    eventually(|| !host.deeds.cancelled.lock().is_empty()).await;
+    assert_eq!(echo(&client, json!(1)).await, json!(1));
+    let mut bytes = 0;
+    loop {
+        match next(&mut stream).await {
+            Event::Chunk { value, .. } => bytes += value.as_str().unwrap().len(),
+            // Either side may see it first.
+            Event::Done(Err(error)) => {
+                assert_eq!(error.to_rpc().data.kind, "slow-reader", "{error}");
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(bytes <= 4 * 1024 * 1024, "{bytes} bytes were kept for it");
+}
+
+#[tokio::test]
+async fn a_stream_outlives_quiet_times_longer_than_the_liveness() {
+    let host = Host::start(BridgeConfig { heartbeat: Duration::from_millis(500), ..calm() }).await;
+    let client = host.client().await;
+    let error = client.call("wait", Value::Null, within(Duration::from_millis(3_000))).await.unwrap_err();
+    let CallError::Host(error) = error else { panic!("{error:?}") };
+    assert_eq!(error.message, "Deadline");
+    assert_eq!(host.server.stats().expired, 0);
+}

@@ -1,0 +1,202 @@
+//! The two engines that run guests, and the thread that advances their epochs.
+//!
+//! `serving` interrupts by epoch alone; `metered` counts fuel as well, for trials and forged code. Both switch off
+//! what widens the guest language without being asked for: 64-bit memory and tail calls here; GC, exceptions and threads
+//! by leaving those features of wasmtime out of the build.
+//!
+//! Never here: stores, instances, plugin identity.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+/// One epoch. Short enough that a spinner yields its thread often, long enough that ticks cost nothing.
+pub const EPOCH: Duration = Duration::from_millis(10);
+
+/// Most linear memory one instance may ask for, whatever its manifest says; the pool reserves address space for it.
+pub const MEMORY_BYTES_CEILING: usize = 256 << 20;
+
+/// Instances that can live at once in the pool. Roots are admitted up to this ÷ [`crate::MESSAGE_DEPTH_MAX`].
+pub const INSTANCE_SLOTS: u32 = 1024;
+
+/// Instances with the on-demand allocator, where the address space is too small for the pool.
+const INSTANCE_SLOTS_ON_DEMAND: u32 = 256;
+
+/// Guest stack: deep enough for an interpreter in a guest, small enough for a thousand fibers.
+const WASM_STACK_BYTES: usize = 512 << 10;
+
+/// An idle host stops ticking after this long, so that it can sleep; a busy one never takes a lock to start a message.
+const IDLE_TICKS_BEFORE_PARKING: u32 = 100;
+
+/// Why the engines could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the wasm engine could not start: {0}")]
+pub struct EngineError(#[from] wasmtime::Error);
+
+/// Both engines, ticking while a guest runs.
+pub struct Engines {
+    /// Runs released components.
+    pub serving: Engine,
+    /// Runs trials: everything `serving` does, and fuel.
+    pub metered: Engine,
+    /// Instances that can live at once.
+    pub slots: u32,
+    ticker: Ticker,
+}
+
+impl Engines {
+    /// Makes both engines. `cache`: a private directory for compiled code; none compiles anew every time.
+    ///
+    /// # Errors
+    /// When the machine cannot run the configuration, or the cache directory cannot be used.
+    pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
+        let (serving, slots) = match Engine::new(&config(cache, true)?) {
+            Ok(engine) => (engine, INSTANCE_SLOTS),
+            // Address space for the pool is not to be had everywhere (small VMs, ulimit -v).
+            Err(_) => (Engine::new(&config(cache, false)?)?, INSTANCE_SLOTS_ON_DEMAND),
+        };
+        let metered = Engine::new(config(cache, false)?.consume_fuel(true))?;
+        let ticker = Ticker::start(vec![serving.clone(), metered.clone()]);
+        Ok(Self { serving, metered, slots, ticker })
+    }
+
+    /// Keeps epochs advancing until the guard is dropped. Hold one while a guest may run.
+    pub(crate) fn running(&self) -> Running {
+        self.ticker.running()
+    }
+}
+
+fn config(cache: Option<&Path>, pooled: bool) -> Result<Config, EngineError> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .wasm_memory64(false)
+        .wasm_tail_call(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(WASM_STACK_BYTES + (512 << 10))
+        .cranelift_opt_level(OptLevel::Speed);
+    if pooled {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    }
+    if let Some(directory) = cache {
+        let mut cache = CacheConfig::new();
+        cache.with_directory(directory);
+        config.cache(Some(Cache::new(cache)?));
+    }
+    Ok(config)
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(INSTANCE_SLOTS)
+        .total_core_instances(INSTANCE_SLOTS * 4)
+        .total_memories(INSTANCE_SLOTS)
+        .total_tables(INSTANCE_SLOTS * 2)
+        .total_stacks(INSTANCE_SLOTS)
+        .max_memory_size(MEMORY_BYTES_CEILING)
+        .max_memories_per_component(4)
+        .max_tables_per_component(8)
+        .max_core_instances_per_component(16)
+        .table_elements(20_000)
+        // Warm slots of replaced releases would keep their images mapped: a few are enough.
+        .max_unused_warm_slots(16)
+        // Small guests are reset by memset rather than by madvise; measured faster below a few hundred KiB.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10);
+    pool
+}
+
+/// Advances epochs from an OS thread of its own, so that no runtime's load can stop it; sleeps while no guest runs.
+struct Ticker {
+    shared: Arc<TickerShared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct TickerShared {
+    active: AtomicUsize,
+    /// Set only by the ticker, under the gate; lets a message start without a lock while the ticker is awake.
+    is_parked: AtomicBool,
+    is_stopping: AtomicBool,
+    gate: Mutex<()>,
+    wake: Condvar,
+}
+
+/// A guest may be running.
+pub(crate) struct Running(Arc<TickerShared>);
+
+impl Ticker {
+    fn start(engines: Vec<Engine>) -> Self {
+        let shared = Arc::new(TickerShared {
+            active: AtomicUsize::new(0),
+            is_parked: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            gate: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let inner = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("telos-epoch".into())
+            .spawn(move || inner.tick(&engines))
+            .ok();
+        Self { shared, thread }
+    }
+
+    fn running(&self) -> Running {
+        self.shared.active.fetch_add(1, Ordering::SeqCst);
+        if self.shared.is_parked.load(Ordering::SeqCst) {
+            let _gate = self.shared.gate.lock();
+            self.shared.wake.notify_one();
+        }
+        Running(Arc::clone(&self.shared))
+    }
+}
+
+impl TickerShared {
+    fn tick(&self, engines: &[Engine]) {
+        let mut idle_ticks = 0;
+        while !self.is_stopping.load(Ordering::Acquire) {
+            std::thread::sleep(EPOCH);
+            engines.iter().for_each(Engine::increment_epoch);
+            idle_ticks = if self.active.load(Ordering::SeqCst) == 0 { idle_ticks + 1 } else { 0 };
+            if idle_ticks > IDLE_TICKS_BEFORE_PARKING {
+                self.park();
+                idle_ticks = 0;
+            }
+        }
+    }
+
+    fn park(&self) {
+        let mut gate = self.gate.lock();
+        self.is_parked.store(true, Ordering::SeqCst);
+        while self.active.load(Ordering::SeqCst) == 0 && !self.is_stopping.load(Ordering::Acquire) {
+            self.wake.wait(&mut gate);
+        }
+        self.is_parked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        {
+            let _gate = self.shared.gate.lock();
+            self.shared.wake.notify_all();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! From bytes to a release that could serve: what it is, what it imports, what it says of itself.
+//!
+//! Everything here runs off the serving path and changes nothing. `describe` runs in an instance whose every import
+//! traps, with fuel, a second and 64 MiB, twice; its answer is kept with the release and it is never called again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use telos_store::{ComponentId, Digest};
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+
+use crate::contract::{CONTRACT_VERSION, PACKAGE, Persona, PersonaPre};
+use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
+use crate::engine::Engines;
+use crate::grant::INTERFACES;
+use crate::imports;
+use crate::instance::MessageState;
+use crate::limits::Limits;
+use crate::seat::Release;
+
+/// Largest component file.
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+
+const DESCRIBE_FUEL: u64 = 1_000_000_000;
+const DESCRIBE_TIME: Duration = Duration::from_secs(1);
+const DESCRIBE_MEMORY_BYTES: usize = 64 << 20;
+
+/// Why a file is not a release.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExamineError {
+    /// The bytes are something else.
+    #[error("it is {0}, not a WebAssembly component; build it with `cargo build --target wasm32-wasip2`")]
+    NotAComponent(&'static str),
+    /// Too large.
+    #[error("it is {bytes} bytes; at most {COMPONENT_BYTES_MAX}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The bytes do not validate or compile.
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    /// It imports what this host has never heard of.
+    #[error("it imports `{0}`, which this host does not offer; a plugin may import telos:host interfaces and wasi 0.2")]
+    UnknownImport(String),
+    /// It was built for a newer contract.
+    #[error("it needs contract telos:host@{needed}; this host speaks {CONTRACT_VERSION}: use a host that speaks {needed}")]
+    ContractTooNew {
+        /// The version it imports.
+        needed: String,
+    },
+    /// It lacks an export of the contract.
+    #[error("it does not fit the contract: {0}")]
+    Contract(String),
+    /// `describe` did not answer.
+    #[error("its describe() {0}")]
+    Describe(String),
+    /// What it describes is not acceptable.
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
+}
+
+/// Links components against this host's contract, for both engines.
+pub(crate) struct Examiner {
+    engines: Arc<Engines>,
+    serving: Linker<MessageState>,
+    metered: Linker<MessageState>,
+}
+
+/// A candidate, examined.
+pub(crate) struct Examined {
+    pub(crate) release: Arc<Release>,
+    /// The same component on the metered engine, for its trials.
+    pub(crate) on_trial: Arc<Release>,
+}
+
+impl Examiner {
+    pub(crate) fn new(engines: Arc<Engines>) -> wasmtime::Result<Self> {
+        let serving = imports::linker(&engines.serving)?;
+        let metered = imports::linker(&engines.metered)?;
+        Ok(Self { engines, serving, metered })
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice.
+    pub(crate) async fn examine(&self, bytes: &[u8], limits: Limits) -> Result<Examined, ExamineError> {
+        recognise(bytes)?;
+        let metered = compile(&self.engines.metered, bytes)?;
+        let imports = interfaces(&self.engines.metered, &metered)?;
+        let described = self.describe(&metered).await?;
+        let trial_pre = link(&self.metered, &metered)?;
+        let serving = compile(&self.engines.serving, bytes)?;
+        let pre = link(&self.serving, &serving)?;
+        let component = ComponentId::new(&described.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
+        let release = |pre| Release {
+            component: component.clone(),
+            digest: Digest::of(bytes),
+            descriptor: described.clone(),
+            imports: imports.clone(),
+            limits: limits.capped(),
+            pre,
+        };
+        Ok(Examined { release: Arc::new(release(pre)), on_trial: Arc::new(release(trial_pre)) })
+    }
+
+    /// Links bytes that a stored release vouches for, without asking it anything.
+    pub(crate) fn load(&self, bytes: &[u8], descriptor: Descriptor, limits: Limits) -> Result<Release, ExamineError> {
+        let compiled = compile(&self.engines.serving, bytes)?;
+        Ok(Release {
+            component: ComponentId::new(&descriptor.id).map_err(|error| ExamineError::Contract(error.to_string()))?,
+            digest: Digest::of(bytes),
+            imports: interfaces(&self.engines.serving, &compiled)?,
+            limits: limits.capped(),
+            pre: link(&self.serving, &compiled)?,
+            descriptor,
+        })
+    }
+
+    async fn describe(&self, component: &Component) -> Result<Descriptor, ExamineError> {
+        let mut linker = Linker::<StoreLimits>::new(&self.engines.metered);
+        linker.define_unknown_imports_as_traps(component).map_err(contract)?;
+        let pre = linker.instantiate_pre(component).map_err(contract)?;
+        let first = self.describe_once(&pre).await?;
+        let second = self.describe_once(&pre).await?;
+        let text = format!("{first:?}");
+        if text != format!("{second:?}") {
+            return Err(ExamineError::Describe("answered differently the second time; it must be pure".into()));
+        }
+        if text.len() > DESCRIPTOR_BYTES_MAX {
+            let refusal = format!("answered {} bytes; at most {DESCRIPTOR_BYTES_MAX}", text.len());
+            return Err(ExamineError::Describe(refusal));
+        }
+        Ok(Descriptor::from_contract(first)?)
+    }
+
+    async fn describe_once(
+        &self,
+        pre: &InstancePre<StoreLimits>,
+    ) -> Result<crate::contract::lifecycle::Descriptor, ExamineError> {
+        let _running = self.engines.running();
+        let limits = StoreLimitsBuilder::new().memory_size(DESCRIBE_MEMORY_BYTES).instances(16).tables(8).memories(4).build();
+        let mut store = Store::new(&self.engines.metered, limits);
+        store.limiter(|limits| limits);
+        let failed = |error: wasmtime::Error| ExamineError::Describe(format!("failed: {}", error.root_cause()));
+        store.set_fuel(DESCRIBE_FUEL).map_err(failed)?;
+        store.set_hostcall_fuel(2 * DESCRIPTOR_BYTES_MAX);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let describing = async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            let persona = Persona::new(&mut store, &instance)?;
+            persona.telos_host_lifecycle().call_describe(&mut store).await
+        };
+        match tokio::time::timeout(DESCRIBE_TIME, describing).await {
+            Ok(described) => described.map_err(failed),
+            Err(_) => Err(ExamineError::Describe(format!("took longer than {DESCRIBE_TIME:?}"))),
+        }
+    }
+}
+
+fn contract(error: wasmtime::Error) -> ExamineError {
+    ExamineError::Contract(format!("{error:#}"))
+}
+
+/// The first bytes tell a component (layer 1) from a core module (layer 0) and from anything else.
+fn recognise(bytes: &[u8]) -> Result<(), ExamineError> {
+    if bytes.len() > COMPONENT_BYTES_MAX {
+        return Err(ExamineError::TooLarge { bytes: bytes.len() });
+    }
+    match bytes {
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(ExamineError::NotAComponent("a core WebAssembly module")),
+        [] => Err(ExamineError::NotAComponent("an empty file")),
+        [0x7f, b'E', b'L', b'F', ..] | [b'M', b'Z', ..] => Err(ExamineError::NotAComponent("native code")),
+        _ => Err(ExamineError::NotAComponent("some other kind of file")),
+    }
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, ExamineError> {
+    Component::from_binary(engine, bytes).map_err(|error| ExamineError::Compile(format!("{error:#}")))
+}
+
+fn link(linker: &Linker<MessageState>, component: &Component) -> Result<PersonaPre<MessageState>, ExamineError> {
+    let pre = linker.instantiate_pre(component).map_err(contract)?;
+    PersonaPre::new(pre).map_err(contract)
+}
+
+/// The contract interfaces a component imports, sorted; refuses what this host does not offer.
+fn interfaces(engine: &Engine, component: &Component) -> Result<Vec<String>, ExamineError> {
+    let kind = component.component_type();
+    let mut interfaces = Vec::new();
+    for (name, _) in kind.imports(engine) {
+        if let Some(interface) = interface(name)? {
+            interfaces.push(interface);
+        }
+    }
+    interfaces.sort();
+    Ok(interfaces)
+}
+
+fn interface(import: &str) -> Result<Option<String>, ExamineError> {
+    if import.starts_with("wasi:") && !import.starts_with("wasi:http") {
+        return Ok(None);
+    }
+    let unknown = || ExamineError::UnknownImport(import.to_owned());
+    let (name, version) = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')).ok_or_else(unknown)?;
+    if version != CONTRACT_VERSION {
+        return Err(ExamineError::ContractTooNew { needed: version.to_owned() });
+    }
+    if name == "types" {
+        return Ok(None);
+    }
+    if INTERFACES.contains(&name) { Ok(Some(name.to_owned())) } else { Err(unknown()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_told_apart() {
+        let refusal = |bytes: &[u8]| recognise(bytes).unwrap_err().to_string();
+        assert!(refusal(b"").contains("an empty file"));
+        assert!(refusal(b"\0asm\x01\0\0\0").contains("a core WebAssembly module"));
+        assert!(refusal(b"\x7fELF....").contains("native code"));
+        assert!(refusal(b"#!/bin/sh\n").contains("some other kind of file"));
+        assert!(recognise(b"\0asm\x0d\0\x01\0").is_ok());
+    }
+
+    #[test]
+    fn imports_are_read_by_their_names() {
+        assert_eq!(interface("telos:host/storage@0.1.0").unwrap().as_deref(), Some("storage"));
+        assert_eq!(interface("telos:host/types@0.1.0").unwrap(), None);
+        assert_eq!(interface("wasi:cli/environment@0.2.3").unwrap(), None);
+        assert!(interface("telos:host/storage@0.9.0").unwrap_err().to_string().contains("telos:host@0.9.0"));
+        assert!(interface("acme:missiles/launch@1.0.0").unwrap_err().to_string().contains("acme:missiles"));
+        assert!(interface("telos:host/missiles@0.1.0").is_err());
+    }
+}

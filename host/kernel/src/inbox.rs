@@ -1,0 +1,294 @@
+//! The plugin directory as an inbox: a file that has come to rest is a candidate, once.
+//!
+//! The store's release table is the truth; the directory only brings news. Deciding is pure: [`Inbox::observe`] is
+//! given what a scan saw and says which candidates are ready. A (path, digest) is consumed once, so only a changed
+//! file triggers, and deleting one does nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use crate::manifest::Manifest;
+
+/// A candidate must not have changed for this long: a copy in progress is not a candidate.
+pub const QUIET: Duration = Duration::from_millis(500);
+
+/// How often the directories are scanned.
+pub const SCAN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Files looked at in one directory; more are left unseen and said so.
+const ENTRIES_MAX: usize = 1_024;
+
+/// One thing in a plugin directory that could be a plugin: a wasm file, or a folder with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The component file; for a folder without one, the manifest.
+    pub path: PathBuf,
+    /// The manifest beside it, if any.
+    pub manifest: Option<PathBuf>,
+    /// Sizes and times of all files concerned: what must not change.
+    pub stamp: Vec<(u64, Option<SystemTime>)>,
+    /// What is wrong with it already, such as no component in the folder.
+    pub problem: Option<String>,
+}
+
+/// What the inbox says of one path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InboxEntry {
+    /// The component file.
+    pub path: PathBuf,
+    /// `waiting`, `refused` or `consumed`.
+    pub state: &'static str,
+    /// Why, and what to do.
+    pub cause: String,
+    /// The component it holds, once that is known.
+    pub component: Option<String>,
+}
+
+/// How a candidate went.
+pub struct Fate {
+    /// `waiting`, `refused` or `consumed`.
+    pub state: &'static str,
+    /// Why, and what to do.
+    pub cause: String,
+    /// The component it holds, if it got that far.
+    pub component: Option<String>,
+}
+
+/// What is known of the files in the plugin directories.
+#[derive(Default)]
+pub struct Inbox {
+    known: BTreeMap<PathBuf, Known>,
+}
+
+struct Known {
+    seen: Seen,
+    since: Instant,
+    is_handed_out: bool,
+    entry: InboxEntry,
+}
+
+impl Inbox {
+    /// Takes in a scan; answers what has come to rest since, each once per change.
+    pub fn observe(&mut self, scan: Vec<Seen>, now: Instant) -> Vec<Seen> {
+        let present: Vec<PathBuf> = scan.iter().map(|seen| seen.path.clone()).collect();
+        self.known.retain(|path, _| present.contains(path));
+        scan.into_iter().filter_map(|seen| self.observe_one(seen, now)).collect()
+    }
+
+    /// Notes how a candidate went.
+    pub fn note(&mut self, path: &Path, fate: Fate) {
+        if let Some(known) = self.known.get_mut(path) {
+            known.entry.state = fate.state;
+            known.entry.cause = fate.cause;
+            known.entry.component = fate.component;
+        }
+    }
+
+    /// Everything in the directories, and how it stands.
+    pub fn entries(&self) -> Vec<InboxEntry> {
+        self.known.values().map(|known| known.entry.clone()).collect()
+    }
+
+    fn observe_one(&mut self, seen: Seen, now: Instant) -> Option<Seen> {
+        let known = self.known.entry(seen.path.clone()).or_insert_with(|| Known::new(seen.clone(), now));
+        if known.seen != seen {
+            *known = Known::new(seen, now);
+            return None;
+        }
+        let is_quiet = now.saturating_duration_since(known.since) >= QUIET;
+        if known.is_handed_out || !is_quiet {
+            return None;
+        }
+        known.is_handed_out = true;
+        Some(known.seen.clone())
+    }
+}
+
+impl Known {
+    fn new(seen: Seen, now: Instant) -> Self {
+        let entry = InboxEntry {
+            path: seen.path.clone(),
+            state: "waiting",
+            cause: "it changed less than half a second ago".into(),
+            component: None,
+        };
+        Self { seen, since: now, is_handed_out: false, entry }
+    }
+}
+
+/// A candidate read from disk: the bytes are read once, and everything later is about these bytes.
+pub struct Candidate {
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// Its manifest.
+    pub manifest: Option<Manifest>,
+}
+
+/// Reads a candidate that has come to rest.
+///
+/// # Errors
+/// One sentence that names the file and the trouble.
+pub fn read_candidate(seen: &Seen) -> Result<Candidate, String> {
+    if let Some(problem) = &seen.problem {
+        return Err(problem.clone());
+    }
+    let manifest = seen.manifest.as_deref().map(read_manifest).transpose()?;
+    let bytes = std::fs::read(&seen.path).map_err(|error| format!("{} cannot be read: {error}", seen.path.display()))?;
+    Ok(Candidate { bytes, manifest })
+}
+
+/// Reads a component or the folder around it, as `plugin install` is given one.
+///
+/// # Errors
+/// One sentence that names the file and the trouble.
+pub fn read_path(path: &Path) -> Result<Candidate, String> {
+    let cannot = |error: io::Error| format!("{} cannot be read: {error}", path.display());
+    let about = std::fs::metadata(path).map_err(cannot)?;
+    let seen = if about.is_dir() { folder(path).map_err(cannot)? } else { file(path).map_err(cannot)? };
+    match seen {
+        Some(seen) => read_candidate(&seen),
+        None => Err(format!("{} is neither a .wasm file nor a folder with a plugin.toml", path.display())),
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    Manifest::parse(&text).map_err(|error| format!("{}: {}", path.display(), one_line(&error.to_string())))
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Everything in a directory that could be a plugin. A directory that is not there is an empty one.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn scan(directory: &Path) -> io::Result<Vec<Seen>> {
+    let listing = match std::fs::read_dir(directory) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut seen = Vec::new();
+    for entry in listing.take(ENTRIES_MAX) {
+        let path = entry?.path();
+        // A file that vanishes between listing and looking is no candidate, and no error.
+        let found = if path.is_dir() { folder(&path) } else { file(&path) };
+        seen.extend(found.ok().flatten());
+    }
+    seen.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(seen)
+}
+
+fn file(path: &Path) -> io::Result<Option<Seen>> {
+    if path.extension().is_none_or(|extension| extension != "wasm") {
+        return Ok(None);
+    }
+    Ok(Some(Seen { path: path.to_owned(), manifest: None, stamp: vec![stamp(path)?], problem: None }))
+}
+
+fn folder(path: &Path) -> io::Result<Option<Seen>> {
+    let manifest = path.join("plugin.toml");
+    if !manifest.is_file() {
+        return Ok(None);
+    }
+    let stamp_of_manifest = stamp(&manifest)?;
+    let component = match component_in(path, &manifest)? {
+        Ok(component) => component,
+        Err(problem) => {
+            let seen = Seen { path: manifest, manifest: None, stamp: vec![stamp_of_manifest], problem: Some(problem) };
+            return Ok(Some(seen));
+        }
+    };
+    let stamps = vec![stamp_of_manifest, stamp(&component)?];
+    Ok(Some(Seen { path: component, manifest: Some(manifest), stamp: stamps, problem: None }))
+}
+
+/// The component file that a folder's manifest is about.
+fn component_in(path: &Path, manifest: &Path) -> io::Result<Result<PathBuf, String>> {
+    let named = std::fs::read_to_string(manifest).ok().and_then(|text| Manifest::parse(&text).ok()?.wasm);
+    if let Some(name) = named {
+        let is_plain = Path::new(&name).components().count() == 1 && !name.starts_with("..");
+        let component = path.join(&name);
+        return Ok(match is_plain && component.is_file() {
+            true => Ok(component),
+            false => Err(format!("{} names `{name}`, which is not a file beside it", manifest.display())),
+        });
+    }
+    let mut components = Vec::new();
+    for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            components.push(path);
+        }
+    }
+    Ok(match components.len() {
+        1 => Ok(components.remove(0)),
+        0 => Err(format!("{} has no .wasm file beside it", manifest.display())),
+        several => Err(format!("{} has {several} .wasm files beside it; name one with `wasm = ...`", manifest.display())),
+    })
+}
+
+fn stamp(path: &Path) -> io::Result<(u64, Option<SystemTime>)> {
+    let about = std::fs::metadata(path)?;
+    Ok((about.len(), about.modified().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(path: &str, bytes: u64) -> Seen {
+        Seen { path: path.into(), manifest: None, stamp: vec![(bytes, None)], problem: None }
+    }
+
+    #[test]
+    fn a_growing_file_is_no_candidate_until_it_rests() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(inbox.observe(vec![seen("a.wasm", 10)], at(0)).is_empty());
+        assert!(inbox.observe(vec![seen("a.wasm", 20)], at(400)).is_empty());
+        assert!(inbox.observe(vec![seen("a.wasm", 20)], at(800)).is_empty());
+        assert_eq!(inbox.observe(vec![seen("a.wasm", 20)], at(901)).len(), 1);
+        assert!(inbox.observe(vec![seen("a.wasm", 20)], at(5_000)).is_empty(), "once");
+        assert!(inbox.observe(vec![seen("a.wasm", 21)], at(6_000)).is_empty());
+        assert_eq!(inbox.observe(vec![seen("a.wasm", 21)], at(6_500)).len(), 1, "again after a change");
+    }
+
+    #[test]
+    fn a_deleted_file_is_forgotten_and_does_nothing() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        inbox.observe(vec![seen("a.wasm", 10)], start);
+        assert!(inbox.observe(Vec::new(), start + QUIET).is_empty());
+        assert!(inbox.entries().is_empty());
+    }
+
+    #[test]
+    fn a_folder_needs_one_component() {
+        let home = tempfile::tempdir().unwrap();
+        let plugin = home.path().join("counter");
+        std::fs::create_dir(&plugin).unwrap();
+        std::fs::write(plugin.join("plugin.toml"), "id = \"counter\"\n").unwrap();
+        let only = |seen: Vec<Seen>| seen.into_iter().next().unwrap();
+        let problem = only(scan(home.path()).unwrap()).problem.unwrap();
+        assert!(problem.contains("has no .wasm file"), "{problem}");
+        std::fs::write(plugin.join("a.wasm"), "x").unwrap();
+        assert_eq!(only(scan(home.path()).unwrap()).problem, None);
+        std::fs::write(plugin.join("b.wasm"), "x").unwrap();
+        assert!(only(scan(home.path()).unwrap()).problem.unwrap().contains("2 .wasm files"));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("plugin.toml"), "id = \"x\"\nmemroy = 5\n").unwrap();
+        std::fs::write(home.path().join("x.wasm"), "x").unwrap();
+        let Err(refusal) = read_path(home.path()) else { panic!("accepted") };
+        assert!(refusal.contains("memroy"), "{refusal}");
+    }
+}

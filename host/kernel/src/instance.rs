@@ -1,0 +1,222 @@
+//! One message's life: a fresh instance of a linked release, its accounts, and what became of it.
+//!
+//! ```text
+//! store + limits + inert WASI → instantiate → handle → take the tree back → drop everything
+//! ```
+//! Linear memory dies here with the message, so state that was not written through storage cannot exist.
+
+use std::sync::Arc;
+
+use telos_store::{Json, ObjectId};
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::contract::handler;
+use crate::failure::{Breakage, Failure};
+use crate::imports::wasi::{GuestOutput, inert_wasi};
+use crate::limits::{CpuAccount, HOSTCALL_BYTES_MAX, MemoryAccount};
+use crate::seat::Release;
+use crate::tree::Tree;
+
+/// Handles to host resources one message may hold.
+const RESOURCES_MAX: usize = 64;
+
+/// Fuel of one trial message, about ten seconds of guest work.
+pub(crate) const TRIAL_FUEL: u64 = 10_000_000_000;
+
+/// What the host knows of the message an instance lives for.
+pub(crate) struct MessageState {
+    /// Ours while the guest runs; away while a message it sent runs.
+    tree: Option<Box<Tree>>,
+    pub(crate) release: Arc<Release>,
+    pub(crate) receiver: ObjectId,
+    pub(crate) selector: String,
+    /// The first thing the guest did against the covenant; the message fails for it, whatever it answers.
+    pub(crate) violation: Option<Breakage>,
+    /// Set when a host call found that the message cannot go on; the trap that follows is not the guest's fault.
+    pub(crate) ended: Option<Failure>,
+    pub(crate) table: ResourceTable,
+    wasi: WasiCtx,
+    output: GuestOutput,
+    memory: MemoryAccount,
+    cpu: CpuAccount,
+}
+
+impl MessageState {
+    /// The tree. A guest cannot run while its tree is away, so host calls may rely on it.
+    pub(crate) fn tree(&mut self) -> wasmtime::Result<&mut Tree> {
+        self.tree.as_deref_mut().ok_or_else(tree_is_away)
+    }
+
+    pub(crate) fn take_tree(&mut self) -> wasmtime::Result<Box<Tree>> {
+        self.tree.take().ok_or_else(tree_is_away)
+    }
+
+    pub(crate) fn return_tree(&mut self, tree: Box<Tree>) {
+        self.tree = Some(tree);
+    }
+
+    /// Whether the running component may use an interface now.
+    pub(crate) fn is_granted(&mut self, interface: &str) -> wasmtime::Result<bool> {
+        let component = self.release.component.clone();
+        Ok(self.tree()?.surroundings.grants.allows(&component, interface))
+    }
+
+    /// Notes a write from a read-only selector.
+    pub(crate) fn note_read_only_write(&mut self, slot: &str) {
+        let selector = self.selector.clone();
+        self.violation.get_or_insert_with(|| Breakage::Covenant {
+            slot: slot.into(),
+            selector,
+            cause: "a read-only selector wrote it".into(),
+        });
+    }
+}
+
+fn tree_is_away() -> wasmtime::Error {
+    wasmtime::Error::msg("the message tree is with another message")
+}
+
+impl WasiView for MessageState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// One message to a release.
+pub(crate) struct Delivery {
+    pub(crate) release: Arc<Release>,
+    pub(crate) receiver: ObjectId,
+    /// The selector as the component knows it.
+    pub(crate) selector: String,
+    pub(crate) arguments: Json,
+}
+
+/// How a message of a component ended, before anyone is blamed.
+pub(crate) enum Ending {
+    /// It answered.
+    Answer(Json),
+    /// It failed in a way the sender can understand.
+    Failure(Failure),
+    /// It broke.
+    Broken(Breakage),
+}
+
+/// Runs one message in a fresh instance and gives the tree back.
+///
+/// Cancel safety: dropping the future drops the instance and the tree with it; the root must then be given up.
+pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) -> (Box<Tree>, Ending) {
+    let mut store = store(engine, tree, &delivery);
+    let called = call(&mut store, delivery).await;
+    let mut state = store.into_data();
+    let ending = judge(called, &mut state);
+    // A host call that lost the tree would have ended the message with it.
+    let mut tree = match state.tree.take() {
+        Some(tree) => tree,
+        None => unreachable!("a finished message holds its tree"),
+    };
+    state.output.write_to_journal(&mut tree, &state.release);
+    (tree, ending)
+}
+
+type Called = wasmtime::Result<Result<String, handler::Failure>>;
+
+async fn call(store: &mut Store<MessageState>, delivery: Delivery) -> Called {
+    let message = handler::Message {
+        receiver: delivery.receiver.into(),
+        selector: delivery.selector,
+        arguments: delivery.arguments.as_str().to_owned(),
+        trace: store.data_mut().tree()?.root.trace.clone(),
+    };
+    let instance = delivery.release.pre.instantiate_async(&mut *store).await?;
+    instance.telos_host_handler().call_handle(store, &message).await
+}
+
+fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<MessageState> {
+    let limits = delivery.release.limits;
+    let output = GuestOutput::default();
+    let seed = tree.next_seed();
+    let state = MessageState {
+        wasi: inert_wasi(&tree.root.clock, seed, &output),
+        tree: Some(tree),
+        release: Arc::clone(&delivery.release),
+        receiver: delivery.receiver,
+        selector: delivery.selector.clone(),
+        violation: None,
+        ended: None,
+        table: ResourceTable::with_capacity(0),
+        output,
+        memory: MemoryAccount::new(limits.memory_bytes()),
+        cpu: CpuAccount::new(limits.cpu()),
+    };
+    let mut store = Store::new(engine, state);
+    store.data_mut().table.set_max_capacity(RESOURCES_MAX);
+    store.limiter(|state| &mut state.memory);
+    store.call_hook(|mut context, hook| {
+        context.data_mut().cpu.cross(hook);
+        Ok(())
+    });
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| {
+        let may_go_on = context.data_mut().cpu.may_go_on();
+        Ok(if may_go_on { UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())) } else { UpdateDeadline::Interrupt })
+    });
+    store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+    // Only the metered engine counts fuel; the serving one refuses, and that is its right answer.
+    let _ = store.set_fuel(TRIAL_FUEL);
+    store
+}
+
+fn judge(called: Called, state: &mut MessageState) -> Ending {
+    if let Some(failure) = state.ended.take() {
+        return Ending::Failure(failure);
+    }
+    match called {
+        Err(error) => Ending::Broken(state.breakage(&error)),
+        Ok(_) if state.violation.is_some() => match state.violation.take() {
+            Some(violation) => Ending::Broken(violation),
+            None => unreachable!("just looked"),
+        },
+        Ok(Ok(text)) => match Json::parse(&text) {
+            Ok(answer) => Ending::Answer(answer),
+            Err(error) => Ending::Broken(Breakage::Answer(error.to_string())),
+        },
+        Ok(Err(failure)) => guest_failure(failure, &state.selector),
+    }
+}
+
+fn guest_failure(failure: handler::Failure, selector: &str) -> Ending {
+    match failure {
+        handler::Failure::BadArguments(text) => Ending::Failure(Failure::BadArguments(text)),
+        handler::Failure::Refused(text) => Ending::Failure(Failure::Refused(text)),
+        handler::Failure::UnknownSelector => Ending::Broken(Breakage::Selector(selector.into())),
+        handler::Failure::Covenant(violation) => Ending::Broken(Breakage::Covenant {
+            slot: violation.slot,
+            selector: violation.selector,
+            cause: violation.cause,
+        }),
+    }
+}
+
+impl MessageState {
+    fn breakage(&self, error: &wasmtime::Error) -> Breakage {
+        let limits = self.release.limits;
+        if self.cpu.is_exceeded() {
+            Breakage::Cpu { allowed_ms: limits.cpu_ms }
+        } else if self.memory.is_exceeded() {
+            Breakage::Memory { allowed_mib: limits.memory_mib }
+        } else {
+            Breakage::Trap(trap_text(error, &self.output))
+        }
+    }
+}
+
+/// The trap's own words, and the panic message that the guest printed before it.
+fn trap_text(error: &wasmtime::Error, output: &GuestOutput) -> String {
+    let cause = error.root_cause().to_string();
+    match output.last_line() {
+        Some(line) => format!("{cause} ({line})"),
+        None => cause,
+    }
+}

@@ -1,0 +1,441 @@
+//! The kernel as the rest of the host sees it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use telos_store::{ComponentId, Digest, ObjectId, ReleaseRecord, Store};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+use crate::descriptor::{Descriptor, Kind};
+use crate::dispatch::{Answer, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
+use crate::engine::{EngineError, Engines};
+use crate::examine::Examiner;
+use crate::failure::Failure;
+use crate::grant::Grants;
+use crate::limits::Limits;
+use crate::operator::{self, Listed, ObjectError};
+use crate::outbox::deliver_posts;
+use crate::seams::{JournalLine, JournalSink, Minds, Severity};
+use crate::seat::{SeatTable, Seats};
+use crate::swap::{Checked, InstallRequest, SwapError, Swapped, Swapper};
+
+/// What the kernel needs to know of its host.
+#[derive(Debug, Clone, Default)]
+pub struct KernelConfig {
+    /// A private directory for compiled code; none compiles anew at every start.
+    pub cache: Option<PathBuf>,
+    /// Threads for guests. 0, the default: as many as the machine has.
+    pub threads: usize,
+}
+
+/// Why the kernel did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+    /// The runtime.
+    #[error("the runtime for guests could not start: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Runs components. Cheap to clone; the last clone stops it.
+#[derive(Clone)]
+pub struct Kernel(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    seats: Arc<Seats>,
+    grants: Arc<Grants>,
+    dispatcher: Arc<Dispatcher>,
+    swapper: Arc<Swapper>,
+    journal: Arc<dyn JournalSink>,
+    /// Dropped in the background, so that the kernel may be dropped from inside another runtime.
+    guests: Option<Runtime>,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if let Some(guests) = self.guests.take() {
+            guests.shutdown_background();
+        }
+    }
+}
+
+impl Kernel {
+    /// Starts on a store: loads what serves, and begins to deliver what was posted.
+    ///
+    /// A seat whose release cannot be loaded is reported in the journal and does not serve; everything else does.
+    ///
+    /// # Errors
+    /// When the machine cannot run guests, or the store cannot be read.
+    pub fn start(
+        store: Store,
+        config: &KernelConfig,
+        journal: Arc<dyn JournalSink>,
+        minds: Arc<dyn Minds>,
+    ) -> Result<Self, KernelError> {
+        let engines = Arc::new(Engines::new(config.cache.as_deref())?);
+        let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
+        let grants = Arc::new(Grants::load(&store).map_err(unreadable)?);
+        let seats = Arc::new(Seats::new(SeatTable { position: store.position(), releases: Default::default() }));
+        let examiner = Examiner::new(Arc::clone(&engines)).map_err(EngineError::from)?;
+        let swapper = Swapper::new(store.clone(), examiner, Arc::clone(&seats), Arc::clone(&grants), Arc::clone(&journal));
+        report_unloadable(&swapper, journal.as_ref())?;
+        let surroundings = Arc::new(Surroundings {
+            engine: engines.serving.clone(),
+            grants: Arc::clone(&grants),
+            journal: Arc::clone(&journal),
+            minds,
+        });
+        let bell = Arc::new(Notify::new());
+        let ring = Arc::clone(&bell);
+        let on_posts = Box::new(move || ring.notify_one());
+        let dispatcher =
+            Arc::new(Dispatcher::new(store.clone(), engines, Arc::clone(&seats), surroundings, on_posts));
+        let guests = guest_runtime(config.threads)?;
+        guests.spawn(deliver_posts(store.clone(), Arc::downgrade(&dispatcher), bell));
+        let parts =
+            Parts { store, seats, grants, dispatcher, swapper: Arc::new(swapper), journal, guests: Some(guests) };
+        Ok(Self(Arc::new(parts)))
+    }
+
+    /// Sends a message from outside and waits for its authoritative answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the guest at its next epoch; a commit that was already asked for goes on.
+    ///
+    /// # Errors
+    /// Every [`Failure`] says whether an effect may exist, whose fault it was and what to do next.
+    pub async fn send(&self, root: Root) -> Result<Answer, Failure> {
+        let dispatcher = Arc::clone(&self.0.dispatcher);
+        self.on_guest_runtime(async move { dispatcher.send(root).await })
+            .await
+            .unwrap_or_else(|cause| Err(self.host_failure(cause)))
+    }
+
+    /// Runs a message up to its commit and throws it away: what it would answer, and how long that takes.
+    ///
+    /// # Errors
+    /// As [`Kernel::send`], commit apart.
+    pub async fn rehearse(&self, root: Root) -> Result<Rehearsal, Failure> {
+        let dispatcher = Arc::clone(&self.0.dispatcher);
+        self.on_guest_runtime(async move { dispatcher.rehearse(root).await })
+            .await
+            .unwrap_or_else(|cause| Err(self.host_failure(cause)))
+    }
+
+    /// Makes a release of bytes and lets it serve, or stages it while it needs a grant.
+    ///
+    /// # Errors
+    /// [`SwapError`]; what was serving keeps serving.
+    pub async fn install(&self, bytes: Vec<u8>, request: InstallRequest) -> Result<Swapped, SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.install(&bytes, request).await }).await
+    }
+
+    /// Examines bytes and runs their examples; nothing changes.
+    ///
+    /// # Errors
+    /// [`SwapError`] says what an install would have said.
+    pub async fn check(&self, bytes: Vec<u8>, source: String, limits: Limits) -> Result<Checked, SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.check(&bytes, &source, limits).await }).await
+    }
+
+    /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest.
+    ///
+    /// # Errors
+    /// [`SwapError`]; what was serving keeps serving.
+    pub async fn swap(&self, component: &str, wanted: String) -> Result<Swapped, SwapError> {
+        let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
+        self.swapping(async move { swapper.swap_to(&component, &wanted).await }).await
+    }
+
+    /// Lets the release serve that served before.
+    ///
+    /// # Errors
+    /// [`SwapError`]; what was serving keeps serving.
+    pub async fn rollback(&self, component: &str) -> Result<Swapped, SwapError> {
+        let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
+        self.swapping(async move { swapper.rollback(&component).await }).await
+    }
+
+    /// Takes a component's seat away; answers the position of the commit.
+    ///
+    /// # Errors
+    /// [`SwapError::NoSuchPlugin`] when it has none.
+    pub async fn remove(&self, component: &str) -> Result<u64, SwapError> {
+        self.0.swapper.remove(&plugin_id(component)?).await
+    }
+
+    /// Grants interfaces (`["all"]`: whatever its release imports); a staged release that now has all it needs serves.
+    ///
+    /// # Errors
+    /// [`SwapError::NoSuchInterface`], [`SwapError::NoSuchPlugin`].
+    pub async fn grant(&self, component: &str, interfaces: Vec<String>) -> Result<Option<Swapped>, SwapError> {
+        let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
+        self.swapping(async move { swapper.grant(&component, &interfaces).await }).await
+    }
+
+    /// Revokes interfaces; answers the position of the commit.
+    ///
+    /// # Errors
+    /// [`SwapError::NoSuchInterface`], [`SwapError::NoSuchPlugin`].
+    pub async fn revoke(&self, component: &str, interfaces: Vec<String>) -> Result<u64, SwapError> {
+        self.0.swapper.revoke(&plugin_id(component)?, &interfaces).await
+    }
+
+    /// Writes down that an inbox candidate was refused, so that the same bytes are not tried again.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn refuse(&self, path: &str, digest: Digest, cause: &str) -> Result<(), SwapError> {
+        self.0.swapper.refuse(path, digest, cause).await
+    }
+
+    /// Whether these bytes were already consumed from this path.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_consumed(&self, path: &str, digest: Digest) -> Result<bool, SwapError> {
+        Ok(self.0.store.is_consumed(path, &digest)?)
+    }
+
+    /// The component that a release of this digest belongs to.
+    pub fn component_of(&self, digest: Digest) -> Option<String> {
+        let records = self.0.store.releases(None).ok()?;
+        records.into_iter().find(|record| record.digest == digest).map(|record| record.component.to_string())
+    }
+
+    /// Every plugin with a release: what serves, what waits, what it may use.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn plugins(&self) -> Result<Vec<Value>, SwapError> {
+        let mut newest: std::collections::BTreeMap<ComponentId, ReleaseRecord> = Default::default();
+        for record in self.0.store.releases(None)? {
+            let is_newer = newest.get(&record.component).is_none_or(|known| known.installed_at_ms <= record.installed_at_ms);
+            if is_newer {
+                newest.insert(record.component.clone(), record);
+            }
+        }
+        newest.into_values().map(|record| self.plugin_row(record)).collect()
+    }
+
+    /// Everything about one plugin.
+    ///
+    /// # Errors
+    /// [`SwapError::NoSuchPlugin`].
+    pub fn plugin(&self, component: &str) -> Result<Value, SwapError> {
+        let component = plugin_id(component)?;
+        let records = self.0.store.releases(Some(&component))?;
+        let newest = records.iter().max_by_key(|record| record.installed_at_ms);
+        let newest = newest.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))?;
+        let mut row = self.plugin_row(newest.clone())?;
+        let shown = self.shown(newest)?;
+        let descriptor = descriptor(&shown)?;
+        let more = json!({
+            "generation": descriptor.generation,
+            "contract": shown.contract,
+            "imports": shown.imports,
+            "limits": shown.limits.to_value(),
+            "selectors": descriptor.selectors.iter().map(|(name, selector)| json!({
+                "name": name,
+                "summary": selector.summary,
+                "read_only": selector.read_only,
+                "examples": selector.examples.len(),
+            })).collect::<Vec<_>>(),
+            "releases": records.iter().map(|record| json!({
+                "digest": record.digest,
+                "version": record.version,
+                "state": record.state,
+                "source": record.source,
+                "installed_at_ms": record.installed_at_ms,
+            })).collect::<Vec<_>>(),
+        });
+        if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
+            row.extend(more);
+        }
+        Ok(row)
+    }
+
+    /// Ids of serving personas.
+    pub fn personas(&self) -> Vec<String> {
+        let table = self.0.seats.current();
+        let is_persona = |release: &&Arc<crate::seat::Release>| release.descriptor.kind == Kind::Persona;
+        table.releases.values().filter(is_persona).map(|release| release.component.to_string()).collect()
+    }
+
+    /// What is granted to a component now.
+    pub fn grants(&self, component: &str) -> Result<Vec<String>, SwapError> {
+        Ok(self.0.grants.of(&plugin_id(component)?).into_iter().collect())
+    }
+
+    /// Named objects, in name order, after a name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn objects(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, ObjectError> {
+        operator::list(&self.0.store, prefix, after, limit)
+    }
+
+    /// Everything about an object: slots, parents, what it understands.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchObject`].
+    pub fn object(&self, target: &str) -> Result<Value, ObjectError> {
+        operator::show(&self.0.store, &self.0.seats, target)
+    }
+
+    /// The newest states of an object, newest first.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchObject`].
+    pub fn object_history(&self, target: &str, limit: usize) -> Result<Vec<Value>, ObjectError> {
+        operator::history(&self.0.store, target, limit)
+    }
+
+    /// Makes a named object that delegates to `parents`.
+    ///
+    /// # Errors
+    /// [`ObjectError::NameTaken`], [`ObjectError::NoSuchObject`].
+    pub async fn new_object(&self, name: &str, parents: &[String]) -> Result<(ObjectId, u64), ObjectError> {
+        operator::new(&self.0.store, name, parents).await
+    }
+
+    /// Sets a value slot, or removes it when there is no value.
+    ///
+    /// # Errors
+    /// [`ObjectError::MethodSlot`], [`ObjectError::NoSuchObject`], [`ObjectError::Invalid`].
+    pub async fn set_slot(&self, target: &str, slot: &str, value: Option<&Value>) -> Result<(ObjectId, u64), ObjectError> {
+        operator::set(&self.0.store, target, slot, value).await
+    }
+
+    /// What the dispatcher has done so far.
+    pub fn dispatch_stats(&self) -> DispatchStats {
+        self.0.dispatcher.stats()
+    }
+
+    fn plugin_row(&self, newest: ReleaseRecord) -> Result<Value, SwapError> {
+        let seat = self.0.store.seats()?.into_iter().find(|seat| seat.component == newest.component);
+        let shown = self.shown(&newest)?;
+        let is_served = self.0.seats.current().releases.contains_key(&newest.component);
+        let granted = self.0.grants.of(&newest.component);
+        let descriptor = descriptor(&shown)?;
+        let state = match (&seat, is_served) {
+            (Some(_), true) => "serving",
+            (Some(_), false) => "unloadable",
+            (None, _) if newest.state == telos_store::ReleaseState::NeedsGrant => "staged",
+            (None, _) => "removed",
+        };
+        let waits = seat.as_ref().is_some_and(|seat| seat.digest != newest.digest)
+            && newest.state == telos_store::ReleaseState::NeedsGrant;
+        Ok(json!({
+            "id": newest.component,
+            "version": shown.version,
+            "digest": shown.digest,
+            "state": state,
+            "kind": descriptor.kind,
+            "summary": descriptor.summary,
+            "grants": granted,
+            "missing_grants": self.0.grants.missing(&newest.component, &newest.imports),
+            "staged_version": waits.then_some(&newest.version),
+            "since_ms": seat.map(|seat| seat.since_ms),
+        }))
+    }
+
+    /// The serving release's record; the newest one's when none serves.
+    fn shown(&self, newest: &ReleaseRecord) -> Result<ReleaseRecord, SwapError> {
+        let seat = self.0.store.seats()?.into_iter().find(|seat| seat.component == newest.component);
+        let Some(seat) = seat else {
+            return Ok(newest.clone());
+        };
+        let records = self.0.store.releases(Some(&newest.component))?;
+        Ok(records.into_iter().find(|record| record.digest == seat.digest).unwrap_or_else(|| newest.clone()))
+    }
+
+    async fn swapping<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, SwapError>> + Send + 'static,
+    ) -> Result<T, SwapError> {
+        self.on_guest_runtime(work).await.unwrap_or_else(|cause| Err(SwapError::Store(cause)))
+    }
+
+    /// Runs work beside the guests; a panic there is caught and told.
+    async fn on_guest_runtime<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, String> {
+        let Some(guests) = &self.0.guests else {
+            return Err("the host is stopping".into());
+        };
+        let task = AbortOnDrop(guests.spawn(work));
+        task.join().await.map_err(|error| error.to_string())
+    }
+
+    fn host_failure(&self, cause: String) -> Failure {
+        let incident = self.0.journal.next_incident();
+        self.0.journal.record(JournalLine {
+            severity: Severity::Error,
+            event: "message.host-failed",
+            body: cause.clone(),
+            trace: None,
+            plugin: None,
+            attributes: Map::from_iter([("incident".into(), Value::from(incident))]),
+        });
+        Failure::Host { cause, incident }
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> AbortOnDrop<T> {
+    async fn join(mut self) -> Result<T, tokio::task::JoinError> {
+        (&mut self.0).await
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn guest_runtime(threads: usize) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name("telos-guest").enable_all().build()
+}
+
+fn report_unloadable(swapper: &Swapper, journal: &dyn JournalSink) -> Result<(), KernelError> {
+    let unloadable = swapper.load_seats().map_err(|error| KernelError::Store(error.to_string()))?;
+    for (component, error) in unloadable {
+        journal.record(JournalLine {
+            severity: Severity::Error,
+            event: "plugin.unloadable",
+            body: format!("{component} does not serve: {error}"),
+            trace: None,
+            plugin: None,
+            attributes: Map::from_iter([("component".into(), component.to_string().into())]),
+        });
+    }
+    Ok(())
+}
+
+fn plugin_id(component: &str) -> Result<ComponentId, SwapError> {
+    ComponentId::new(component).map_err(|_| SwapError::NoSuchPlugin(component.to_owned()))
+}
+
+fn descriptor(record: &ReleaseRecord) -> Result<Descriptor, SwapError> {
+    serde_json::from_str(record.descriptor.as_str()).map_err(|error| SwapError::Store(error.to_string()))
+}

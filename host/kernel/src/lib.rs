@@ -1,0 +1,61 @@
+//! The plugin kernel: what runs components, and what they may do.
+//!
+//! ```text
+//! examine  bytes → release        what it is, imports, says of itself          changes nothing
+//! trial    release → verdict      its own examples on scratch storage           changes nothing
+//! swap     release → seat         one commit, one pointer                       audit row
+//! dispatch root → answer          lane, tree of messages, one commit            everything or nothing
+//! instance message → ending       a fresh instance; linear memory dies with it
+//! ```
+//! A guest does exactly what its grants say, through `wit/`; WASI is present but inert. Guests run on a runtime of
+//! their own, so that nothing they do starves the bridge or the journal. The rest of the host is known only through
+//! the traits in [`seams`].
+//!
+//! Never here: sockets, models, files other than the inbox.
+
+mod contract;
+mod deliver;
+mod descriptor;
+mod dispatch;
+mod effects;
+mod engine;
+mod examine;
+mod failure;
+mod grant;
+mod imports;
+pub mod inbox;
+mod instance;
+mod kernel;
+mod lane;
+mod limits;
+mod manifest;
+mod objects;
+mod operator;
+mod outbox;
+mod root_object;
+pub mod seams;
+mod seat;
+mod swap;
+mod tree;
+mod trial;
+
+pub use contract::CONTRACT_VERSION;
+pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};
+pub use dispatch::{ATTEMPTS_MAX, Answer, DispatchStats, Rehearsal, Root};
+pub use engine::{EPOCH, EngineError, Engines, INSTANCE_SLOTS, MEMORY_BYTES_CEILING};
+pub use examine::{COMPONENT_BYTES_MAX, ExamineError};
+pub use failure::{Breakage, Effect, Failure, Fault};
+pub use grant::{DEFAULT_GRANTS, INTERFACES};
+pub use inbox::InboxEntry;
+pub use kernel::{Kernel, KernelConfig, KernelError};
+pub use lane::LANE_ENTRIES_MAX;
+pub use limits::Limits;
+pub use manifest::Manifest;
+pub use operator::{Listed, ObjectError};
+pub use root_object::RootObjectError;
+pub use seat::{Release, SeatTable};
+pub use swap::{Checked, Granting, InstallRequest, SwapError, Swapped};
+pub use trial::ExampleResult;
+
+/// How deep messages may send messages.
+pub const MESSAGE_DEPTH_MAX: u32 = 8;

@@ -1,0 +1,121 @@
+//! What one message may use, and the accounts that hold it to that.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::{CallHook, ResourceLimiter};
+
+use crate::engine::MEMORY_BYTES_CEILING;
+
+/// Bytes that guests may pass through host calls in one call, both ways.
+pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
+
+/// What one message of a component may use. A manifest may lower these; only an operator's configuration raises them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Linear memory and tables of the instance, MiB. Default 64: ten times what an ordinary guest touches.
+    pub memory_mib: u32,
+    /// Guest CPU, milliseconds, host waits excluded. Default 1,000.
+    pub cpu_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_mib: 64, cpu_ms: 1_000 }
+    }
+}
+
+impl Limits {
+    /// These limits, cut to what the engine can hold.
+    pub(crate) fn capped(self) -> Self {
+        let ceiling_mib = u32::try_from(MEMORY_BYTES_CEILING >> 20).unwrap_or(u32::MAX);
+        Self { memory_mib: self.memory_mib.clamp(1, ceiling_mib), cpu_ms: self.cpu_ms.clamp(1, 60_000) }
+    }
+
+    pub(crate) fn memory_bytes(self) -> usize {
+        (self.memory_mib as usize) << 20
+    }
+
+    pub(crate) fn cpu(self) -> Duration {
+        Duration::from_millis(u64::from(self.cpu_ms))
+    }
+}
+
+/// Holds an instance to its memory and remembers that it hit the wall, which a guest's abort would hide.
+pub(crate) struct MemoryAccount {
+    bytes_max: usize,
+    bytes: usize,
+    is_exceeded: bool,
+}
+
+impl MemoryAccount {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, bytes: 0, is_exceeded: false }
+    }
+
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.is_exceeded
+    }
+}
+
+/// Table entries one instance may hold; the engine's pool reserves as many.
+const TABLE_ELEMENTS_MAX: usize = 20_000;
+
+impl ResourceLimiter for MemoryAccount {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = self.bytes.saturating_sub(current).saturating_add(desired);
+        if bytes > self.bytes_max {
+            self.is_exceeded = true;
+            return Ok(false);
+        }
+        self.bytes = bytes;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= TABLE_ELEMENTS_MAX;
+        self.is_exceeded |= !fits;
+        Ok(fits)
+    }
+}
+
+/// Guest CPU: wall time between entering and leaving the guest, summed. Host calls, waits and yields do not count.
+pub(crate) struct CpuAccount {
+    allowed: Duration,
+    used: Duration,
+    entered: Option<Instant>,
+    is_exceeded: bool,
+}
+
+impl CpuAccount {
+    pub(crate) fn new(allowed: Duration) -> Self {
+        Self { allowed, used: Duration::ZERO, entered: None, is_exceeded: false }
+    }
+
+    /// Takes note of a crossing between host and guest.
+    pub(crate) fn cross(&mut self, hook: CallHook) {
+        match hook {
+            CallHook::CallingWasm | CallHook::ReturningFromHost => self.entered = Some(Instant::now()),
+            CallHook::CallingHost | CallHook::ReturningFromWasm => self.leave(),
+        }
+    }
+
+    /// Whether the guest may go on; asked at every epoch.
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        self.leave();
+        self.entered = Some(Instant::now());
+        self.is_exceeded = self.used > self.allowed;
+        !self.is_exceeded
+    }
+
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.is_exceeded
+    }
+
+    fn leave(&mut self) {
+        if let Some(entered) = self.entered.take() {
+            self.used += entered.elapsed();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Trials: a release's own examples, run on scratch storage with recorded answers, before it may serve.
+//!
+//! Nothing a trial does is ever committed: every example gets a fresh unit on an empty store in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+use telos_store::{Json, MethodSlot, ObjectId, Position, Slot, Store, StoreOptions};
+
+use crate::deliver::{Message, deliver};
+use crate::descriptor::{Example, Expectation};
+use crate::dispatch::Surroundings;
+use crate::effects::EffectLog;
+use crate::engine::Engines;
+use crate::failure::Failure;
+use crate::grant::Grants;
+use crate::seams::{JournalSink, NoMinds};
+use crate::seat::{Release, SeatTable};
+use crate::tree::{Answers, RootClock, RootContext, Tree};
+
+/// Time for one example.
+const EXAMPLE_TIME: Duration = Duration::from_secs(10);
+
+/// The moment every example happens at: 2026-01-01T00:00:00Z.
+const EXAMPLE_WALL: Duration = Duration::from_secs(1_767_225_600);
+
+/// How one example went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExampleResult {
+    /// The selector it is an example of.
+    pub selector: String,
+    /// Its name.
+    pub name: String,
+    /// It went as promised.
+    pub passed: bool,
+    /// What differed; empty when it passed.
+    pub detail: String,
+}
+
+/// Runs every example of a release that was linked for the metered engine.
+pub(crate) async fn run_examples(
+    engines: &Engines,
+    release: &Arc<Release>,
+    journal: &Arc<dyn JournalSink>,
+) -> Result<Vec<ExampleResult>, String> {
+    let scratch = Store::scratch(StoreOptions::default()).map_err(|error| error.to_string())?;
+    let surroundings = Arc::new(Surroundings {
+        engine: engines.metered.clone(),
+        grants: Arc::new(Grants::everything(&release.component)),
+        journal: Arc::clone(journal),
+        minds: Arc::new(NoMinds),
+    });
+    let _running = engines.running();
+    let mut results = Vec::new();
+    for (selector, spec) in &release.descriptor.selectors {
+        for example in &spec.examples {
+            let outcome = run_example(&scratch, &surroundings, release, selector, example).await;
+            results.push(ExampleResult {
+                selector: selector.clone(),
+                name: example.name.clone(),
+                passed: outcome.is_ok(),
+                detail: outcome.err().unwrap_or_default(),
+            });
+        }
+    }
+    Ok(results)
+}
+
+async fn run_example(
+    scratch: &Store,
+    surroundings: &Arc<Surroundings>,
+    release: &Arc<Release>,
+    selector: &str,
+    example: &Example,
+) -> Result<(), String> {
+    let (tree, receiver) = scratch_tree(scratch, surroundings, release, selector, example)?;
+    let arguments = Json::parse(&example.arguments.to_string()).map_err(|error| error.to_string())?;
+    let message = Message { receiver, selector: selector.to_owned(), arguments };
+    let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver(tree, message)).await;
+    let (mut tree, outcome) = delivered.map_err(|_| format!("took longer than {EXAMPLE_TIME:?}"))?;
+    compare_answer(&example.expect, &outcome)?;
+    if outcome.is_ok() {
+        compare_slots(&mut tree, receiver, &example.after)?;
+    }
+    Ok(())
+}
+
+fn scratch_tree(
+    scratch: &Store,
+    surroundings: &Arc<Surroundings>,
+    release: &Arc<Release>,
+    selector: &str,
+    example: &Example,
+) -> Result<(Box<Tree>, ObjectId), String> {
+    let mut unit = scratch.begin();
+    let generation = release.descriptor.generation;
+    let receiver =
+        unit.create(release.component.clone(), generation, Vec::new()).map_err(|error| error.to_string())?;
+    let method = MethodSlot {
+        component: release.component.clone(),
+        requirement: "*".into(),
+        selector: selector.to_owned(),
+    };
+    unit.set_slot(receiver, selector, Slot::Method(method)).map_err(|error| error.to_string())?;
+    for (name, value) in &example.before {
+        let value = Json::parse(&value.to_string()).map_err(|error| error.to_string())?;
+        unit.set_slot(receiver, name, Slot::Value(value)).map_err(|error| error.to_string())?;
+    }
+    let releases = BTreeMap::from([(release.component.clone(), Arc::clone(release))]);
+    let tree = Tree {
+        unit,
+        seats: Arc::new(SeatTable { position: Position::default(), releases }),
+        surroundings: Arc::clone(surroundings),
+        root: Arc::new(RootContext {
+            trace: format!("{:032x}", 0),
+            deadline: Instant::now() + EXAMPLE_TIME,
+            clock: RootClock::at(EXAMPLE_WALL),
+            seed: [7; 32],
+            sink: None,
+            attempt: 1,
+        }),
+        effects: EffectLog::default(),
+        answers: Answers::Recorded(VecDeque::from(example.recordings.clone())),
+        depth: 0,
+        is_read_only: false,
+        instances: 0,
+        hops: 0,
+    };
+    Ok((Box::new(tree), receiver))
+}
+
+fn compare_answer(expect: &Expectation, outcome: &Result<Json, Failure>) -> Result<(), String> {
+    match (expect, outcome) {
+        (Expectation::Refusal, Err(Failure::Refused(_) | Failure::BadArguments(_))) => Ok(()),
+        (Expectation::Refusal, Ok(answer)) => Err(format!("answered {answer} instead of refusing")),
+        (_, Err(failure)) => Err(failure.to_string()),
+        (Expectation::Value(wanted), Ok(answer)) if &answer.to_value() == wanted => Ok(()),
+        (Expectation::Value(wanted), Ok(answer)) => Err(format!("answered {answer} instead of {wanted}")),
+        (Expectation::Schema(schema), Ok(answer)) => satisfies(schema, &answer.to_value()),
+    }
+}
+
+fn satisfies(schema: &Value, answer: &Value) -> Result<(), String> {
+    let validator = jsonschema::validator_for(schema).map_err(|error| format!("its schema is not one: {error}"))?;
+    validator.validate(answer).map_err(|error| format!("answered {answer}: {error}"))
+}
+
+fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)]) -> Result<(), String> {
+    let object = tree.unit.object(receiver).map_err(|error| error.to_string())?.ok_or("the receiver is gone")?;
+    for (name, wanted) in after {
+        match object.slots.get(name) {
+            Some(Slot::Value(value)) if &value.to_value() == wanted => {}
+            Some(Slot::Value(value)) => return Err(format!("left slot `{name}` at {value} instead of {wanted}")),
+            _ => return Err(format!("left no slot `{name}`; it should be {wanted}")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! One running host: started in order, stopped in reverse.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use telos_bridge::{BridgeConfig, BridgeError, Endpoint, Server, serve};
+use telos_inference::engine::Engine;
+use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
+use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
+use telos_kernel::{Kernel, KernelConfig, KernelError};
+use telos_store::{OpenError, Store, StoreOptions};
+use tokio::task::JoinHandle;
+
+use crate::arrivals::{Arrivals, Bundle};
+use crate::checks::{self, Check};
+use crate::home::Home;
+use crate::journaling::{Facts, KernelJournal};
+use crate::methods::Methods;
+use crate::minding::KernelMinds;
+
+/// What a host is started with.
+pub struct HostConfig {
+    /// Where it keeps everything.
+    pub home: Home,
+    /// Plugin directories besides the home's own inbox.
+    pub plugins: Vec<PathBuf>,
+    /// Plugins that come with the executable.
+    pub bundle: Bundle,
+    /// Where fetched minds are.
+    pub models: PathBuf,
+    /// Loopback TCP instead of the private socket.
+    pub tcp: Option<SocketAddr>,
+    /// What runs minds; none is llama.cpp where it is built in.
+    pub engine: Option<Arc<dyn Engine>>,
+}
+
+/// Why a host did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The home.
+    #[error("the home cannot be used: {0}")]
+    Home(#[from] std::io::Error),
+    /// The store; also a home that another host uses.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The journal.
+    #[error("the journal cannot be opened: {0}")]
+    Journal(#[from] JournalError),
+    /// The minds' engine.
+    #[error("the minds' engine cannot start: {0}")]
+    Minds(#[from] telos_inference::MindError),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The bridge.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+}
+
+/// A running host. Stop it with [`Host::stop`]; dropping it also stops it, without waiting.
+pub struct Host {
+    home: Home,
+    store: Store,
+    journal: Arc<Journal>,
+    kernel: Kernel,
+    minds: Arc<Minds>,
+    server: Server,
+    watcher: JoinHandle<()>,
+    facts: Facts,
+}
+
+impl Host {
+    /// Starts a host: store, journal, minds, kernel, what waits in the plugin directories, and last the bridge, so
+    /// that whoever can reach it finds it complete. Blocking work; call it from a thread that may wait.
+    ///
+    /// # Errors
+    /// [`StartError::Store`] when the home is in use by another host; every error names what could not be used.
+    pub async fn start(config: HostConfig) -> Result<Self, StartError> {
+        let home = config.home;
+        home.prepare()?;
+        let store = Store::open(&home.store(), StoreOptions::default())?;
+        let journal = Arc::new(Journal::open(home.journal(), JournalConfig::default())?);
+        let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
+        let minds = Arc::new(minds(config.engine, &config.models)?);
+        let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };
+        let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
+        let kernel = Kernel::start(store.clone(), &kernel_config, sink, Arc::new(KernelMinds(Arc::clone(&minds))))?;
+        let mut directories = vec![home.inbox()];
+        directories.extend(config.plugins);
+        let arrivals = Arrivals::new(kernel.clone(), config.bundle, directories);
+        arrivals.take_in_present().await;
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals);
+        let endpoint = match config.tcp {
+            Some(address) => Endpoint::Tcp(address),
+            None => default_endpoint(&home),
+        };
+        let server = serve(endpoint, Arc::new(methods), bridge_config(&home)).await?;
+        let host = Self {
+            watcher: tokio::spawn(Arc::clone(&arrivals).watch()),
+            home,
+            store,
+            journal,
+            kernel,
+            minds,
+            server,
+            facts,
+        };
+        host.announce()?;
+        Ok(host)
+    }
+
+    /// Where clients reach it.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.server.endpoint()
+    }
+
+    /// Its home.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Every readiness check, now.
+    pub fn checks(&self) -> Vec<Check> {
+        checks::run(self.home.root(), &self.store, &self.journal, &self.kernel, &self.minds)
+    }
+
+    /// Ids of serving personas.
+    pub fn personas(&self) -> Vec<String> {
+        self.kernel.personas()
+    }
+
+    /// Its kernel.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Stops in order: no new messages, then everything said so far is in the journal.
+    pub async fn stop(self) {
+        let _ = std::fs::remove_file(self.home.endpoint_file());
+        self.watcher.abort();
+        self.server.shutdown().await;
+        let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
+        self.journal.producer("host", Rate::HOST).record(&stopped);
+        // Joins the follower, so that every decision is in the journal before it closes.
+        drop(self.facts);
+        self.journal.close();
+    }
+
+    fn announce(&self) -> Result<(), std::io::Error> {
+        let file = self.home.endpoint_file();
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, format!("{}\n", self.endpoint()))?;
+        std::fs::rename(fresh, file)?;
+        let started = Line::new(Severity::Info, "host.started", format!("ready at {}", self.endpoint()))
+            .with("pid", std::process::id())
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("position", self.store.position().get());
+        self.journal.producer("host", Rate::HOST).record(&started);
+        Ok(())
+    }
+}
+
+fn minds(engine: Option<Arc<dyn Engine>>, models: &std::path::Path) -> Result<Minds, StartError> {
+    let engine = match engine {
+        Some(engine) => engine,
+        None => Arc::new(LlamaEngine::new(None)?),
+    };
+    Ok(Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default()))
+}
+
+fn bridge_config(home: &Home) -> BridgeConfig {
+    BridgeConfig { token_file: Some(home.run().join("token")), ..BridgeConfig::default() }
+}
+
+#[cfg(unix)]
+fn default_endpoint(home: &Home) -> Endpoint {
+    Endpoint::Unix(home.socket())
+}
+
+#[cfg(not(unix))]
+fn default_endpoint(_home: &Home) -> Endpoint {
+    Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+}

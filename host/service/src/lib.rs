@@ -1,0 +1,19 @@
+//! A running host: its home, its parts wired together, and the methods it answers over the bridge.
+//!
+//! ```text
+//! store + journal + minds → kernel → bridge → ready
+//! ```
+//! The parts do not know each other; this crate alone does. It decides nothing that a part could decide.
+
+mod arrivals;
+mod checks;
+mod home;
+mod host;
+mod journaling;
+mod methods;
+mod minding;
+
+pub use arrivals::Bundle;
+pub use checks::{Check, CheckState};
+pub use home::Home;
+pub use host::{Host, HostConfig, StartError};

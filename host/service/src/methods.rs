@@ -1,0 +1,158 @@
+//! The methods a host answers over the bridge, by noun. Each turns JSON into one call of a part, and its outcome back.
+//!
+//! Peers that are not operators may send messages and look; everything that changes plugins, grants or objects
+//! directly is for operators.
+
+mod audit;
+mod host;
+mod journal;
+mod memory;
+mod object;
+mod plugin;
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use telos_bridge::{Call, Effect, Reply, Role, RpcError, Service};
+use telos_inference::Minds;
+use telos_journal::Journal;
+use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
+use telos_store::Store;
+
+use crate::arrivals::Arrivals;
+use crate::home::Home;
+
+/// The parts that methods speak to.
+#[derive(Clone)]
+pub(crate) struct Methods {
+    home: Home,
+    store: Store,
+    journal: Arc<Journal>,
+    kernel: Kernel,
+    minds: Arc<Minds>,
+    arrivals: Arc<Arrivals>,
+}
+
+impl Methods {
+    pub(crate) fn new(
+        home: &Home,
+        store: &Store,
+        journal: &Arc<Journal>,
+        kernel: &Kernel,
+        minds: &Arc<Minds>,
+        arrivals: &Arc<Arrivals>,
+    ) -> Self {
+        Self {
+            home: home.clone(),
+            store: store.clone(),
+            journal: Arc::clone(journal),
+            kernel: kernel.clone(),
+            minds: Arc::clone(minds),
+            arrivals: Arc::clone(arrivals),
+        }
+    }
+
+    async fn answer(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+        if !is_open_to_all(&call.method) && call.role != Role::Operator {
+            return Err(RpcError::new("denied", Effect::None, format!("`{}` is for operators", call.method)));
+        }
+        match call.method.as_str() {
+            "host.info" => self.host_info(),
+            "object.send" => self.object_send(call, reply).await,
+            "object.list" => self.object_list(params(call)?),
+            "object.show" => self.object_show(params(call)?),
+            "object.new" => self.object_new(params(call)?).await,
+            "object.set" => self.object_set(params(call)?).await,
+            "object.history" => self.object_history(params(call)?),
+            "plugin.list" => self.plugin_list(),
+            "plugin.info" => self.plugin_info(params(call)?),
+            "plugin.check" => self.plugin_check(params(call)?).await,
+            "plugin.install" => self.plugin_install(params(call)?).await,
+            "plugin.swap" => self.plugin_swap(params(call)?).await,
+            "plugin.rollback" => self.plugin_rollback(params(call)?).await,
+            "plugin.remove" => self.plugin_remove(params(call)?).await,
+            "plugin.history" => self.plugin_history(params(call)?),
+            "plugin.grant" => self.plugin_grant(params(call)?).await,
+            "plugin.revoke" => self.plugin_revoke(params(call)?).await,
+            "audit.list" => self.audit_list(params(call)?),
+            "journal.tail" => self.journal_tail(call, reply).await,
+            "memory.search" => self.memory_search(call, reply).await,
+            unknown => Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
+                .with_code(-32_601)
+                .with_next("use a `telos` of the same version as the host")),
+        }
+    }
+}
+
+fn is_open_to_all(method: &str) -> bool {
+    matches!(method, "host.info" | "object.send" | "object.list" | "object.show" | "plugin.list" | "plugin.info")
+}
+
+impl Service for Methods {
+    fn call(&self, call: Call, reply: Reply) {
+        let methods = self.clone();
+        tokio::spawn(async move {
+            reply.accepted();
+            let reply = Arc::new(reply);
+            let outcome = tokio::select! {
+                outcome = methods.answer(&call, &reply) => outcome,
+                () = call.cancelled.cancelled() => Err(cancelled()),
+            };
+            match Arc::try_unwrap(reply) {
+                Ok(reply) => reply.finish(outcome),
+                // A stream sink of the call may outlive it by a moment, on the thread that stops its guest.
+                Err(shared) => finish_when_alone(shared, outcome).await,
+            }
+        });
+    }
+}
+
+async fn finish_when_alone(mut shared: Arc<Reply>, outcome: Result<Value, RpcError>) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        match Arc::try_unwrap(shared) {
+            Ok(reply) => return reply.finish(outcome),
+            Err(still) => shared = still,
+        }
+    }
+}
+
+fn cancelled() -> RpcError {
+    RpcError::new("cancelled", Effect::Unknown, "the call was cancelled before it was answered")
+}
+
+fn params<T: DeserializeOwned>(call: &Call) -> Result<T, RpcError> {
+    serde_json::from_value(call.params.clone()).map_err(|error| {
+        let message = format!("the parameters of `{}` do not fit: {error}", call.method);
+        RpcError::new("invalid-params", Effect::None, message).with_code(-32_602)
+    })
+}
+
+fn invalid(message: impl Into<String>) -> RpcError {
+    RpcError::new("invalid", Effect::None, message.into())
+}
+
+fn message_error(failure: &Failure) -> RpcError {
+    let effect = match failure.effect() {
+        telos_kernel::Effect::None => Effect::None,
+        telos_kernel::Effect::Committed => Effect::Committed,
+        telos_kernel::Effect::Unknown => Effect::Unknown,
+    };
+    let mut error = RpcError::new(failure.kind(), effect, failure.to_string());
+    error.data.next = failure.next_step();
+    error.data.incident = failure.incident();
+    error
+}
+
+fn swap_error(error: &SwapError) -> RpcError {
+    RpcError::new("refused", Effect::None, error.to_string())
+}
+
+fn object_error(error: &ObjectError) -> RpcError {
+    RpcError::new("refused", Effect::None, error.to_string())
+}
+
+fn read_error(error: impl std::fmt::Display) -> RpcError {
+    RpcError::new("store", Effect::None, format!("the store cannot be read: {error}"))
+}

@@ -1,0 +1,25 @@
+//! `host.*`: the host about itself.
+
+use serde_json::{Value, json};
+use telos_bridge::RpcError;
+use telos_kernel::CONTRACT_VERSION;
+
+use super::Methods;
+use crate::checks::{self, CheckState};
+
+impl Methods {
+    pub(super) fn host_info(&self) -> Result<Value, RpcError> {
+        let checks = checks::run(self.home.root(), &self.store, &self.journal, &self.kernel, &self.minds);
+        let is_ready = checks.iter().all(|check| check.state != CheckState::Failed);
+        Ok(json!({
+            "home": self.home.root(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "contract": CONTRACT_VERSION,
+            "pid": std::process::id(),
+            "position": self.store.position().get(),
+            "ready": is_ready,
+            "dispatch": self.kernel.dispatch_stats(),
+            "checks": checks,
+        }))
+    }
+}

@@ -1,0 +1,66 @@
+//! `journal.*`: the journal's lines, as they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use telos_bridge::{Call, Effect, Reply, RpcError};
+use telos_journal::{Filter, From, Severity, follow, tail};
+
+use super::{Methods, invalid, params};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tail {
+    lines: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+    severity: Option<String>,
+    event: Option<String>,
+}
+
+const LINES: usize = 20;
+const LINES_MAX: usize = 10_000;
+const POLL: Duration = Duration::from_millis(100);
+
+impl Methods {
+    pub(super) async fn journal_tail(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+        let asked: Tail = params(call)?;
+        let filter = filter(&asked)?;
+        let lines = asked.lines.unwrap_or(LINES).min(LINES_MAX);
+        let journal = Arc::clone(&self.journal);
+        // What was said up to now is in the file before it is read.
+        let _ = tokio::task::spawn_blocking(move || journal.flush()).await;
+        if !asked.follow {
+            let shown = tail(self.journal.dir(), lines, &filter).map_err(unreadable)?;
+            let count = shown.len();
+            shown.into_iter().for_each(|line| reply.chunk(1, line));
+            return Ok(json!({ "lines": count }));
+        }
+        let mut follower = follow(self.journal.dir(), From::Last(lines), filter).map_err(unreadable)?;
+        let mut count = 0;
+        while !call.cancelled.is_cancelled() {
+            for line in follower.poll().map_err(unreadable)? {
+                reply.chunk(1, line);
+                count += 1;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(json!({ "lines": count }))
+    }
+}
+
+fn filter(asked: &Tail) -> Result<Filter, RpcError> {
+    let severity = match &asked.severity {
+        None => None,
+        Some(text) => Some(Severity::parse(text).ok_or_else(|| {
+            invalid(format!("there is no severity `{text}`; there are trace, debug, info, warn, error"))
+        })?),
+    };
+    Ok(Filter { severity_min: severity, event_prefix: asked.event.clone(), ..Filter::default() })
+}
+
+fn unreadable(error: impl std::fmt::Display) -> RpcError {
+    RpcError::new("journal", Effect::None, format!("the journal cannot be read: {error}"))
+}

@@ -1,0 +1,137 @@
+//! `object.*`: messages to objects, and an operator's hands on them.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use telos_bridge::{Call, Reply, RpcError};
+use telos_kernel::Root;
+use telos_kernel::seams::StreamSink;
+use telos_store::{DedupeKey, Json, SessionId};
+
+use super::{Methods, invalid, message_error, object_error, params};
+
+/// Most rows of one answer.
+const LIMIT_MAX: usize = 1_000;
+const LIMIT: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    object: String,
+    selector: String,
+    #[serde(default)]
+    arguments: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Show {
+    object: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct New {
+    name: String,
+    #[serde(default)]
+    parents: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Set {
+    object: String,
+    slot: String,
+    value: Option<Value>,
+    #[serde(default)]
+    remove: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct History {
+    object: String,
+    limit: Option<usize>,
+}
+
+/// Pieces of an answer on their way to the caller.
+struct ReplySink(Arc<Reply>);
+
+impl StreamSink for ReplySink {
+    fn chunk(&self, attempt: u32, value: Value) {
+        self.0.chunk(attempt, value);
+    }
+
+    fn reset(&self, attempt: u32) {
+        self.0.reset(attempt);
+    }
+}
+
+impl Methods {
+    pub(super) async fn object_send(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+        let send: Send = params(call)?;
+        let arguments = Json::parse(&send.arguments.to_string()).map_err(|error| invalid(error.to_string()))?;
+        let root = Root {
+            receiver: send.object,
+            selector: send.selector,
+            arguments,
+            deadline: call.deadline,
+            request: Some(DedupeKey {
+                session: SessionId { client: call.session.client, incarnation: call.session.incarnation },
+                number: call.number,
+                acked_through: call.acked_through,
+            }),
+            sink: Some(Arc::new(ReplySink(Arc::clone(reply)))),
+        };
+        let answer = self.kernel.send(root).await.map_err(|failure| message_error(&failure))?;
+        Ok(json!({
+            "value": answer.value,
+            "position": answer.position.map(|position| position.get()),
+            "replayed": answer.is_replay,
+        }))
+    }
+
+    pub(super) fn object_list(&self, list: List) -> Result<Value, RpcError> {
+        let limit = list.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
+        let objects = self.kernel.objects(&list.prefix, &list.after, limit).map_err(|error| object_error(&error))?;
+        Ok(json!({ "objects": objects }))
+    }
+
+    pub(super) fn object_show(&self, show: Show) -> Result<Value, RpcError> {
+        self.kernel.object(&show.object).map_err(|error| object_error(&error))
+    }
+
+    pub(super) async fn object_new(&self, new: New) -> Result<Value, RpcError> {
+        let made = self.kernel.new_object(&new.name, &new.parents).await;
+        let (id, position) = made.map_err(|error| object_error(&error))?;
+        Ok(json!({ "id": id, "name": new.name, "position": position }))
+    }
+
+    pub(super) async fn object_set(&self, set: Set) -> Result<Value, RpcError> {
+        let value = match (&set.value, set.remove) {
+            (Some(_), true) => return Err(invalid("give a value or `remove`, not both")),
+            (None, false) => Some(&Value::Null),
+            (value, _) => value.as_ref(),
+        };
+        let done = self.kernel.set_slot(&set.object, &set.slot, value).await;
+        let (id, position) = done.map_err(|error| object_error(&error))?;
+        Ok(json!({ "id": id, "position": position }))
+    }
+
+    pub(super) fn object_history(&self, history: History) -> Result<Value, RpcError> {
+        let limit = history.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
+        let revisions = self.kernel.object_history(&history.object, limit).map_err(|error| object_error(&error))?;
+        Ok(json!({ "revisions": revisions }))
+    }
+}

@@ -1,0 +1,206 @@
+//! The command line: every command and its arguments, and which file does it.
+//!
+//! A new command is one module, one line in [`Command`] and one in [`run`].
+
+mod audit;
+mod chat;
+mod doctor;
+mod journal;
+mod memory;
+mod model;
+mod object;
+mod plugin;
+mod send;
+mod store;
+mod up;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use telos_service::Home;
+
+use crate::connection::Connection;
+use crate::error::{CommandError, usage};
+use crate::output::Output;
+
+/// TelOS: a plugin host for systems that rewrite themselves.
+#[derive(Debug, Parser)]
+#[command(name = "telos", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Where the host keeps everything [default: ~/.telos].
+    #[arg(long, global = true, env = "TELOS_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+
+    /// Print JSON: one value, or one a line for streams.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a host.
+    Up(up::Up),
+    /// Send a message to an object and print the answer.
+    Send(send::Send),
+    /// Talk with a persona, line by line.
+    Chat(chat::Chat),
+    /// Look at objects, make and change them.
+    #[command(subcommand)]
+    Object(object::Object),
+    /// Look at plugins, install and exchange them.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    /// Search what is remembered.
+    #[command(subcommand)]
+    Memory(memory::Memory),
+    /// Read the journal.
+    #[command(subcommand)]
+    Journal(journal::Journal),
+    /// List decisions: swaps, grants, installs.
+    Audit(audit::Audit),
+    /// Check whether the host is well, and say what to do.
+    Doctor,
+    /// Check the store while its host is stopped.
+    #[command(subcommand)]
+    Store(store::Store),
+    /// List and fetch minds.
+    #[command(subcommand)]
+    Model(model::Model),
+}
+
+/// Runs the command; the code is 0 unless the command's answer is a no that was printed as its result.
+pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, CommandError> {
+    let home = home(arguments.home)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
+            Command::Doctor => doctor::run(&home, output).await,
+            Command::Store(store) => store::run(&store, &home, output),
+            Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
+            command => {
+                let host = Connection::open(&home).await?;
+                let done = run_with(command, &host, output).await;
+                host.close().await;
+                done
+            }
+        }
+    })
+}
+
+/// What needs a running host.
+async fn run_with(command: Command, host: &Connection, output: &Output) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Send(send) => send::run(send, host, output).await?,
+        Command::Chat(chat) => chat::run(chat, host, output).await?,
+        Command::Object(object) => object::run(object, host, output).await?,
+        Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
+        Command::Memory(memory) => memory::run(memory, host, output).await?,
+        Command::Journal(journal) => journal::run(journal, host, output).await?,
+        Command::Audit(audit) => audit::run(audit, host, output).await?,
+        Command::Up(_) | Command::Doctor | Command::Store(_) | Command::Model(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where minds are: `TELOS_MODELS_DIR`, else HOME/models.
+fn models_dir(home: &Path) -> PathBuf {
+    let given = std::env::var_os("TELOS_MODELS_DIR").filter(|directory| !directory.is_empty());
+    given.map_or_else(|| Home::at(home).models(), PathBuf::from)
+}
+
+/// The given home, else `~/.telos`.
+fn home(given: Option<PathBuf>) -> Result<PathBuf, CommandError> {
+    let default = || std::env::home_dir().map(|home| home.join(".telos"));
+    let home = given.filter(|home| !home.as_os_str().is_empty()).or_else(default);
+    home.ok_or_else(|| {
+        usage("there is no home directory to put .telos in", "say where with --home DIR or TELOS_HOME")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    #[track_caller]
+    pub(super) fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("telos").chain(line.split_whitespace()))
+    }
+
+    #[track_caller]
+    fn check_refused(line: &str, kind: ErrorKind) {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.kind(), kind, "{line}");
+        if kind != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        for line in [
+            "send counter increment {\"by\":2} --stream --deadline-ms 500",
+            "send counter get --at-least-once",
+            "chat",
+            "chat babs",
+            "object list",
+            "object list --prefix babs/ --after babs/a --limit 5",
+            "object show counter",
+            "object new mine --parent counter --parent other",
+            "object set mine count 3",
+            "object set mine count --remove",
+            "object history mine --limit 3",
+            "plugin list",
+            "plugin info counter",
+            "plugin check ./counter.wasm",
+            "plugin install ./counter.wasm --grant all",
+            "plugin swap counter 0.2.0",
+            "plugin rollback counter",
+            "plugin remove counter",
+            "plugin history counter",
+            "plugin grant counter inference vectors",
+            "plugin grant counter --all",
+            "plugin revoke counter inference",
+            "memory search babs notes hello -k 3",
+            "memory search babs notes --vector [0.1,0.2]",
+            "journal tail --lines 5 --follow --severity warn --event journal.",
+            "audit --after 3 --limit 10 --subject counter",
+            "doctor",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn home_and_json_stand_before_or_after_the_command() {
+        for line in ["--home /h --json doctor", "doctor --json --home /h"] {
+            let arguments = parse(line).unwrap();
+            assert_eq!((arguments.home, arguments.json), (Some("/h".into()), true));
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_before_anything_is_asked() {
+        check_refused("send counter", ErrorKind::MissingRequiredArgument);
+        check_refused("object set mine count", ErrorKind::MissingRequiredArgument);
+        check_refused("object set mine count 3 --remove", ErrorKind::ArgumentConflict);
+        check_refused("plugin grant counter", ErrorKind::MissingRequiredArgument);
+        check_refused("plugin grant counter vectors --all", ErrorKind::ArgumentConflict);
+        check_refused("plugin install x.wasm --grant some", ErrorKind::InvalidValue);
+        check_refused("memory search babs notes", ErrorKind::MissingRequiredArgument);
+        check_refused("journal tail --severity loud", ErrorKind::InvalidValue);
+        check_refused("send counter get --deadline-ms 0", ErrorKind::ValueValidation);
+        check_refused("fly", ErrorKind::InvalidSubcommand);
+    }
+}

@@ -1,0 +1,62 @@
+//! `telos doctor`: is the host well, and if not, what to do.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::connection::Connection;
+use crate::error::CommandError;
+use crate::output::{Output, Paint, field, rows};
+
+/// Ends with 1 when the host is absent or not ready.
+pub(crate) async fn run(home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
+    let info = match Connection::open(home).await {
+        Ok(host) => {
+            let info = host.call("host.info", json!({})).await;
+            host.close().await;
+            info?
+        }
+        Err(CommandError::NoHost { .. }) => absent(home),
+        Err(error) => return Err(error),
+    };
+    output.result(&info, render)?;
+    Ok(if info["ready"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `host.info` would say if there were someone to say it.
+fn absent(home: &Path) -> Value {
+    let cause = format!("no host is running at {}", home.display());
+    let check =
+        json!({"check": "host", "state": "failed", "cause": cause, "do_this": "start one with `telos up`"});
+    json!({"home": home, "ready": false, "checks": [check]})
+}
+
+fn render(info: &Value, paint: Paint) -> String {
+    let row = |check: &Value| ["check", "state", "cause", "do_this"].map(|name| field(check, name)).to_vec();
+    let mut text = paint.table(&["check", "state", "cause", "next"], rows(info, "checks").map(row).collect());
+    let (word, verdict) = if info["ready"] == true { ("ok", "ready") } else { ("failed", "not ready") };
+    text.push('\n');
+    text.push_str(&paint.pairs(&[
+        ("host", paint.word(word, verdict)),
+        ("home", field(info, "home")),
+        ("version", field(info, "version")),
+        ("contract", field(info, "contract")),
+        ("pid", field(info, "pid")),
+        ("position", field(info, "position")),
+    ]));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_host_is_a_failed_check_with_a_next_step() {
+        let text = render(&absent(Path::new("/h")), Paint::default());
+        for part in ["failed", "no host is running at /h", "start one with `telos up`", "not ready"] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+}

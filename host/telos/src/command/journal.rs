@@ -1,0 +1,111 @@
+//! `telos journal`: the host's journal, a line a line.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::connection::{Connection, DEADLINE, Piece};
+use crate::error::CommandError;
+use crate::output::{Output, Paint, field, plain};
+
+/// Following ends with the reader, or after a month.
+const FOLLOW_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Journal {
+    /// Show the last lines.
+    Tail(Tail),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// So many, at most 10,000.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    lines: u32,
+    /// Go on with what comes, until Ctrl-C.
+    #[arg(short, long)]
+    follow: bool,
+    /// Only this severity and above.
+    #[arg(long)]
+    severity: Option<Severity>,
+    /// Only event names that begin so.
+    #[arg(long, value_name = "PREFIX")]
+    event: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Severity {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+pub(crate) async fn run(journal: Journal, host: &Connection, output: &Output) -> Result<(), CommandError> {
+    let Journal::Tail(tail) = journal;
+    let deadline = if tail.follow { FOLLOW_DEADLINE } else { DEADLINE };
+    let mut pieces = host.stream("journal.tail", params(&tail), deadline).await;
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.next() => piece?,
+            // Asked to stop: dropping the stream tells the host.
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        match piece {
+            Some(Piece::Chunk { value, .. }) => output.result(&value, render)?,
+            Some(_) => {}
+            None => return Ok(()),
+        }
+    }
+}
+
+fn params(tail: &Tail) -> Value {
+    let mut params = json!({"lines": tail.lines, "follow": tail.follow});
+    if let Some(severity) = tail.severity {
+        params["severity"] = format!("{severity:?}").to_lowercase().into();
+    }
+    if let Some(event) = &tail.event {
+        params["event"] = event.as_str().into();
+    }
+    params
+}
+
+/// `2026-11-22T23:01:51.123456789Z WARN  journal.loss  7 lines dropped  total=7`, the time cut to milliseconds.
+fn render(line: &Value, paint: Paint) -> String {
+    let time: String = field(line, "timestamp").chars().take("2026-11-22T23:01:51.123".len()).collect();
+    let severity = field(line, "severity_text");
+    let shown = paint.word(&severity, &format!("{severity:5}"));
+    let body = field(line, "body").replace('\n', " ");
+    let mut text = format!("{time} {shown} {}  {body}", field(line, "event_name"));
+    for (name, value) in line["attributes"].as_object().into_iter().flatten() {
+        text.push_str(&plain(&format!("  {name}={value}")).replace('\n', " "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_whatever_is_in_it() {
+        let line = json!({
+            "timestamp": "2026-11-22T23:01:51.123456789Z", "severity_text": "WARN", "event_name": "journal.loss",
+            "body": "7 lines\ndropped\u{1b}[2J", "attributes": {"total": 7, "producer": "a\nb"},
+        });
+        let text = render(&line, Paint::default());
+        assert_eq!(
+            text,
+            "2026-11-22T23:01:51.123 WARN  journal.loss  7 lines dropped\u{fffd}[2J  producer=\"a\\nb\"  total=7"
+        );
+    }
+
+    #[test]
+    fn only_given_filters_are_asked_for() {
+        let tail = Tail { lines: 5, follow: false, severity: Some(Severity::Warn), event: None };
+        assert_eq!(params(&tail), json!({"lines": 5, "follow": false, "severity": "warn"}));
+    }
+}

@@ -1,0 +1,84 @@
+//! `telos memory`: search by meaning.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::send::show_progress;
+use crate::argument::read_json;
+use crate::connection::{Connection, DEADLINE, Piece};
+use crate::error::CommandError;
+use crate::output::{Output, Paint, field, rows};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Memory {
+    /// Find what is nearest to a text or a vector.
+    Search(Search),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// The plugin whose memory it is.
+    owner: String,
+    /// The collection.
+    collection: String,
+    /// What to look for.
+    #[arg(required_unless_present = "vector", conflicts_with = "vector")]
+    text: Option<String>,
+    /// Look for this vector: a JSON list of numbers, @FILE, or -.
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    vector: Option<String>,
+    /// At most so many.
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    k: u32,
+}
+
+pub(crate) async fn run(memory: Memory, host: &Connection, output: &Output) -> Result<(), CommandError> {
+    let Memory::Search(search) = memory;
+    let mut pieces = host.stream("memory.search", params(&search)?, DEADLINE).await;
+    while let Some(piece) = pieces.next().await? {
+        match piece {
+            Piece::Result(answer) => output.result(&answer, render)?,
+            piece => show_progress(&piece, output),
+        }
+    }
+    Ok(())
+}
+
+fn params(search: &Search) -> Result<Value, CommandError> {
+    let mut params = json!({"owner": search.owner, "collection": search.collection, "k": search.k});
+    match &search.vector {
+        Some(vector) => params["vector"] = read_json(vector)?,
+        None => params["text"] = json!(search.text),
+    }
+    Ok(params)
+}
+
+fn render(answer: &Value, paint: Paint) -> String {
+    let row = |neighbor: &Value| {
+        let names = field(neighbor, "names");
+        let name = if names.is_empty() { field(neighbor, "object") } else { names };
+        let distance =
+            neighbor["distance"].as_f64().map(|distance| format!("{distance:.4}")).unwrap_or_default();
+        vec![distance, name, field(neighbor, "metadata")]
+    };
+    paint.table(&["distance", "object", "metadata"], rows(answer, "neighbors").map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_come_by_name_or_id() {
+        let answer = json!({"neighbors": [
+            {"object": "ab", "names": ["babs/1"], "distance": 0.12345, "metadata": {"day": 1}},
+            {"object": "cd", "names": [], "distance": 1.0, "metadata": null},
+        ]});
+        let text = render(&answer, Paint::default());
+        assert!(
+            text.contains("0.1235    babs/1  {\"day\":1}") || text.contains("0.1234    babs/1  {\"day\":1}"),
+            "{text}"
+        );
+        assert!(text.contains("1.0000    cd"), "{text}");
+    }
+}

@@ -1,0 +1,322 @@
+//! `telos plugin`: what serves, what may serve, and how that changes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::audit::render_rows;
+use crate::connection::Connection;
+use crate::error::CommandError;
+use crate::output::{Output, Paint, field, rows, short, show, time};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// List plugins, and what waits in the plugin directories.
+    List,
+    /// Show everything about a plugin.
+    Info(Id),
+    /// Try a candidate without changing anything.
+    Check {
+        /// A component, or a directory with plugin.toml.
+        path: PathBuf,
+    },
+    /// Install a release and let it serve.
+    Install(Install),
+    /// Let another installed release serve.
+    Swap {
+        /// The plugin.
+        id: String,
+        /// A version or the beginning of a digest.
+        to: String,
+    },
+    /// Return to the release that served before.
+    Rollback(Id),
+    /// Remove a plugin; its objects stay.
+    Remove(Id),
+    /// List the decisions about a plugin.
+    History(Id),
+    /// Allow interfaces.
+    Grant(Interfaces),
+    /// Take back interfaces; the next message is without them.
+    Revoke(Interfaces),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Id {
+    /// The plugin.
+    id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// A component, or a directory with plugin.toml.
+    path: PathBuf,
+    /// Grant what it asks for.
+    #[arg(long)]
+    grant: Option<Grant>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Grant {
+    /// Every interface that it imports.
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Interfaces {
+    /// The plugin.
+    id: String,
+    /// Names of interfaces, such as inference.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    interfaces: Vec<String>,
+    /// All that it imports.
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) async fn run(
+    plugin: Plugin,
+    host: &Connection,
+    output: &Output,
+) -> Result<ExitCode, CommandError> {
+    let (method, params, render): (_, _, fn(&Value, Paint) -> String) = match plugin {
+        Plugin::List => ("plugin.list", json!({}), render_list),
+        Plugin::Info(Id { id }) => ("plugin.info", json!({"id": id}), render_info),
+        Plugin::Check { path } => return check(&path, host, output).await,
+        Plugin::Install(install) => ("plugin.install", install_params(&install)?, render_swapped),
+        Plugin::Swap { id, to } => ("plugin.swap", json!({"id": id, "to": to}), render_swapped),
+        Plugin::Rollback(Id { id }) => ("plugin.rollback", json!({"id": id}), render_swapped),
+        Plugin::Remove(Id { id }) => ("plugin.remove", json!({"id": id}), render_removed),
+        Plugin::History(Id { id }) => ("plugin.history", json!({"id": id}), render_history),
+        Plugin::Grant(asked) => ("plugin.grant", interfaces_params(asked), render_grants),
+        Plugin::Revoke(asked) => ("plugin.revoke", interfaces_params(asked), render_grants),
+    };
+    let answer = host.call(method, params).await?;
+    output.result(&answer, render)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A candidate that would not pass ends with 1: scripts ask this before they install.
+async fn check(path: &PathBuf, host: &Connection, output: &Output) -> Result<ExitCode, CommandError> {
+    let answer = host.call("plugin.check", json!({"path": absolute(path)?})).await?;
+    output.result(&answer, render_check)?;
+    Ok(if answer["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn install_params(install: &Install) -> Result<Value, CommandError> {
+    let grant = install.grant.map(|Grant::All| "all");
+    Ok(json!({"path": absolute(&install.path)?, "grant": grant}))
+}
+
+fn interfaces_params(asked: Interfaces) -> Value {
+    let interfaces = if asked.all { vec!["all".to_owned()] } else { asked.interfaces };
+    json!({"id": asked.id, "interfaces": interfaces})
+}
+
+/// The host has another working directory.
+fn absolute(path: &PathBuf) -> Result<PathBuf, CommandError> {
+    let what = format!("cannot find {}", path.display());
+    std::path::absolute(path).map_err(|source| CommandError::File { what, source })
+}
+
+fn render_list(answer: &Value, paint: Paint) -> String {
+    let row = |plugin: &Value| {
+        let missing = field(plugin, "missing_grants");
+        let note =
+            if missing.is_empty() { field(plugin, "summary") } else { format!("needs grant: {missing}") };
+        vec![
+            field(plugin, "id"),
+            field(plugin, "version"),
+            field(plugin, "state"),
+            field(plugin, "kind"),
+            time(&plugin["since_ms"]),
+            note,
+        ]
+    };
+    let headers = ["id", "version", "state", "kind", "since", ""];
+    let mut text = paint.table(&headers, rows(answer, "plugins").map(row).collect());
+    let inbox: Vec<Vec<String>> =
+        rows(answer, "inbox").filter(|entry| entry["state"] != "consumed").map(inbox_row).collect();
+    if !inbox.is_empty() {
+        text.push('\n');
+        text.push_str(&paint.table(&["inbox", "state", "cause"], inbox));
+    }
+    text
+}
+
+fn inbox_row(entry: &Value) -> Vec<String> {
+    ["path", "state", "cause"].map(|name| field(entry, name)).to_vec()
+}
+
+fn render_info(plugin: &Value, paint: Paint) -> String {
+    let mut text = paint.pairs(&[
+        ("id", field(plugin, "id")),
+        ("version", field(plugin, "version")),
+        ("digest", field(plugin, "digest")),
+        ("state", field(plugin, "state")),
+        ("kind", field(plugin, "kind")),
+        ("summary", field(plugin, "summary")),
+        ("generation", field(plugin, "generation")),
+        ("contract", field(plugin, "contract")),
+        ("imports", field(plugin, "imports")),
+        ("grants", field(plugin, "grants")),
+        ("missing grants", field(plugin, "missing_grants")),
+        ("limits", field(plugin, "limits")),
+    ]);
+    let selector = |selector: &Value| {
+        let kind = if selector["read_only"] == true { "reads" } else { "writes" };
+        vec![
+            field(selector, "name"),
+            kind.to_owned(),
+            field(selector, "examples"),
+            field(selector, "summary"),
+        ]
+    };
+    let release = |release: &Value| {
+        let digest = short(&field(release, "digest"));
+        vec![field(release, "version"), field(release, "state"), digest, time(&release["installed_at_ms"])]
+    };
+    text.push('\n');
+    text.push_str(
+        &paint.table(
+            &["selector", "", "examples", "summary"],
+            rows(plugin, "selectors").map(selector).collect(),
+        ),
+    );
+    text.push('\n');
+    text.push_str(&paint.table(
+        &["release", "state", "digest", "installed"],
+        rows(plugin, "releases").map(release).collect(),
+    ));
+    text
+}
+
+fn render_check(checked: &Value, paint: Paint) -> String {
+    let (word, verdict) =
+        if checked["ok"] == true { ("ok", "would be installed") } else { ("failed", "would be refused") };
+    let mut text =
+        format!("{} {} {}\n", field(checked, "id"), field(checked, "version"), paint.word(word, verdict));
+    text.push_str(&paint.pairs(&[
+        ("cause", field(checked, "cause")),
+        ("digest", field(checked, "digest")),
+        ("contract", field(checked, "contract")),
+        ("imports", field(checked, "imports")),
+        ("missing grants", field(checked, "missing_grants")),
+        ("selectors", selector_names(checked)),
+    ]));
+    let example = |example: &Value| {
+        let outcome = if example["passed"] == true { "passed" } else { "failed" };
+        vec![field(example, "selector"), field(example, "name"), outcome.to_owned(), field(example, "detail")]
+    };
+    let examples: Vec<Vec<String>> = rows(checked, "examples").map(example).collect();
+    if !examples.is_empty() {
+        text.push('\n');
+        text.push_str(&paint.table(&["selector", "example", "outcome", "detail"], examples));
+    }
+    text
+}
+
+/// Selectors come as names or as objects with a name.
+fn selector_names(checked: &Value) -> String {
+    let name = |selector: &Value| {
+        if selector.is_string() { show(selector) } else { field(selector, "name") }
+    };
+    rows(checked, "selectors").map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn render_swapped(swapped: &Value, paint: Paint) -> String {
+    let state = field(swapped, "state");
+    let (id, version) = (field(swapped, "id"), field(swapped, "version"));
+    let state = if state.is_empty() { "serving".to_owned() } else { state };
+    let mut text = format!("{id} {version} {}", paint.word(&state, &state));
+    let previous = field(swapped, "previous");
+    if !previous.is_empty() {
+        text.push_str(&format!(", after {previous}"));
+    }
+    if let Some(pause) = swapped["pause_us"].as_u64().filter(|_| state == "serving") {
+        text.push_str(&format!("; paused {pause} µs"));
+    }
+    let missing = field(swapped, "missing_grants");
+    if !missing.is_empty() {
+        text.push_str(&format!("\n  it asks for {missing}\n  next: `telos plugin grant {id} --all`"));
+    }
+    text
+}
+
+fn render_removed(answer: &Value, _: Paint) -> String {
+    format!("{} removed; its objects stay", field(answer, "id"))
+}
+
+fn render_history(answer: &Value, paint: Paint) -> String {
+    render_rows(rows(answer, "events"), paint)
+}
+
+fn render_grants(answer: &Value, paint: Paint) -> String {
+    let state = field(answer, "state");
+    let grants = field(answer, "grants");
+    let grants = if grants.is_empty() { "nothing".to_owned() } else { grants };
+    format!("{} may use {grants}; {}", field(answer, "id"), paint.word(&state, &state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_says_what_is_missing_and_what_waits() {
+        let text = render_list(
+            &json!({
+                "plugins": [
+                    {"id": "counter", "version": "0.1.0", "state": "serving", "kind": "behaviour", "summary": "Counts.", "missing_grants": []},
+                    {"id": "babs", "version": "0.2.0", "state": "staged", "kind": "persona", "summary": "x", "missing_grants": ["inference"]},
+                ],
+                "inbox": [{"path": "a.wasm", "state": "refused", "cause": "not a component"}, {"path": "b.wasm", "state": "consumed"}],
+            }),
+            Paint::default(),
+        );
+        for part in
+            ["counter  0.1.0", "Counts.", "needs grant: inference", "a.wasm  refused  not a component"]
+        {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert!(!text.contains("b.wasm"), "{text}");
+    }
+
+    #[test]
+    fn a_staged_install_says_what_next() {
+        let swapped = json!({"id": "babs", "version": "0.2.0", "state": "staged", "missing_grants": ["inference"], "pause_us": 0});
+        let text = render_swapped(&swapped, Paint::default());
+        assert_eq!(
+            text,
+            "babs 0.2.0 staged\n  it asks for inference\n  next: `telos plugin grant babs --all`"
+        );
+        let swapped = json!({"id": "babs", "version": "0.2.0", "state": "serving", "previous": "0.1.0", "missing_grants": [], "pause_us": 41});
+        assert_eq!(
+            render_swapped(&swapped, Paint::default()),
+            "babs 0.2.0 serving, after 0.1.0; paused 41 µs"
+        );
+    }
+
+    #[test]
+    fn a_failed_check_shows_the_example() {
+        let checked = json!({
+            "ok": false, "id": "counter", "version": "0.1.0", "selectors": ["get", {"name": "increment"}],
+            "examples": [{"selector": "get", "name": "empty", "passed": false, "detail": "expected 0, got 1"}],
+        });
+        let text = render_check(&checked, Paint::default());
+        for part in ["would be refused", "get, increment", "get       empty    failed   expected 0, got 1"] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute_for_a_host_elsewhere() {
+        let params = install_params(&Install { path: "x.wasm".into(), grant: Some(Grant::All) }).unwrap();
+        assert!(std::path::Path::new(params["path"].as_str().unwrap()).is_absolute());
+        assert_eq!(params["grant"], "all");
+        let all = Interfaces { id: "a".into(), interfaces: vec![], all: true };
+        assert_eq!(interfaces_params(all), json!({"id": "a", "interfaces": ["all"]}));
+    }
+}

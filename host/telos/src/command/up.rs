@@ -1,0 +1,163 @@
+//! `telos up`: runs a host in the foreground until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::{Value, json};
+use telos_service::{Bundle, Check, CheckState, Home, Host, HostConfig};
+
+use crate::command::models_dir;
+use crate::error::{CommandError, refused};
+use crate::output::{Output, Paint};
+
+/// Arguments of `telos up`.
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// A directory to watch for plugins, besides HOME/plugins; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    plugins: Vec<PathBuf>,
+
+    /// The directory of the plugins that come with the host [default: `plugins` beside the executable].
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+
+    /// Listen on loopback TCP with a token instead of the private socket.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcp: Option<SocketAddr>,
+}
+
+/// Starts, says so, and serves until SIGINT or SIGTERM.
+pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
+    let start = Instant::now();
+    let mut stop = StopSignal::new()?;
+    let home = Home::at(home);
+    let bundle = match up.bundle.or_else(bundle_beside_executable) {
+        Some(directory) => Bundle::read(&directory).map_err(|cause| refused(cause, "mend or remove that file"))?,
+        None => Bundle::default(),
+    };
+    let models = models_dir(home.root());
+    let config = HostConfig { home, plugins: up.plugins, bundle, models, tcp: up.tcp, engine: None };
+    let host = Host::start(config).await.map_err(|error| refused(error.to_string(), next_step(&error)))?;
+    output.result(&announcement(&host, start), render)?;
+    stop.wait().await;
+    output.note("stopping");
+    host.stop().await;
+    Ok(())
+}
+
+fn bundle_beside_executable() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.parent()?.join("plugins"))
+}
+
+fn next_step(error: &telos_service::StartError) -> &'static str {
+    match error {
+        telos_service::StartError::Store(telos_store::OpenError::InUse { .. }) => {
+            "talk to that host, stop it, or choose another place with --home"
+        }
+        telos_service::StartError::Store(telos_store::OpenError::NewerLayout { .. }) => {
+            "use the newer telos that wrote it"
+        }
+        _ => "mend what it names and start again",
+    }
+}
+
+fn announcement(host: &Host, start: Instant) -> Value {
+    let checks = host.checks();
+    json!({
+        "ready": is_ready(&checks),
+        "home": host.home().root(),
+        "endpoint": host.endpoint().to_string(),
+        "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "checks": checks,
+        "try": try_this(host),
+    })
+}
+
+fn is_ready(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.state != CheckState::Failed)
+}
+
+fn try_this(host: &Host) -> String {
+    match host.personas().first() {
+        Some(persona) => format!("telos chat {persona}"),
+        None => "telos send counter increment".into(),
+    }
+}
+
+fn render(ready: &Value, paint: Paint) -> String {
+    let mut text = String::new();
+    for check in ready["checks"].as_array().into_iter().flatten() {
+        let state = check["state"].as_str().unwrap_or_default();
+        let mark = paint.word(state, if state == "ok" { "✓" } else { "✗" });
+        let cause = check["cause"].as_str().unwrap_or_default();
+        text.push_str(&format!("{mark} {}: {cause}\n", check["check"].as_str().unwrap_or_default()));
+        if let Some(next) = check["do_this"].as_str() {
+            text.push_str(&format!("  next: {next}\n"));
+        }
+    }
+    let field = |name: &str| ready[name].as_str().unwrap_or_default();
+    let word = if ready["ready"] == true { "ready" } else { "not ready" };
+    text.push_str(&format!("{word}  home {}  endpoint {}  try: {}\n", field("home"), field("endpoint"), field("try")));
+    text
+}
+
+#[cfg(unix)]
+struct StopSignal {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignal {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct StopSignal;
+
+#[cfg(not(unix))]
+impl StopSignal {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn wait(&mut self) {
+        // When even the handler cannot be set, the host serves until its process is ended.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_come_with_marks_and_next_steps_and_one_ready_line() {
+        let text = render(
+            &json!({"ready": true, "home": "/h", "endpoint": "unix:/h/run/host.sock", "try": "telos chat babs", "checks": [
+                {"check": "store", "state": "ok", "cause": "open at position 3", "do_this": null},
+                {"check": "mind", "state": "degraded", "cause": "x is not on this machine", "do_this": "`telos model pull x`"},
+            ]}),
+            Paint::default(),
+        );
+        assert_eq!(
+            text,
+            "✓ store: open at position 3\n✗ mind: x is not on this machine\n  next: `telos model pull x`\n\
+             ready  home /h  endpoint unix:/h/run/host.sock  try: telos chat babs\n"
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! Why a command did not do what it was asked, and the exit code that says so.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use telos_bridge::{CallError, ConnectError, Effect, EndpointError, RpcError};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CommandError {
+    /// The arguments parse and make no sense.
+    #[error("{message}")]
+    Usage { message: String, next: String },
+    #[error("no host is running at {}", home.display())]
+    NoHost { home: PathBuf },
+    #[error(transparent)]
+    Connect(Box<ConnectError>),
+    #[error("{}: {source}", path.display())]
+    Endpoint { path: PathBuf, source: EndpointError },
+    #[error(transparent)]
+    Call(Box<CallError>),
+    #[error("{what}: {source}")]
+    File { what: String, source: io::Error },
+    /// Refused or failed on this side of the bridge.
+    #[error("{message}")]
+    Refused { message: String, next: String },
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> CommandError {
+        CommandError::Connect(Box::new(error))
+    }
+}
+
+impl From<CallError> for CommandError {
+    fn from(error: CallError) -> CommandError {
+        CommandError::Call(Box::new(error))
+    }
+}
+
+impl CommandError {
+    /// 2 for what a different command line would mend, else 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if matches!(self, CommandError::Usage { .. }) { 2 } else { 1 }
+    }
+
+    /// The reader of our output went away: `telos … | head`. Nothing is wrong.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// For `--json`: one shape, whatever failed.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({ "error": self.to_rpc() })
+    }
+
+    /// For people: what and where, then what next.
+    pub(crate) fn to_text(&self) -> String {
+        let error = self.to_rpc();
+        let mut text = format!("telos: {}", error.message);
+        if error.data.effect == Effect::Unknown {
+            text.push_str("\n  whether it took effect is not known");
+        }
+        if let Some(next) = &error.data.next {
+            text.push_str(&format!("\n  next: {next}"));
+        }
+        if let Some(incident) = error.data.incident {
+            text.push_str(&format!("\n  details: incident {incident} in `telos journal tail`"));
+        }
+        text
+    }
+
+    fn to_rpc(&self) -> RpcError {
+        let (kind, next) = match self {
+            CommandError::Call(error) => return error.to_rpc(),
+            CommandError::Usage { next, .. } => ("usage", Some(next.clone())),
+            CommandError::Refused { next, .. } => ("refused", Some(next.clone())),
+            CommandError::NoHost { .. } => ("no-host", Some("start one with `telos up`".to_owned())),
+            CommandError::Connect(_) => ("connect", None),
+            CommandError::Endpoint { .. } => {
+                ("endpoint", Some("start the host again; it writes this file".to_owned()))
+            }
+            CommandError::File { .. } => ("file", None),
+            CommandError::Output(_) => ("output", None),
+        };
+        let mut error = RpcError::new(kind, Effect::None, self.to_string());
+        error.data.next = next;
+        error
+    }
+}
+
+/// A refusal of this process itself, and what to do next.
+pub(crate) fn refused(message: impl Into<String>, next: impl Into<String>) -> CommandError {
+    CommandError::Refused { message: message.into(), next: next.into() }
+}
+
+/// A mistake in the arguments that only shows once they are read.
+pub(crate) fn usage(message: impl Into<String>, next: impl Into<String>) -> CommandError {
+    CommandError::Usage { message: message.into(), next: next.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_host_says_where_and_what_next() {
+        let error = CommandError::NoHost { home: "/home/ann/.telos".into() };
+        assert_eq!(
+            error.to_text(),
+            "telos: no host is running at /home/ann/.telos\n  next: start one with `telos up`"
+        );
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_host_s_error_keeps_kind_effect_next_and_incident() {
+        let rpc = RpcError::new("trap", Effect::Unknown, "counter trapped")
+            .with_next("see the journal")
+            .with_incident(42);
+        let error = CommandError::from(CallError::Host(rpc));
+        let text = error.to_text();
+        for part in ["counter trapped", "not known", "next: see the journal", "incident 42"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let data = &error.to_json()["error"]["data"];
+        assert_eq!(
+            (&data["kind"], &data["effect"], &data["incident"]),
+            (&json!("trap"), &json!("unknown"), &json!(42))
+        );
+    }
+}

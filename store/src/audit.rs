@@ -1,0 +1,36 @@
+//! Audit rows: every decision is a fact, in the same commit that decided it, numbered without gaps, never dropped.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Position;
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// From 1, without gaps.
+    pub number: u64,
+    /// When it was decided, Unix milliseconds.
+    pub at_ms: u64,
+    /// The commit that decided it.
+    pub position: Position,
+    /// What kind of decision: `swap`, `grant`, `dead-letter`.
+    pub kind: String,
+    /// What it was about: a component, an object, a post.
+    pub subject: String,
+    /// The rest.
+    pub detail: serde_json::Value,
+}
+
+/// An audit row before its commit numbers and dates it.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) detail: serde_json::Value,
+}
+
+impl Fact {
+    pub(crate) fn bytes(&self) -> usize {
+        self.kind.len() + self.subject.len() + self.detail.to_string().len()
+    }
+}

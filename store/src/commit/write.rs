@@ -1,0 +1,346 @@
+//! Writing one unit's rows, and remembering what memory must do once they are durable.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+use serde_json::json;
+
+use crate::audit::{AuditRow, Fact};
+use crate::error::Failure;
+use crate::id::{ObjectId, ObjectName, Position, PostId};
+use crate::limit;
+use crate::outbox::{DeadLetter, OutboxChange, OutboxRow, Post};
+use crate::record::{GrantRecord, RecordWrite};
+use crate::session::{self, DedupeKey, SessionRow};
+use crate::shared::Shared;
+use crate::tables::{self, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
+use crate::unit::Layer;
+use crate::vectors::{CollectionKey, IndexChange, Vector};
+
+use super::Ballot;
+
+/// What memory must do once a group is durable.
+#[derive(Default)]
+pub(super) struct Finish {
+    index: Vec<IndexChange>,
+    outbox: Vec<OutboxChange>,
+    posts_added: usize,
+    posts_removed: usize,
+    redo_added: u64,
+    redo_trimmed: u64,
+}
+
+impl Finish {
+    /// Applies the group to the memory that follows the database. Cannot fail.
+    pub(super) fn apply(self, shared: &Shared) {
+        if !self.index.is_empty() {
+            let oldest = shared.pins.oldest(&shared.decided, Instant::now());
+            let mut index = shared.index.write();
+            self.index.iter().for_each(|change| index.apply(change, oldest));
+        }
+        let mut outbox = shared.outbox.lock();
+        self.outbox.iter().for_each(|change| outbox.apply(change));
+        drop(outbox);
+        shared.redo_rows.fetch_add(self.redo_added, Ordering::AcqRel);
+        shared.redo_rows.fetch_sub(self.redo_trimmed, Ordering::AcqRel);
+    }
+
+    /// Posts pending once the group so far is durable.
+    pub(super) fn pending_after(&self, pending: usize) -> usize {
+        (pending + self.posts_added).saturating_sub(self.posts_removed)
+    }
+}
+
+/// Writes everything of one ballot as of a position.
+pub(super) fn write(
+    tables: &mut Tables<'_>,
+    ballot: &Ballot,
+    position: Position,
+    at_ms: u64,
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
+    let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
+    add_to_meta(tables, META_OBJECTS, made)?;
+    for (id, object) in objects {
+        let row = tables::encode_object(object)?;
+        tables.objects.insert((id.to_bits(), position.get()), row.as_slice())?;
+    }
+    for (name, id) in names {
+        write_name(tables, name, *id, position)?;
+    }
+    for (index, ((collection, object), vector)) in vectors.iter().enumerate() {
+        let key = PostId { position, index: count(index) };
+        write_vector(tables, key, collection, *object, vector.as_ref(), finish)?;
+    }
+    for (index, post) in posts.iter().enumerate() {
+        add_post(tables, PostId { position, index: count(index) }, post, finish)?;
+    }
+    for post in taken {
+        remove_post(tables, *post, finish)?;
+    }
+    for fact in facts {
+        write_fact(tables, fact, position, at_ms)?;
+    }
+    for record in records {
+        write_record(tables, record, position, at_ms, finish)?;
+    }
+    match &ballot.vote.dedupe {
+        Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
+        None => Ok(()),
+    }
+}
+
+/// Drops the oldest redo rows past the bound, a few per group.
+pub(super) fn trim_redo(
+    tables: &mut Tables<'_>,
+    shared: &Shared,
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    let kept = shared.redo_rows.load(Ordering::Acquire) + finish.redo_added;
+    let surplus = usize::try_from(kept.saturating_sub(limit::REDO_ROWS_MAX)).unwrap_or(usize::MAX);
+    for _ in 0..surplus.min(limit::REDO_TRIM_ROWS) {
+        let Some(oldest) = tables.redo.pop_first()?.map(|(key, _)| key.value().0) else {
+            break;
+        };
+        tables.meta.insert(META_REDO_FLOOR, oldest)?;
+        finish.redo_trimmed += 1;
+    }
+    Ok(())
+}
+
+fn write_name(
+    tables: &mut Tables<'_>,
+    name: &ObjectName,
+    id: Option<ObjectId>,
+    position: Position,
+) -> Result<(), Failure> {
+    let (before, _) = tables::read_name(&tables.names, name, position)?;
+    if before == id {
+        return Ok(());
+    }
+    tables.names.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
+    if let Some(before) = before {
+        tables.names_of.insert((before.to_bits(), name.as_str(), position.get()), false)?;
+    }
+    if let Some(id) = id {
+        tables.names_of.insert((id.to_bits(), name.as_str(), position.get()), true)?;
+    }
+    Ok(())
+}
+
+fn write_vector(
+    tables: &mut Tables<'_>,
+    key: PostId,
+    collection: &CollectionKey,
+    object: ObjectId,
+    vector: Option<&Vector>,
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    let dim = vector.map(|vector| vector.components.len());
+    let Some((number, dim)) = collection_number(tables, collection, dim)? else {
+        return Ok(());
+    };
+    let row = (number, object.to_bits());
+    let is_changed = match vector {
+        Some(vector) => {
+            let bytes = tables::encode_vector(&vector.components);
+            let metadata = vector.metadata.as_str();
+            tables.vectors.insert(row, (key.position.get(), metadata, bytes.as_slice()))?;
+            true
+        }
+        None => tables.vectors.remove(row)?.is_some(),
+    };
+    if is_changed {
+        tables.redo.insert(tables::post_key(key), (number, object.to_bits(), vector.is_some()))?;
+        finish.redo_added += 1;
+        let collection = collection.clone();
+        let vector = vector.cloned();
+        finish.index.push(IndexChange { position: key.position, collection, dim, object, vector });
+    }
+    Ok(())
+}
+
+/// The number and dimension of a collection; makes it with `dim`, and answers none when there is neither.
+fn collection_number(
+    tables: &mut Tables<'_>,
+    collection: &CollectionKey,
+    dim: Option<usize>,
+) -> Result<Option<(u32, usize)>, Failure> {
+    if let Some(known) = tables::read_collection(&tables.collections, collection)? {
+        return Ok(Some(known));
+    }
+    let Some(dim) = dim else { return Ok(None) };
+    // Collections are never deleted, so their count is the next number.
+    let number = u32::try_from(tables.collections.len()?).unwrap_or(u32::MAX);
+    let key = (collection.owner.as_str(), collection.name.as_str());
+    tables.collections.insert(key, (number, count(dim)))?;
+    Ok(Some((number, dim)))
+}
+
+fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {
+    let row = OutboxRow { id, post: post.clone(), attempts: 0, not_before_ms: 0 };
+    tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
+    finish.posts_added += 1;
+    finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0 });
+    Ok(())
+}
+
+/// Takes a post out of the outbox; none when it was not there.
+fn remove_post(
+    tables: &mut Tables<'_>,
+    id: PostId,
+    finish: &mut Finish,
+) -> Result<Option<OutboxRow>, Failure> {
+    let Some(row) = tables.outbox.remove(tables::post_key(id))? else {
+        return Ok(None);
+    };
+    let row: OutboxRow = tables::decode("outbox", row.value())?;
+    finish.posts_removed += 1;
+    finish.outbox.push(OutboxChange::Remove { id, lane: (row.post.source, row.post.target) });
+    Ok(Some(row))
+}
+
+fn fail_post(
+    tables: &mut Tables<'_>,
+    id: PostId,
+    cause: &str,
+    not_before_ms: u64,
+    (position, at_ms): (Position, u64),
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    let Some(mut row) = tables::read_post(&tables.outbox, id)? else {
+        return Ok(());
+    };
+    row.attempts += 1;
+    row.not_before_ms = not_before_ms;
+    if row.attempts < limit::POST_ATTEMPTS_MAX {
+        tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
+        let lane = (row.post.source, row.post.target);
+        finish.outbox.push(OutboxChange::Delay { id, lane, not_before_ms });
+        return Ok(());
+    }
+    remove_post(tables, id, finish)?;
+    let letter = DeadLetter { id, post: row.post, attempts: row.attempts, cause: cause.into(), at_ms };
+    tables.dead_letters.insert(tables::post_key(id), encode("dead_letters", &letter)?.as_slice())?;
+    if tables.dead_letters.len()? > limit::DEAD_LETTERS_MAX {
+        tables.dead_letters.pop_first()?;
+    }
+    let detail = json!({
+        "source": letter.post.source, "target": letter.post.target, "selector": letter.post.selector,
+        "attempts": letter.attempts, "cause": letter.cause, "trace": letter.post.trace,
+    });
+    write_fact(tables, &Fact { kind: "dead-letter".into(), subject: id.to_string(), detail }, position, at_ms)
+}
+
+fn write_fact(tables: &mut Tables<'_>, fact: &Fact, position: Position, at_ms: u64) -> Result<(), Failure> {
+    let number = add_to_meta(tables, META_AUDIT, 1)?;
+    let Fact { kind, subject, detail } = fact.clone();
+    let row = AuditRow { number, at_ms, position, kind, subject, detail };
+    tables.audit.insert(number, encode_json("audit", &row)?.as_slice())?;
+    Ok(())
+}
+
+fn write_record(
+    tables: &mut Tables<'_>,
+    record: &RecordWrite,
+    position: Position,
+    at_ms: u64,
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    match record {
+        RecordWrite::Release(release) => {
+            let key = (release.component.as_str(), release.digest.as_bytes());
+            tables.releases.insert(key, encode_json("releases", release)?.as_slice())?;
+        }
+        RecordWrite::Seat(seat) => {
+            tables.seats.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;
+        }
+        RecordWrite::RemoveSeat(component) => drop(tables.seats.remove(component.as_str())?),
+        RecordWrite::Grant { component, interface, by } => {
+            let (component, interface, by) = (component.clone(), interface.clone(), by.clone());
+            let grant = GrantRecord { component, interface, by, since_ms: at_ms };
+            let key = (grant.component.as_str(), grant.interface.as_str());
+            tables.grants.insert(key, encode_json("grants", &grant)?.as_slice())?;
+        }
+        RecordWrite::RemoveGrant { component, interface } => {
+            tables.grants.remove((component.as_str(), interface.as_str()))?;
+        }
+        RecordWrite::Consumed { path, digest } => {
+            tables.consumed.insert((path.as_str(), digest.as_bytes()), at_ms)?;
+        }
+        RecordWrite::FailPost { id, cause, not_before_ms } => {
+            fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
+        }
+        RecordWrite::SweepSessions { now_ms } => sweep_sessions(tables, *now_ms)?,
+    }
+    Ok(())
+}
+
+/// Stores a request's outcome and forgets what the client has acknowledged.
+fn write_dedupe(
+    tables: &mut Tables<'_>,
+    key: &DedupeKey,
+    position: Position,
+    outcome: &[u8],
+    at_ms: u64,
+) -> Result<(), Failure> {
+    let row = tables::read_session(&tables.sessions, key.session)?;
+    let acked_through = session::watermark(key, row);
+    let forgotten = remove_dedupe(tables, key, acked_through)?;
+    tables
+        .dedupe
+        .insert((key.session.client, key.session.incarnation, key.number), (position.get(), outcome))?;
+    let rows = row.unwrap_or_default().rows - forgotten + 1;
+    write_session(tables, key, SessionRow { acked_through, last_ms: at_ms, rows })
+}
+
+fn write_session(tables: &mut Tables<'_>, key: &DedupeKey, row: SessionRow) -> Result<(), Failure> {
+    let session = (key.session.client, key.session.incarnation);
+    tables.sessions.insert(session, (row.acked_through, row.last_ms, row.rows))?;
+    Ok(())
+}
+
+fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Result<u32, Failure> {
+    let (client, incarnation) = (key.session.client, key.session.incarnation);
+    let range = (client, incarnation, 0)..=(client, incarnation, through);
+    let mut removed = 0;
+    for row in tables.dedupe.extract_from_if(range, |_, _| true)? {
+        row?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+fn sweep_sessions(tables: &mut Tables<'_>, now_ms: u64) -> Result<(), Failure> {
+    let mut idle = Vec::new();
+    for row in tables.sessions.iter()? {
+        let (key, value) = row?;
+        if now_ms.saturating_sub(value.value().1) > limit::SESSION_IDLE_MS_MAX {
+            idle.push(key.value());
+        }
+        if idle.len() == limit::SESSIONS_PER_SWEEP_MAX {
+            break;
+        }
+    }
+    for (client, incarnation) in idle {
+        tables.sessions.remove((client, incarnation))?;
+        tables.dedupe.retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
+    }
+    Ok(())
+}
+
+/// Adds to one number of the meta table; answers the sum.
+fn add_to_meta(tables: &mut Tables<'_>, name: &str, more: u64) -> Result<u64, Failure> {
+    let sum = tables::read_meta(&tables.meta, name)? + more;
+    if more > 0 {
+        tables.meta.insert(name, sum)?;
+    }
+    Ok(sum)
+}
+
+/// Counts within one unit are far below 2^32: its bytes are bounded.
+fn count(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

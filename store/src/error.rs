@@ -1,0 +1,441 @@
+//! Why the store refused or failed: one enum per operation family, each saying whose fault it was and whether an
+//! effect may exist.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::id::{ObjectId, ObjectName, Position, PostId};
+
+/// Whose mistake or failure an error was. Decides log level, retry and blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A component's: what it asked for cannot be.
+    Guest,
+    /// This host's: disk, memory or a bug.
+    Host,
+    /// An operator's: configuration or a command.
+    Operator,
+    /// A client's: a request out of order, or too late.
+    Peer,
+}
+
+/// Whether the effect of a failed unit may exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing happened, and nothing will.
+    None,
+    /// It happened, exactly once.
+    Committed,
+    /// It may have happened; a resend under the same request id answers which.
+    Unknown,
+}
+
+/// A text that is not of its form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {found:?} is not {allowed}")]
+pub struct NameError {
+    /// What the text should have been.
+    pub what: &'static str,
+    /// The text, shortened.
+    pub found: String,
+    /// The form that is taken.
+    pub allowed: &'static str,
+}
+
+impl NameError {
+    /// Keeps the first 80 characters of the text: enough to find it.
+    pub(crate) fn new(what: &'static str, found: &str, allowed: &'static str) -> NameError {
+        NameError { what, found: found.chars().take(80).collect(), allowed }
+    }
+}
+
+/// A bound that was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{found} {what}, {allowed} allowed")]
+pub struct Overflow {
+    /// What is bounded, with its unit.
+    pub what: &'static str,
+    /// What was asked for.
+    pub found: usize,
+    /// What is allowed.
+    pub allowed: usize,
+}
+
+impl Overflow {
+    /// Answers an overflow when `found` is more than `allowed`.
+    pub(crate) fn check(what: &'static str, found: usize, allowed: usize) -> Result<(), Overflow> {
+        if found <= allowed {
+            return Ok(());
+        }
+        Err(Overflow { what, found, allowed })
+    }
+}
+
+/// The store itself failed: always the host's fault.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// redb or the disk below it.
+    #[error("object store: {0}")]
+    Storage(#[source] Arc<redb::Error>),
+    /// A row that today's code cannot read.
+    #[error("table {table}: a row is not readable: {why}; run `telos store verify`")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// What was found.
+        why: String,
+    },
+    /// The database is closed while it is being reopened after a failure.
+    #[error("the object store is being reopened")]
+    Reopening,
+}
+
+macro_rules! from_redb {
+    ($($cause:ty),*) => {$(
+        impl From<$cause> for Failure {
+            fn from(cause: $cause) -> Failure {
+                Failure::Storage(Arc::new(cause.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::SetDurabilityError
+);
+
+/// Why a store did not open. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is in use by {}; stop that host or choose another directory", dir.display(), process(*pid))]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The process that holds the lock, where it could be read.
+        pid: Option<u32>,
+    },
+    /// It was written by a newer host.
+    #[error("{} has layout generation {found}, this host knows up to {known}; use a newer host", dir.display())]
+    NewerLayout {
+        /// The directory.
+        dir: PathBuf,
+        /// The generation found.
+        found: u64,
+        /// The newest generation this code reads.
+        known: u64,
+    },
+    /// A directory or file could not be made or opened.
+    #[error("{}", path.display())]
+    File {
+        /// The path.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The database did not open.
+    #[error("{}", dir.display())]
+    Failed {
+        /// The directory.
+        dir: PathBuf,
+        /// What went wrong.
+        #[source]
+        cause: Failure,
+    },
+}
+
+impl OpenError {
+    /// Who can do something about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            OpenError::InUse { .. } | OpenError::NewerLayout { .. } | OpenError::File { .. } => {
+                Fault::Operator
+            }
+            OpenError::Failed { .. } => Fault::Host,
+        }
+    }
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+}
+
+/// Why a read answered nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No object has this identity at this snapshot.
+    #[error("no object {0}")]
+    NoSuchObject(ObjectId),
+    /// The unit read more than it may, or an object has too many ancestors.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The store failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl ReadError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ReadError::NoSuchObject(_) | ReadError::TooLarge(_) => Fault::Guest,
+            ReadError::Failed(_) => Fault::Host,
+        }
+    }
+}
+
+/// Why a write changed nothing in its unit.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The read that a write begins with failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A slot name or selector is not well formed.
+    #[error(transparent)]
+    Invalid(#[from] NameError),
+    /// Past a bound of an object or of the unit.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The name is another object's.
+    #[error("name {name} is taken by object {by}")]
+    NameTaken {
+        /// The name.
+        name: ObjectName,
+        /// The object that has it.
+        by: ObjectId,
+    },
+}
+
+impl WriteError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            WriteError::Read(cause) => cause.fault(),
+            WriteError::Invalid(_) | WriteError::TooLarge(_) | WriteError::NameTaken { .. } => Fault::Guest,
+        }
+    }
+}
+
+/// Why a vector call changed and returned nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VectorError {
+    /// Nothing was ever added to a collection of that name.
+    #[error("no vector collection {0}")]
+    NoSuchCollection(ObjectName),
+    /// No object has this identity at this snapshot.
+    #[error("no object {0}")]
+    NoSuchObject(ObjectId),
+    /// The vector's length is not the collection's dimension.
+    #[error("vector of dimension {found}, the collection has {expected}")]
+    Dimension {
+        /// The length given.
+        found: usize,
+        /// The collection's dimension.
+        expected: usize,
+    },
+    /// A component is NaN or infinite, or the vector's length is zero or not finite.
+    #[error("the vector has a component that is not finite, or no direction")]
+    NotFinite,
+    /// The collection's name is not well formed.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The metadata is not a JSON object.
+    #[error("the metadata is not a JSON object")]
+    Metadata,
+    /// Past a bound of vectors or of the unit.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The index no longer holds the state of this snapshot; begin a new unit.
+    #[error("snapshot {snapshot} is too old to search, {oldest} is the oldest kept")]
+    SnapshotTooOld {
+        /// The unit's snapshot.
+        snapshot: Position,
+        /// The oldest snapshot that can be searched.
+        oldest: Position,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl VectorError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            VectorError::SnapshotTooOld { .. } | VectorError::Failed(_) => Fault::Host,
+            _ => Fault::Guest,
+        }
+    }
+}
+
+impl From<ReadError> for VectorError {
+    fn from(cause: ReadError) -> VectorError {
+        match cause {
+            ReadError::NoSuchObject(id) => VectorError::NoSuchObject(id),
+            ReadError::TooLarge(overflow) => VectorError::TooLarge(overflow),
+            ReadError::Failed(failure) => VectorError::Failed(failure),
+        }
+    }
+}
+
+/// What another unit decided first.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Contested {
+    /// An object that the unit read.
+    #[error("object {0}")]
+    Object(ObjectId),
+    /// A name that the unit read.
+    #[error("name {0}")]
+    Name(ObjectName),
+    /// A vector whose presence the unit read.
+    #[error("vector of object {object} in collection {collection}")]
+    Vector {
+        /// The collection.
+        collection: ObjectName,
+        /// The object.
+        object: ObjectId,
+    },
+    /// A collection that was made with another dimension meanwhile.
+    #[error("the dimension of collection {0}")]
+    Collection(ObjectName),
+    /// A post that is no longer pending.
+    #[error("post {0}")]
+    Post(PostId),
+}
+
+/// Why a unit did not commit, or why nobody knows.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// Something the unit read has changed since; run it again on a fresh snapshot.
+    #[error("{0} changed since it was read")]
+    Conflict(Contested),
+    /// The deadline passed before the decision.
+    #[error("the deadline passed before the decision")]
+    Deadline,
+    /// This request was decided before; here is what it answered then.
+    #[error("this request was decided at position {position}")]
+    DuplicateRequest {
+        /// The outcome stored with the first decision.
+        outcome: Vec<u8>,
+        /// The first decision.
+        position: Position,
+    },
+    /// The request's number is at or below what its client has acknowledged.
+    #[error("request {number} is at or below the acknowledged {acked_through}")]
+    TooOld {
+        /// The request's number.
+        number: u64,
+        /// The session's watermark.
+        acked_through: u64,
+    },
+    /// The session has too many requests that its client has not acknowledged.
+    #[error("the session has {allowed} unacknowledged requests; acknowledge some")]
+    SessionFull {
+        /// The bound.
+        allowed: u32,
+    },
+    /// The session was closed after a day without a request.
+    #[error("the session is closed; open a new one")]
+    UnknownSession,
+    /// Too many posts are waiting for delivery.
+    #[error("{pending} posts are pending, {allowed} allowed")]
+    OutboxFull {
+        /// Posts waiting now.
+        pending: usize,
+        /// The bound.
+        allowed: usize,
+    },
+    /// The unit wrote more than it may.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// Too many units wait for the committer.
+    #[error("{allowed} units wait for the committer; try again")]
+    Busy {
+        /// The bound.
+        allowed: usize,
+    },
+    /// The disk failed while the unit was being decided.
+    #[error("the commit failed half-way; whether it took effect is unknown")]
+    Unavailable(#[source] Failure),
+    /// The store is closed for writing while it recovers from a disk failure.
+    #[error("the object store is read-only: {cause}")]
+    ReadOnlyStore {
+        /// The failure that closed it.
+        cause: Arc<str>,
+    },
+    /// The store was closed before the unit was decided.
+    #[error("the object store is closed")]
+    Closed,
+}
+
+impl CommitError {
+    /// Whose fault it was. A conflict is nobody's: it counts as the host's, which retries.
+    pub fn fault(&self) -> Fault {
+        match self {
+            CommitError::TooLarge(_) => Fault::Guest,
+            CommitError::Deadline
+            | CommitError::DuplicateRequest { .. }
+            | CommitError::TooOld { .. }
+            | CommitError::SessionFull { .. }
+            | CommitError::UnknownSession => Fault::Peer,
+            _ => Fault::Host,
+        }
+    }
+
+    /// Whether the effect of the request may exist.
+    pub fn effect(&self) -> Effect {
+        match self {
+            CommitError::DuplicateRequest { .. } => Effect::Committed,
+            CommitError::Unavailable(_) | CommitError::TooOld { .. } => Effect::Unknown,
+            _ => Effect::None,
+        }
+    }
+}
+
+/// Why a blob was not stored or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// Past the bound of one blob.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The file system refused.
+    #[error("{}", path.display())]
+    File {
+        /// The path.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The file's bytes are not the ones that were stored.
+    #[error("{}: the bytes do not match their digest; restore the file from a backup", path.display())]
+    Damaged {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+impl BlobError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            BlobError::TooLarge(_) => Fault::Guest,
+            BlobError::File { .. } | BlobError::Damaged { .. } => Fault::Host,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The object store: objects, units of work, names, vectors, posts, sessions, audit and system records in one
+//! redb file, plus content-addressed blobs beside it. It has never heard of wasm, sockets or models.
+//!
+//! # Data model
+//!
+//! An *object* is an identity, an owner, parents and slots; every committed state of it is a row of its own, keyed
+//! by (object, *position*), so "as of P" is one range query and history costs nothing extra. A *name* stands for
+//! one object. A *vector* belongs to one object in one collection of one component. A *post* is a message to be
+//! sent after its commit. A *session* remembers what it decided, so a resent request is answered, not repeated.
+//! Audit rows and system records (releases, seats, grants) commit with the decision that made them.
+//!
+//! # How a change happens
+//!
+//! ```text
+//! Store::begin -> Unit      reads and writes over one snapshot, in memory
+//! Store::decide(unit, vote) a group of units is voted on in order and decided by one redb commit
+//! Decided::wait -> Commit   durable, visible, and its vectors searchable
+//! ```
+//!
+//! # Invariants
+//!
+//! - Acknowledged means durable and whole; unacknowledged means whole or absent, never part.
+//! - Positions, revisions and audit numbers have no gaps.
+//! - redb is the only decision point: indexes and mirrors in memory are rebuilt from it.
+//! - Every object, name and vector a unit read, absent ones included, is still so when it is decided.
+//! - Every size has a bound, all of them in [`limit`].
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use telos_store::{ComponentId, Json, Slot, Store, StoreOptions, Vote};
+//!
+//! let store = Store::scratch(StoreOptions::default())?;
+//! let mut unit = store.begin();
+//! let counter = unit.create(ComponentId::operator(), 1, vec![])?;
+//! unit.set_slot(counter, "count", Slot::Value(Json::parse("1")?))?;
+//! store.decide(unit, Vote::default()).wait()?;
+//!
+//! let found = store.begin().lookup(counter, "count")?.ok_or("absent")?;
+//! assert_eq!(found.slot, Slot::Value(Json::parse("1")?));
+//! # Ok(())
+//! # }
+//! ```
+
+mod audit;
+mod backend;
+mod blob;
+mod commit;
+mod database;
+mod directory;
+mod error;
+mod id;
+mod json;
+pub mod limit;
+mod lock;
+mod object;
+mod outbox;
+mod pin;
+mod record;
+mod session;
+mod shared;
+mod store;
+mod tables;
+mod unit;
+mod vectors;
+mod verify;
+
+pub use audit::AuditRow;
+pub use backend::{Backend, FileBackend, MemoryBackend};
+pub use commit::{Commit, Decided, OnDecided, Vote};
+pub use error::{
+    BlobError, CommitError, Contested, Effect, Failure, Fault, NameError, OpenError, Overflow, ReadError,
+    VectorError, WriteError,
+};
+pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
+pub use json::{Json, JsonError};
+pub use object::{Found, MethodSlot, Object, Slot};
+pub use outbox::{DeadLetter, OutboxRow, Post};
+pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};
+pub use session::{Dedupe, DedupeKey, SessionId};
+pub use store::{Counts, Store, StoreOptions};
+pub use unit::{Savepoint, Unit, WriteCounts};
+pub use vectors::Neighbor;
+pub use verify::Report;

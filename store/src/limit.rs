@@ -1,0 +1,77 @@
+//! Every bound of the store, in one place. What happens at a bound is said where it is checked: the call answers
+//! an error that names the bound and changes nothing.
+
+use std::time::Duration;
+
+/// Bytes of one slot name.
+pub const SLOT_NAME_BYTES_MAX: usize = 128;
+/// Bytes of one JSON value: a slot, a post's arguments.
+pub const VALUE_BYTES_MAX: usize = 256 * 1024;
+/// Slots of one object.
+pub const SLOTS_PER_OBJECT_MAX: usize = 1_024;
+/// Parents of one object.
+pub const PARENTS_PER_OBJECT_MAX: usize = 32;
+/// Bytes of one object: its slot names, values and parents together.
+pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one component id.
+pub const COMPONENT_BYTES_MAX: usize = 64;
+/// Bytes of one object name, and of one collection name.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Names that one listing answers.
+pub const NAMES_PER_LIST_MAX: usize = 1_000;
+/// Earlier states that one history answers.
+pub const HISTORY_ROWS_MAX: usize = 100;
+/// Objects that one lookup visits before it gives up: receiver and ancestors.
+pub const ANCESTORS_MAX: usize = 1_024;
+
+/// Bytes that one unit may write: objects, vectors, posts, audit, records and the outcome.
+pub const UNIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Distinct objects, names and vectors that one unit may read.
+pub const UNIT_READS_MAX: usize = 65_536;
+/// Bytes of objects that one unit may read, since it keeps what it read.
+pub const UNIT_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Posts of one unit.
+pub const POSTS_PER_UNIT_MAX: usize = 1_000;
+/// Posts waiting for delivery in the whole store.
+pub const POSTS_PENDING_MAX: usize = 100_000;
+/// How often a post may have caused another post.
+pub const POST_HOPS_MAX: u32 = 32;
+/// Failed deliveries after which a post becomes a dead letter.
+pub const POST_ATTEMPTS_MAX: u32 = 3;
+/// Dead letters kept; beyond that the oldest gives way (its audit row stays).
+pub const DEAD_LETTERS_MAX: u64 = 10_000;
+/// Audit rows and system records of one unit, each.
+pub const RECORDS_PER_UNIT_MAX: usize = 4_096;
+/// Bytes of one audit row before its commit dates it.
+pub const AUDIT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one inbox path.
+pub const PATH_BYTES_MAX: usize = 4 * 1024;
+
+/// Components of one vector.
+pub const VECTOR_DIM_MAX: usize = 4_096;
+/// Bytes of one vector's metadata.
+pub const METADATA_BYTES_MAX: usize = 4 * 1024;
+/// Neighbours that one search answers.
+pub const NEIGHBORS_MAX: usize = 1_000;
+/// Redo rows kept for index followers; older ones are trimmed and the floor in the meta table says so.
+pub const REDO_ROWS_MAX: u64 = 65_536;
+/// Redo rows trimmed by one commit group, so that trimming never dominates a commit.
+pub const REDO_TRIM_ROWS: usize = 512;
+/// Age after which an open unit no longer keeps old vectors from being compacted.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Dedupe rows of one session above its watermark.
+pub const DEDUPE_ROWS_PER_SESSION_MAX: u32 = 1_024;
+/// Idle time after which a session is closed for good.
+pub const SESSION_IDLE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Sessions that one sweep closes.
+pub const SESSIONS_PER_SWEEP_MAX: usize = 256;
+
+/// Units waiting for the committer; beyond that a decision is refused as busy.
+pub const QUEUE_UNITS_MAX: usize = 1_024;
+/// Units of one commit group.
+pub const GROUP_UNITS_MAX: usize = 128;
+/// Bytes of one commit group, exceeded by at most one unit.
+pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one blob.
+pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,0 +1,94 @@
+//! System records: what the host knows about components. Rows are JSON, so that an operator's tool can show them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ComponentId, Digest};
+use crate::json::Json;
+
+/// One release: an immutable build of one component. Keyed by component and digest; its bytes are a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// The component.
+    pub component: ComponentId,
+    /// The digest of its bytes, under which the blob is stored.
+    pub digest: Digest,
+    /// Its semver version.
+    pub version: String,
+    /// What it said about itself, stored once and never asked again.
+    pub descriptor: Json,
+    /// The contract version it was built for.
+    pub contract: String,
+    /// The interfaces it imports.
+    pub imports: Vec<String>,
+    /// The limits it runs under.
+    pub limits: Json,
+    /// Where it came from, for people.
+    pub source: String,
+    /// Where it is in its life.
+    pub state: ReleaseState,
+    /// When it was installed, Unix milliseconds.
+    pub installed_at_ms: u64,
+}
+
+/// Where a release is in its life. The store keeps it; the kernel decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseState {
+    /// Installed, not serving.
+    Staged,
+    /// Installed, waiting for a grant.
+    NeedsGrant,
+    /// Serving, on probation.
+    Probation,
+    /// Served its probation.
+    Permanent,
+    /// Burnt its probation and gave the seat back.
+    Returned,
+    /// Burnt its probation and could not give the seat back.
+    Parked,
+    /// Never to serve again.
+    Quarantined,
+    /// Replaced by a later release, or removed.
+    Retired,
+}
+
+/// The place of one component: which release serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatRecord {
+    /// The component.
+    pub component: ComponentId,
+    /// The release that serves.
+    pub digest: Digest,
+    /// The release it returns to.
+    pub previous: Option<Digest>,
+    /// How often the seat changed.
+    pub swaps: u64,
+    /// Since when this release serves, Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// One interface that one component may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRecord {
+    /// The component.
+    pub component: ComponentId,
+    /// The interface.
+    pub interface: String,
+    /// Who granted it.
+    pub by: String,
+    /// Since when, Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// One change to system records, written with the unit that holds it.
+#[derive(Clone, Debug)]
+pub(crate) enum RecordWrite {
+    Release(ReleaseRecord),
+    Seat(SeatRecord),
+    RemoveSeat(ComponentId),
+    Grant { component: ComponentId, interface: String, by: String },
+    RemoveGrant { component: ComponentId, interface: String },
+    Consumed { path: String, digest: Digest },
+    FailPost { id: crate::id::PostId, cause: String, not_before_ms: u64 },
+    SweepSessions { now_ms: u64 },
+}

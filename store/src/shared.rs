@@ -1,0 +1,147 @@
+//! What the handle, the units and the committer share: the database and the memory that follows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use parking_lot::{Mutex, RwLock};
+use redb::{Key, ReadOnlyTable, ReadableTable, TableDefinition, Value};
+
+use crate::blob::Blobs;
+use crate::commit::Job;
+use crate::database::Database;
+use crate::error::Failure;
+use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
+use crate::json::Json;
+use crate::lock::DirectoryLock;
+use crate::outbox::{Outbox, OutboxChange, OutboxRow};
+use crate::pin::Pins;
+use crate::store::StoreOptions;
+use crate::tables::{self, COLLECTIONS, META, META_POSITION, OUTBOX, REDO, VECTORS};
+use crate::vectors::{CollectionKey, VectorSet};
+
+pub(crate) struct Shared {
+    pub(crate) database: Database,
+    pub(crate) blobs: Blobs,
+    pub(crate) options: StoreOptions,
+    pub(crate) index: RwLock<VectorSet>,
+    pub(crate) outbox: Mutex<Outbox>,
+    pub(crate) pins: Arc<Pins>,
+    /// The newest position that is durable and applied to the memory here. Only the committer moves it.
+    pub(crate) decided: AtomicU64,
+    /// Redo rows kept; only the committer uses it.
+    pub(crate) redo_rows: AtomicU64,
+    /// Why the store refuses to write, while it does.
+    pub(crate) read_only: RwLock<Option<Arc<str>>>,
+    /// The committer's queue; gone when the last handle is dropped.
+    pub(crate) queue: Mutex<Option<SyncSender<Job>>>,
+    pub(crate) _lock: Option<DirectoryLock>,
+}
+
+/// The memory that follows the database, read from it.
+pub(crate) struct Loaded {
+    pub(crate) position: Position,
+    pub(crate) index: VectorSet,
+    pub(crate) outbox: Outbox,
+    pub(crate) redo_rows: u64,
+}
+
+impl Shared {
+    pub(crate) fn position(&self) -> Position {
+        Position::new(self.decided.load(Ordering::Acquire))
+    }
+
+    /// One short read of one table.
+    pub(crate) fn read<K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+        read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
+        answer.inspect_err(|failure| self.report(failure))
+    }
+
+    /// Asks the committer to reopen a database that failed while it was read; writes notice by themselves.
+    pub(crate) fn report(&self, failure: &Failure) {
+        if !matches!(failure, Failure::Storage(_)) {
+            return;
+        }
+        if let Some(queue) = self.queue.lock().as_ref() {
+            // A full queue holds units that will meet the same failure.
+            let _ = queue.try_send(Job::Reopen(failure.clone()));
+        }
+    }
+
+    /// Replaces the memory that follows the database.
+    pub(crate) fn install(&self, loaded: Loaded) {
+        *self.index.write() = loaded.index;
+        *self.outbox.lock() = loaded.outbox;
+        self.redo_rows.store(loaded.redo_rows, Ordering::Release);
+        self.decided.store(loaded.position.get(), Ordering::Release);
+    }
+}
+
+impl Loaded {
+    /// Reads everything that is kept in memory. Cost: one pass over vectors and pending posts.
+    pub(crate) fn read(database: &Database) -> Result<Loaded, Failure> {
+        let txn = database.read()?;
+        let position = Position::new(tables::read_meta(&txn.open_table(META)?, META_POSITION)?);
+        let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
+        let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
+        let redo = txn.open_table(REDO)?;
+        Ok(Loaded { position, index, outbox, redo_rows: redb::ReadableTableMetadata::len(&redo)? })
+    }
+}
+
+/// One collection as its row has it.
+pub(crate) struct Collection {
+    pub(crate) key: CollectionKey,
+    pub(crate) number: u32,
+    pub(crate) dim: usize,
+}
+
+/// Every collection.
+pub(crate) fn read_collections(
+    collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
+) -> Result<Vec<Collection>, Failure> {
+    let rows = collections.iter()?;
+    rows.map(|row| {
+        let (key, value) = row?;
+        let ((owner, name), (number, dim)) = (key.value(), value.value());
+        let key = CollectionKey { owner: ComponentId::trusted(owner), name: ObjectName::trusted(name) };
+        Ok(Collection { key, number, dim: dim as usize })
+    })
+    .collect()
+}
+
+fn read_index(
+    collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
+    vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
+    position: Position,
+) -> Result<VectorSet, Failure> {
+    let mut set = VectorSet::starting_at(position);
+    for collection in read_collections(collections)? {
+        let index = set.declare(&collection.key, collection.dim);
+        for row in vectors.range((collection.number, 0)..=(collection.number, u128::MAX))? {
+            let (key, value) = row?;
+            let (added, metadata, bytes) = value.value();
+            let object = ObjectId::from_bits(key.value().1);
+            let components = tables::decode_vector(bytes);
+            index.upsert(Position::new(added), object, &components, &Json::trusted(metadata));
+        }
+    }
+    Ok(set)
+}
+
+fn read_outbox(outbox: &impl ReadableTable<tables::PostKey, &'static [u8]>) -> Result<Outbox, Failure> {
+    let mut mirror = Outbox::default();
+    for row in outbox.iter()? {
+        let (key, value) = row?;
+        let (position, index) = key.value();
+        let row: OutboxRow = tables::decode("outbox", value.value())?;
+        let id = PostId { position: Position::new(position), index };
+        let lane = (row.post.source, row.post.target);
+        mirror.apply(&OutboxChange::Add { id, lane, not_before_ms: row.not_before_ms });
+    }
+    Ok(mirror)
+}

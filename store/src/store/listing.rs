@@ -1,0 +1,225 @@
+//! What the store answers outside units: system records, audit, outbox, sessions and counts.
+
+use std::ops::RangeInclusive;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+use serde::Serialize;
+
+use crate::audit::AuditRow;
+use crate::commit::{Commit, Vote};
+use crate::error::{CommitError, Failure};
+use crate::id::{ComponentId, Digest, Position, PostId};
+use crate::outbox::{DeadLetter, OutboxRow};
+use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
+use crate::session::{self, Dedupe, DedupeKey};
+use crate::tables::{
+    self, AUDIT, CONSUMED, DEAD_LETTERS, DEDUPE, GRANTS, META, META_OBJECTS, NAMES, OBJECTS, OUTBOX, REDO,
+    RELEASES, SEATS, SESSIONS, VECTORS,
+};
+
+use super::Store;
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// The newest decided position.
+    pub position: Position,
+    /// Objects.
+    pub objects: u64,
+    /// States of objects, old ones included.
+    pub object_rows: u64,
+    /// Bindings and unbindings of names, old ones included.
+    pub name_rows: u64,
+    /// Vectors of all collections.
+    pub vectors: u64,
+    /// Changes of vectors kept for index followers.
+    pub redo_rows: u64,
+    /// Posts waiting for delivery.
+    pub posts_pending: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Audit rows.
+    pub audit_rows: u64,
+    /// Units open in this process.
+    pub units_open: u64,
+}
+
+impl Store {
+    /// Releases, of one component or of all, by component and digest.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn releases(&self, component: Option<&ComponentId>) -> Result<Vec<ReleaseRecord>, Failure> {
+        self.shared().read(RELEASES, |releases| {
+            let rows = match component {
+                Some(component) => releases.range(all_digests(component.as_str()))?,
+                None => releases.iter()?,
+            };
+            rows.map(|row| tables::decode_json("releases", row?.1.value())).collect()
+        })
+    }
+
+    /// One release; none when it was never stored.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn release(
+        &self,
+        component: &ComponentId,
+        digest: &Digest,
+    ) -> Result<Option<ReleaseRecord>, Failure> {
+        let key = (component.as_str(), digest.as_bytes());
+        self.shared().read(RELEASES, |releases| {
+            releases.get(key)?.map(|row| tables::decode_json("releases", row.value())).transpose()
+        })
+    }
+
+    /// All seats, by component.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn seats(&self) -> Result<Vec<SeatRecord>, Failure> {
+        self.shared().read(SEATS, |seats| {
+            seats.iter()?.map(|row| tables::decode_json("seats", row?.1.value())).collect()
+        })
+    }
+
+    /// A component's grants, by interface.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn grants(&self, component: &ComponentId) -> Result<Vec<GrantRecord>, Failure> {
+        self.shared().read(GRANTS, |grants| {
+            let mut listed = Vec::new();
+            for row in grants.range((component.as_str(), "")..)? {
+                let (key, value) = row?;
+                if key.value().0 != component.as_str() {
+                    break;
+                }
+                listed.push(tables::decode_json("grants", value.value())?);
+            }
+            Ok(listed)
+        })
+    }
+
+    /// Every grant, by component and interface.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn all_grants(&self) -> Result<Vec<GrantRecord>, Failure> {
+        self.shared().read(GRANTS, |grants| {
+            grants.iter()?.map(|row| tables::decode_json("grants", row?.1.value())).collect()
+        })
+    }
+
+    /// Whether the inbox file at `path` with these bytes was dealt with.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn is_consumed(&self, path: &str, digest: &Digest) -> Result<bool, Failure> {
+        let key = (path, digest.as_bytes());
+        self.shared().read(CONSUMED, |consumed| Ok(consumed.get(key)?.is_some()))
+    }
+
+    /// Audit rows with a number above `number`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn audit_after(&self, number: u64, limit: usize) -> Result<Vec<AuditRow>, Failure> {
+        self.shared().read(AUDIT, |audit| {
+            let rows = audit.range(number.saturating_add(1)..)?.take(limit);
+            rows.map(|row| tables::decode_json("audit", row?.1.value())).collect()
+        })
+    }
+
+    /// Posts that may be delivered now, longest due first, at most `limit`: the oldest of each (source, target)
+    /// only, so that delivering these keeps every order. A post stays due until it is taken or fails; who delivers
+    /// several at a time remembers which are under way.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn outbox_due(&self, now_ms: u64, limit: usize) -> Result<Vec<OutboxRow>, Failure> {
+        let due = self.shared().outbox.lock().due(now_ms, limit);
+        self.shared().read(OUTBOX, |outbox| {
+            // A post that was taken in between is no longer there.
+            due.iter().filter_map(|id| tables::read_post(outbox, *id).transpose()).collect()
+        })
+    }
+
+    /// When the next post is due, Unix milliseconds; none when none is pending.
+    pub fn outbox_next_due_ms(&self) -> Option<u64> {
+        self.shared().outbox.lock().next_due_ms()
+    }
+
+    /// Counts a failed delivery and waits until that is decided; see [`crate::Unit::fail_post`].
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn fail_post(&self, id: PostId, cause: &str, not_before_ms: u64) -> Result<Commit, CommitError> {
+        let mut unit = self.begin();
+        // One shortened cause is far within the bounds of a unit.
+        let _ = unit.fail_post(id, cause, not_before_ms);
+        self.decide(unit, Vote::default()).wait()
+    }
+
+    /// The newest dead letters, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
+        self.shared().read(DEAD_LETTERS, |letters| {
+            let rows = letters.iter()?.rev().take(limit);
+            rows.map(|row| tables::decode("dead_letters", row?.1.value())).collect()
+        })
+    }
+
+    /// What is known about a request. Only a decision with the key settles it: two may both hear `Fresh`.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn dedupe_lookup(&self, key: &DedupeKey) -> Result<Dedupe, Failure> {
+        let row = self.shared().read(SESSIONS, |sessions| tables::read_session(sessions, key.session))?;
+        let (decided, rows) = self.shared().read(DEDUPE, |dedupe| {
+            Ok((tables::read_decided(dedupe, key)?, tables::count_rows_above(dedupe, key, row)?))
+        })?;
+        Ok(session::judge(key, row, decided, rows, self.shared().now_ms()))
+    }
+
+    /// Closes sessions that were idle for 24 hours, at most 256 per call.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn sweep_sessions(&self, now_ms: u64) -> Result<Commit, CommitError> {
+        let mut unit = self.begin();
+        // One record of no bytes is far within the bounds of a unit.
+        let _ = unit.sweep_sessions(now_ms);
+        self.decide(unit, Vote::default()).wait()
+    }
+
+    /// How much the store holds.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn counts(&self) -> Result<Counts, Failure> {
+        let shared = self.shared();
+        Ok(Counts {
+            position: self.position(),
+            objects: shared.read(META, |meta| tables::read_meta(meta, META_OBJECTS))?,
+            object_rows: shared.read(OBJECTS, |table| Ok(table.len()?))?,
+            name_rows: shared.read(NAMES, |table| Ok(table.len()?))?,
+            vectors: shared.read(VECTORS, |table| Ok(table.len()?))?,
+            redo_rows: shared.read(REDO, |table| Ok(table.len()?))?,
+            posts_pending: shared.read(OUTBOX, |table| Ok(table.len()?))?,
+            dead_letters: shared.read(DEAD_LETTERS, |table| Ok(table.len()?))?,
+            sessions: shared.read(SESSIONS, |table| Ok(table.len()?))?,
+            audit_rows: shared.read(AUDIT, |table| Ok(table.len()?))?,
+            units_open: shared.pins.len() as u64,
+        })
+    }
+}
+
+fn all_digests(component: &str) -> RangeInclusive<(&str, &'static [u8; 32])> {
+    (component, &[0; 32])..=(component, &[255; 32])
+}

@@ -1,0 +1,354 @@
+//! Every table, key and value layout of the database, in one place. This is layout generation 1.
+//!
+//! ```text
+//! table         key                                value
+//! meta          name                               u64: layout, position, objects, audit, redo_floor
+//! objects       (object, position)                 postcard ObjectRow: the state that this commit made
+//! names         (name, position)                   the object from here on; none: unbound from here on
+//! names_of      (object, name, position)           whether the name is the object's from here on
+//! collections   (owner, collection)                (collection number, dimension)
+//! vectors       (collection number, object)        (position, metadata JSON, f32 little endian): the newest only
+//! redo          (position, index)                  (collection number, object, whether it was added)
+//! outbox        (position, index)                  postcard OutboxRow
+//! dead_letters  (position, index)                  postcard DeadLetter
+//! sessions      (client, incarnation)              (acknowledged through, last use in Unix ms, dedupe rows)
+//! dedupe        (client, incarnation, number)      (position, outcome)
+//! audit         number                             JSON AuditRow
+//! releases      (component, digest)                JSON ReleaseRecord
+//! seats         component                          JSON SeatRecord
+//! grants        (component, interface)             JSON GrantRecord
+//! consumed      (path, digest)                     Unix ms
+//! ```
+//!
+//! Rows keyed by position are never changed: the newest row at or below P is the state as of P, one range query.
+//! postcard rows name no fields, so a change of their shape is a new layout generation.
+
+use std::sync::Arc;
+
+use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId, Revision};
+use crate::json::Json;
+use crate::object::{MethodSlot, Object, Slot};
+use crate::outbox::OutboxRow;
+use crate::session::{DedupeKey, SessionId, SessionRow};
+use crate::vectors::CollectionKey;
+
+/// The layout that this code writes, and the newest that it reads.
+pub(crate) const LAYOUT: u64 = 1;
+
+pub(crate) const META_LAYOUT: &str = "layout";
+pub(crate) const META_POSITION: &str = "position";
+pub(crate) const META_OBJECTS: &str = "objects";
+pub(crate) const META_AUDIT: &str = "audit";
+pub(crate) const META_REDO_FLOOR: &str = "redo_floor";
+
+pub(crate) type ObjectKey = (u128, u64);
+pub(crate) type NameKey = (&'static str, u64);
+pub(crate) type PostKey = (u64, u32);
+pub(crate) type VectorKey = (u32, u128);
+pub(crate) type VectorRow = (u64, &'static str, &'static [u8]);
+pub(crate) type DedupeRowKey = (u128, u64, u64);
+pub(crate) type DigestKey = (&'static str, &'static [u8; 32]);
+
+pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub(crate) const OBJECTS: TableDefinition<ObjectKey, &[u8]> = TableDefinition::new("objects");
+pub(crate) const NAMES: TableDefinition<NameKey, Option<u128>> = TableDefinition::new("names");
+pub(crate) const NAMES_OF: TableDefinition<(u128, &str, u64), bool> = TableDefinition::new("names_of");
+pub(crate) const COLLECTIONS: TableDefinition<(&str, &str), (u32, u32)> = TableDefinition::new("collections");
+pub(crate) const VECTORS: TableDefinition<VectorKey, VectorRow> = TableDefinition::new("vectors");
+pub(crate) const REDO: TableDefinition<PostKey, (u32, u128, bool)> = TableDefinition::new("redo");
+pub(crate) const OUTBOX: TableDefinition<PostKey, &[u8]> = TableDefinition::new("outbox");
+pub(crate) const DEAD_LETTERS: TableDefinition<PostKey, &[u8]> = TableDefinition::new("dead_letters");
+pub(crate) const SESSIONS: TableDefinition<(u128, u64), (u64, u64, u32)> = TableDefinition::new("sessions");
+pub(crate) const DEDUPE: TableDefinition<DedupeRowKey, (u64, &[u8])> = TableDefinition::new("dedupe");
+pub(crate) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
+pub(crate) const RELEASES: TableDefinition<DigestKey, &[u8]> = TableDefinition::new("releases");
+pub(crate) const SEATS: TableDefinition<&str, &[u8]> = TableDefinition::new("seats");
+pub(crate) const GRANTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("grants");
+pub(crate) const CONSUMED: TableDefinition<DigestKey, u64> = TableDefinition::new("consumed");
+
+/// All tables of one write transaction.
+pub(crate) struct Tables<'txn> {
+    pub(crate) meta: Table<'txn, &'static str, u64>,
+    pub(crate) objects: Table<'txn, ObjectKey, &'static [u8]>,
+    pub(crate) names: Table<'txn, NameKey, Option<u128>>,
+    pub(crate) names_of: Table<'txn, (u128, &'static str, u64), bool>,
+    pub(crate) collections: Table<'txn, (&'static str, &'static str), (u32, u32)>,
+    pub(crate) vectors: Table<'txn, VectorKey, VectorRow>,
+    pub(crate) redo: Table<'txn, PostKey, (u32, u128, bool)>,
+    pub(crate) outbox: Table<'txn, PostKey, &'static [u8]>,
+    pub(crate) dead_letters: Table<'txn, PostKey, &'static [u8]>,
+    pub(crate) sessions: Table<'txn, (u128, u64), (u64, u64, u32)>,
+    pub(crate) dedupe: Table<'txn, DedupeRowKey, (u64, &'static [u8])>,
+    pub(crate) audit: Table<'txn, u64, &'static [u8]>,
+    pub(crate) releases: Table<'txn, DigestKey, &'static [u8]>,
+    pub(crate) seats: Table<'txn, &'static str, &'static [u8]>,
+    pub(crate) grants: Table<'txn, (&'static str, &'static str), &'static [u8]>,
+    pub(crate) consumed: Table<'txn, DigestKey, u64>,
+}
+
+impl<'txn> Tables<'txn> {
+    /// Opens every table, making those that are absent.
+    pub(crate) fn open(txn: &'txn WriteTransaction) -> Result<Tables<'txn>, Failure> {
+        Ok(Tables {
+            meta: txn.open_table(META)?,
+            objects: txn.open_table(OBJECTS)?,
+            names: txn.open_table(NAMES)?,
+            names_of: txn.open_table(NAMES_OF)?,
+            collections: txn.open_table(COLLECTIONS)?,
+            vectors: txn.open_table(VECTORS)?,
+            redo: txn.open_table(REDO)?,
+            outbox: txn.open_table(OUTBOX)?,
+            dead_letters: txn.open_table(DEAD_LETTERS)?,
+            sessions: txn.open_table(SESSIONS)?,
+            dedupe: txn.open_table(DEDUPE)?,
+            audit: txn.open_table(AUDIT)?,
+            releases: txn.open_table(RELEASES)?,
+            seats: txn.open_table(SEATS)?,
+            grants: txn.open_table(GRANTS)?,
+            consumed: txn.open_table(CONSUMED)?,
+        })
+    }
+}
+
+/// The layout generation in a database; none in a new one.
+pub(crate) fn read_layout(database: &redb::Database) -> Result<Option<u64>, Failure> {
+    let txn = database.begin_read()?;
+    match txn.open_table(META) {
+        Ok(meta) => Ok(Some(read_meta(&meta, META_LAYOUT)?)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(cause) => Err(cause.into()),
+    }
+}
+
+/// One number of the meta table; 0 when it was never written.
+pub(crate) fn read_meta(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, Failure> {
+    Ok(meta.get(name)?.map_or(0, |value| value.value()))
+}
+
+/// The state of an object as of a position.
+pub(crate) fn read_object(
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    id: ObjectId,
+    at: Position,
+) -> Result<Option<Object>, Failure> {
+    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    newest.map(|(key, row)| decode_object(id, Position::new(key.value().1), row.value())).transpose()
+}
+
+/// The commit that made the state of an object as of a position; [`Position::NONE`] when there is no such object.
+pub(crate) fn read_object_position(
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    id: ObjectId,
+    at: Position,
+) -> Result<Position, Failure> {
+    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    Ok(newest.map_or(Position::NONE, |(key, _)| Position::new(key.value().1)))
+}
+
+/// The states of an object as of a position, newest first.
+pub(crate) fn read_history(
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    id: ObjectId,
+    at: Position,
+    limit: usize,
+) -> Result<Vec<Arc<Object>>, Failure> {
+    let rows = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.rev().take(limit);
+    rows.map(|row| {
+        let (key, row) = row?;
+        Ok(Arc::new(decode_object(id, Position::new(key.value().1), row.value())?))
+    })
+    .collect()
+}
+
+/// What a name stood for as of a position, and the commit that decided it.
+pub(crate) fn read_name(
+    names: &impl ReadableTable<NameKey, Option<u128>>,
+    name: &ObjectName,
+    at: Position,
+) -> Result<(Option<ObjectId>, Position), Failure> {
+    let newest = names.range((name.as_str(), 0)..=(name.as_str(), at.get()))?.next_back().transpose()?;
+    let Some((key, row)) = newest else {
+        return Ok((None, Position::NONE));
+    };
+    Ok((row.value().map(ObjectId::from_bits), Position::new(key.value().1)))
+}
+
+/// One session's row.
+pub(crate) fn read_session(
+    sessions: &impl ReadableTable<(u128, u64), (u64, u64, u32)>,
+    session: SessionId,
+) -> Result<Option<SessionRow>, Failure> {
+    let row = sessions.get((session.client, session.incarnation))?;
+    Ok(row.map(|row| {
+        let (acked_through, last_ms, rows) = row.value();
+        SessionRow { acked_through, last_ms, rows }
+    }))
+}
+
+/// The stored decision of one request.
+pub(crate) fn read_decided(
+    dedupe: &impl ReadableTable<DedupeRowKey, (u64, &'static [u8])>,
+    key: &DedupeKey,
+) -> Result<Option<(Position, Vec<u8>)>, Failure> {
+    let row = dedupe.get((key.session.client, key.session.incarnation, key.number))?;
+    Ok(row.map(|row| {
+        let (position, outcome) = row.value();
+        (Position::new(position), outcome.to_vec())
+    }))
+}
+
+/// A session's dedupe rows above the watermark that a request brings.
+pub(crate) fn count_rows_above(
+    dedupe: &impl ReadableTable<DedupeRowKey, (u64, &'static [u8])>,
+    key: &DedupeKey,
+    session: Option<SessionRow>,
+) -> Result<u32, Failure> {
+    let Some(row) = session else { return Ok(0) };
+    if key.acked_through <= row.acked_through {
+        return Ok(row.rows);
+    }
+    let (client, incarnation) = (key.session.client, key.session.incarnation);
+    let acked = dedupe.range((client, incarnation, 0)..=(client, incarnation, key.acked_through))?;
+    let forgotten = u32::try_from(acked.count()).unwrap_or(u32::MAX);
+    Ok(row.rows.saturating_sub(forgotten))
+}
+
+/// The number and dimension of a collection.
+pub(crate) fn read_collection(
+    collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
+    key: &CollectionKey,
+) -> Result<Option<(u32, usize)>, Failure> {
+    let row = collections.get((key.owner.as_str(), key.name.as_str()))?;
+    Ok(row.map(|row| {
+        let (number, dim) = row.value();
+        (number, dim as usize)
+    }))
+}
+
+/// The commit that added a vector; [`Position::NONE`] when there is none.
+pub(crate) fn read_vector_position(
+    vectors: &impl ReadableTable<VectorKey, VectorRow>,
+    key: (u32, u128),
+) -> Result<Position, Failure> {
+    Ok(vectors.get(key)?.map_or(Position::NONE, |row| Position::new(row.value().0)))
+}
+
+/// A pending post.
+pub(crate) fn read_post(
+    outbox: &impl ReadableTable<PostKey, &'static [u8]>,
+    id: PostId,
+) -> Result<Option<OutboxRow>, Failure> {
+    outbox.get(post_key(id))?.map(|row| decode("outbox", row.value())).transpose()
+}
+
+#[derive(Serialize, Deserialize)]
+struct ObjectRow<'a> {
+    #[serde(borrow)]
+    owner: &'a str,
+    generation: u32,
+    revision: u64,
+    parents: Vec<u128>,
+    #[serde(borrow)]
+    slots: Vec<(&'a str, SlotRow<'a>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SlotRow<'a> {
+    Value(&'a str),
+    Method { component: &'a str, requirement: &'a str, selector: &'a str },
+}
+
+/// The bytes of an object's row.
+pub(crate) fn encode_object(object: &Object) -> Result<Vec<u8>, Failure> {
+    encode(
+        "objects",
+        &ObjectRow {
+            owner: object.owner.as_str(),
+            generation: object.generation,
+            revision: object.revision.get(),
+            parents: object.parents.iter().map(|parent| parent.to_bits()).collect(),
+            slots: object.slots.iter().map(|(name, slot)| (name.as_str(), encode_slot(slot))).collect(),
+        },
+    )
+}
+
+/// The object in a row.
+pub(crate) fn decode_object(id: ObjectId, position: Position, bytes: &[u8]) -> Result<Object, Failure> {
+    let row: ObjectRow<'_> = postcard::from_bytes(bytes).map_err(|why| unreadable("objects", &why))?;
+    Ok(Object {
+        id,
+        owner: ComponentId::trusted(row.owner),
+        generation: row.generation,
+        revision: Revision::new(row.revision),
+        position,
+        parents: row.parents.into_iter().map(ObjectId::from_bits).collect(),
+        slots: row.slots.into_iter().map(|(name, slot)| (name.into(), decode_slot(&slot))).collect(),
+    })
+}
+
+fn encode_slot(slot: &Slot) -> SlotRow<'_> {
+    match slot {
+        Slot::Value(value) => SlotRow::Value(value.as_str()),
+        Slot::Method(method) => SlotRow::Method {
+            component: method.component.as_str(),
+            requirement: &method.requirement,
+            selector: &method.selector,
+        },
+    }
+}
+
+fn decode_slot(row: &SlotRow<'_>) -> Slot {
+    match *row {
+        SlotRow::Value(text) => Slot::Value(Json::trusted(text)),
+        SlotRow::Method { component, requirement, selector } => Slot::Method(MethodSlot {
+            component: ComponentId::trusted(component),
+            requirement: requirement.into(),
+            selector: selector.into(),
+        }),
+    }
+}
+
+/// The postcard bytes of a row.
+pub(crate) fn encode<T: Serialize>(table: &'static str, row: &T) -> Result<Vec<u8>, Failure> {
+    postcard::to_stdvec(row).map_err(|why| unreadable(table, &why))
+}
+
+/// The row in postcard bytes.
+pub(crate) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Failure> {
+    postcard::from_bytes(bytes).map_err(|why| unreadable(table, &why))
+}
+
+/// The JSON bytes of a row.
+pub(crate) fn encode_json<T: Serialize>(table: &'static str, row: &T) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(row).map_err(|why| unreadable(table, &why))
+}
+
+/// The row in JSON bytes.
+pub(crate) fn decode_json<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|why| unreadable(table, &why))
+}
+
+/// The bytes of a vector.
+pub(crate) fn encode_vector(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|component| component.to_le_bytes()).collect()
+}
+
+/// The vector in bytes.
+pub(crate) fn decode_vector(bytes: &[u8]) -> Vec<f32> {
+    let words = bytes.as_chunks::<4>().0;
+    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+/// A post's key.
+pub(crate) fn post_key(id: PostId) -> PostKey {
+    (id.position.get(), id.index)
+}
+
+fn unreadable(table: &'static str, why: &dyn std::fmt::Display) -> Failure {
+    Failure::Row { table, why: why.to_string() }
+}

@@ -1,0 +1,200 @@
+//! Search by meaning: named collections of vectors that commit together with the objects they describe.
+//!
+//! redb is the authority: an index holds nothing that redb cannot rebuild, follows decided commits in order, and
+//! answers as of any position since its floor. Distances are cosine: 0.0 the same way, 2.0 opposite.
+//! Never here: units, transactions, component rights.
+
+mod flat;
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::error::VectorError;
+use crate::id::{ComponentId, ObjectId, ObjectName, Position};
+use crate::json::Json;
+use crate::limit;
+
+pub(crate) use flat::Flat;
+
+/// One hit of a search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbor {
+    /// The object whose vector it is.
+    pub object: ObjectId,
+    /// Cosine distance: 0.0 the same direction, 1.0 unrelated, 2.0 opposite.
+    pub distance: f32,
+    /// The metadata given at upsert.
+    pub metadata: Json,
+}
+
+/// One collection: components never meet in one, whatever its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CollectionKey {
+    pub(crate) owner: ComponentId,
+    pub(crate) name: ObjectName,
+}
+
+/// A vector as it was given, and how it is compared.
+#[derive(Clone, Debug)]
+pub(crate) struct Vector {
+    pub(crate) components: Vec<f32>,
+    pub(crate) metadata: Json,
+}
+
+/// What a search asks an index.
+pub(crate) struct Query<'a> {
+    /// Unit length.
+    pub(crate) direction: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) at: Position,
+    /// Top-level metadata fields that must have exactly these values.
+    pub(crate) filter: &'a [(String, serde_json::Value)],
+    /// Objects that the asking unit wrote itself and answers from there.
+    pub(crate) hidden: &'a dyn Fn(ObjectId) -> bool,
+}
+
+/// An index over one collection. Exact today; an approximate one must answer the same sets within its recall.
+pub(crate) trait VectorIndex: Send + Sync {
+    /// Adds an object's vector as of a position, or replaces the one it has. `components`: the collection's dimension.
+    fn upsert(&mut self, at: Position, object: ObjectId, components: &[f32], metadata: &Json);
+
+    /// Removes an object's vector as of a position.
+    fn remove(&mut self, at: Position, object: ObjectId);
+
+    /// The nearest, closest first, ties by object.
+    fn search(&self, query: &Query<'_>) -> Vec<Neighbor>;
+
+    /// The commit that added the vector an object has as of a position.
+    fn added(&self, object: ObjectId, at: Position) -> Option<Position>;
+
+    /// Drops what no snapshot at or after `oldest` can see; answers the newest removal it dropped.
+    fn compact(&mut self, oldest: Position) -> Option<Position>;
+
+    /// Objects that have a vector now.
+    fn live(&self) -> Vec<ObjectId>;
+}
+
+/// One decided change, in the order of positions.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexChange {
+    pub(crate) position: Position,
+    pub(crate) collection: CollectionKey,
+    pub(crate) dim: usize,
+    pub(crate) object: ObjectId,
+    /// None removes.
+    pub(crate) vector: Option<Vector>,
+}
+
+/// The indexes of all collections.
+#[derive(Default)]
+pub(crate) struct VectorSet {
+    collections: HashMap<CollectionKey, (usize, Box<dyn VectorIndex>)>,
+    floor: Position,
+}
+
+impl VectorSet {
+    /// An empty set that answers nothing from before `floor`.
+    pub(crate) fn starting_at(floor: Position) -> VectorSet {
+        VectorSet { collections: HashMap::new(), floor }
+    }
+
+    /// Makes a collection; the same again changes nothing.
+    pub(crate) fn declare(&mut self, key: &CollectionKey, dim: usize) -> &mut dyn VectorIndex {
+        let make = || (dim, Box::new(Flat::new(dim)) as Box<dyn VectorIndex>);
+        self.collections.entry(key.clone()).or_insert_with(make).1.as_mut()
+    }
+
+    /// Applies one decided change. `oldest`: the oldest snapshot that anyone may still search.
+    pub(crate) fn apply(&mut self, change: &IndexChange, oldest: Position) {
+        let index = self.declare(&change.collection, change.dim);
+        match &change.vector {
+            Some(vector) => {
+                index.upsert(change.position, change.object, &vector.components, &vector.metadata);
+            }
+            None => index.remove(change.position, change.object),
+        }
+        if let Some(dropped) = index.compact(oldest) {
+            self.floor = self.floor.max(dropped);
+        }
+    }
+
+    /// The dimension of a collection; none when there is no such collection.
+    pub(crate) fn dim(&self, key: &CollectionKey) -> Option<usize> {
+        self.collections.get(key).map(|(dim, _)| *dim)
+    }
+
+    /// The index of a collection, when it still holds the state of that snapshot.
+    pub(crate) fn at(
+        &self,
+        key: &CollectionKey,
+        at: Position,
+    ) -> Result<Option<&dyn VectorIndex>, VectorError> {
+        if at < self.floor {
+            return Err(VectorError::SnapshotTooOld { snapshot: at, oldest: self.floor });
+        }
+        Ok(self.collections.get(key).map(|(_, index)| index.as_ref()))
+    }
+
+    /// The objects that have a vector now, per collection.
+    pub(crate) fn live(&self) -> HashMap<CollectionKey, BTreeSet<ObjectId>> {
+        let live = |index: &dyn VectorIndex| index.live().into_iter().collect();
+        self.collections.iter().map(|(key, (_, index))| (key.clone(), live(index.as_ref()))).collect()
+    }
+}
+
+/// The vector at unit length.
+///
+/// # Errors
+/// [`VectorError::NotFinite`] when a component is NaN or infinite, or the length is zero or overflows.
+pub(crate) fn normalised(vector: &[f32]) -> Result<Vec<f32>, VectorError> {
+    // In f64 the squares of finite f32 neither overflow nor vanish, so tiny and huge vectors keep a direction.
+    let length = vector.iter().map(|component| f64::from(*component).powi(2)).sum::<f64>().sqrt();
+    if !length.is_finite() || length == 0.0 {
+        return Err(VectorError::NotFinite);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "components of a unit vector are at most 1")]
+    Ok(vector.iter().map(|component| (f64::from(*component) / length) as f32).collect())
+}
+
+/// Cosine distance of two unit vectors of one length.
+pub(crate) fn distance(left: &[f32], right: &[f32]) -> f32 {
+    (1.0 - dot(left, right)).clamp(0.0, 2.0)
+}
+
+/// Whether metadata passes a filter.
+pub(crate) fn passes(fields: &Fields, filter: &[(String, serde_json::Value)]) -> bool {
+    filter.iter().all(|(field, value)| fields.get(field) == Some(value))
+}
+
+/// Metadata's top-level fields.
+pub(crate) type Fields = serde_json::Map<String, serde_json::Value>;
+
+/// The fields of metadata; none when it is not a JSON object.
+pub(crate) fn fields(metadata: &Json) -> Option<Fields> {
+    serde_json::from_str(metadata.as_str()).ok()
+}
+
+/// The `k` closest, closest first, ties by object.
+pub(crate) fn keep_nearest(mut neighbors: Vec<Neighbor>, k: usize) -> Vec<Neighbor> {
+    neighbors.sort_by(|left, right| {
+        left.distance.total_cmp(&right.distance).then_with(|| left.object.cmp(&right.object))
+    });
+    neighbors.truncate(k.min(limit::NEIGHBORS_MAX));
+    neighbors
+}
+
+/// Eight sums side by side, so that the compiler uses vector registers.
+fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let (left_lanes, left_rest) = left.as_chunks::<8>();
+    let (right_lanes, right_rest) = right.as_chunks::<8>();
+    let mut sums = [0.0_f32; 8];
+    for (left, right) in left_lanes.iter().zip(right_lanes) {
+        for lane in 0..8 {
+            sums[lane] += left[lane] * right[lane];
+        }
+    }
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests;

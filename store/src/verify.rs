@@ -1,0 +1,106 @@
+//! Every invariant of a stored database, checked offline or over one snapshot of an open store.
+//!
+//! ```text
+//! objects   revisions 1, 2, 3..., positions rising and decided, bounds hold, parents exist, their count
+//! names     each stands for an object that exists, and the table by object says the same
+//! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
+//! outbox    posts are decided, have attempts left; dead letters have none
+//! sessions  rows only above the watermark, as many as counted, within the bound
+//! audit     numbers without gaps, positions never falling
+//! records   every release's blob is there and whole, every seat names a release
+//! ```
+
+mod check;
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use crate::blob::Blobs;
+use crate::database::Database;
+use crate::error::Failure;
+use crate::id::{ObjectId, Position};
+use crate::shared::{Shared, read_collections};
+use crate::tables::{COLLECTIONS, META, META_POSITION, VECTORS, read_meta};
+use crate::vectors::CollectionKey;
+
+use check::Check;
+
+/// Problems listed in one report; more are only counted by the last line.
+const PROBLEMS_MAX: usize = 1_000;
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The newest decided position in the database.
+    pub position: Position,
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// What is wrong, one sentence each; at most 1,000.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// Checks a database that nobody else has open, redb's own pages first.
+pub(crate) fn verify_offline(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
+    let pages_were_whole = database.check_integrity()?;
+    let mut report = verify_rows(database, blobs)?;
+    if !pages_were_whole {
+        report.problem("redb: damaged pages were found and repaired".into());
+    }
+    Ok(report)
+}
+
+/// Checks an open store: its rows, and that memory follows them.
+pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
+    let mut report = verify_rows(&shared.database, &shared.blobs)?;
+    let before = shared.position();
+    let (position, stored) = live_vectors(&shared.database)?;
+    let indexed = shared.index.read().live();
+    // Between a commit and its finish memory is behind; then another verification tells.
+    if before == position && shared.position() == position && stored != indexed {
+        report.problem("vectors: the indexes in memory do not hold what the rows say".into());
+    }
+    Ok(report)
+}
+
+fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
+    let txn = database.read()?;
+    let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
+    let mut check = Check::new(&txn, position);
+    check.objects()?;
+    check.names()?;
+    check.vectors()?;
+    check.outbox()?;
+    check.sessions()?;
+    check.audit()?;
+    check.records(blobs)?;
+    Ok(check.into_report())
+}
+
+type Live = HashMap<CollectionKey, BTreeSet<ObjectId>>;
+
+fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
+    let txn = database.read()?;
+    let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
+    let vectors = txn.open_table(VECTORS)?;
+    let mut live = Live::new();
+    for collection in read_collections(&txn.open_table(COLLECTIONS)?)? {
+        let rows = vectors.range((collection.number, 0)..=(collection.number, u128::MAX))?;
+        let objects = rows.map(|row| Ok(ObjectId::from_bits(row?.0.value().1)));
+        live.insert(collection.key, objects.collect::<Result<_, Failure>>()?);
+    }
+    Ok((position, live))
+}

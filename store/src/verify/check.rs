@@ -1,0 +1,297 @@
+//! The checks, table by table, over one read transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+
+use crate::audit::AuditRow;
+use crate::blob::Blobs;
+use crate::error::Failure;
+use crate::id::{Digest, ObjectId, Position};
+use crate::limit;
+use crate::object::{Object, check_bounds};
+use crate::outbox::{DeadLetter, OutboxRow};
+use crate::record::{ReleaseRecord, SeatRecord};
+use crate::shared::{Collection, read_collections};
+use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
+
+use super::Report;
+
+/// A verification under way.
+pub(super) struct Check<'a> {
+    txn: &'a ReadTransaction,
+    position: Position,
+    objects: HashSet<u128>,
+    report: Report,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(txn: &'a ReadTransaction, position: Position) -> Check<'a> {
+        let report = Report { position, ..Report::default() };
+        Check { txn, position, objects: HashSet::new(), report }
+    }
+
+    pub(super) fn into_report(self) -> Report {
+        self.report
+    }
+
+    pub(super) fn objects(&mut self) -> Result<(), Failure> {
+        let mut parents = HashSet::new();
+        let mut before: Option<Object> = None;
+        for row in self.txn.open_table(tables::OBJECTS)?.iter()? {
+            let (key, value) = row?;
+            let (id, position) = key.value();
+            let decoded =
+                tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value());
+            self.report.rows += 1;
+            self.objects.insert(id);
+            match decoded {
+                Ok(object) => {
+                    self.object(&object, before.as_ref());
+                    parents.extend(object.parents.iter().copied());
+                    before = Some(object);
+                }
+                Err(failure) => self.report.problem(format!("object {id:032x} at {position}: {failure}")),
+            }
+        }
+        for parent in parents.iter().filter(|parent| !self.objects.contains(&parent.to_bits())) {
+            self.report.problem(format!("objects: parent {parent} does not exist"));
+        }
+        let counted = read_meta(&self.txn.open_table(META)?, META_OBJECTS)?;
+        self.expect("objects: counted in meta", counted, self.objects.len() as u64);
+        Ok(())
+    }
+
+    fn object(&mut self, object: &Object, before: Option<&Object>) {
+        let before = before.filter(|before| before.id == object.id);
+        let revision = before.map_or(1, |before| before.revision.get() + 1);
+        let what = format!("object {} at {}: revision", object.id, object.position);
+        self.expect(&what, object.revision.get(), revision);
+        self.decided(&format!("object {}", object.id), object.position);
+        if let Err(overflow) = check_bounds(object, object.bytes()) {
+            self.report.problem(format!("object {}: {overflow}", object.id));
+        }
+    }
+
+    pub(super) fn names(&mut self) -> Result<(), Failure> {
+        let mut by_name = BTreeMap::new();
+        for row in self.txn.open_table(tables::NAMES)?.iter()? {
+            let (key, value) = row?;
+            let (name, position) = key.value();
+            self.report.rows += 1;
+            self.decided(&format!("name {name}"), Position::new(position));
+            by_name.insert(name.to_owned(), value.value());
+        }
+        let bound: BTreeSet<_> = by_name.into_iter().filter_map(|(name, id)| Some((id?, name))).collect();
+        for (id, name) in bound.iter().filter(|(id, _)| !self.objects.contains(id)) {
+            self.report.problem(format!("name {name}: object {id:032x} does not exist"));
+        }
+        if bound != self.bound_by_object()? {
+            self.report.problem("names: the tables by name and by object differ".into());
+        }
+        Ok(())
+    }
+
+    fn bound_by_object(&mut self) -> Result<BTreeSet<(u128, String)>, Failure> {
+        let mut bound = BTreeSet::new();
+        for row in self.txn.open_table(tables::NAMES_OF)?.iter()? {
+            let (key, is_bound) = row?;
+            let (id, name, _) = key.value();
+            self.report.rows += 1;
+            let entry = (id, name.to_owned());
+            if is_bound.value() {
+                bound.insert(entry)
+            } else {
+                bound.remove(&entry)
+            };
+        }
+        Ok(bound)
+    }
+
+    pub(super) fn vectors(&mut self) -> Result<(), Failure> {
+        let collections = read_collections(&self.txn.open_table(tables::COLLECTIONS)?)?;
+        let dims: HashMap<u32, &Collection> =
+            collections.iter().map(|collection| (collection.number, collection)).collect();
+        self.expect("collections: distinct numbers", dims.len() as u64, collections.len() as u64);
+        let mut stored = HashMap::new();
+        for row in self.txn.open_table(tables::VECTORS)?.iter()? {
+            let (key, value) = row?;
+            let (position, _, bytes) = value.value();
+            self.report.rows += 1;
+            self.vector(key.value(), bytes, &dims);
+            self.decided("vectors", Position::new(position));
+            stored.insert(key.value(), position);
+        }
+        self.redo(&stored)
+    }
+
+    fn vector(&mut self, (number, object): (u32, u128), bytes: &[u8], dims: &HashMap<u32, &Collection>) {
+        let Some(collection) = dims.get(&number) else {
+            return self.report.problem(format!("vector of {object:032x}: no collection {number}"));
+        };
+        let components = tables::decode_vector(bytes);
+        let what = format!("vector of {object:032x} in {}: dimension", collection.key.name);
+        self.expect(&what, components.len() as u64, collection.dim as u64);
+        if components.iter().any(|component| !component.is_finite()) {
+            self.report.problem(format!("vector of {object:032x} in {}: not finite", collection.key.name));
+        }
+        if !self.objects.contains(&object) {
+            self.report.problem(format!("vector of {object:032x}: the object does not exist"));
+        }
+    }
+
+    /// The newest redo row of a key says where its vector is; every vector newer than the floor has one.
+    fn redo(&mut self, stored: &HashMap<(u32, u128), u64>) -> Result<(), Failure> {
+        let mut newest = HashMap::new();
+        for row in self.txn.open_table(tables::REDO)?.iter()? {
+            let (key, value) = row?;
+            let (number, object, is_added) = value.value();
+            self.report.rows += 1;
+            self.decided("redo", Position::new(key.value().0));
+            newest.insert((number, object), is_added.then_some(key.value().0));
+        }
+        for (key, expected) in &newest {
+            if stored.get(key) != expected.as_ref() {
+                let (number, object) = key;
+                self.report.problem(format!(
+                    "vector of {object:032x} in collection {number}: row {:?}, redo {expected:?}",
+                    stored.get(key)
+                ));
+            }
+        }
+        let floor = read_meta(&self.txn.open_table(META)?, META_REDO_FLOOR)?;
+        for ((number, object), position) in stored {
+            if *position > floor && !newest.contains_key(&(*number, *object)) {
+                self.report.problem(format!("vector of {object:032x} in collection {number}: no redo row"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn outbox(&mut self) -> Result<(), Failure> {
+        for row in self.txn.open_table(tables::OUTBOX)?.iter()? {
+            let (key, value) = row?;
+            self.report.rows += 1;
+            match tables::decode::<OutboxRow>("outbox", value.value()) {
+                Ok(row) => self.post(key.value(), tables::post_key(row.id), row.attempts, false),
+                Err(failure) => self.report.problem(failure.to_string()),
+            }
+        }
+        for row in self.txn.open_table(tables::DEAD_LETTERS)?.iter()? {
+            let (key, value) = row?;
+            self.report.rows += 1;
+            match tables::decode::<DeadLetter>("dead_letters", value.value()) {
+                Ok(row) => self.post(key.value(), tables::post_key(row.id), row.attempts, true),
+                Err(failure) => self.report.problem(failure.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, key: (u64, u32), own: (u64, u32), attempts: u32, is_dead: bool) {
+        self.decided("posts", Position::new(key.0));
+        if key != own || is_dead != (attempts >= limit::POST_ATTEMPTS_MAX) {
+            self.report.problem(format!("post {}.{}: key {own:?}, {attempts} attempts", key.0, key.1));
+        }
+    }
+
+    pub(super) fn sessions(&mut self) -> Result<(), Failure> {
+        let mut rows: BTreeMap<(u128, u64), Vec<u64>> = BTreeMap::new();
+        for row in self.txn.open_table(tables::DEDUPE)?.iter()? {
+            let (key, value) = row?;
+            let (client, incarnation, number) = key.value();
+            self.report.rows += 1;
+            self.decided("dedupe", Position::new(value.value().0));
+            rows.entry((client, incarnation)).or_default().push(number);
+        }
+        for row in self.txn.open_table(tables::SESSIONS)?.iter()? {
+            let (key, value) = row?;
+            let (acked_through, _, counted) = value.value();
+            self.report.rows += 1;
+            let numbers = rows.remove(&key.value()).unwrap_or_default();
+            let what = format!("session {:032x}: dedupe rows", key.value().0);
+            self.expect(&what, numbers.len() as u64, u64::from(counted));
+            let is_too_long = counted > limit::DEDUPE_ROWS_PER_SESSION_MAX;
+            if is_too_long || numbers.first().is_some_and(|first| *first <= acked_through) {
+                self.report.problem(format!("{what}: {counted} above {acked_through}"));
+            }
+        }
+        for (client, _) in rows.keys() {
+            self.report.problem(format!("session {client:032x}: dedupe rows without a session"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn audit(&mut self) -> Result<(), Failure> {
+        let table = self.txn.open_table(tables::AUDIT)?;
+        let counted = read_meta(&self.txn.open_table(META)?, META_AUDIT)?;
+        self.expect("audit: rows", table.len()?, counted);
+        let mut before = (0, Position::NONE);
+        for row in table.iter()? {
+            let (key, value) = row?;
+            self.report.rows += 1;
+            match tables::decode_json::<AuditRow>("audit", value.value()) {
+                Ok(row)
+                    if row.number == key.value()
+                        && row.number == before.0 + 1
+                        && row.position >= before.1 =>
+                {
+                    self.decided("audit", row.position);
+                    before = (row.number, row.position);
+                }
+                Ok(row) => {
+                    self.report
+                        .problem(format!("audit {}: follows {} at {}", row.number, before.0, before.1));
+                }
+                Err(failure) => self.report.problem(failure.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn records(&mut self, blobs: &Blobs) -> Result<(), Failure> {
+        let mut releases: HashSet<(String, Digest)> = HashSet::new();
+        for row in self.txn.open_table(tables::RELEASES)?.iter()? {
+            self.report.rows += 1;
+            match tables::decode_json::<ReleaseRecord>("releases", row?.1.value()) {
+                Ok(release) => {
+                    self.blob(&release, blobs);
+                    releases.insert((release.component.to_string(), release.digest));
+                }
+                Err(failure) => self.report.problem(failure.to_string()),
+            }
+        }
+        for row in self.txn.open_table(tables::SEATS)?.iter()? {
+            self.report.rows += 1;
+            match tables::decode_json::<SeatRecord>("seats", row?.1.value()) {
+                Ok(seat) if releases.contains(&(seat.component.to_string(), seat.digest)) => {}
+                Ok(seat) => {
+                    self.report.problem(format!("seat {}: no release {}", seat.component, seat.digest));
+                }
+                Err(failure) => self.report.problem(failure.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&mut self, release: &ReleaseRecord, blobs: &Blobs) {
+        let what = format!("release {} {}", release.component, release.version);
+        match blobs.get(&release.digest) {
+            Ok(Some(_)) => {}
+            Ok(None) => self.report.problem(format!("{what}: blob {} is missing", release.digest)),
+            Err(error) => self.report.problem(format!("{what}: {error}")),
+        }
+    }
+
+    fn decided(&mut self, what: &str, position: Position) {
+        if position == Position::NONE || position > self.position {
+            self.report.problem(format!("{what}: position {position} of {}", self.position));
+        }
+    }
+
+    fn expect(&mut self, what: &str, found: u64, expected: u64) {
+        if found != expected {
+            self.report.problem(format!("{what}: {found}, expected {expected}"));
+        }
+    }
+}

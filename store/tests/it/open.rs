@@ -1,0 +1,121 @@
+//! Opening: what is refused, what is found again.
+
+use telos_store::{Fault, Json, ObjectId, OpenError, Store, StoreOptions};
+
+use crate::fixture::{assert_clean, commit, name, number, object_with, operator, read, within};
+
+fn open(dir: &tempfile::TempDir) -> Store {
+    Store::open(dir.path(), StoreOptions::default()).unwrap()
+}
+
+const META: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("meta");
+
+/// Changes one number of the meta table behind the store's back.
+fn set_meta(dir: &tempfile::TempDir, name: &str, value: u64) {
+    let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(META).unwrap().insert(name, value).unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn everything_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let id = object_with(&store, "a", 1);
+    within(&store, |unit| {
+        unit.bind(&name("first"), id).unwrap();
+        unit.set_slot(id, "a", number(2)).unwrap();
+        unit.upsert_vector(&operator(), "notes", id, vec![1.0, 2.0], Json::parse("{}").unwrap()).unwrap();
+    });
+    let search =
+        |store: &Store| store.begin().search_vectors(&operator(), "notes", &[2.0, 1.0], 5, &[]).unwrap();
+    let before = (store.counts().unwrap(), search(&store), store.position());
+    assert_eq!(before.1.len(), 1);
+    drop(store);
+
+    let report = Store::verify(dir.path()).unwrap();
+    assert!(report.is_clean() && report.position == before.2, "{report:#?}");
+    let store = open(&dir);
+    assert_eq!((store.counts().unwrap(), search(&store), store.position()), before);
+    let mut unit = store.begin();
+    assert_eq!(unit.find(&name("first")).unwrap(), Some(id));
+    assert_eq!(read(&mut unit, id, "a"), Some(2));
+    assert_eq!(unit.history(id, 10).unwrap().len(), 2);
+    within(&store, |unit| unit.set_slot(id, "a", number(3)).unwrap());
+    assert_eq!(store.position(), before.2.next());
+    assert_clean(&store);
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    for refused in [Store::open(dir.path(), StoreOptions::default()).err(), Store::verify(dir.path()).err()] {
+        let Some(OpenError::InUse { pid, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!(*pid, Some(std::process::id()));
+        assert_eq!(refused.unwrap().fault(), Fault::Operator);
+    }
+    drop(store);
+    open(&dir);
+}
+
+#[test]
+fn an_open_unit_keeps_the_store_open_for_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let id = object_with(&store, "a", 1);
+    let mut unit = store.begin();
+    drop(store);
+    assert_eq!(read(&mut unit, id, "a"), Some(1));
+    assert!(matches!(Store::open(dir.path(), StoreOptions::default()), Err(OpenError::InUse { .. })));
+    drop(unit);
+    open(&dir);
+}
+
+#[test]
+fn a_newer_layout_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    object_with(&open(&dir), "a", 1);
+    set_meta(&dir, "layout", 2);
+    let error = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
+    assert!(matches!(error, OpenError::NewerLayout { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("use a newer host"), "{error}");
+    set_meta(&dir, "layout", 1);
+    assert_eq!(open(&dir).counts().unwrap().objects, 1);
+}
+
+#[test]
+fn what_is_not_a_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("objects.redb"), vec![7; 100_000]).unwrap();
+    assert!(matches!(Store::open(dir.path(), StoreOptions::default()), Err(OpenError::Failed { .. })));
+}
+
+#[test]
+fn verification_finds_what_was_changed_behind_its_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let id = object_with(&store, "a", 1);
+    within(&store, |unit| unit.bind(&name("first"), id).unwrap());
+    drop(store);
+    set_meta(&dir, "objects", 5);
+    let names: redb::TableDefinition<(&str, u64), Option<u128>> = redb::TableDefinition::new("names");
+    let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(names).unwrap().insert(("ghost", 1), Some(404)).unwrap();
+    txn.commit().unwrap();
+    drop(database);
+    let report = Store::verify(dir.path()).unwrap();
+    assert_eq!(report.problems.len(), 3, "{report:#?}");
+}
+
+#[test]
+fn scratch_stores_share_nothing() {
+    let (left, right) = (crate::fixture::scratch(), crate::fixture::scratch());
+    let id = object_with(&left, "a", 1);
+    assert!(right.begin().object(id).unwrap().is_none());
+    let mut unit = right.begin();
+    assert!(unit.create(operator(), 1, vec![ObjectId::from_parts(1, 1)]).is_err());
+    commit(&right, unit).unwrap();
+}

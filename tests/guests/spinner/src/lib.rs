@@ -1,0 +1,32 @@
+//! Never answers `spin`: it computes without end and makes no host call on the way, so only an interrupt stops it.
+
+use telos_sdk::prelude::*;
+
+struct Spinner;
+
+/// Spins.
+#[plugin]
+impl Spinner {
+    /// Never answers.
+    #[selector]
+    fn spin(_this: &Receiver) -> Result<u64, Failure> {
+        let mut turns = 0_u64;
+        loop {
+            turns = std::hint::black_box(turns.wrapping_add(1));
+        }
+    }
+
+    /// Never answers, although it changed a slot first.
+    #[selector]
+    fn write_and_spin(this: &Receiver) -> Result<u64, Failure> {
+        this.object().write("written", &true)?;
+        Self::spin(this)
+    }
+
+    /// Answers at once: the component is still served.
+    #[selector(read_only)]
+    #[example(name = "answers", returns = "pong")]
+    fn ping(_this: &Receiver) -> Result<&'static str, Failure> {
+        Ok("pong")
+    }
+}

@@ -1,0 +1,83 @@
+//! Guests that misbehave: the host lives, the sender learns why, everyone else is served.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use telos_kernel::{Breakage, Failure, Fault, Granting};
+use telos_tests::{Sending, TestKernel};
+
+async fn breakage(kernel: &TestKernel, guest: &str, selector: &str) -> Breakage {
+    let sending = Sending { within: Some(Duration::from_secs(60)), ..Sending::default() };
+    let failure = kernel.send_as(guest, selector, Value::Null, sending).await.unwrap_err();
+    assert_eq!(failure.fault(), Fault::Guest, "{failure}");
+    let incident = failure.incident().unwrap();
+    let told = kernel.journal.lines("message.broken");
+    assert!(told.iter().any(|line| line.attributes["incident"] == incident), "the journal has the incident");
+    match failure {
+        Failure::Broken { breakage, .. } => breakage,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_spinner_is_ended_by_its_cpu_limit() {
+    let kernel = TestKernel::with_guests(&["spinner"]).await;
+    assert_eq!(breakage(&kernel, "spinner", "spin").await, Breakage::Cpu { allowed_ms: 1_000 });
+    assert!(kernel.send("spinner", "ping", Value::Null).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spinners_on_every_thread_do_not_stop_the_others() {
+    let kernel = std::sync::Arc::new(TestKernel::with_guests(&["spinner", "counter"]).await);
+    let spinning: Vec<_> = (0..4)
+        .map(|_| {
+            let kernel = std::sync::Arc::clone(&kernel);
+            tokio::spawn(async move { kernel.send("spinner", "spin", Value::Null).await })
+        })
+        .collect();
+    assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 1);
+    for spinner in spinning {
+        assert!(spinner.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_hoarder_is_ended_by_its_memory_limit() {
+    let kernel = TestKernel::with_guests(&["hoarder"]).await;
+    assert_eq!(breakage(&kernel, "hoarder", "hoard").await, Breakage::Memory { allowed_mib: 64 });
+}
+
+#[tokio::test]
+async fn a_trapper_leaves_no_write_and_its_last_words() {
+    let kernel = TestKernel::with_guests(&["trapper"]).await;
+    let Breakage::Trap(words) = breakage(&kernel, "trapper", "panic").await else { panic!("not a trap") };
+    assert!(words.contains("the trapper panics on purpose"), "{words}");
+    assert!(matches!(breakage(&kernel, "trapper", "trap").await, Breakage::Trap(_)));
+    assert!(matches!(breakage(&kernel, "trapper", "overflow").await, Breakage::Trap(_)));
+    assert_eq!(kernel.send("trapper", "read", Value::Null).await.unwrap(), false);
+}
+
+#[tokio::test]
+async fn an_overreacher_waits_for_its_grant_and_is_denied_without_it() {
+    let kernel = TestKernel::new();
+    let staged = kernel.try_install("overreacher", Granting::Nothing).await.unwrap();
+    assert_eq!((staged.state, staged.missing_grants), ("staged", vec!["inference".to_owned()]));
+    let refused = kernel.send("overreacher", "think", Value::Null).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no object is called `overreacher`");
+    let serving = kernel.kernel.grant("overreacher", vec!["inference".to_owned()]).await.unwrap().unwrap();
+    assert_eq!(serving.state, "serving");
+    let with_grant = kernel.send("overreacher", "think", json!({})).await;
+    kernel.kernel.revoke("overreacher", vec!["inference".to_owned()]).await.unwrap();
+    let without = kernel.send("overreacher", "think", json!({})).await;
+    assert!(format!("{without:?}").contains("denied") || format!("{without:?}").contains("granted"), "{without:?}");
+    assert_ne!(format!("{with_grant:?}"), format!("{without:?}"), "revoking counts from the next message");
+}
+
+#[tokio::test]
+async fn a_flood_of_prints_is_bounded() {
+    let kernel = TestKernel::with_guests(&["trapper"]).await;
+    kernel.send("trapper", "panic", Value::Null).await.unwrap_err();
+    let printed = kernel.journal.lines("plugin.output");
+    assert_eq!(printed.len(), 1);
+    assert_eq!(printed[0].plugin.as_deref(), Some("trapper"));
+}

@@ -1,0 +1,137 @@
+//! Messages between objects: one tree is one unit of work; posts are delivered after it, once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use telos_kernel::Failure;
+use telos_kernel::seams::StreamSink;
+use telos_tests::{Sending, TestKernel};
+
+async fn relay_and_counter() -> TestKernel {
+    TestKernel::with_guests(&["relay", "counter"]).await
+}
+
+fn to_counter(selector: &str) -> Value {
+    json!({"to": "counter", "selector": selector})
+}
+
+#[tokio::test]
+async fn an_awaited_send_joins_the_unit_of_work() {
+    let kernel = relay_and_counter().await;
+    assert_eq!(kernel.send("relay", "forward", to_counter("increment")).await.unwrap(), 1);
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_root_that_fails_takes_the_whole_tree_with_it() {
+    let kernel = relay_and_counter().await;
+    let refused = kernel.send("relay", "forward_then_fail", to_counter("increment")).await.unwrap_err();
+    assert!(matches!(refused, Failure::Refused(_)), "{refused}");
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_nested_trap_discards_only_its_own_writes() {
+    let kernel = TestKernel::with_guests(&["relay", "trapper"]).await;
+    let outcome = kernel.send("relay", "try_forward", json!({"to": "trapper", "selector": "panic"})).await.unwrap();
+    assert_eq!(outcome["arm"], "broken");
+    assert_eq!(kernel.send("trapper", "read", Value::Null).await.unwrap(), false);
+    assert_eq!(kernel.kernel.object("relay").unwrap()["slots"][0]["value"], 1, "the sender went on and wrote");
+}
+
+#[tokio::test]
+async fn read_only_is_transitive() {
+    let kernel = relay_and_counter().await;
+    assert_eq!(kernel.send("relay", "forward_read_only", to_counter("read")).await.unwrap(), 0);
+    let refused = kernel.send("relay", "forward_read_only", to_counter("increment")).await.unwrap_err();
+    assert!(matches!(refused, Failure::Refused(_)), "{refused}");
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn recursion_ends_at_its_bound_and_the_sender_goes_on() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    let deepest = kernel.send("relay", "recurse", json!({})).await.unwrap();
+    assert_eq!(deepest["depth"], telos_kernel::MESSAGE_DEPTH_MAX);
+    assert!(deepest["stopped"].as_str().unwrap().contains("8 deep"), "{deepest}");
+}
+
+async fn wait_for_count(kernel: &TestKernel, wanted: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let count = kernel.send("counter", "read", Value::Null).await.unwrap();
+        if count == wanted || Instant::now() > deadline {
+            assert_eq!(count, wanted);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_delivered_after_the_commit_and_once() {
+    let kernel = relay_and_counter().await;
+    for _ in 0..10 {
+        kernel.send("relay", "post_to", to_counter("increment")).await.unwrap();
+    }
+    wait_for_count(&kernel, 10).await;
+    assert!(kernel.store.outbox_due(u64::MAX, 10).unwrap().is_empty());
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_of_a_unit_that_fails_is_never_delivered() {
+    let kernel = relay_and_counter().await;
+    kernel.send("relay", "post_then_fail", to_counter("increment")).await.unwrap_err();
+    kernel.send("relay", "post_to", to_counter("increment")).await.unwrap();
+    wait_for_count(&kernel, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_keeps_failing_becomes_a_dead_letter() {
+    let kernel = TestKernel::with_guests(&["relay", "trapper"]).await;
+    kernel.send("relay", "post_to", json!({"to": "trapper", "selector": "panic"})).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while kernel.store.dead_letters(10).unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "no dead letter");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let letter = kernel.store.dead_letters(10).unwrap().remove(0);
+    assert_eq!(letter.attempts, 3);
+    assert!(letter.cause.contains("the trapper panics on purpose"), "{}", letter.cause);
+}
+
+#[derive(Default)]
+struct Pieces(Mutex<Vec<(u32, Value)>>);
+
+impl StreamSink for Pieces {
+    fn chunk(&self, attempt: u32, value: Value) {
+        self.0.lock().push((attempt, value));
+    }
+
+    fn reset(&self, _attempt: u32) {
+        self.0.lock().clear();
+    }
+}
+
+#[tokio::test]
+async fn pieces_reach_the_sender_in_order() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    let pieces = Arc::new(Pieces::default());
+    let sending = Sending { sink: Some(Arc::<Pieces>::clone(&pieces)), ..Sending::default() };
+    let answer = kernel.send_as("relay", "stream", json!({"n": 50}), sending).await.unwrap();
+    assert_eq!(answer.value, 50);
+    assert_eq!(*pieces.0.lock(), (0..50).map(|number| (1, json!(number))).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn every_object_answers_clone() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    kernel.send("counter", "increment", json!({"by": 4})).await.unwrap();
+    let copy = kernel.send("counter", "clone", Value::Null).await.unwrap();
+    let copy = copy.as_str().unwrap();
+    assert_eq!(kernel.send(copy, "increment", Value::Null).await.unwrap(), 5, "the copy begins where the source was");
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 4, "and is another object");
+}

@@ -1,0 +1,140 @@
+//! Fixtures: a kernel on a store of its own, and the guests of `tests/guests`. Everything has a default, so whatever a
+//! test sets matters to that test.
+
+mod journal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use telos_kernel::seams::{Minds, NoMinds, StreamSink};
+use telos_kernel::{Answer, Failure, Granting, InstallRequest, Kernel, KernelConfig, Root, SwapError, Swapped};
+use telos_store::{DedupeKey, Json, Store, StoreOptions};
+use tempfile::TempDir;
+
+pub use journal::RecordingJournal;
+
+/// The bytes of a built guest: `cargo xtask guests` puts them where `TELOS_GUESTS` says, or into `target/guests`.
+///
+/// # Panics
+/// When it is not built, saying how to build it.
+pub fn guest(name: &str) -> Vec<u8> {
+    let path = guest_path(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask guests`", path.display()))
+}
+
+/// Where a built guest is.
+pub fn guest_path(name: &str) -> PathBuf {
+    let directory = std::env::var_os("TELOS_GUESTS")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/guests")), PathBuf::from);
+    directory.join(format!("{name}.wasm"))
+}
+
+/// A kernel on a store in a directory of its own; both go when it is dropped.
+pub struct TestKernel {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Its store.
+    pub store: Store,
+    /// What it said.
+    pub journal: Arc<RecordingJournal>,
+    home: Option<TempDir>,
+}
+
+/// What to send; see [`TestKernel::send_as`].
+#[derive(Default)]
+pub struct Sending {
+    /// Time to answer; 10 s.
+    pub within: Option<Duration>,
+    /// The session and number.
+    pub request: Option<DedupeKey>,
+    /// Where pieces go.
+    pub sink: Option<Arc<dyn StreamSink>>,
+}
+
+impl TestKernel {
+    /// An empty kernel without minds.
+    pub fn new() -> Self {
+        Self::with_minds(Arc::new(NoMinds))
+    }
+
+    /// An empty kernel with minds.
+    pub fn with_minds(minds: Arc<dyn Minds>) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        Self::in_home(home, minds)
+    }
+
+    /// A kernel with these guests installed, each granted all it imports.
+    pub async fn with_guests(guests: &[&str]) -> Self {
+        let kernel = Self::new();
+        for name in guests {
+            kernel.install(name).await;
+        }
+        kernel
+    }
+
+    fn in_home(home: TempDir, minds: Arc<dyn Minds>) -> Self {
+        let store = Store::open(&home.path().join("store"), StoreOptions::default()).expect("a store");
+        let journal = Arc::new(RecordingJournal::default());
+        // Compiled code is shared between tests, so that each guest is compiled once per run.
+        let cache = std::env::temp_dir().join("telos-test-cache");
+        std::fs::create_dir_all(&cache).expect("a cache directory");
+        let config = KernelConfig { cache: Some(cache), threads: 2 };
+        let sink: Arc<RecordingJournal> = Arc::clone(&journal);
+        let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
+        Self { kernel, store, journal, home: Some(home) }
+    }
+
+    /// The same home, opened by a kernel that knows nothing but what was stored.
+    pub fn restart(mut self) -> Self {
+        let home = self.home.take().expect("a home");
+        drop(self);
+        Self::in_home(home, Arc::new(NoMinds))
+    }
+
+    /// Installs a guest, granted all it imports.
+    pub async fn install(&self, name: &str) -> Swapped {
+        self.try_install(name, Granting::All).await.expect("an installed guest")
+    }
+
+    /// Installs a guest with the given grants.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn try_install(&self, name: &str, grants: Granting) -> Result<Swapped, SwapError> {
+        let request = InstallRequest { source: format!("{name}.wasm"), grants, ..InstallRequest::default() };
+        self.kernel.install(guest(name), request).await
+    }
+
+    /// Sends a message and gives its value.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn send(&self, receiver: &str, selector: &str, arguments: Value) -> Result<Value, Failure> {
+        Ok(self.send_as(receiver, selector, arguments, Sending::default()).await?.value)
+    }
+
+    /// Sends a message with everything that can be said about it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn send_as(&self, receiver: &str, selector: &str, arguments: Value, sending: Sending) -> Result<Answer, Failure> {
+        let within = sending.within.unwrap_or(Duration::from_secs(10));
+        let root = Root {
+            receiver: receiver.to_owned(),
+            selector: selector.to_owned(),
+            arguments: Json::from_value(&arguments).expect("small arguments"),
+            deadline: Instant::now() + within,
+            request: sending.request,
+            sink: sending.sink,
+        };
+        self.kernel.send(root).await
+    }
+}
+
+impl Default for TestKernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
