@@ -27,13 +27,9 @@ pub enum EvolveError {
 /// The entries of a JSON object as slots; of any other value, none.
 pub fn slot_values(object: Value) -> Vec<SlotValue> {
     match object {
-        Value::Object(slots) => slots
-            .into_iter()
-            .map(|(name, value)| SlotValue {
-                name,
-                value: value.to_string(),
-            })
-            .collect(),
+        Value::Object(slots) => {
+            slots.into_iter().map(|(name, value)| SlotValue { name, value: value.to_string() }).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -74,10 +74,8 @@ impl Object {
         R: DeserializeOwned,
     {
         let answer = host::send(self.into(), selector, &spell(arguments)?)?;
-        serde_json::from_str(&answer).map_err(|cause| SendError::Mismatch {
-            selector: selector.to_owned(),
-            cause: cause.to_string(),
-        })
+        serde_json::from_str(&answer)
+            .map_err(|cause| SendError::Mismatch { selector: selector.to_owned(), cause: cause.to_string() })
     }
 
     /// Sends a message after this unit commits, as a root of its own: in effect once, in order per receiver.

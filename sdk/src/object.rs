@@ -35,10 +35,7 @@ impl FromStr for Object {
         // from_str_radix also takes a leading sign, which no identity has.
         let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let half = |digits: &str| u64::from_str_radix(digits, 16).ok();
-        match is_hex
-            .then(|| text.split_at(16))
-            .map(|(high, low)| (half(high), half(low)))
-        {
+        match is_hex.then(|| text.split_at(16)).map(|(high, low)| (half(high), half(low))) {
             Some((Some(high), Some(low))) => Ok(Self { high, low }),
             _ => Err(NotAnIdentity(text.to_owned())),
         }
@@ -53,27 +50,19 @@ impl Serialize for Object {
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 impl From<ObjectId> for Object {
     fn from(id: ObjectId) -> Self {
-        Self {
-            high: id.high,
-            low: id.low,
-        }
+        Self { high: id.high, low: id.low }
     }
 }
 
 impl From<Object> for ObjectId {
     fn from(object: Object) -> Self {
-        Self {
-            high: object.high,
-            low: object.low,
-        }
+        Self { high: object.high, low: object.low }
     }
 }
 
@@ -85,30 +74,17 @@ mod tests {
     fn text_and_identity_are_one() {
         let text = "00000000000000ff8000000000000001";
         let object: Object = text.parse().unwrap();
-        assert_eq!(
-            object,
-            Object {
-                high: 255,
-                low: (1 << 63) | 1
-            }
-        );
+        assert_eq!(object, Object { high: 255, low: (1 << 63) | 1 });
         assert_eq!(object.to_string(), text);
         assert_eq!(serde_json::to_string(&object).unwrap(), format!("\"{text}\""));
-        assert_eq!(
-            serde_json::from_str::<Object>(&format!("\"{text}\"")).unwrap(),
-            object
-        );
+        assert_eq!(serde_json::from_str::<Object>(&format!("\"{text}\"")).unwrap(), object);
     }
 
     #[test]
     fn other_texts_are_refused() {
-        for text in [
-            "",
-            "ff",
-            "+0000000000000ff8000000000000001",
-            "00000000000000ff800000000000000é",
-            "counter",
-        ] {
+        for text in
+            ["", "ff", "+0000000000000ff8000000000000001", "00000000000000ff800000000000000é", "counter"]
+        {
             assert!(text.parse::<Object>().is_err(), "{text}");
         }
     }

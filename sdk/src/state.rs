@@ -111,23 +111,16 @@ impl Receiver {
         }
         let loan = Loan::<T>::read(&*self.shelf, object, name)?;
         self.held.borrow_mut().insert(place);
-        Ok(Slot {
-            receiver: self,
-            loan: self.keep(loan),
-        })
+        Ok(Slot { receiver: self, loan: self.keep(loan) })
     }
 
     /// Writes what is still lent and changed. Called once, when the selector's function has answered.
     pub(crate) fn settle(self) -> Result<(), Breach> {
-        let Self {
-            shelf, lent, breach, ..
-        } = self;
+        let Self { shelf, lent, breach, .. } = self;
         if let Some(breach) = breach.into_inner() {
             return Err(breach);
         }
-        lent.into_vec()
-            .iter_mut()
-            .try_for_each(|loan| loan.settle(&*shelf))
+        lent.into_vec().iter_mut().try_for_each(|loan| loan.settle(&*shelf))
     }
 
     fn keep<T: State>(&self, loan: Loan<T>) -> &mut Loan<T> {
@@ -140,9 +133,7 @@ impl Receiver {
             self.breach.borrow_mut().get_or_insert(breach);
         }
         loan.finish();
-        self.held
-            .borrow_mut()
-            .remove(&(loan.object, std::mem::take(&mut loan.slot)));
+        self.held.borrow_mut().remove(&(loan.object, std::mem::take(&mut loan.slot)));
     }
 }
 
@@ -202,14 +193,7 @@ impl<T: State> Loan<T> {
             None => T::default(),
         };
         let known = spell(slot, &value)?;
-        Ok(Self {
-            object,
-            slot: slot.to_owned(),
-            value,
-            known,
-            stored,
-            is_finished: false,
-        })
+        Ok(Self { object, slot: slot.to_owned(), value, known, stored, is_finished: false })
     }
 
     fn write(&mut self, shelf: &dyn Shelf) -> Result<(), StorageError> {
@@ -240,10 +224,7 @@ impl<T: State> Settle for Loan<T> {
         if self.is_finished {
             return Ok(());
         }
-        self.write(shelf).map_err(|error| Breach {
-            slot: self.slot.clone(),
-            cause: error.to_string(),
-        })
+        self.write(shelf).map_err(|error| Breach { slot: self.slot.clone(), cause: error.to_string() })
     }
 }
 
@@ -257,10 +238,7 @@ fn spell<T: Serialize>(slot: &str, value: &T) -> Result<String, StorageError> {
 
 /// Whether two stored texts say the same value; the host may spell what it stores anew.
 fn is_same(one: &Option<String>, other: &Option<String>) -> bool {
-    let value = |text: &Option<String>| {
-        text.as_deref()
-            .map(|text| serde_json::from_str::<Value>(text).ok())
-    };
+    let value = |text: &Option<String>| text.as_deref().map(|text| serde_json::from_str::<Value>(text).ok());
     one == other || value(one) == value(other)
 }
 

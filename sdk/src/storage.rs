@@ -89,10 +89,7 @@ pub struct Past {
 /// [`StorageError::Denied`], [`StorageError::SnapshotTooOld`], [`StorageError::Failed`].
 pub fn names(prefix: &str, after: &str, limit: u32) -> Result<Vec<(String, Object)>, StorageError> {
     let named = host::names(prefix, after, limit)?;
-    Ok(named
-        .into_iter()
-        .map(|named| (named.name, named.object.into()))
-        .collect())
+    Ok(named.into_iter().map(|named| (named.name, named.object.into())).collect())
 }
 
 impl Object {
@@ -133,9 +130,7 @@ impl Object {
     /// # Errors
     /// [`StorageError::Mismatch`] when the value is no `T`, and the host's errors.
     pub fn read<T: DeserializeOwned>(self, slot: &str) -> Result<Option<T>, StorageError> {
-        host::read(self.into(), slot)?
-            .map(|text| parse(slot, &text))
-            .transpose()
+        host::read(self.into(), slot)?.map(|text| parse(slot, &text)).transpose()
     }
 
     /// The slot as a message would find it: own, then parents depth first, then the declared default.
@@ -147,11 +142,7 @@ impl Object {
             return Ok(None);
         };
         let value = parse(slot, &found.value)?;
-        Ok(Some(Found {
-            value,
-            holder: found.holder.into(),
-            is_method: found.is_method,
-        }))
+        Ok(Some(Found { value, holder: found.holder.into(), is_method: found.is_method }))
     }
 
     /// Sets an own value slot. While a guard holds that slot changed, the guard's write will be refused.
@@ -201,19 +192,13 @@ impl Object {
     /// # Errors
     /// The host's errors.
     pub fn history(self, slot: &str, limit: u32) -> Result<Vec<Past>, StorageError> {
-        host::history(self.into(), slot, limit)?
-            .into_iter()
-            .map(|past| state(slot, past))
-            .collect()
+        host::history(self.into(), slot, limit)?.into_iter().map(|past| state(slot, past)).collect()
     }
 }
 
 impl StorageError {
     pub(crate) fn mismatch(slot: &str, cause: &serde_json::Error) -> Self {
-        Self::Mismatch {
-            slot: slot.to_owned(),
-            cause: cause.to_string(),
-        }
+        Self::Mismatch { slot: slot.to_owned(), cause: cause.to_string() }
     }
 }
 
@@ -258,9 +243,5 @@ fn parse<T: DeserializeOwned>(slot: &str, text: &str) -> Result<T, StorageError>
 
 fn state(slot: &str, past: host::Past) -> Result<Past, StorageError> {
     let value = past.value.map(|text| parse(slot, &text)).transpose()?;
-    Ok(Past {
-        revision: past.revision,
-        position: past.position,
-        value,
-    })
+    Ok(Past { revision: past.revision, position: past.position, value })
 }

@@ -86,12 +86,7 @@ impl Collection {
 
     /// A search for the `k` nearest, 1 to 1,000.
     pub fn nearest(&self, k: u32) -> Search<'_> {
-        Search {
-            collection: self,
-            k,
-            ef: None,
-            filter: Vec::new(),
-        }
+        Search { collection: self, k, ef: None, filter: Vec::new() }
     }
 }
 
@@ -106,10 +101,7 @@ impl Search<'_> {
     /// Keeps only vectors whose metadata has exactly this value in this top-level field; all filters must hold.
     #[must_use]
     pub fn matching(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.filter.push(host::Equals {
-            field: field.to_owned(),
-            value: value.into().to_string(),
-        });
+        self.filter.push(host::Equals { field: field.to_owned(), value: value.into().to_string() });
         self
     }
 
@@ -145,9 +137,5 @@ fn spell<M: Serialize + ?Sized>(metadata: &M) -> Result<String, VectorError> {
 fn neighbor(hit: host::Neighbor) -> Result<Neighbor, VectorError> {
     let metadata = serde_json::from_str(&hit.metadata)
         .map_err(|cause| VectorError::Invalid(format!("the host's metadata is not JSON: {cause}")))?;
-    Ok(Neighbor {
-        object: hit.object.into(),
-        distance: hit.distance,
-        metadata,
-    })
+    Ok(Neighbor { object: hit.object.into(), distance: hit.distance, metadata })
 }

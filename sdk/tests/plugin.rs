@@ -35,10 +35,7 @@ impl Probe {
     #[example(name = "refuses", arguments = {}, refused)]
     #[example(name = "any", generate = "text", send = {"n": 1}, generate = "more", schema = {"type": "integer"}, after = {"count": 1})]
     fn add(_this: &Receiver, arguments: Add) -> Result<i64, Failure> {
-        arguments
-            .left
-            .checked_add(arguments.right)
-            .ok_or_else(|| Failure::refused("too much"))
+        arguments.left.checked_add(arguments.right).ok_or_else(|| Failure::refused("too much"))
     }
 
     /// Who was asked.
@@ -68,9 +65,8 @@ impl Probe {
     fn rename(mut slots: Slots, from: u32, to: u32) -> Result<Slots, EvolveError> {
         match (from, to) {
             (1, 2) => {
-                let count = slots
-                    .remove("n")
-                    .ok_or_else(|| EvolveError::Invalid("no slot `n`".to_owned()))?;
+                let count =
+                    slots.remove("n").ok_or_else(|| EvolveError::Invalid("no slot `n`".to_owned()))?;
                 slots.insert("count".to_owned(), count);
                 Ok(slots)
             }
@@ -91,10 +87,7 @@ fn handle(selector: &str, arguments: &str) -> Result<String, handler::Failure> {
 }
 
 fn slot(name: &str, value: &str) -> SlotValue {
-    SlotValue {
-        name: name.to_owned(),
-        value: value.to_owned(),
-    }
+    SlotValue { name: name.to_owned(), value: value.to_owned() }
 }
 
 #[test]
@@ -103,24 +96,13 @@ fn the_descriptor_says_what_the_attributes_say() {
     assert_eq!((&*descriptor.id, &*descriptor.version), ("probe", "3.2.1"));
     assert_eq!((descriptor.kind, descriptor.generation), (Kind::Persona, 2));
     assert_eq!(descriptor.summary, "Answers what it is asked, on two lines.");
-    let slots: Vec<_> = descriptor
-        .slots
-        .iter()
-        .map(|slot| (&*slot.name, &*slot.summary, slot.default.as_deref()))
-        .collect();
+    let slots: Vec<_> =
+        descriptor.slots.iter().map(|slot| (&*slot.name, &*slot.summary, slot.default.as_deref())).collect();
     assert_eq!(slots, [("count", "A number.", Some("0")), ("note", "", None)]);
-    let selectors: Vec<_> = descriptor
-        .selectors
-        .iter()
-        .map(|selector| (&*selector.name, selector.read_only))
-        .collect();
-    let expected = [
-        ("add", true),
-        ("who-am-I", false),
-        ("nothing", false),
-        ("fail", false),
-        ("unspeakable", false),
-    ];
+    let selectors: Vec<_> =
+        descriptor.selectors.iter().map(|selector| (&*selector.name, selector.read_only)).collect();
+    let expected =
+        [("add", true), ("who-am-I", false), ("nothing", false), ("fail", false), ("unspeakable", false)];
     assert_eq!(selectors, expected);
     assert_eq!(descriptor.selectors[0].summary, "Adds.");
     assert_eq!(descriptor.selectors[0].arguments, "true");
@@ -131,109 +113,52 @@ fn the_descriptor_says_what_the_attributes_say() {
 #[test]
 fn examples_carry_slots_recordings_and_expectations() {
     let descriptor = Probe::describe();
-    let [adds, refuses, any] = &descriptor.selectors[0].examples[..] else {
-        panic!("three examples")
-    };
-    assert_eq!(
-        adds.before,
-        [slot("count", "1"), slot("note", r#"[1,{"a":null}]"#)]
-    );
-    assert_eq!(
-        (&*adds.arguments, &adds.expect),
-        (r#"{"right":-2}"#, &Expectation::Value("-2".to_owned()))
-    );
-    assert_eq!(
-        (&refuses.expect, refuses.before.len()),
-        (&Expectation::Refusal, 0)
-    );
-    let recordings: Vec<_> = any
-        .recordings
-        .iter()
-        .map(|recording| (&*recording.operation, &*recording.answer))
-        .collect();
-    assert_eq!(
-        recordings,
-        [
-            ("generate", "\"text\""),
-            ("send", r#"{"n":1}"#),
-            ("generate", "\"more\"")
-        ]
-    );
+    let [adds, refuses, any] = &descriptor.selectors[0].examples[..] else { panic!("three examples") };
+    assert_eq!(adds.before, [slot("count", "1"), slot("note", r#"[1,{"a":null}]"#)]);
+    assert_eq!((&*adds.arguments, &adds.expect), (r#"{"right":-2}"#, &Expectation::Value("-2".to_owned())));
+    assert_eq!((&refuses.expect, refuses.before.len()), (&Expectation::Refusal, 0));
+    let recordings: Vec<_> =
+        any.recordings.iter().map(|recording| (&*recording.operation, &*recording.answer)).collect();
+    assert_eq!(recordings, [("generate", "\"text\""), ("send", r#"{"n":1}"#), ("generate", "\"more\"")]);
     assert_eq!((&*any.arguments, any.after.len()), ("null", 1));
-    assert_eq!(
-        any.expect,
-        Expectation::Schema(r#"{"type":"integer"}"#.to_owned())
-    );
+    assert_eq!(any.expect, Expectation::Schema(r#"{"type":"integer"}"#.to_owned()));
 }
 
 #[test]
 fn arguments_and_answers_are_typed() {
     assert_eq!(handle("add", r#"{"left": 2, "right": 3}"#), Ok("5".to_owned()));
-    assert_eq!(
-        handle("who-am-I", "{}"),
-        Ok(r#""0000000000000000000000000000000a""#.to_owned())
-    );
-    assert_eq!(
-        handle("nothing", "null"),
-        Ok("null".to_owned()),
-        "null stands for no arguments"
-    );
+    assert_eq!(handle("who-am-I", "{}"), Ok(r#""0000000000000000000000000000000a""#.to_owned()));
+    assert_eq!(handle("nothing", "null"), Ok("null".to_owned()), "null stands for no arguments");
 }
 
 #[test]
 fn arguments_that_do_not_fit_are_named() {
     for arguments in ["null", "{}", r#"{"right": "3"}"#, "{", ""] {
-        assert!(
-            matches!(handle("add", arguments), Err(handler::Failure::BadArguments(_))),
-            "{arguments}"
-        );
+        assert!(matches!(handle("add", arguments), Err(handler::Failure::BadArguments(_))), "{arguments}");
     }
     assert_eq!(
         handle("add", "null"),
-        Err(handler::Failure::BadArguments(
-            "missing field `right` at line 1 column 2".to_owned()
-        ))
+        Err(handler::Failure::BadArguments("missing field `right` at line 1 column 2".to_owned()))
     );
 }
 
 #[test]
 fn errors_become_refusals_and_unknown_selectors_are_said() {
     let refused = |cause: &str| Err(handler::Failure::Refused(cause.to_owned()));
-    assert_eq!(
-        handle("fail", "null"),
-        refused("number too large to fit in target type")
-    );
-    assert_eq!(
-        handle("add", &format!(r#"{{"left": {}, "right": 1}}"#, i64::MAX)),
-        refused("too much")
-    );
-    assert_eq!(
-        handle("unspeakable", "null"),
-        refused("the answer is not JSON: key must be a string")
-    );
+    assert_eq!(handle("fail", "null"), refused("number too large to fit in target type"));
+    assert_eq!(handle("add", &format!(r#"{{"left": {}, "right": 1}}"#, i64::MAX)), refused("too much"));
+    assert_eq!(handle("unspeakable", "null"), refused("the answer is not JSON: key must be a string"));
     assert_eq!(handle("who", "null"), Err(handler::Failure::UnknownSelector));
 }
 
 #[test]
 fn slots_evolve_through_the_marked_function_only() {
-    assert_eq!(
-        Component::evolve(vec![slot("n", "[1, 2]")], 1, 2),
-        Ok(vec![slot("count", "[1,2]")])
-    );
-    assert_eq!(
-        Component::evolve(vec![], 2, 3),
-        Err(lifecycle::EvolveError::Unsupported)
-    );
+    assert_eq!(Component::evolve(vec![slot("n", "[1, 2]")], 1, 2), Ok(vec![slot("count", "[1,2]")]));
+    assert_eq!(Component::evolve(vec![], 2, 3), Err(lifecycle::EvolveError::Unsupported));
     assert_eq!(
         Component::evolve(vec![slot("m", "1")], 1, 2),
         Err(lifecycle::EvolveError::Invalid("no slot `n`".to_owned()))
     );
-    assert!(matches!(
-        Component::evolve(vec![slot("n", "{")], 1, 2),
-        Err(lifecycle::EvolveError::Invalid(_))
-    ));
-    assert_eq!(
-        Component::devolve(vec![], 2, 1),
-        Err(lifecycle::EvolveError::Unsupported)
-    );
+    assert!(matches!(Component::evolve(vec![slot("n", "{")], 1, 2), Err(lifecycle::EvolveError::Invalid(_))));
+    assert_eq!(Component::devolve(vec![], 2, 1), Err(lifecycle::EvolveError::Unsupported));
 }

@@ -103,17 +103,26 @@ impl VectorSet {
         self.collections.entry(key.clone()).or_insert_with(make).1.as_mut()
     }
 
-    /// Applies one decided change. `oldest`: the oldest snapshot that anyone may still search.
-    pub(crate) fn apply(&mut self, change: &IndexChange, oldest: Position) {
+    /// Applies a decided group, then compacts what it touched, once each: compaction reads every row.
+    /// `oldest`: the oldest snapshot that anyone may still search.
+    pub(crate) fn apply(&mut self, changes: &[IndexChange], oldest: Position) {
+        changes.iter().for_each(|change| self.apply_one(change));
+        let touched: BTreeSet<_> = changes.iter().map(|change| &change.collection).collect();
+        for collection in touched {
+            let index = self.collections.get_mut(collection);
+            if let Some(dropped) = index.and_then(|(_, index)| index.compact(oldest)) {
+                self.floor = self.floor.max(dropped);
+            }
+        }
+    }
+
+    fn apply_one(&mut self, change: &IndexChange) {
         let index = self.declare(&change.collection, change.dim);
         match &change.vector {
             Some(vector) => {
                 index.upsert(change.position, change.object, &vector.components, &vector.metadata);
             }
             None => index.remove(change.position, change.object),
-        }
-        if let Some(dropped) = index.compact(oldest) {
-            self.floor = self.floor.max(dropped);
         }
     }
 

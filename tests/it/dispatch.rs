@@ -30,7 +30,8 @@ async fn concurrent_messages_to_one_object_lose_nothing() {
     let mut sending = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let kernel = Arc::clone(&kernel);
-        sending.spawn(async move { kernel.send("counter", "increment", Value::Null).await.unwrap().as_u64() });
+        sending
+            .spawn(async move { kernel.send("counter", "increment", Value::Null).await.unwrap().as_u64() });
     }
     let answers: BTreeSet<_> = sending.join_all().await.into_iter().collect();
     assert_eq!(answers.len(), 100, "every increment saw another count");

@@ -69,7 +69,10 @@ async fn an_overreacher_waits_for_its_grant_and_is_denied_without_it() {
     let with_grant = kernel.send("overreacher", "think", json!({})).await;
     kernel.kernel.revoke("overreacher", vec!["inference".to_owned()]).await.unwrap();
     let without = kernel.send("overreacher", "think", json!({})).await;
-    assert!(format!("{without:?}").contains("denied") || format!("{without:?}").contains("granted"), "{without:?}");
+    assert!(
+        format!("{without:?}").contains("denied") || format!("{without:?}").contains("granted"),
+        "{without:?}"
+    );
     assert_ne!(format!("{with_grant:?}"), format!("{without:?}"), "revoking counts from the next message");
 }
 

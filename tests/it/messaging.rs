@@ -35,10 +35,15 @@ async fn a_root_that_fails_takes_the_whole_tree_with_it() {
 #[tokio::test]
 async fn a_nested_trap_discards_only_its_own_writes() {
     let kernel = TestKernel::with_guests(&["relay", "trapper"]).await;
-    let outcome = kernel.send("relay", "try_forward", json!({"to": "trapper", "selector": "panic"})).await.unwrap();
+    let outcome =
+        kernel.send("relay", "try_forward", json!({"to": "trapper", "selector": "panic"})).await.unwrap();
     assert_eq!(outcome["arm"], "broken");
     assert_eq!(kernel.send("trapper", "read", Value::Null).await.unwrap(), false);
-    assert_eq!(kernel.kernel.object("relay").unwrap()["slots"][0]["value"], 1, "the sender went on and wrote");
+    assert_eq!(
+        kernel.kernel.object("relay").unwrap()["slots"][0]["value"],
+        1,
+        "the sender went on and wrote"
+    );
 }
 
 #[tokio::test]
@@ -132,6 +137,10 @@ async fn every_object_answers_clone() {
     kernel.send("counter", "increment", json!({"by": 4})).await.unwrap();
     let copy = kernel.send("counter", "clone", Value::Null).await.unwrap();
     let copy = copy.as_str().unwrap();
-    assert_eq!(kernel.send(copy, "increment", Value::Null).await.unwrap(), 5, "the copy begins where the source was");
+    assert_eq!(
+        kernel.send(copy, "increment", Value::Null).await.unwrap(),
+        5,
+        "the copy begins where the source was"
+    );
     assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 4, "and is another object");
 }

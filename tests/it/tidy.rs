@@ -13,7 +13,7 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("store", &[]),
     ("host/bridge", &[]),
     ("host/inference", &[]),
@@ -25,51 +25,35 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("sdk/macros", &[]),
     ("plugins/*", &["telos-sdk"]),
     ("tests", &HOST),
+    ("tests/bench", &BENCHES),
     ("tests/*", &HOST),
     ("tests/guests/*", &["telos-sdk"]),
     ("xtask", &[]),
 ];
 /// What makes up a host; none of them knows another, but the kernel the store.
-const PARTS: [&str; 5] = [
-    "telos-bridge",
-    "telos-inference",
-    "telos-journal",
-    "telos-kernel",
-    "telos-store",
-];
-const HOST: [&str; 6] = [
+const PARTS: [&str; 5] = ["telos-bridge", "telos-inference", "telos-journal", "telos-kernel", "telos-store"];
+const HOST: [&str; 6] =
+    ["telos-bridge", "telos-inference", "telos-journal", "telos-kernel", "telos-service", "telos-store"];
+
+/// Benchmarks also use the tests' fixtures.
+const BENCHES: [&str; 7] = [
     "telos-bridge",
     "telos-inference",
     "telos-journal",
     "telos-kernel",
     "telos-service",
     "telos-store",
+    "telos-tests",
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
 const HOMES: [(&str, &[&str], &[&str]); 8] = [
     ("redb", &["store"], &["store/"]),
-    (
-        "zeromq",
-        &["host/bridge"],
-        &["host/bridge/src/socket.rs", "host/bridge/tests/"],
-    ),
-    (
-        "llama-cpp-2",
-        &["host/inference"],
-        &["host/inference/src/llama.rs"],
-    ),
-    (
-        "llama-cpp-sys-2",
-        &["host/inference"],
-        &["host/inference/src/llama.rs"],
-    ),
-    (
-        "wasmtime",
-        &["host/kernel", "tests", "tests/bench"],
-        &["host/kernel/", "tests/"],
-    ),
-    ("wasmtime-wasi", &["host/kernel"], &["host/kernel/"]),
+    ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
+    ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
+    ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
+    ("wasmtime", &["host/kernel", "tests", "tests/bench"], &["host/kernel/", "tests/"]),
+    ("wasmtime-wasi", &["host/kernel", "tests/bench"], &["host/kernel/", "tests/bench/"]),
     ("wit-bindgen", &["sdk"], &["sdk/src/"]),
     ("jsonschema", &["host/kernel"], &["host/kernel/"]),
 ];
@@ -111,18 +95,13 @@ fn every_crate_depends_only_on_what_its_arrow_allows() {
     let mut breaches = Vec::new();
     for (folder, package) in packages() {
         let Some(allowed) = arrow_of(&folder) else {
-            breaches.push(format!(
-                "{folder}: a crate without an arrow; add its row to ARROWS"
-            ));
+            breaches.push(format!("{folder}: a crate without an arrow; add its row to ARROWS"));
             continue;
         };
         let ours = dependencies(&package).into_iter().filter(|(_, is_ours)| *is_ours);
-        breaches.extend(
-            ours.filter(|(name, _)| !allowed.contains(&name.as_str()))
-                .map(|(name, _)| {
-                    format!("{folder} -> {name}: not an arrow of the design; allowed: {allowed:?}")
-                }),
-        );
+        breaches.extend(ours.filter(|(name, _)| !allowed.contains(&name.as_str())).map(|(name, _)| {
+            format!("{folder} -> {name}: not an arrow of the design; allowed: {allowed:?}")
+        }));
     }
     refuse(&breaches);
 }
@@ -135,9 +114,7 @@ fn heavy_dependencies_stay_in_their_home() {
             let home = HOMES.iter().find(|(heavy, ..)| *heavy == name);
             if let Some((_, folders, _)) = home.filter(|(_, folders, _)| !folders.contains(&folder.as_str()))
             {
-                breaches.push(format!(
-                    "{folder}/Cargo.toml lists {name}, whose home is {folders:?}"
-                ));
+                breaches.push(format!("{folder}/Cargo.toml lists {name}, whose home is {folders:?}"));
             }
         }
     }
@@ -171,10 +148,7 @@ fn pure_files_have_no_clock_socket_thread_or_chance() {
 
 #[test]
 fn host_code_never_names_a_plugin() {
-    let plugins: Vec<String> = tree::folders("plugins")
-        .iter()
-        .map(|name| format!("\"{name}\""))
-        .collect();
+    let plugins: Vec<String> = tree::folders("plugins").iter().map(|name| format!("\"{name}\"")).collect();
     assert!(!plugins.is_empty(), "plugins/ holds nothing");
     let breaches = sources()
         .into_iter()
@@ -205,11 +179,7 @@ fn names_say_what_is_inside() {
             breaches.push(format!("{}: name it after what it holds", source.path));
         }
         for (file, twin) in [("unix", "windows"), ("windows", "unix")] {
-            if stem == file
-                && !tree::root()
-                    .join(path.with_file_name(format!("{twin}.rs")))
-                    .is_file()
-            {
+            if stem == file && !tree::root().join(path.with_file_name(format!("{twin}.rs"))).is_file() {
                 breaches.push(format!("{}: has no {twin}.rs beside it", source.path));
             }
         }
@@ -255,9 +225,7 @@ fn documents_know_every_top_level_folder() {
     let mut breaches = Vec::new();
     for document in ["README.md", "ARCHITECTURE.md"] {
         let text = tree::read(document);
-        let folders = tree::folders("")
-            .into_iter()
-            .filter(|folder| !tree::is_ignored_by_git(folder));
+        let folders = tree::folders("").into_iter().filter(|folder| !tree::is_ignored_by_git(folder));
         breaches.extend(
             folders
                 .filter(|folder| !text.contains(&format!("{folder}/")))
@@ -275,19 +243,9 @@ fn files_hold_one_noun() {
         .filter(|(lines, _)| *lines > LINES_TO_REPORT)
         .collect();
     long.sort_unstable_by(|one, other| other.cmp(one));
-    let report: Vec<String> = long
-        .iter()
-        .map(|(lines, path)| format!("{path}: {lines} lines"))
-        .collect();
-    eprintln!(
-        "past {LINES_TO_REPORT} lines, look for a second noun:\n{}",
-        report.join("\n")
-    );
-    assert!(
-        long.iter().all(|(lines, _)| *lines <= 2 * LINES_TO_REPORT),
-        "too long:\n{}",
-        report.join("\n")
-    );
+    let report: Vec<String> = long.iter().map(|(lines, path)| format!("{path}: {lines} lines")).collect();
+    eprintln!("past {LINES_TO_REPORT} lines, look for a second noun:\n{}", report.join("\n"));
+    assert!(long.iter().all(|(lines, _)| *lines <= 2 * LINES_TO_REPORT), "too long:\n{}", report.join("\n"));
 }
 
 fn impurities(source: &Source) -> Vec<String> {
@@ -312,9 +270,7 @@ fn packages() -> BTreeMap<String, Value> {
         .into_iter()
         .map(|package| {
             let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
-            let folder = manifest
-                .parent()
-                .and_then(|folder| folder.strip_prefix(&root).ok());
+            let folder = manifest.parent().and_then(|folder| folder.strip_prefix(&root).ok());
             (tree::slashed(folder.unwrap_or(manifest)), package)
         })
         .collect()
@@ -324,46 +280,27 @@ fn packages() -> BTreeMap<String, Value> {
 fn dependencies(package: &Value) -> Vec<(String, bool)> {
     let listed = package["dependencies"].as_array().into_iter().flatten();
     listed
-        .map(|found| {
-            (
-                found["name"].as_str().unwrap_or_default().to_owned(),
-                found["path"].is_string(),
-            )
-        })
+        .map(|found| (found["name"].as_str().unwrap_or_default().to_owned(), found["path"].is_string()))
         .collect()
 }
 
 fn arrow_of(folder: &str) -> Option<&'static [&'static str]> {
     let matches = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(stem) => folder
-            .strip_prefix(stem)
-            .is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
+        Some(stem) => folder.strip_prefix(stem).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
         None => folder == pattern,
     };
-    ARROWS
-        .into_iter()
-        .find(|(pattern, _)| matches(pattern))
-        .map(|(_, allowed)| allowed)
+    ARROWS.into_iter().find(|(pattern, _)| matches(pattern)).map(|(_, allowed)| allowed)
 }
 
 /// Every source file but these rules, which spell out what they forbid.
 fn sources() -> Vec<Source> {
     let mut sources = tree::sources();
     sources.retain(|source| !source.path.starts_with("tests/it/tidy"));
-    assert!(
-        sources.len() > 20,
-        "found {} source files: the walk is broken",
-        sources.len()
-    );
+    assert!(sources.len() > 20, "found {} source files: the walk is broken", sources.len());
     sources
 }
 
 #[track_caller]
 fn refuse(breaches: &[String]) {
-    assert!(
-        breaches.is_empty(),
-        "{} breaches:\n  {}",
-        breaches.len(),
-        breaches.join("\n  ")
-    );
+    assert!(breaches.is_empty(), "{} breaches:\n  {}", breaches.len(), breaches.join("\n  "));
 }

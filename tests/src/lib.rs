@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
-use telos_kernel::{Answer, Failure, Granting, InstallRequest, Kernel, KernelConfig, Root, SwapError, Swapped};
+use telos_kernel::{
+    Answer, Failure, Granting, InstallRequest, Kernel, KernelConfig, Root, SwapError, Swapped,
+};
 use telos_store::{DedupeKey, Json, Store, StoreOptions};
 use tempfile::TempDir;
 
@@ -21,13 +23,16 @@ pub use journal::RecordingJournal;
 /// When it is not built, saying how to build it.
 pub fn guest(name: &str) -> Vec<u8> {
     let path = guest_path(name);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask guests`", path.display()))
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask guests`", path.display()))
 }
 
 /// Where a built guest is.
 pub fn guest_path(name: &str) -> PathBuf {
-    let directory = std::env::var_os("TELOS_GUESTS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/guests")), PathBuf::from);
+    let directory = std::env::var_os("TELOS_GUESTS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/guests")),
+        PathBuf::from,
+    );
     directory.join(format!("{name}.wasm"))
 }
 
@@ -119,7 +124,13 @@ impl TestKernel {
     ///
     /// # Errors
     /// What the kernel says.
-    pub async fn send_as(&self, receiver: &str, selector: &str, arguments: Value, sending: Sending) -> Result<Answer, Failure> {
+    pub async fn send_as(
+        &self,
+        receiver: &str,
+        selector: &str,
+        arguments: Value,
+        sending: Sending,
+    ) -> Result<Answer, Failure> {
         let within = sending.within.unwrap_or(Duration::from_secs(10));
         let root = Root {
             receiver: receiver.to_owned(),

@@ -43,14 +43,8 @@ pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options)
     phases.run("build", || execute(tools.cargo(["build"]).args(selection)))?;
     phases.run(&options.name, || {
         let mut command = tools.cargo(["run", "--quiet"]);
-        command
-            .args(selection)
-            .arg("--")
-            .args(flags(options))
-            .args(&options.arguments);
-        command
-            .env("TELOS_GUESTS", workspace.guests())
-            .env("TELOS_MODELS_DIR", workspace.models());
+        command.args(selection).arg("--").args(flags(options)).args(&options.arguments);
+        command.env("TELOS_GUESTS", workspace.guests()).env("TELOS_MODELS_DIR", workspace.models());
         execute(command.stdout(Stdio::inherit()))
     })
 }

@@ -92,12 +92,7 @@ fn copy_component(workspace: &Workspace, package: &Package) -> Result<()> {
     let Some(component) = package.component() else {
         return Ok(());
     };
-    let built = workspace
-        .target
-        .join(WASM_TARGET)
-        .join("guest")
-        .join(component)
-        .with_extension("wasm");
+    let built = workspace.target.join(WASM_TARGET).join("guest").join(component).with_extension("wasm");
     copy_if_changed(&built, &workspace.guests().join(file_name(package)))
 }
 
@@ -119,11 +114,7 @@ fn bundle_plugin(workspace: &Workspace, package: &Package) -> Result<BundledPlug
     let bytes = fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
     write_if_changed(&bundle(workspace).join(&file), &bytes)?;
     let digest = blake3::hash(&bytes).to_hex().to_string();
-    Ok(BundledPlugin {
-        file,
-        digest,
-        grants: read_grants(package)?,
-    })
+    Ok(BundledPlugin { file, digest, grants: read_grants(package)? })
 }
 
 fn read_grants(package: &Package) -> Result<Vec<String>> {
@@ -165,24 +156,14 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
         write_if_changed(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(
-            fs::read_dir(path.parent().unwrap()).unwrap().count(),
-            1,
-            "no partial file stays"
-        );
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no partial file stays");
     }
 
     #[test]
     fn the_index_lists_each_plugin_as_a_table() {
-        let plugin = BundledPlugin {
-            file: "a.wasm".into(),
-            digest: "00".into(),
-            grants: vec!["vectors".into()],
-        };
+        let plugin =
+            BundledPlugin { file: "a.wasm".into(), digest: "00".into(), grants: vec!["vectors".into()] };
         let text = toml::to_string(&Bundle { plugin: vec![plugin] }).unwrap();
-        assert_eq!(
-            text,
-            "[[plugin]]\nfile = \"a.wasm\"\ndigest = \"00\"\ngrants = [\"vectors\"]\n"
-        );
+        assert_eq!(text, "[[plugin]]\nfile = \"a.wasm\"\ndigest = \"00\"\ngrants = [\"vectors\"]\n");
     }
 }

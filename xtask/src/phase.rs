@@ -17,9 +17,7 @@ pub(crate) struct Phases {
 impl Phases {
     /// Starts the clock.
     pub(crate) fn start() -> Phases {
-        Phases {
-            started: Instant::now(),
-        }
+        Phases { started: Instant::now() }
     }
 
     /// Runs one phase: its name when it starts, its name and elapsed time when it ends.
@@ -71,10 +69,7 @@ where
 /// When the program cannot start, or ends with anything but success; both name the whole command.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
     let line = spell(command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` ended with {status}");
     }
@@ -83,15 +78,8 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
 
 /// What a child printed on stdout, or `None` when it is not there or failed. For questions, not for work.
 pub(crate) fn ask(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Whether this run is CI: then nothing optional may be missing.

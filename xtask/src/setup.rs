@@ -51,9 +51,7 @@ impl Tools {
 /// # Errors
 /// When a tool is missing and cannot be brought; the message says what to install.
 pub(crate) fn for_build(workspace: &Workspace, phases: &mut Phases) -> Result<Tools> {
-    let tools = phases.run("native tools", || {
-        native::prepare(&workspace.target.join("tools"))
-    })?;
+    let tools = phases.run("native tools", || native::prepare(&workspace.target.join("tools")))?;
     phases.run("wasm target", prepare_wasm_target)?;
     Ok(tools)
 }
@@ -90,14 +88,8 @@ fn prepare_nextest() -> Result<()> {
     if ask("cargo", &["nextest", "--version"]).is_some() {
         return Ok(());
     }
-    execute(&mut phase::cargo([
-        "install",
-        "--locked",
-        "cargo-nextest",
-        "--version",
-        NEXTEST_VERSION,
-    ]))
-    .context("install cargo-nextest by hand, then run this again")
+    execute(&mut phase::cargo(["install", "--locked", "cargo-nextest", "--version", NEXTEST_VERSION]))
+        .context("install cargo-nextest by hand, then run this again")
 }
 
 fn prepare_windows_target() -> Result<()> {
@@ -150,9 +142,5 @@ fn install_packages(packages: &[&str]) {
         }
     };
     apt(&["update", "--quiet"]);
-    apt(&[
-        &["install", "--quiet", "--yes", "--no-install-recommends"],
-        packages,
-    ]
-    .concat());
+    apt(&[&["install", "--quiet", "--yes", "--no-install-recommends"], packages].concat());
 }

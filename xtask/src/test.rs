@@ -65,11 +65,7 @@ struct Run<'a> {
 /// The first phase that fails, with the command that runs it alone.
 pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options) -> Result<()> {
     let tools = setup::for_tests(workspace, phases)?;
-    let run = Run {
-        workspace,
-        tools,
-        options,
-    };
+    let run = Run { workspace, tools, options };
     for phase in wanted(options.only) {
         let name = name_of(phase);
         if let Some(reason) = run.reason_to_skip(phase) {
@@ -93,9 +89,7 @@ fn wanted(only: Option<Phase>) -> Vec<Phase> {
 }
 
 fn name_of(phase: Phase) -> String {
-    phase
-        .to_possible_value()
-        .map_or_else(String::new, |value| value.get_name().to_owned())
+    phase.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 impl Run<'_> {
@@ -125,11 +119,7 @@ impl Run<'_> {
             Phase::Nextest => self.nextest(&[]),
             Phase::Llama => self.llama(),
             Phase::Doctest => execute(&mut self.tools.cargo(["test", "--doc"])),
-            Phase::Doc => execute(
-                self.tools
-                    .cargo(["doc", "--no-deps"])
-                    .env("RUSTDOCFLAGS", "-D warnings"),
-            ),
+            Phase::Doc => execute(self.tools.cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
             Phase::Windows => execute(&mut self.tools.cargo([
                 "check",
                 "--package",
@@ -160,22 +150,21 @@ impl Run<'_> {
         execute(self.surround(command.args(selection)))
     }
 
-    fn check_feature(&self, package: &str, feature: &str) -> Result<()> {
-        let selection = ["--package", package, "--features", feature];
-        self.clippy(&selection)?;
-        self.nextest(&selection)
-    }
-
     fn llama(&self) -> Result<()> {
         if up::has_minds(self.workspace) {
             self.pull_models()?;
         }
-        self.check_feature("telos-inference", "llama")
+        // The whole workspace with the feature on, so that everything below is built as it was; only what needs
+        // a mind is run again.
+        let features = ["--features", "telos/llama,telos-inference/llama"];
+        self.clippy(&features)?;
+        self.nextest(&[features[0], features[1], "-E", "package(telos-inference) | (package(telos) & binary(minds))"])
     }
 
     fn pull_models(&self) -> Result<()> {
-        let mut command = self.tools.cargo(["run", "--quiet", "--package", "telos", "--"]);
-        execute(self.surround(command.args(["model", "pull", "--default"])))
+        // Built by the tests before; `cargo run` would choose other features and build everything anew.
+        let telos = self.workspace.target.join("debug").join(format!("telos{}", std::env::consts::EXE_SUFFIX));
+        execute(self.surround(Command::new(telos).args(["model", "pull", "--default"])))
     }
 
     fn deny(&self) -> Result<()> {
@@ -191,14 +180,10 @@ impl Run<'_> {
         if self.options.long {
             command.env("TELOS_LONG", "1");
         }
-        command
-            .env("TELOS_GUESTS", self.workspace.guests())
-            .env("TELOS_MODELS_DIR", self.workspace.models())
+        command.env("TELOS_GUESTS", self.workspace.guests()).env("TELOS_MODELS_DIR", self.workspace.models())
     }
 }
 
 fn has_feature(workspace: &Workspace, package: &str, feature: &str) -> bool {
-    workspace
-        .package(package)
-        .is_some_and(|package| package.has_feature(feature))
+    workspace.package(package).is_some_and(|package| package.has_feature(feature))
 }

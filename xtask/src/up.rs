@@ -35,27 +35,19 @@ pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options)
     phases.run("guests", || guests::build(workspace))?;
     phases.run("host", || build_host(workspace, &tools))?;
     phases.run("bundle", || place_bundle(workspace))?;
-    let host = release(workspace)
-        .join("telos")
-        .with_extension(std::env::consts::EXE_EXTENSION);
+    let host = release(workspace).join("telos").with_extension(std::env::consts::EXE_EXTENSION);
     if has_minds(workspace) {
         phases.run("models", || pull_models(workspace, &host))?;
     } else {
         phases.skip("models", "this host is built without the feature `llama`");
     }
     eprintln!("{} ready to start {}", phases.total(), host.display());
-    if options.prepare {
-        Ok(())
-    } else {
-        start(workspace, &host, &options.arguments)
-    }
+    if options.prepare { Ok(()) } else { start(workspace, &host, &options.arguments) }
 }
 
 /// Whether the host can be built with llama.cpp.
 pub(crate) fn has_minds(workspace: &Workspace) -> bool {
-    workspace
-        .package("telos")
-        .is_some_and(|package| package.has_feature("llama"))
+    workspace.package("telos").is_some_and(|package| package.has_feature("llama"))
 }
 
 fn build_host(workspace: &Workspace, tools: &Tools) -> Result<()> {
@@ -82,18 +74,13 @@ fn place_bundle(workspace: &Workspace) -> Result<()> {
 
 fn pull_models(workspace: &Workspace, host: &Path) -> Result<()> {
     execute(
-        Command::new(host)
-            .args(["model", "pull", "--default"])
-            .env("TELOS_MODELS_DIR", workspace.models()),
+        Command::new(host).args(["model", "pull", "--default"]).env("TELOS_MODELS_DIR", workspace.models()),
     )
 }
 
 fn start(workspace: &Workspace, host: &Path, arguments: &[OsString]) -> Result<()> {
     let mut command = Command::new(host);
-    command
-        .arg("up")
-        .args(arguments)
-        .env("TELOS_MODELS_DIR", workspace.models());
+    command.arg("up").args(arguments).env("TELOS_MODELS_DIR", workspace.models());
     Err(process::replace_with(&mut command)).with_context(|| format!("cannot start {}", host.display()))
 }
 

@@ -44,18 +44,12 @@ impl Workspace {
     /// When cargo cannot read the manifests; cargo's own words are on stderr by then.
     pub(crate) fn read() -> Result<Workspace> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-        let output = phase::cargo([
-            "metadata",
-            "--format-version",
-            "1",
-            "--no-deps",
-            "--manifest-path",
-        ])
-        .arg(&manifest)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start `cargo metadata`")?;
+        let output = phase::cargo(["metadata", "--format-version", "1", "--no-deps", "--manifest-path"])
+            .arg(&manifest)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot start `cargo metadata`")?;
         if !output.status.success() {
             bail!("`cargo metadata` cannot read {}", manifest.display());
         }
@@ -74,9 +68,7 @@ impl Workspace {
     /// Members below `folder` (a path inside the root).
     pub(crate) fn packages_below(&self, folder: &str) -> impl Iterator<Item = &Package> {
         let folder = self.root.join(folder);
-        self.packages
-            .iter()
-            .filter(move |package| package.folder().starts_with(&folder))
+        self.packages.iter().filter(move |package| package.folder().starts_with(&folder))
     }
 
     /// Where finished guest components lie.
@@ -103,9 +95,7 @@ impl Package {
 
     /// Name of its `cdylib` target with dashes as underscores, as in the built file; `None` without one.
     pub(crate) fn component(&self) -> Option<String> {
-        self.targets_of("cdylib")
-            .next()
-            .map(|name| name.replace('-', "_"))
+        self.targets_of("cdylib").next().map(|name| name.replace('-', "_"))
     }
 
     /// Names of its binaries.

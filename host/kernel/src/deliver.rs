@@ -28,11 +28,17 @@ pub(crate) const CLONE: &str = "clone";
 /// Delivers one message and gives the tree back. A failure has discarded the message's writes and nothing else.
 ///
 /// Cancel safety: dropping the future loses the tree; the root must then be given up.
-pub(crate) fn deliver(tree: Box<Tree>, message: Message) -> BoxFuture<'static, (Box<Tree>, Result<Json, Failure>)> {
+pub(crate) fn deliver(
+    tree: Box<Tree>,
+    message: Message,
+) -> BoxFuture<'static, (Box<Tree>, Result<Json, Failure>)> {
     Box::pin(async move {
         let mut tree = tree;
         if tree.depth >= MESSAGE_DEPTH_MAX {
-            return (tree, Err(Failure::Busy(format!("messages are {MESSAGE_DEPTH_MAX} deep, the most there may be"))));
+            return (
+                tree,
+                Err(Failure::Busy(format!("messages are {MESSAGE_DEPTH_MAX} deep, the most there may be"))),
+            );
         }
         tree.depth += 1;
         let was_read_only = tree.is_read_only;
@@ -66,7 +72,11 @@ async fn answer(mut tree: Box<Tree>, message: Message) -> (Box<Tree>, Result<Jso
     }
 }
 
-async fn call_method(mut tree: Box<Tree>, message: Message, method: MethodSlot) -> (Box<Tree>, Result<Json, Failure>) {
+async fn call_method(
+    mut tree: Box<Tree>,
+    message: Message,
+    method: MethodSlot,
+) -> (Box<Tree>, Result<Json, Failure>) {
     let release = match seated(&tree, &method) {
         Ok(release) => release,
         Err(failure) => return (tree, Err(failure)),
@@ -103,7 +113,8 @@ fn seated(tree: &Tree, method: &MethodSlot) -> Result<Arc<Release>, Failure> {
             selector: method.selector.clone(),
         });
     };
-    let is_satisfied = VersionReq::parse(&method.requirement).is_ok_and(|wanted| wanted.matches(release.version()));
+    let is_satisfied =
+        VersionReq::parse(&method.requirement).is_ok_and(|wanted| wanted.matches(release.version()));
     if is_satisfied {
         return Ok(Arc::clone(release));
     }

@@ -211,7 +211,10 @@ fn recordings(field: &str, given: Vec<lifecycle::Recording>) -> Result<Vec<Recor
     let read = |given: lifecycle::Recording| {
         let known = ["generate", "embed", "send", "recall"].contains(&given.operation.as_str());
         if !known {
-            return Err(bad(field, format!("records `{}`, not generate, embed, send or recall", given.operation)));
+            return Err(bad(
+                field,
+                format!("records `{}`, not generate, embed, send or recall", given.operation),
+            ));
         }
         Ok(Recording { answer: json(field, &given.answer)?, operation: given.operation })
     };

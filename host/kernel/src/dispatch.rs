@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, DedupeKey, Dedupe, Json, ObjectId, ObjectName, PostId, Position, Slot, Store, Unit, Vote,
+    CommitError, Dedupe, DedupeKey, Json, ObjectId, ObjectName, Position, PostId, Slot, Store, Unit, Vote,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -83,7 +83,7 @@ pub(crate) struct Dispatcher {
     engines: Arc<Engines>,
     seats: Arc<Seats>,
     surroundings: Arc<Surroundings>,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     admission: Admission,
     counts: Counts,
     /// Runs after a commit that posted messages.
@@ -132,10 +132,11 @@ impl Dispatcher {
         engines: Arc<Engines>,
         seats: Arc<Seats>,
         surroundings: Arc<Surroundings>,
+        lanes: Arc<Lanes>,
         on_posts: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         let admission = Admission::new(engines.slots as usize / MESSAGE_DEPTH_MAX as usize);
-        Self { store, engines, seats, surroundings, lanes: Lanes::default(), admission, counts: Counts::default(), on_posts }
+        Self { store, engines, seats, surroundings, lanes, admission, counts: Counts::default(), on_posts }
     }
 
     pub(crate) fn stats(&self) -> DispatchStats {
@@ -175,7 +176,12 @@ impl Dispatcher {
     }
 
     /// Delivers a post as a root of its own, deleting its row in the same commit.
-    pub(crate) async fn deliver_post(&self, id: PostId, post: telos_store::Post, deadline: Instant) -> Result<Answer, Failure> {
+    pub(crate) async fn deliver_post(
+        &self,
+        id: PostId,
+        post: telos_store::Post,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
         let attempting = Attempting {
             receiver: post.target,
             selector: post.selector,
@@ -321,7 +327,13 @@ impl Dispatcher {
         Ok(deliver(tree, message).await)
     }
 
-    fn tree(&self, unit: Unit, seats: Arc<SeatTable>, attempting: &Attempting, effects: EffectLog) -> Box<Tree> {
+    fn tree(
+        &self,
+        unit: Unit,
+        seats: Arc<SeatTable>,
+        attempting: &Attempting,
+        effects: EffectLog,
+    ) -> Box<Tree> {
         Box::new(Tree {
             unit,
             seats,
@@ -438,7 +450,10 @@ struct Admission {
 
 impl Admission {
     fn new(roots: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(roots)), waiting: Arc::new(Semaphore::new(ADMISSION_QUEUE_MAX)) }
+        Self {
+            permits: Arc::new(Semaphore::new(roots)),
+            waiting: Arc::new(Semaphore::new(ADMISSION_QUEUE_MAX)),
+        }
     }
 
     async fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {

@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+};
 
 /// One epoch. Short enough that a spinner yields its thread often, long enough that ticks cost nothing.
 pub const EPOCH: Duration = Duration::from_millis(10);
@@ -141,10 +143,8 @@ impl Ticker {
             wake: Condvar::new(),
         });
         let inner = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("telos-epoch".into())
-            .spawn(move || inner.tick(&engines))
-            .ok();
+        let thread =
+            std::thread::Builder::new().name("telos-epoch".into()).spawn(move || inner.tick(&engines)).ok();
         Self { shared, thread }
     }
 

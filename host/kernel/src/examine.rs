@@ -43,10 +43,14 @@ pub enum ExamineError {
     #[error("it does not compile: {0}")]
     Compile(String),
     /// It imports what this host has never heard of.
-    #[error("it imports `{0}`, which this host does not offer; a plugin may import telos:host interfaces and wasi 0.2")]
+    #[error(
+        "it imports `{0}`, which this host does not offer; a plugin may import telos:host interfaces and wasi 0.2"
+    )]
     UnknownImport(String),
     /// It was built for a newer contract.
-    #[error("it needs contract telos:host@{needed}; this host speaks {CONTRACT_VERSION}: use a host that speaks {needed}")]
+    #[error(
+        "it needs contract telos:host@{needed}; this host speaks {CONTRACT_VERSION}: use a host that speaks {needed}"
+    )]
     ContractTooNew {
         /// The version it imports.
         needed: String,
@@ -96,7 +100,8 @@ impl Examiner {
         let trial_pre = link(&self.metered, &metered)?;
         let serving = compile(&self.engines.serving, bytes)?;
         let pre = link(&self.serving, &serving)?;
-        let component = ComponentId::new(&described.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
+        let component =
+            ComponentId::new(&described.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
         let release = |pre| Release {
             component: component.clone(),
             digest: Digest::of(bytes),
@@ -109,10 +114,16 @@ impl Examiner {
     }
 
     /// Links bytes that a stored release vouches for, without asking it anything.
-    pub(crate) fn load(&self, bytes: &[u8], descriptor: Descriptor, limits: Limits) -> Result<Release, ExamineError> {
+    pub(crate) fn load(
+        &self,
+        bytes: &[u8],
+        descriptor: Descriptor,
+        limits: Limits,
+    ) -> Result<Release, ExamineError> {
         let compiled = compile(&self.engines.serving, bytes)?;
         Ok(Release {
-            component: ComponentId::new(&descriptor.id).map_err(|error| ExamineError::Contract(error.to_string()))?,
+            component: ComponentId::new(&descriptor.id)
+                .map_err(|error| ExamineError::Contract(error.to_string()))?,
             digest: Digest::of(bytes),
             imports: interfaces(&self.engines.serving, &compiled)?,
             limits: limits.capped(),
@@ -129,7 +140,9 @@ impl Examiner {
         let second = self.describe_once(&pre).await?;
         let text = format!("{first:?}");
         if text != format!("{second:?}") {
-            return Err(ExamineError::Describe("answered differently the second time; it must be pure".into()));
+            return Err(ExamineError::Describe(
+                "answered differently the second time; it must be pure".into(),
+            ));
         }
         if text.len() > DESCRIPTOR_BYTES_MAX {
             let refusal = format!("answered {} bytes; at most {DESCRIPTOR_BYTES_MAX}", text.len());
@@ -143,10 +156,16 @@ impl Examiner {
         pre: &InstancePre<StoreLimits>,
     ) -> Result<crate::contract::lifecycle::Descriptor, ExamineError> {
         let _running = self.engines.running();
-        let limits = StoreLimitsBuilder::new().memory_size(DESCRIBE_MEMORY_BYTES).instances(16).tables(8).memories(4).build();
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(DESCRIBE_MEMORY_BYTES)
+            .instances(16)
+            .tables(8)
+            .memories(4)
+            .build();
         let mut store = Store::new(&self.engines.metered, limits);
         store.limiter(|limits| limits);
-        let failed = |error: wasmtime::Error| ExamineError::Describe(format!("failed: {}", error.root_cause()));
+        let failed =
+            |error: wasmtime::Error| ExamineError::Describe(format!("failed: {}", error.root_cause()));
         store.set_fuel(DESCRIBE_FUEL).map_err(failed)?;
         store.set_hostcall_fuel(2 * DESCRIPTOR_BYTES_MAX);
         store.set_epoch_deadline(1);
@@ -174,7 +193,9 @@ fn recognise(bytes: &[u8]) -> Result<(), ExamineError> {
     }
     match bytes {
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(ExamineError::NotAComponent("a core WebAssembly module")),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err(ExamineError::NotAComponent("a core WebAssembly module"))
+        }
         [] => Err(ExamineError::NotAComponent("an empty file")),
         [0x7f, b'E', b'L', b'F', ..] | [b'M', b'Z', ..] => Err(ExamineError::NotAComponent("native code")),
         _ => Err(ExamineError::NotAComponent("some other kind of file")),
@@ -185,7 +206,10 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, ExamineError> {
     Component::from_binary(engine, bytes).map_err(|error| ExamineError::Compile(format!("{error:#}")))
 }
 
-fn link(linker: &Linker<MessageState>, component: &Component) -> Result<PersonaPre<MessageState>, ExamineError> {
+fn link(
+    linker: &Linker<MessageState>,
+    component: &Component,
+) -> Result<PersonaPre<MessageState>, ExamineError> {
     let pre = linker.instantiate_pre(component).map_err(contract)?;
     PersonaPre::new(pre).map_err(contract)
 }
@@ -208,7 +232,8 @@ fn interface(import: &str) -> Result<Option<String>, ExamineError> {
         return Ok(None);
     }
     let unknown = || ExamineError::UnknownImport(import.to_owned());
-    let (name, version) = import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')).ok_or_else(unknown)?;
+    let (name, version) =
+        import.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')).ok_or_else(unknown)?;
     if version != CONTRACT_VERSION {
         return Err(ExamineError::ContractTooNew { needed: version.to_owned() });
     }

@@ -192,14 +192,18 @@ impl Failure {
     pub fn next_step(&self) -> Option<String> {
         Some(match self {
             Self::NoSuchObject(_) => "see `telos object list`".into(),
-            Self::NotUnderstood { receiver, .. } => format!("see `telos object show {receiver}` for what it understands"),
+            Self::NotUnderstood { receiver, .. } => {
+                format!("see `telos object show {receiver}` for what it understands")
+            }
             Self::NotServing { component, .. } | Self::Requirement { component, .. } => {
                 format!("see `telos plugin info {component}`")
             }
             Self::Broken { incident, .. } | Self::Host { incident, .. } => {
                 format!("see incident {incident} in `telos journal tail`")
             }
-            Self::Busy(_) | Self::Conflict { .. } | Self::Unavailable(_) => "send it again in a moment".into(),
+            Self::Busy(_) | Self::Conflict { .. } | Self::Unavailable(_) => {
+                "send it again in a moment".into()
+            }
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
             Self::Session(_) => "open a new session and send it again".into(),
             Self::BadArguments(_) | Self::Refused(_) | Self::ReadOnly(_) => return None,

@@ -55,7 +55,8 @@ impl Grants {
     /// What a release imports and its component was not granted, sorted.
     pub(crate) fn missing(&self, component: &ComponentId, imports: &[String]) -> Vec<String> {
         let granted = self.of(component);
-        let needs = |import: &&String| !FREE_INTERFACES.contains(&import.as_str()) && !granted.contains(*import);
+        let needs =
+            |import: &&String| !FREE_INTERFACES.contains(&import.as_str()) && !granted.contains(*import);
         imports.iter().filter(needs).cloned().collect()
     }
 }

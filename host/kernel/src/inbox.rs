@@ -137,7 +137,8 @@ pub fn read_candidate(seen: &Seen) -> Result<Candidate, String> {
         return Err(problem.clone());
     }
     let manifest = seen.manifest.as_deref().map(read_manifest).transpose()?;
-    let bytes = std::fs::read(&seen.path).map_err(|error| format!("{} cannot be read: {error}", seen.path.display()))?;
+    let bytes = std::fs::read(&seen.path)
+        .map_err(|error| format!("{} cannot be read: {error}", seen.path.display()))?;
     Ok(Candidate { bytes, manifest })
 }
 
@@ -156,7 +157,8 @@ pub fn read_path(path: &Path) -> Result<Candidate, String> {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     Manifest::parse(&text).map_err(|error| format!("{}: {}", path.display(), one_line(&error.to_string())))
 }
 
@@ -201,7 +203,12 @@ fn folder(path: &Path) -> io::Result<Option<Seen>> {
     let component = match component_in(path, &manifest)? {
         Ok(component) => component,
         Err(problem) => {
-            let seen = Seen { path: manifest, manifest: None, stamp: vec![stamp_of_manifest], problem: Some(problem) };
+            let seen = Seen {
+                path: manifest,
+                manifest: None,
+                stamp: vec![stamp_of_manifest],
+                problem: Some(problem),
+            };
             return Ok(Some(seen));
         }
     };
@@ -230,7 +237,10 @@ fn component_in(path: &Path, manifest: &Path) -> io::Result<Result<PathBuf, Stri
     Ok(match components.len() {
         1 => Ok(components.remove(0)),
         0 => Err(format!("{} has no .wasm file beside it", manifest.display())),
-        several => Err(format!("{} has {several} .wasm files beside it; name one with `wasm = ...`", manifest.display())),
+        several => Err(format!(
+            "{} has {several} .wasm files beside it; name one with `wasm = ...`",
+            manifest.display()
+        )),
     })
 }
 

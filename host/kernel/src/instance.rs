@@ -160,7 +160,11 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| {
         let may_go_on = context.data_mut().cpu.may_go_on();
-        Ok(if may_go_on { UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())) } else { UpdateDeadline::Interrupt })
+        Ok(if may_go_on {
+            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+        } else {
+            UpdateDeadline::Interrupt
+        })
     });
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
     // Only the metered engine counts fuel; the serving one refuses, and that is its right answer.

@@ -14,12 +14,14 @@ use crate::engine::{EngineError, Engines};
 use crate::examine::Examiner;
 use crate::failure::Failure;
 use crate::grant::Grants;
+use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
 use crate::swap::{Checked, InstallRequest, SwapError, Swapped, Swapper};
+use crate::upkeep::keep_up;
 
 /// What the kernel needs to know of its host.
 #[derive(Debug, Clone, Default)]
@@ -84,9 +86,18 @@ impl Kernel {
         let engines = Arc::new(Engines::new(config.cache.as_deref())?);
         let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
         let grants = Arc::new(Grants::load(&store).map_err(unreadable)?);
-        let seats = Arc::new(Seats::new(SeatTable { position: store.position(), releases: Default::default() }));
+        let seats =
+            Arc::new(Seats::new(SeatTable { position: store.position(), releases: Default::default() }));
         let examiner = Examiner::new(Arc::clone(&engines)).map_err(EngineError::from)?;
-        let swapper = Swapper::new(store.clone(), examiner, Arc::clone(&seats), Arc::clone(&grants), Arc::clone(&journal));
+        let lanes = Arc::new(Lanes::default());
+        let swapper = Swapper::new(
+            store.clone(),
+            examiner,
+            Arc::clone(&seats),
+            Arc::clone(&grants),
+            Arc::clone(&journal),
+            Arc::clone(&lanes),
+        );
         report_unloadable(&swapper, journal.as_ref())?;
         let surroundings = Arc::new(Surroundings {
             engine: engines.serving.clone(),
@@ -97,12 +108,26 @@ impl Kernel {
         let bell = Arc::new(Notify::new());
         let ring = Arc::clone(&bell);
         let on_posts = Box::new(move || ring.notify_one());
-        let dispatcher =
-            Arc::new(Dispatcher::new(store.clone(), engines, Arc::clone(&seats), surroundings, on_posts));
+        let dispatcher = Arc::new(Dispatcher::new(
+            store.clone(),
+            engines,
+            Arc::clone(&seats),
+            surroundings,
+            lanes,
+            on_posts,
+        ));
         let guests = guest_runtime(config.threads)?;
+        guests.spawn(keep_up(store.clone()));
         guests.spawn(deliver_posts(store.clone(), Arc::downgrade(&dispatcher), bell));
-        let parts =
-            Parts { store, seats, grants, dispatcher, swapper: Arc::new(swapper), journal, guests: Some(guests) };
+        let parts = Parts {
+            store,
+            seats,
+            grants,
+            dispatcher,
+            swapper: Arc::new(swapper),
+            journal,
+            guests: Some(guests),
+        };
         Ok(Self(Arc::new(parts)))
     }
 
@@ -179,7 +204,11 @@ impl Kernel {
     ///
     /// # Errors
     /// [`SwapError::NoSuchInterface`], [`SwapError::NoSuchPlugin`].
-    pub async fn grant(&self, component: &str, interfaces: Vec<String>) -> Result<Option<Swapped>, SwapError> {
+    pub async fn grant(
+        &self,
+        component: &str,
+        interfaces: Vec<String>,
+    ) -> Result<Option<Swapped>, SwapError> {
         let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
         self.swapping(async move { swapper.grant(&component, &interfaces).await }).await
     }
@@ -221,7 +250,9 @@ impl Kernel {
     pub fn plugins(&self) -> Result<Vec<Value>, SwapError> {
         let mut newest: std::collections::BTreeMap<ComponentId, ReleaseRecord> = Default::default();
         for record in self.0.store.releases(None)? {
-            let is_newer = newest.get(&record.component).is_none_or(|known| known.installed_at_ms <= record.installed_at_ms);
+            let is_newer = newest
+                .get(&record.component)
+                .is_none_or(|known| known.installed_at_ms <= record.installed_at_ms);
             if is_newer {
                 newest.insert(record.component.clone(), record);
             }
@@ -314,7 +345,12 @@ impl Kernel {
     ///
     /// # Errors
     /// [`ObjectError::MethodSlot`], [`ObjectError::NoSuchObject`], [`ObjectError::Invalid`].
-    pub async fn set_slot(&self, target: &str, slot: &str, value: Option<&Value>) -> Result<(ObjectId, u64), ObjectError> {
+    pub async fn set_slot(
+        &self,
+        target: &str,
+        slot: &str,
+        value: Option<&Value>,
+    ) -> Result<(ObjectId, u64), ObjectError> {
         operator::set(&self.0.store, target, slot, value).await
     }
 

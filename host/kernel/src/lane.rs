@@ -38,9 +38,8 @@ impl Lanes {
 
     fn line_up(&self, receiver: ObjectId) -> Option<(Place, Arc<Semaphore>)> {
         let mut lanes = self.0.lock();
-        let lane = lanes
-            .entry(receiver)
-            .or_insert_with(|| Lane { turn: Arc::new(Semaphore::new(1)), entries: 0 });
+        let lane =
+            lanes.entry(receiver).or_insert_with(|| Lane { turn: Arc::new(Semaphore::new(1)), entries: 0 });
         if lane.entries >= LANE_ENTRIES_MAX {
             return None;
         }

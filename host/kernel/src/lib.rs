@@ -13,6 +13,7 @@
 //!
 //! Never here: sockets, models, files other than the inbox.
 
+mod activation;
 mod contract;
 mod deliver;
 mod descriptor;
@@ -38,6 +39,7 @@ mod seat;
 mod swap;
 mod tree;
 mod trial;
+mod upkeep;
 
 pub use contract::CONTRACT_VERSION;
 pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};

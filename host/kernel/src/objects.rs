@@ -10,7 +10,11 @@ use crate::failure::StoreFailure;
 ///
 /// The copy has the source's value slots. It delegates to the source when the source has method slots of its own,
 /// so that behaviour stays in one place, else to the source's parents, so that copies of copies do not grow chains.
-pub(crate) fn clone_for(unit: &mut Unit, source: ObjectId, owner: Option<ComponentId>) -> Result<ObjectId, WriteError> {
+pub(crate) fn clone_for(
+    unit: &mut Unit,
+    source: ObjectId,
+    owner: Option<ComponentId>,
+) -> Result<ObjectId, WriteError> {
     let original = unit.object(source)?.ok_or(ReadError::NoSuchObject(source))?;
     let has_methods = original.slots.values().any(|slot| matches!(slot, Slot::Method(_)));
     let parents = if has_methods { vec![source] } else { original.parents.clone() };
@@ -25,7 +29,11 @@ pub(crate) fn clone_for(unit: &mut Unit, source: ObjectId, owner: Option<Compone
 }
 
 /// [`clone_for`] with the failure a message gives.
-pub(crate) fn clone_object(unit: &mut Unit, source: ObjectId, owner: Option<ComponentId>) -> Result<ObjectId, StoreFailure> {
+pub(crate) fn clone_object(
+    unit: &mut Unit,
+    source: ObjectId,
+    owner: Option<ComponentId>,
+) -> Result<ObjectId, StoreFailure> {
     clone_for(unit, source, owner).map_err(Into::into)
 }
 

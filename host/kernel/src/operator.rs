@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    ComponentId, CommitError, Json, Object, ObjectId, ObjectName, ReadError, Slot, Store, Unit, Vote, WriteError,
+    CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Slot, Store, Unit, Vote,
+    WriteError,
 };
 use tokio::sync::oneshot;
 
@@ -69,7 +70,12 @@ pub struct Listed {
 }
 
 /// Lists named objects in name order.
-pub(crate) fn list(store: &Store, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, ObjectError> {
+pub(crate) fn list(
+    store: &Store,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Listed>, ObjectError> {
     let mut unit = store.begin();
     let mut listed = Vec::new();
     for (name, id) in unit.names(prefix, after, limit)? {
@@ -109,7 +115,11 @@ pub(crate) fn show(store: &Store, seats: &Seats, target: &str) -> Result<Value, 
 }
 
 /// Makes a named object. Its owner is its first parent's owner, so that the parent's behaviour keeps its state.
-pub(crate) async fn new(store: &Store, name: &str, parents: &[String]) -> Result<(ObjectId, u64), ObjectError> {
+pub(crate) async fn new(
+    store: &Store,
+    name: &str,
+    parents: &[String],
+) -> Result<(ObjectId, u64), ObjectError> {
     let name = ObjectName::new(name).map_err(|error| ObjectError::Invalid(error.to_string()))?;
     let mut unit = store.begin();
     if unit.find(&name)?.is_some() {
@@ -118,7 +128,8 @@ pub(crate) async fn new(store: &Store, name: &str, parents: &[String]) -> Result
     let parents = parents.iter().map(|parent| resolve(&mut unit, parent)).collect::<Result<Vec<_>, _>>()?;
     let (owner, generation) = match parents.first() {
         Some(parent) => {
-            let parent = unit.object(*parent)?.ok_or_else(|| ObjectError::NoSuchObject(parent.to_string()))?;
+            let parent =
+                unit.object(*parent)?.ok_or_else(|| ObjectError::NoSuchObject(parent.to_string()))?;
             (parent.owner.clone(), parent.generation)
         }
         None => (ComponentId::operator(), 1),
@@ -130,7 +141,12 @@ pub(crate) async fn new(store: &Store, name: &str, parents: &[String]) -> Result
 }
 
 /// Sets or removes a value slot.
-pub(crate) async fn set(store: &Store, target: &str, name: &str, value: Option<&Value>) -> Result<(ObjectId, u64), ObjectError> {
+pub(crate) async fn set(
+    store: &Store,
+    target: &str,
+    name: &str,
+    value: Option<&Value>,
+) -> Result<(ObjectId, u64), ObjectError> {
     let mut unit = store.begin();
     let id = resolve(&mut unit, target)?;
     let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(target.into()))?;
@@ -139,7 +155,8 @@ pub(crate) async fn set(store: &Store, target: &str, name: &str, value: Option<&
     }
     match value {
         Some(value) => {
-            let value = Json::parse(&value.to_string()).map_err(|error| ObjectError::Invalid(error.to_string()))?;
+            let value =
+                Json::parse(&value.to_string()).map_err(|error| ObjectError::Invalid(error.to_string()))?;
             unit.set_slot(id, name, Slot::Value(value))?;
         }
         None => {
@@ -189,7 +206,10 @@ fn understands(unit: &mut Unit, seats: &Seats, id: ObjectId) -> Result<Vec<Value
         let holder = objects::display_name(unit, holder);
         for (name, slot) in &object.slots {
             let Slot::Method(method) = slot else { continue };
-            let spec = table.releases.get(&method.component).and_then(|release| release.descriptor.selectors.get(&method.selector));
+            let spec = table
+                .releases
+                .get(&method.component)
+                .and_then(|release| release.descriptor.selectors.get(&method.selector));
             found.entry(name.clone()).or_insert_with(|| {
                 json!({
                     "selector": name,

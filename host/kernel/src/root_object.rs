@@ -19,7 +19,9 @@ pub enum RootObjectError {
         owner: ComponentId,
     },
     /// A selector would hide stored data.
-    #[error("selector `{selector}` of `{component}` has the name of a value slot that its object keeps; rename one of them")]
+    #[error(
+        "selector `{selector}` of `{component}` has the name of a value slot that its object keeps; rename one of them"
+    )]
     SlotTaken {
         /// The component.
         component: ComponentId,
@@ -37,10 +39,25 @@ impl From<ReadError> for RootObjectError {
     }
 }
 
+/// Whether the root object already has exactly the release's method slots, so that seating it changes nothing.
+pub(crate) fn is_seated(unit: &mut Unit, release: &Release) -> Result<bool, RootObjectError> {
+    let Some(root) = unit.find(&root_name(&release.component)?)? else {
+        return Ok(false);
+    };
+    let object = unit.object(root)?.ok_or(ReadError::NoSuchObject(root))?;
+    let wanted = &release.descriptor.selectors;
+    let has = |selector: &String| object.slots.get(selector) == Some(&method(&release.component, selector));
+    let is_stale =
+        |(name, slot): (&String, &Slot)| is_method_of(slot, &release.component) && !wanted.contains_key(name);
+    Ok(object.owner == release.component && wanted.keys().all(has) && !object.slots.iter().any(is_stale))
+}
+
 /// Makes or updates the root object for a release that is about to serve.
 pub(crate) fn seat(unit: &mut Unit, release: &Release) -> Result<ObjectId, RootObjectError> {
     let root = find_or_create(unit, release)?;
-    remove_stale(unit, root, &release.component, |selector| release.descriptor.selectors.contains_key(selector))?;
+    remove_stale(unit, root, &release.component, |selector| {
+        release.descriptor.selectors.contains_key(selector)
+    })?;
     for selector in release.descriptor.selectors.keys() {
         let slot = method(&release.component, selector);
         let present = unit.object(root)?.and_then(|object| object.slots.get(selector).cloned());
@@ -97,5 +114,9 @@ fn remove_stale(
 
 fn method(component: &ComponentId, selector: &str) -> Slot {
     // The host keeps these slots in step with the seat itself, so they require nothing.
-    Slot::Method(MethodSlot { component: component.clone(), requirement: "*".into(), selector: selector.to_owned() })
+    Slot::Method(MethodSlot {
+        component: component.clone(),
+        requirement: "*".into(),
+        selector: selector.to_owned(),
+    })
 }

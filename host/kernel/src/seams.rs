@@ -157,7 +157,6 @@ pub trait Minds: Send + Sync {
         mind: Option<String>,
         texts: Vec<String>,
         deadline: Instant,
-        progress: LoadProgress,
     ) -> Result<Vec<Vec<f32>>, MindError>;
 }
 
@@ -193,7 +192,6 @@ impl Minds for NoMinds {
         _mind: Option<String>,
         _texts: Vec<String>,
         _deadline: Instant,
-        _progress: LoadProgress,
     ) -> Result<Vec<Vec<f32>>, MindError> {
         Err(no_minds())
     }

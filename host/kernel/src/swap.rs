@@ -10,23 +10,24 @@
 //! One change at a time: a mutex of its own, never held on the serving path. Any failure leaves what served serving.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use telos_store::{
-    BlobError, Commit, CommitError, ComponentId, Digest, Json, ObjectName, OnDecided, ReadError, ReleaseRecord, ReleaseState, SeatRecord,
-    Slot, Store, Unit, Vote, WriteError,
+    BlobError, CommitError, ComponentId, Digest, Json, ObjectName, ReadError, ReleaseRecord, ReleaseState,
+    SeatRecord, Slot, Store, Vote, WriteError,
 };
-use tokio::sync::oneshot;
 
+use crate::activation::{Decision, Reason};
 use crate::contract::CONTRACT_VERSION;
 use crate::descriptor::Descriptor;
 use crate::examine::{ExamineError, Examined, Examiner};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
+use crate::lane::Lanes;
 use crate::limits::Limits;
-use crate::root_object::{self, RootObjectError};
+use crate::root_object::RootObjectError;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
@@ -44,7 +45,9 @@ pub enum SwapError {
         error: ExamineError,
     },
     /// The component is another one than its manifest says.
-    #[error("{source_name} was refused: its manifest says `{manifest}`, the component says `{embedded}`; make them agree")]
+    #[error(
+        "{source_name} was refused: its manifest says `{manifest}`, the component says `{embedded}`; make them agree"
+    )]
     Identity {
         /// Where the bytes came from.
         source_name: String,
@@ -81,7 +84,9 @@ pub enum SwapError {
     #[error(transparent)]
     RootObject(#[from] RootObjectError),
     /// Carrying stored state to another generation is not part of this swap.
-    #[error("{component} serves generation {serving} and {version} wants {wanted}; this host swaps within one generation")]
+    #[error(
+        "{component} serves generation {serving} and {version} wants {wanted}; this host swaps within one generation"
+    )]
     Generation {
         /// The component.
         component: ComponentId,
@@ -221,32 +226,13 @@ pub struct Checked {
 
 /// Changes seats, one change at a time.
 pub(crate) struct Swapper {
-    store: Store,
+    pub(crate) store: Store,
     examiner: Examiner,
-    seats: Arc<Seats>,
-    grants: Arc<Grants>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) grants: Arc<Grants>,
     journal: Arc<dyn JournalSink>,
+    pub(crate) lanes: Arc<Lanes>,
     turn: tokio::sync::Mutex<()>,
-}
-
-/// Why a release comes to serve: the audit row's kind.
-#[derive(Clone, Copy)]
-enum Reason {
-    Installed,
-    Swapped,
-    RolledBack,
-    Granted,
-}
-
-impl Reason {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Installed => "plugin.installed",
-            Self::Swapped => "plugin.swapped",
-            Self::RolledBack => "plugin.rolled-back",
-            Self::Granted => "plugin.activated",
-        }
-    }
 }
 
 impl Swapper {
@@ -256,12 +242,18 @@ impl Swapper {
         seats: Arc<Seats>,
         grants: Arc<Grants>,
         journal: Arc<dyn JournalSink>,
+        lanes: Arc<Lanes>,
     ) -> Self {
-        Self { store, examiner, seats, grants, journal, turn: tokio::sync::Mutex::new(()) }
+        Self { store, examiner, seats, grants, journal, lanes, turn: tokio::sync::Mutex::new(()) }
     }
 
     /// Examines and tries bytes; nothing changes.
-    pub(crate) async fn check(&self, bytes: &[u8], source: &str, limits: Limits) -> Result<Checked, SwapError> {
+    pub(crate) async fn check(
+        &self,
+        bytes: &[u8],
+        source: &str,
+        limits: Limits,
+    ) -> Result<Checked, SwapError> {
         let examined = self.examine(bytes, source, limits).await?;
         let release = &examined.release;
         let examples = self.try_out(&examined).await?;
@@ -291,18 +283,16 @@ impl Swapper {
         self.store.put_blob(bytes)?;
         let granting = self.granting(&release, &request.grants)?;
         let missing = self.missing(&release, &granting)?;
-        let mut unit = self.store.begin();
-        for interface in &granting {
-            unit.put_grant(&release.component, interface, "operator")?;
-        }
-        if let Some(path) = &request.consumed {
-            unit.mark_consumed(path, release.digest)?;
-        }
-        unit.put_release(record(&release, &request.source, &missing)?)?;
-        if missing.is_empty() {
-            return self.activate(unit, release, Reason::Installed, granting).await;
-        }
-        self.stage(unit, &release, missing).await
+        let record = record(&release, &request.source, &missing)?;
+        self.settle(Decision {
+            release,
+            record,
+            granting,
+            missing,
+            consumed: request.consumed,
+            reason: Reason::Installed,
+        })
+        .await
     }
 
     /// Lets a kept release serve, by version or by the start of its digest.
@@ -325,18 +315,15 @@ impl Swapper {
     pub(crate) async fn remove(&self, component: &ComponentId) -> Result<u64, SwapError> {
         let _turn = self.turn.lock().await;
         let seat = self.seat(component)?;
-        let mut unit = self.store.begin();
-        unit.remove_seat(component)?;
-        root_object::unseat(&mut unit, component)?;
-        unit.audit("plugin.removed", component.as_str(), json!({ "digest": seat.digest }))?;
-        let (seats, gone) = (Arc::clone(&self.seats), component.clone());
-        let publish = move |position| seats.publish(seats.current().without(position, &gone));
-        let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
-        Ok(self.decide(unit, vote).await?.position.get())
+        self.vacate(component, seat.digest).await
     }
 
     /// Grants interfaces, and lets a release serve that waited for them.
-    pub(crate) async fn grant(&self, component: &ComponentId, interfaces: &[String]) -> Result<Option<Swapped>, SwapError> {
+    pub(crate) async fn grant(
+        &self,
+        component: &ComponentId,
+        interfaces: &[String],
+    ) -> Result<Option<Swapped>, SwapError> {
         let _turn = self.turn.lock().await;
         let staged = self.staged(component)?;
         let wanted = match interfaces {
@@ -360,7 +347,11 @@ impl Swapper {
     }
 
     /// Takes grants away; from the next host call on, that interface answers `denied`.
-    pub(crate) async fn revoke(&self, component: &ComponentId, interfaces: &[String]) -> Result<u64, SwapError> {
+    pub(crate) async fn revoke(
+        &self,
+        component: &ComponentId,
+        interfaces: &[String],
+    ) -> Result<u64, SwapError> {
         let _turn = self.turn.lock().await;
         self.known(component)?;
         let all: Vec<String> = match interfaces {
@@ -433,7 +424,9 @@ impl Swapper {
     /// Examples pass once per digest and contract version.
     fn has_passed(&self, release: &Release) -> Result<bool, SwapError> {
         let records = self.store.releases(Some(&release.component))?;
-        Ok(records.iter().any(|record| record.digest == release.digest && record.contract == CONTRACT_VERSION))
+        Ok(records
+            .iter()
+            .any(|record| record.digest == release.digest && record.contract == CONTRACT_VERSION))
     }
 
     fn granting(&self, release: &Release, asked: &Granting) -> Result<BTreeSet<String>, SwapError> {
@@ -462,105 +455,14 @@ impl Swapper {
     async fn activate_or_stage(&self, record: ReleaseRecord, reason: Reason) -> Result<Swapped, SwapError> {
         let release = Arc::new(self.load(&record)?);
         let missing = self.grants.missing(&release.component, &release.imports);
-        let mut unit = self.store.begin();
-        unit.put_release(ReleaseRecord { state: state_of(&missing), ..record })?;
-        if missing.is_empty() {
-            return self.activate(unit, release, reason, BTreeSet::new()).await;
-        }
-        self.stage(unit, &release, missing).await
-    }
-
-    async fn stage(&self, mut unit: Unit, release: &Release, missing: Vec<String>) -> Result<Swapped, SwapError> {
-        let detail = json!({ "version": release.version(), "digest": release.digest, "needs": missing });
-        unit.audit("plugin.staged", release.component.as_str(), detail)?;
-        let commit = self.decide(unit, Vote::default()).await?;
-        self.grants.reload(&self.store)?;
-        Ok(Swapped {
-            id: release.component.clone(),
-            version: release.version().to_string(),
-            digest: release.digest,
-            state: "staged",
-            missing_grants: missing,
-            previous: self.serving_version(&release.component),
-            position: commit.position.get(),
-            pause_us: 0,
-        })
-    }
-
-    /// The deciding commit. The unit may carry more rows of the same decision, such as those of `granting`.
-    async fn activate(
-        &self,
-        mut unit: Unit,
-        release: Arc<Release>,
-        reason: Reason,
-        granting: BTreeSet<String>,
-    ) -> Result<Swapped, SwapError> {
-        self.same_generation(&release)?;
-        root_object::seat(&mut unit, &release)?;
-        let serving = self.seat(&release.component).ok();
-        let previous = self.serving_version(&release.component);
-        unit.set_seat(next_seat(&release, serving.as_ref()))?;
-        unit.audit(reason.kind(), release.component.as_str(), json!({
-            "version": release.version(),
-            "digest": release.digest,
-            "previous": serving.map(|seat| seat.digest),
-        }))?;
-        let published = Arc::new(OnceLock::new());
-        let (seats, grants) = (Arc::clone(&self.seats), Arc::clone(&self.grants));
-        let (next, moment) = (Arc::clone(&release), Arc::clone(&published));
-        let publish = move |position| {
-            let _ = moment.set(Instant::now());
-            grants.extend(&next.component, granting);
-            seats.publish(seats.current().with(position, next));
-        };
-        let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
-        let (commit, visible) = self.decide_timed(unit, vote).await?;
-        let pause = published.get().map_or_else(Default::default, |moment| visible.saturating_duration_since(*moment));
-        Ok(Swapped {
-            id: release.component.clone(),
-            version: release.version().to_string(),
-            digest: release.digest,
-            state: "serving",
-            missing_grants: Vec::new(),
-            previous,
-            position: commit.position.get(),
-            pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
-        })
-    }
-
-    fn same_generation(&self, release: &Release) -> Result<(), SwapError> {
-        let table = self.seats.current();
-        let Some(serving) = table.releases.get(&release.component) else {
-            return Ok(());
-        };
-        let (serving, wanted) = (serving.descriptor.generation, release.descriptor.generation);
-        if serving == wanted {
-            return Ok(());
-        }
-        Err(SwapError::Generation {
-            component: release.component.clone(),
-            version: release.version().to_string(),
-            serving,
-            wanted,
-        })
-    }
-
-    async fn decide(&self, unit: Unit, vote: Vote) -> Result<Commit, CommitError> {
-        Ok(self.decide_timed(unit, vote).await?.0)
-    }
-
-    /// Commits, and tells when the position became visible at the latest.
-    async fn decide_timed(&self, unit: Unit, vote: Vote) -> Result<(Commit, Instant), CommitError> {
-        let (done, decided) = oneshot::channel();
-        self.store.decide_then(unit, vote, move |outcome| {
-            let _ = done.send((outcome, Instant::now()));
-        });
-        let (outcome, moment) = decided.await.map_err(|_| CommitError::Closed)?;
-        Ok((outcome?, moment))
+        let record = ReleaseRecord { state: state_of(&missing), ..record };
+        self.settle(Decision { release, record, granting: BTreeSet::new(), missing, consumed: None, reason })
+            .await
     }
 
     fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
-        let missing = || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
+        let missing =
+            || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
         let bytes = self.store.blob(&record.digest)?.ok_or_else(missing)?;
         let read = |error: serde_json::Error| SwapError::Store(format!("release {}: {error}", record.digest));
         let descriptor: Descriptor = serde_json::from_str(record.descriptor.as_str()).map_err(read)?;
@@ -585,7 +487,7 @@ impl Swapper {
         })
     }
 
-    fn seat(&self, component: &ComponentId) -> Result<SeatRecord, SwapError> {
+    pub(crate) fn seat(&self, component: &ComponentId) -> Result<SeatRecord, SwapError> {
         let seats = self.store.seats()?;
         let found = seats.into_iter().find(|seat| &seat.component == component);
         found.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))
@@ -604,11 +506,17 @@ impl Swapper {
         let seated = self.seat(component).ok().map(|seat| seat.digest);
         let records = self.store.releases(Some(component))?;
         let newest = records.into_iter().max_by_key(|record| record.installed_at_ms);
-        let waits = |record: &ReleaseRecord| record.state == ReleaseState::NeedsGrant && Some(record.digest) != seated;
+        let waits = |record: &ReleaseRecord| {
+            record.state == ReleaseState::NeedsGrant && Some(record.digest) != seated
+        };
         Ok(newest.filter(waits))
     }
 
-    fn wanted_by(&self, component: &ComponentId, staged: Option<&ReleaseRecord>) -> Result<Vec<String>, SwapError> {
+    fn wanted_by(
+        &self,
+        component: &ComponentId,
+        staged: Option<&ReleaseRecord>,
+    ) -> Result<Vec<String>, SwapError> {
         if let Some(record) = staged {
             return Ok(record.imports.clone());
         }
@@ -616,7 +524,7 @@ impl Swapper {
         Ok(table.releases.get(component).map(|release| release.imports.clone()).unwrap_or_default())
     }
 
-    fn serving_version(&self, component: &ComponentId) -> Option<String> {
+    pub(crate) fn serving_version(&self, component: &ComponentId) -> Option<String> {
         self.seats.current().releases.get(component).map(|release| release.version().to_string())
     }
 }
@@ -669,21 +577,6 @@ fn record(release: &Release, source: &str, missing: &[String]) -> Result<Release
 
 fn state_of(missing: &[String]) -> ReleaseState {
     if missing.is_empty() { ReleaseState::Permanent } else { ReleaseState::NeedsGrant }
-}
-
-fn next_seat(release: &Release, serving: Option<&SeatRecord>) -> SeatRecord {
-    let previous = match serving {
-        Some(seat) if seat.digest == release.digest => seat.previous,
-        Some(seat) => Some(seat.digest),
-        None => None,
-    };
-    SeatRecord {
-        component: release.component.clone(),
-        digest: release.digest,
-        previous,
-        swaps: serving.map_or(0, |seat| seat.swaps + 1),
-        since_ms: now_ms(),
-    }
 }
 
 pub(crate) fn now_ms() -> u64 {

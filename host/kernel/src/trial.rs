@@ -144,16 +144,20 @@ fn compare_answer(expect: &Expectation, outcome: &Result<Json, Failure>) -> Resu
 }
 
 fn satisfies(schema: &Value, answer: &Value) -> Result<(), String> {
-    let validator = jsonschema::validator_for(schema).map_err(|error| format!("its schema is not one: {error}"))?;
+    let validator =
+        jsonschema::validator_for(schema).map_err(|error| format!("its schema is not one: {error}"))?;
     validator.validate(answer).map_err(|error| format!("answered {answer}: {error}"))
 }
 
 fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)]) -> Result<(), String> {
-    let object = tree.unit.object(receiver).map_err(|error| error.to_string())?.ok_or("the receiver is gone")?;
+    let object =
+        tree.unit.object(receiver).map_err(|error| error.to_string())?.ok_or("the receiver is gone")?;
     for (name, wanted) in after {
         match object.slots.get(name) {
             Some(Slot::Value(value)) if &value.to_value() == wanted => {}
-            Some(Slot::Value(value)) => return Err(format!("left slot `{name}` at {value} instead of {wanted}")),
+            Some(Slot::Value(value)) => {
+                return Err(format!("left slot `{name}` at {value} instead of {wanted}"));
+            }
             _ => return Err(format!("left no slot `{name}`; it should be {wanted}")),
         }
     }

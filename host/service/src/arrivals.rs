@@ -50,7 +50,8 @@ impl Bundle {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
         };
-        let file: BundleFile = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let file: BundleFile =
+            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let grants = file.plugin.into_iter().map(|plugin| (plugin.digest, plugin.grants)).collect();
         Ok(Self { directory: Some(directory.to_owned()), grants })
     }

@@ -37,7 +37,12 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(check: &'static str, state: CheckState, cause: impl Into<String>, do_this: Option<String>) -> Self {
+    fn new(
+        check: &'static str,
+        state: CheckState,
+        cause: impl Into<String>,
+        do_this: Option<String>,
+    ) -> Self {
         Self { check, state, since: Timestamp::now().to_string(), cause: cause.into(), do_this }
     }
 
@@ -47,7 +52,13 @@ impl Check {
 }
 
 /// Every check of a running host, most basic first.
-pub(crate) fn run(home: &Path, store: &Store, journal: &Journal, kernel: &Kernel, minds: &Minds) -> Vec<Check> {
+pub(crate) fn run(
+    home: &Path,
+    store: &Store,
+    journal: &Journal,
+    kernel: &Kernel,
+    minds: &Minds,
+) -> Vec<Check> {
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
         store_check(store),
@@ -73,7 +84,8 @@ fn journal_check(journal: &Journal) -> Check {
     match &stats.degraded {
         None => Check::ok("journal", format!("{}", journal.dir().display())),
         Some(degraded) => {
-            let mut check = Check::new("journal", CheckState::Degraded, &degraded.cause, Some(degraded.do_this.clone()));
+            let mut check =
+                Check::new("journal", CheckState::Degraded, &degraded.cause, Some(degraded.do_this.clone()));
             check.since.clone_from(&degraded.since);
             check
         }
@@ -119,7 +131,12 @@ fn mind_checks(minds: &Minds) -> Vec<Check> {
             true => Check::ok("mind", format!("{} is here and loads when it is first asked", mind.name)),
             false => {
                 let next = format!("`telos model pull {}`", mind.name);
-                Check::new("mind", CheckState::Degraded, format!("{} is not on this machine", mind.name), Some(next))
+                Check::new(
+                    "mind",
+                    CheckState::Degraded,
+                    format!("{} is not on this machine", mind.name),
+                    Some(next),
+                )
             }
         })
         .collect()

@@ -29,7 +29,9 @@ impl Home {
     /// # Errors
     /// The directory that could not be made, in the message.
     pub fn prepare(&self) -> io::Result<()> {
-        for directory in [&self.root, &self.store(), &self.journal(), &self.inbox(), &self.cache(), &self.run()] {
+        for directory in
+            [&self.root, &self.store(), &self.journal(), &self.inbox(), &self.cache(), &self.run()]
+        {
             make_private(directory).map_err(|error| {
                 io::Error::new(error.kind(), format!("{} cannot be made: {error}", directory.display()))
             })?;

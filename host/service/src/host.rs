@@ -86,7 +86,8 @@ impl Host {
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
-        let kernel = Kernel::start(store.clone(), &kernel_config, sink, Arc::new(KernelMinds(Arc::clone(&minds))))?;
+        let kernel =
+            Kernel::start(store.clone(), &kernel_config, sink, Arc::new(KernelMinds(Arc::clone(&minds))))?;
         let mut directories = vec![home.inbox()];
         directories.extend(config.plugins);
         let arrivals = Arrivals::new(kernel.clone(), config.bundle, directories);

@@ -77,16 +77,21 @@ impl Methods {
             "plugin.revoke" => self.plugin_revoke(params(call)?).await,
             "audit.list" => self.audit_list(params(call)?),
             "journal.tail" => self.journal_tail(call, reply).await,
-            "memory.search" => self.memory_search(call, reply).await,
-            unknown => Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
-                .with_code(-32_601)
-                .with_next("use a `telos` of the same version as the host")),
+            "memory.search" => self.memory_search(call).await,
+            unknown => {
+                Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
+                    .with_code(-32_601)
+                    .with_next("use a `telos` of the same version as the host"))
+            }
         }
     }
 }
 
 fn is_open_to_all(method: &str) -> bool {
-    matches!(method, "host.info" | "object.send" | "object.list" | "object.show" | "plugin.list" | "plugin.info")
+    matches!(
+        method,
+        "host.info" | "object.send" | "object.list" | "object.show" | "plugin.list" | "plugin.info"
+    )
 }
 
 impl Service for Methods {

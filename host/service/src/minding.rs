@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use telos_inference::{self as inference, Minds};
-use telos_kernel::seams::{self, GenerateRequest, LoadProgress, MindError, MindInfo, Speaker, TokenSource, Usage};
+use telos_kernel::seams::{
+    self, GenerateRequest, LoadProgress, MindError, MindInfo, Speaker, TokenSource, Usage,
+};
 
 /// Gives a guest the host's minds.
 pub(crate) struct KernelMinds(pub(crate) Arc<Minds>);
@@ -33,9 +35,8 @@ impl seams::Minds for KernelMinds {
         mind: Option<String>,
         texts: Vec<String>,
         deadline: Instant,
-        progress: LoadProgress,
     ) -> Result<Vec<Vec<f32>>, MindError> {
-        self.0.embed(mind.as_deref(), texts, deadline, told(progress)).await.map_err(error)
+        self.0.embed(mind.as_deref(), texts, deadline).await.map_err(error)
     }
 }
 
@@ -96,7 +97,9 @@ fn error(error: inference::MindError) -> MindError {
         inference::MindError::ContextExceeded { fits, .. } => MindError::ContextExceeded { fits },
         inference::MindError::Deadline => MindError::Deadline,
         _ => match error.fault() {
-            inference::Fault::Guest if matches!(error, inference::MindError::Invalid(_)) => MindError::Invalid(text),
+            inference::Fault::Guest if matches!(error, inference::MindError::Invalid(_)) => {
+                MindError::Invalid(text)
+            }
             inference::Fault::Guest | inference::Fault::Operator => MindError::NoSuchMind(text),
             inference::Fault::Host => MindError::Failed(text),
         },

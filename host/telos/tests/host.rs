@@ -4,8 +4,10 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+#[path = "fixture/running.rs"]
+mod running;
+
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,124 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use telos_bridge::{CallOptions, Client, ClientConfig, Endpoint};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn guest(name: &str) -> PathBuf {
-    let directory = std::env::var_os("TELOS_GUESTS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/guests")), PathBuf::from);
-    let path = directory.join(format!("{name}.wasm"));
-    assert!(path.is_file(), "{} is not there; run `cargo xtask guests`", path.display());
-    path
-}
-
-/// A home and the host that runs in it.
-struct Running {
-    home: tempfile::TempDir,
-    host: Option<Child>,
-}
-
-impl Running {
-    fn new() -> Self {
-        Self::in_home(tempfile::tempdir().unwrap())
-    }
-
-    fn in_home(home: tempfile::TempDir) -> Self {
-        let mut running = Self { home, host: None };
-        running.start();
-        running
-    }
-
-    fn with_counter() -> Self {
-        let running = Self::new();
-        running.ok(&["plugin", "install", guest("counter").to_str().unwrap()]);
-        running
-    }
-
-    fn path(&self) -> &Path {
-        self.home.path()
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::File::create(self.path().join("up.log")).unwrap();
-        let mut command = command(self.path());
-        command.args(["--json", "up"]).stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
-        self.host = Some(command.spawn().unwrap());
-        self.wait_until_ready();
-    }
-
-    fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let said = std::fs::read_to_string(self.path().join("up.log")).unwrap();
-            if said.contains("\"ready\":") {
-                return;
-            }
-            let ended = self.host.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < deadline, "the host is not ready: {ended:?} {said}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// `kill -9`: nothing gets a chance to say goodbye.
-    fn kill(&mut self) {
-        let mut host = self.host.take().unwrap();
-        host.kill().unwrap();
-        host.wait().unwrap();
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        command(self.path()).arg("--json").args(arguments).output().unwrap()
-    }
-
-    #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> Value {
-        let output = self.run(arguments);
-        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{arguments:?}: {said}{errors}");
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
-    }
-
-    #[track_caller]
-    fn refused(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-        said["error"]["message"].as_str().unwrap().to_owned()
-    }
-
-    #[track_caller]
-    fn value(&self, object: &str, selector: &str) -> Value {
-        self.ok(&["send", object, selector])["value"].clone()
-    }
-
-    fn endpoint(&self) -> Endpoint {
-        Endpoint::Unix(self.path().join("run/host.sock"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut host) = self.host.take() {
-            let _ = host.kill();
-            let _ = host.wait();
-        }
-    }
-}
-
-fn command(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_telos"));
-    command.arg("--home").arg(home).env_remove("TELOS_HOME").env_remove("TELOS_MODELS_DIR");
-    command
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+use running::{PATIENCE, Running, command, eventually, guest};
 
 #[test]
 fn an_empty_home_becomes_a_host_that_counts_explains_itself_and_survives_a_restart() {
@@ -182,7 +67,8 @@ fn copying_a_file_into_the_inbox_swaps_the_plugin() {
 #[test]
 fn a_half_copied_file_waits_and_a_bad_one_is_refused_while_the_old_one_serves() {
     let running = Running::with_counter();
-    let (whole, inbox) = (std::fs::read(guest("counter-v2")).unwrap(), running.path().join("plugins/slow.wasm"));
+    let (whole, inbox) =
+        (std::fs::read(guest("counter-v2")).unwrap(), running.path().join("plugins/slow.wasm"));
     for end in [whole.len() / 4, whole.len() / 2, whole.len() * 3 / 4] {
         std::fs::write(&inbox, &whole[..end]).unwrap();
         std::thread::sleep(Duration::from_millis(150));
@@ -196,7 +82,9 @@ fn a_half_copied_file_waits_and_a_bad_one_is_refused_while_the_old_one_serves() 
         let inbox = listing["inbox"].as_array().unwrap().clone();
         inbox.into_iter().find(|entry| entry["path"].as_str().unwrap().ends_with("bad.wasm"))
     };
-    eventually("the bad file is refused", || entry(&running).is_some_and(|entry| entry["state"] == "refused"));
+    eventually("the bad file is refused", || {
+        entry(&running).is_some_and(|entry| entry["state"] == "refused")
+    });
     let cause = entry(&running).unwrap()["cause"].as_str().unwrap().to_owned();
     assert!(cause.contains("not a WebAssembly component"), "{cause}");
     assert_eq!(running.value("counter", "release"), "0.2.0");
@@ -210,7 +98,9 @@ fn two_files_with_one_id_are_told_apart_and_an_unknown_key_is_named() {
     std::fs::copy(guest("counter"), inbox.join("a.wasm")).unwrap();
     eventually("a serves", || running.ok(&["plugin", "list"]).to_string().contains("counter 0.1.0 serves"));
     std::fs::copy(guest("counter-v2"), inbox.join("b.wasm")).unwrap();
-    eventually("b is refused", || running.ok(&["plugin", "list"]).to_string().contains("holds `counter` too"));
+    eventually("b is refused", || {
+        running.ok(&["plugin", "list"]).to_string().contains("holds `counter` too")
+    });
     assert_eq!(running.value("counter", "release"), "0.1.0");
     std::fs::create_dir(inbox.join("x")).unwrap();
     std::fs::copy(guest("relay"), inbox.join("x/x.wasm")).unwrap();
@@ -263,7 +153,12 @@ struct Account {
     last: u64,
 }
 
-async fn count_until(endpoint: Endpoint, object: String, is_done: Arc<AtomicBool>, total: Arc<AtomicU64>) -> Account {
+async fn count_until(
+    endpoint: Endpoint,
+    object: String,
+    is_done: Arc<AtomicBool>,
+    total: Arc<AtomicU64>,
+) -> Account {
     let client = Client::connect(endpoint, ClientConfig::default()).await.unwrap();
     let mut account = Account { acknowledged: 0, unknown: 0, last: 0 };
     while !is_done.load(Ordering::SeqCst) {
@@ -272,7 +167,10 @@ async fn count_until(endpoint: Endpoint, object: String, is_done: Arc<AtomicBool
             Ok(answer) => {
                 let count = answer["value"].as_u64().unwrap();
                 assert!(count > account.last, "{object}: {count} after {}", account.last);
-                assert!(count <= account.acknowledged + account.unknown + 1, "{object}: an increment came twice");
+                assert!(
+                    count <= account.acknowledged + account.unknown + 1,
+                    "{object}: an increment came twice"
+                );
                 account.last = count;
                 account.acknowledged += 1;
                 total.fetch_add(1, Ordering::SeqCst);
@@ -295,7 +193,12 @@ async fn kill_nine_under_load_loses_and_repeats_no_acknowledged_effect() {
     let (is_done, total) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
-            let count = count_until(running.endpoint(), format!("mine/{number}"), Arc::clone(&is_done), Arc::clone(&total));
+            let count = count_until(
+                running.endpoint(),
+                format!("mine/{number}"),
+                Arc::clone(&is_done),
+                Arc::clone(&total),
+            );
             tokio::spawn(count)
         })
         .collect();
@@ -317,7 +220,11 @@ async fn kill_nine_under_load_loses_and_repeats_no_acknowledged_effect() {
     for (number, client) in clients.into_iter().enumerate() {
         let account = client.await.unwrap();
         let count = running.value(&format!("mine/{number}"), "read").as_u64().unwrap();
-        assert!(count >= account.acknowledged, "mine/{number}: {count} of {} acknowledged", account.acknowledged);
+        assert!(
+            count >= account.acknowledged,
+            "mine/{number}: {count} of {} acknowledged",
+            account.acknowledged
+        );
         assert!(count <= account.acknowledged + account.unknown, "mine/{number}: an effect came twice");
     }
     running.kill();

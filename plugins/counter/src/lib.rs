@@ -22,9 +22,8 @@ impl Counter {
     #[example(name = "keeps its bounds", before = {"count": 18446744073709551615u64}, refused)]
     fn increment(this: &Receiver, arguments: Increment) -> Result<u64, Failure> {
         let mut count = this.slot::<u64>("count")?;
-        *count = count
-            .checked_add(arguments.by)
-            .ok_or_else(|| Failure::refused("the count is at its end"))?;
+        *count =
+            count.checked_add(arguments.by).ok_or_else(|| Failure::refused("the count is at its end"))?;
         Ok(*count)
     }
 

@@ -11,14 +11,8 @@ pub(crate) fn component(plugin: &Plugin) -> TokenStream {
     let name = &plugin.item.self_ty;
     let describe = describe(plugin);
     let answer = answer(&plugin.selectors);
-    let evolve = plugin
-        .evolve
-        .iter()
-        .map(|function| carry(&quote!(evolve), function));
-    let devolve = plugin
-        .devolve
-        .iter()
-        .map(|function| carry(&quote!(devolve), function));
+    let evolve = plugin.evolve.iter().map(|function| carry(&quote!(evolve), function));
+    let devolve = plugin.devolve.iter().map(|function| carry(&quote!(devolve), function));
     quote! {
         #item
 
@@ -43,20 +37,10 @@ pub(crate) fn component(plugin: &Plugin) -> TokenStream {
 }
 
 fn describe(plugin: &Plugin) -> TokenStream {
-    let Plugin {
-        kind,
-        generation,
-        summary,
-        ..
-    } = plugin;
-    let id = plugin
-        .id
-        .as_ref()
-        .map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |id| quote!(#id));
-    let version = plugin
-        .version
-        .as_ref()
-        .map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |text| quote!(#text));
+    let Plugin { kind, generation, summary, .. } = plugin;
+    let id = plugin.id.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |id| quote!(#id));
+    let version =
+        plugin.version.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |text| quote!(#text));
     let slots = plugin.slots.iter().map(slot);
     let selectors = plugin.selectors.iter().map(selector);
     quote! {
@@ -84,12 +68,7 @@ fn slot(slot: &Slot) -> TokenStream {
 }
 
 fn selector(selector: &Selector) -> TokenStream {
-    let Selector {
-        name,
-        summary,
-        read_only,
-        ..
-    } = selector;
+    let Selector { name, summary, read_only, .. } = selector;
     let (arguments, returns) = (json(&selector.arguments), json(&selector.returns));
     let examples = selector.examples.iter().map(example);
     quote! {

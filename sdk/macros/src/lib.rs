@@ -23,9 +23,6 @@ mod tests;
 #[proc_macro_attribute]
 pub fn plugin(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     model::read(arguments.into(), item.into())
-        .map_or_else(
-            |error| error.to_compile_error(),
-            |model| expand::component(&model),
-        )
+        .map_or_else(|error| error.to_compile_error(), |model| expand::component(&model))
         .into()
 }

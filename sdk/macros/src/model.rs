@@ -74,10 +74,7 @@ pub(crate) enum Expectation {
 /// At the token that is wrong, saying what belongs there.
 pub(crate) fn read(settings: TokenStream, item: TokenStream) -> Result<Plugin> {
     let item: ItemImpl = syn::parse2(item).map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("#[plugin] belongs on an `impl` block of selectors: {error}"),
-        )
+        Error::new(error.span(), format!("#[plugin] belongs on an `impl` block of selectors: {error}"))
     })?;
     let mut plugin = empty(item);
     read_options(&mut plugin, syn::parse2(settings)?)?;
@@ -125,20 +122,16 @@ fn kind(word: &Ident) -> Result<Ident> {
         "behaviour" => Ok(format_ident!("Behaviour")),
         "persona" => Ok(format_ident!("Persona")),
         "curator" => Ok(format_ident!("Curator")),
-        _ => Err(Error::new_spanned(
-            word,
-            "a plugin's kind is behaviour, persona or curator",
-        )),
+        _ => Err(Error::new_spanned(word, "a plugin's kind is behaviour, persona or curator")),
     }
 }
 
 fn version(text: LitStr) -> Result<LitStr> {
     match semver::Version::parse(&text.value()) {
         Ok(_) => Ok(text),
-        Err(error) => Err(Error::new_spanned(
-            &text,
-            format!("`{}` is no semantic version: {error}", text.value()),
-        )),
+        Err(error) => {
+            Err(Error::new_spanned(&text, format!("`{}` is no semantic version: {error}", text.value())))
+        }
     }
 }
 
@@ -153,16 +146,11 @@ fn generation(number: &syn::LitInt) -> Result<u32> {
 fn check_id(plugin: &Plugin) -> Result<()> {
     let (id, place) = match &plugin.id {
         Some(id) => (id.value(), id.span()),
-        None => (
-            std::env::var("CARGO_PKG_NAME").unwrap_or_default(),
-            proc_macro2::Span::call_site(),
-        ),
+        None => (std::env::var("CARGO_PKG_NAME").unwrap_or_default(), proc_macro2::Span::call_site()),
     };
     let is_id = (1..=64).contains(&id.len())
         && id.starts_with(|first: char| first.is_ascii_lowercase())
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if is_id {
         return Ok(());
     }
@@ -178,11 +166,7 @@ fn read_block(plugin: &mut Plugin) -> Result<()> {
     plugin.summary = summary(&plugin.item.attrs);
     for attribute in take(&mut plugin.item.attrs, &["slot"]) {
         let slot = read_slot(&attribute)?;
-        if plugin
-            .slots
-            .iter()
-            .any(|other| other.name.value() == slot.name.value())
-        {
+        if plugin.slots.iter().any(|other| other.name.value() == slot.name.value()) {
             return Err(Error::new_spanned(&slot.name, "this slot is declared twice"));
         }
         plugin.slots.push(slot);
@@ -204,11 +188,7 @@ fn read_slot(attribute: &Attribute) -> Result<Slot> {
     if !(1..=128).contains(&name.value().len()) {
         return Err(Error::new_spanned(&name, "slot names have 1 to 128 bytes"));
     }
-    Ok(Slot {
-        name,
-        summary,
-        default,
-    })
+    Ok(Slot { name, summary, default })
 }
 
 fn read_functions(plugin: &mut Plugin) -> Result<()> {
@@ -288,24 +268,16 @@ fn has_arguments(function: &ImplItemFn) -> Result<bool> {
 
 fn check_name(name: &str, place: &Attribute) -> Result<()> {
     let is_name = (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if is_name {
         return Ok(());
     }
-    Err(Error::new_spanned(
-        place,
-        format!("`{name}` is no selector: 1 to 64 letters, digits, `-` and `_`"),
-    ))
+    Err(Error::new_spanned(place, format!("`{name}` is no selector: 1 to 64 letters, digits, `-` and `_`")))
 }
 
 fn read_example(attribute: &Attribute) -> Result<Example> {
     if !attribute.path().is_ident("example") {
-        return Err(Error::new_spanned(
-            attribute,
-            "after #[selector] only #[example] follows",
-        ));
+        return Err(Error::new_spanned(attribute, "after #[selector] only #[example] follows"));
     }
     let mut name = None;
     let mut expect = Vec::new();
@@ -331,14 +303,7 @@ fn read_example(attribute: &Attribute) -> Result<Example> {
     }
     let name = name.ok_or_else(|| Error::new_spanned(attribute, "an example needs `name = \"...\"`"))?;
     match (expect.pop(), expect.is_empty()) {
-        (Some(expect), true) => Ok(Example {
-            name,
-            before,
-            arguments,
-            recordings,
-            expect,
-            after,
-        }),
+        (Some(expect), true) => Ok(Example { name, before, arguments, recordings, expect, after }),
         _ => Err(Error::new_spanned(
             attribute,
             "an example expects exactly one of `returns`, `schema` and `refused`",
@@ -355,28 +320,21 @@ fn settings(attribute: &Attribute) -> Result<Settings> {
 
 /// Moves the attributes with these names out, in order.
 fn take(attributes: &mut Vec<Attribute>, names: &[&str]) -> Vec<Attribute> {
-    attributes
-        .extract_if(.., |attribute| {
-            names.iter().any(|name| attribute.path().is_ident(name))
-        })
-        .collect()
+    attributes.extract_if(.., |attribute| names.iter().any(|name| attribute.path().is_ident(name))).collect()
 }
 
 /// The first paragraph of a doc comment, on one line.
 fn summary(attributes: &[Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            syn::Expr::Lit(syn::ExprLit {
-                lit: syn::Lit::Str(text),
-                ..
-            }) => Some(text.value().trim().to_owned()),
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => {
+                Some(text.value().trim().to_owned())
+            }
             _ => None,
         },
         _ => None,
     });
-    let paragraph: Vec<String> = lines
-        .skip_while(String::is_empty)
-        .take_while(|line| !line.is_empty())
-        .collect();
+    let paragraph: Vec<String> =
+        lines.skip_while(String::is_empty).take_while(|line| !line.is_empty()).collect();
     paragraph.join(" ")
 }

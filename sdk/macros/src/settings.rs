@@ -51,11 +51,7 @@ impl Setting {
 
     /// Checks that this is a flag.
     pub(crate) fn flag(&self) -> Result<()> {
-        if self.value.is_empty() {
-            Ok(())
-        } else {
-            Err(self.error("is a flag and takes no value"))
-        }
+        if self.value.is_empty() { Ok(()) } else { Err(self.error("is a flag and takes no value")) }
     }
 
     /// An error at the key that names it.

@@ -36,8 +36,7 @@ impl Finish {
     pub(super) fn apply(self, shared: &Shared) {
         if !self.index.is_empty() {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
-            let mut index = shared.index.write();
-            self.index.iter().for_each(|change| index.apply(change, oldest));
+            shared.index.write().apply(&self.index, oldest);
         }
         let mut outbox = shared.outbox.lock();
         self.outbox.iter().for_each(|change| outbox.apply(change));

@@ -263,7 +263,8 @@ fn lists_and_histories_see_the_snapshot() {
         unit.set_slot(left, "a", number(2)).unwrap();
     });
     let mut new = store.begin();
-    let listed = |pairs: &[(&str, ObjectId)]| -> Vec<_> { pairs.iter().map(|(text, id)| (name(text), *id)).collect() };
+    let listed =
+        |pairs: &[(&str, ObjectId)]| -> Vec<_> { pairs.iter().map(|(text, id)| (name(text), *id)).collect() };
     assert_eq!(old.names("n/", "", 9).unwrap(), listed(&[("n/goes", left), ("n/moves", left)]));
     assert_eq!(new.names("n/", "", 9).unwrap(), listed(&[("n/comes", right), ("n/moves", right)]));
     assert_eq!(old.names_of(left).unwrap(), [name("n/goes"), name("n/moves")]);

@@ -27,7 +27,11 @@ impl Samples {
     /// The sample that `percent` of all do not exceed, in microseconds; 0 when there is none.
     pub fn percentile_us(&mut self, percent: f64) -> f64 {
         self.0.sort_unstable();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below the length")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index below the length"
+        )]
         let index = ((self.0.len() as f64 * percent / 100.0) as usize).min(self.0.len().saturating_sub(1));
         self.0.get(index).map_or(0.0, |sample| sample.as_secs_f64() * 1e6)
     }
@@ -71,7 +75,8 @@ impl Row {
     }
 
     fn json(self) -> Value {
-        let (peer, name) = self.peer.map_or((Value::Null, Value::Null), |(peer, name)| (json!(peer), json!(name)));
+        let (peer, name) =
+            self.peer.map_or((Value::Null, Value::Null), |(peer, name)| (json!(peer), json!(name)));
         let ratio = self.peer.map_or(Value::Null, |(peer, _)| json!(self.ours / peer));
         let mut row = json!({
             "bench": self.bench,
@@ -105,7 +110,9 @@ fn people(row: &Value) -> String {
         number("ratio"),
     );
     let known = ["bench", "case", "unit", "better", "ours", "peer", "peer_name", "ratio", "machine"];
-    for (name, value) in row.as_object().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_str())) {
+    for (name, value) in
+        row.as_object().into_iter().flatten().filter(|(name, _)| !known.contains(&name.as_str()))
+    {
         text.push_str(&format!("  {name}={value}"));
     }
     text

@@ -31,16 +31,8 @@ impl Source {
 
     /// The file up to its first inline test module.
     pub(crate) fn without_tests(&self) -> Source {
-        let text = self
-            .text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        Source {
-            path: self.path.clone(),
-            text,
-        }
+        let text = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
+        Source { path: self.path.clone(), text }
     }
 }
 
@@ -58,11 +50,7 @@ pub(crate) fn metadata() -> Value {
         .current_dir(root())
         .output()
         .expect("cargo starts");
-    assert!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
 }
 
@@ -94,17 +82,12 @@ pub(crate) fn folders(folder: &str) -> Vec<String> {
 
 /// Whether the root's `.gitignore` names this top-level folder.
 pub(crate) fn is_ignored_by_git(folder: &str) -> bool {
-    read(".gitignore")
-        .lines()
-        .any(|line| line.trim_matches('/') == folder)
+    read(".gitignore").lines().any(|line| line.trim_matches('/') == folder)
 }
 
 /// A path with `/` between its parts.
 pub(crate) fn slashed(path: &Path) -> String {
-    path.components()
-        .map(|part| part.as_os_str().to_string_lossy())
-        .collect::<Vec<_>>()
-        .join("/")
+    path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 /// Whether the code holds `word` with no letter, digit or `_` on either side.
@@ -124,9 +107,7 @@ pub(crate) fn uses_crate(code: &str, module: &str) -> bool {
 }
 
 fn code_of(line: &str) -> &str {
-    let comment = line
-        .match_indices("//")
-        .find(|(start, _)| !line[..*start].ends_with(':'));
+    let comment = line.match_indices("//").find(|(start, _)| !line[..*start].ends_with(':'));
     comment.map_or(line, |(start, _)| &line[..start])
 }
 
@@ -136,18 +117,13 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let inside = slashed(path.strip_prefix(root()).unwrap_or(&path));
-            found.push(Source {
-                text: read(&inside),
-                path: inside,
-            });
+            found.push(Source { text: read(&inside), path: inside });
         }
     }
 }
 
 fn holds_file(folder: &Path) -> bool {
-    entries(folder)
-        .iter()
-        .any(|path| path.is_file() || (path.is_dir() && holds_file(path)))
+    entries(folder).iter().any(|path| path.is_file() || (path.is_dir() && holds_file(path)))
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -172,10 +148,7 @@ fn words_are_whole_and_comments_are_not_code() {
 
 #[test]
 fn places_name_path_and_line() {
-    let source = Source {
-        path: "a/b.rs".into(),
-        text: "one\ntwo\n#[cfg(test)]\nmod tests {\ntwo\n}".into(),
-    };
+    let source = Source { path: "a/b.rs".into(), text: "one\ntwo\n#[cfg(test)]\nmod tests {\ntwo\n}".into() };
     assert_eq!(source.lines_where(|code| code == "two").count(), 2);
     let places: Vec<String> = source.without_tests().lines_where(|code| code == "two").collect();
     assert_eq!(places, ["a/b.rs:2 `two`"]);

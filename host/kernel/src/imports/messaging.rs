@@ -18,7 +18,12 @@ pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
 type Answer<T> = wasmtime::Result<Result<T, messaging::Error>>;
 
 impl messaging::Host for MessageState {
-    async fn send(&mut self, receiver: types::ObjectId, selector: String, arguments: String) -> Answer<String> {
+    async fn send(
+        &mut self,
+        receiver: types::ObjectId,
+        selector: String,
+        arguments: String,
+    ) -> Answer<String> {
         if !self.is_granted("messaging")? {
             return Ok(Err(messaging::Error::Denied));
         }
@@ -27,9 +32,9 @@ impl messaging::Host for MessageState {
             Err(error) => return Ok(Err(messaging::Error::Invalid(error.to_string()))),
         };
         if let Some(recorded) = self.tree()?.recorded("send") {
-            return Ok(recorded
-                .map(|answer| answer.to_string())
-                .ok_or_else(|| messaging::Error::Refused("the example has no recording for this send".into())));
+            return Ok(recorded.map(|answer| answer.to_string()).ok_or_else(|| {
+                messaging::Error::Refused("the example has no recording for this send".into())
+            }));
         }
         let message = Message { receiver: receiver.into(), selector, arguments };
         let tree = self.take_tree()?;
@@ -53,7 +58,9 @@ impl messaging::Host for MessageState {
         let source = self.receiver;
         let tree = self.tree()?;
         if tree.hops >= HOPS_MAX {
-            return Ok(Err(messaging::Error::Busy(format!("{HOPS_MAX} posts led here, the most there may be"))));
+            return Ok(Err(messaging::Error::Busy(format!(
+                "{HOPS_MAX} posts led here, the most there may be"
+            ))));
         }
         let post = Post {
             source,
@@ -124,6 +131,8 @@ fn nested_failure(failure: Failure) -> messaging::Error {
         Failure::Deadline => messaging::Error::Deadline,
         Failure::ReadOnly(_) => messaging::Error::ReadOnly,
         Failure::Host { incident, .. } => messaging::Error::Failed(incident),
-        Failure::Conflict { .. } | Failure::Session(_) | Failure::Unavailable(_) => messaging::Error::Busy(text),
+        Failure::Conflict { .. } | Failure::Session(_) | Failure::Unavailable(_) => {
+            messaging::Error::Busy(text)
+        }
     }
 }

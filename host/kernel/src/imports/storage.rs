@@ -74,7 +74,8 @@ impl storage::Host for MessageState {
         }
         let limit = limit.min(NAMES_MAX) as usize;
         let names = self.tree()?.unit.names(&prefix, &after, limit);
-        let named = |(name, object): (ObjectName, ObjectId)| Named { name: name.to_string(), object: object.into() };
+        let named =
+            |(name, object): (ObjectName, ObjectId)| Named { name: name.to_string(), object: object.into() };
         self.read_out(names.map(|names| names.into_iter().map(named).collect()))
     }
 
@@ -159,10 +160,14 @@ impl storage::Host for MessageState {
 
 fn found_slot(holder: ObjectId, slot: &Slot) -> Found {
     match slot {
-        Slot::Value(value) => Found { value: value.as_str().to_owned(), holder: holder.into(), is_method: false },
-        Slot::Method(method) => {
-            Found { value: Value::from(method.to_string()).to_string(), holder: holder.into(), is_method: true }
+        Slot::Value(value) => {
+            Found { value: value.as_str().to_owned(), holder: holder.into(), is_method: false }
         }
+        Slot::Method(method) => Found {
+            value: Value::from(method.to_string()).to_string(),
+            holder: holder.into(),
+            is_method: true,
+        },
     }
 }
 

@@ -12,7 +12,13 @@ const NEIGHBORS_MAX: u32 = 1_000;
 type Answer<T> = wasmtime::Result<Result<T, vectors::Error>>;
 
 impl vectors::Host for MessageState {
-    async fn upsert(&mut self, collection: String, object: types::ObjectId, vector: Vec<f32>, metadata: String) -> Answer<()> {
+    async fn upsert(
+        &mut self,
+        collection: String,
+        object: types::ObjectId,
+        vector: Vec<f32>,
+        metadata: String,
+    ) -> Answer<()> {
         if let Err(refusal) = self.may_remember(&collection)? {
             return Ok(Err(refusal));
         }
@@ -55,7 +61,9 @@ impl vectors::Host for MessageState {
         }
         let filter = match filter.into_iter().map(condition).collect::<Result<Vec<_>, _>>() {
             Ok(filter) => filter,
-            Err(error) => return Ok(Err(vectors::Error::Invalid(format!("a filter value is not JSON: {error}")))),
+            Err(error) => {
+                return Ok(Err(vectors::Error::Invalid(format!("a filter value is not JSON: {error}"))));
+            }
         };
         let owner = self.release.component.clone();
         let found = self.tree()?.unit.search_vectors(&owner, &collection, &query, k as usize, &filter);
@@ -109,7 +117,10 @@ fn recorded_neighbors(answer: &Value) -> Option<Vec<vectors::Neighbor>> {
     let read = |hit: &Value| {
         Some(vectors::Neighbor {
             object: hit.get("object")?.as_str()?.parse::<telos_store::ObjectId>().ok()?.into(),
-            #[expect(clippy::cast_possible_truncation, reason = "a recording's distance, shown with six digits")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a recording's distance, shown with six digits"
+            )]
             distance: hit.get("distance")?.as_f64()? as f32,
             metadata: hit.get("metadata").cloned().unwrap_or_default().to_string(),
         })

@@ -1,10 +1,8 @@
 //! `memory.*`: search by meaning, as an operator.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::{Call, Effect, Reply, RpcError};
+use telos_bridge::{Call, Effect, RpcError};
 use telos_store::{ComponentId, ObjectId};
 
 use super::{Methods, invalid, params, read_error};
@@ -23,11 +21,11 @@ const NEIGHBORS: usize = 5;
 const NEIGHBORS_MAX: usize = 1_000;
 
 impl Methods {
-    pub(super) async fn memory_search(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+    pub(super) async fn memory_search(&self, call: &Call) -> Result<Value, RpcError> {
         let search: Search = params(call)?;
         let owner = ComponentId::new(&search.owner).map_err(|error| invalid(error.to_string()))?;
         let query = match (search.text, search.vector) {
-            (Some(text), None) => self.embed(call, reply, text).await?,
+            (Some(text), None) => self.embed(call, text).await?,
             (None, Some(vector)) => vector,
             _ => return Err(invalid("give `text` or `vector`, and not both")),
         };
@@ -47,13 +45,10 @@ impl Methods {
         Ok(json!({ "neighbors": rows }))
     }
 
-    async fn embed(&self, call: &Call, reply: &Arc<Reply>, text: String) -> Result<Vec<f32>, RpcError> {
-        let told = Arc::clone(reply);
-        let progress = move |loading: telos_inference::LoadProgress| {
-            told.chunk(1, json!({ "progress": { "mind": loading.mind, "fraction": loading.fraction } }));
-        };
-        let embedded = self.minds.embed(None, vec![text], call.deadline, progress).await;
-        let failed = |error: telos_inference::MindError| RpcError::new("mind", Effect::None, error.to_string());
+    async fn embed(&self, call: &Call, text: String) -> Result<Vec<f32>, RpcError> {
+        let embedded = self.minds.embed(None, vec![text], call.deadline).await;
+        let failed =
+            |error: telos_inference::MindError| RpcError::new("mind", Effect::None, error.to_string());
         embedded.map_err(failed)?.pop().ok_or_else(|| invalid("the mind gave no embedding"))
     }
 }

@@ -81,7 +81,8 @@ impl StreamSink for ReplySink {
 impl Methods {
     pub(super) async fn object_send(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
         let send: Send = params(call)?;
-        let arguments = Json::parse(&send.arguments.to_string()).map_err(|error| invalid(error.to_string()))?;
+        let arguments =
+            Json::parse(&send.arguments.to_string()).map_err(|error| invalid(error.to_string()))?;
         let root = Root {
             receiver: send.object,
             selector: send.selector,
@@ -104,7 +105,8 @@ impl Methods {
 
     pub(super) fn object_list(&self, list: List) -> Result<Value, RpcError> {
         let limit = list.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
-        let objects = self.kernel.objects(&list.prefix, &list.after, limit).map_err(|error| object_error(&error))?;
+        let objects =
+            self.kernel.objects(&list.prefix, &list.after, limit).map_err(|error| object_error(&error))?;
         Ok(json!({ "objects": objects }))
     }
 
@@ -131,7 +133,8 @@ impl Methods {
 
     pub(super) fn object_history(&self, history: History) -> Result<Value, RpcError> {
         let limit = history.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
-        let revisions = self.kernel.object_history(&history.object, limit).map_err(|error| object_error(&error))?;
+        let revisions =
+            self.kernel.object_history(&history.object, limit).map_err(|error| object_error(&error))?;
         Ok(json!({ "revisions": revisions }))
     }
 }

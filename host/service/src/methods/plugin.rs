@@ -60,7 +60,8 @@ impl Methods {
         let candidate = read(at.path.clone()).await?;
         let limits = candidate.manifest.as_ref().map(|manifest| manifest.limits).unwrap_or_default();
         let source = at.path.display().to_string();
-        let checked = self.kernel.check(candidate.bytes, source, limits).await.map_err(|error| swap_error(&error))?;
+        let checked =
+            self.kernel.check(candidate.bytes, source, limits).await.map_err(|error| swap_error(&error))?;
         Ok(json!(checked))
     }
 
@@ -105,12 +106,14 @@ impl Methods {
     }
 
     pub(super) async fn plugin_grant(&self, asked: Grants) -> Result<Value, RpcError> {
-        let granted = self.kernel.grant(&asked.id, asked.interfaces).await.map_err(|error| swap_error(&error))?;
+        let granted =
+            self.kernel.grant(&asked.id, asked.interfaces).await.map_err(|error| swap_error(&error))?;
         self.granted(&asked.id, granted)
     }
 
     pub(super) async fn plugin_revoke(&self, asked: Grants) -> Result<Value, RpcError> {
-        let position = self.kernel.revoke(&asked.id, asked.interfaces).await.map_err(|error| swap_error(&error))?;
+        let position =
+            self.kernel.revoke(&asked.id, asked.interfaces).await.map_err(|error| swap_error(&error))?;
         let mut answer = self.granted(&asked.id, None)?;
         answer["position"] = position.into();
         Ok(answer)

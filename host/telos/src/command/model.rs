@@ -71,7 +71,8 @@ fn pull_one(mind: &Mind, directory: &Path, output: &Output) -> Result<(), Comman
     };
     let fetched = fetch::fetch(mind, directory, &mut tell);
     output.progress("");
-    let fetched = fetched.map_err(|error| refused(error.to_string(), "try again; what was verified is kept"))?;
+    let fetched =
+        fetched.map_err(|error| refused(error.to_string(), "try again; what was verified is kept"))?;
     let how = if fetched.was_present { "is here" } else { "was fetched" };
     output.note(&format!("{} {how}: {} MiB", mind.name, fetched.bytes >> 20));
     Ok(())

@@ -22,7 +22,10 @@ pub(crate) fn run(store: &Store, home: &Path, output: &Output) -> Result<ExitCod
     let Store::Verify = store;
     let directory = Home::at(home).store();
     if !directory.is_dir() {
-        return Err(refused(format!("there is no store at {}", directory.display()), "name the home with --home DIR"));
+        return Err(refused(
+            format!("there is no store at {}", directory.display()),
+            "name the home with --home DIR",
+        ));
     }
     let report = telos_store::Store::verify(&directory)
         .map_err(|error| refused(error.to_string(), "stop the host that uses it, then verify again"))?;

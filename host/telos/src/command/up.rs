@@ -34,7 +34,9 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
     let mut stop = StopSignal::new()?;
     let home = Home::at(home);
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
-        Some(directory) => Bundle::read(&directory).map_err(|cause| refused(cause, "mend or remove that file"))?,
+        Some(directory) => {
+            Bundle::read(&directory).map_err(|cause| refused(cause, "mend or remove that file"))?
+        }
         None => Bundle::default(),
     };
     let models = models_dir(home.root());
@@ -99,7 +101,12 @@ fn render(ready: &Value, paint: Paint) -> String {
     }
     let field = |name: &str| ready[name].as_str().unwrap_or_default();
     let word = if ready["ready"] == true { "ready" } else { "not ready" };
-    text.push_str(&format!("{word}  home {}  endpoint {}  try: {}\n", field("home"), field("endpoint"), field("try")));
+    text.push_str(&format!(
+        "{word}  home {}  endpoint {}  try: {}\n",
+        field("home"),
+        field("endpoint"),
+        field("try")
+    ));
     text
 }
 

@@ -30,7 +30,11 @@ const RUNS: usize = 20_000;
 const COMMITS: usize = 500;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(run());
 }
 
@@ -123,7 +127,8 @@ impl Peer {
         let component = Component::from_binary(&engines.serving, &guest("counter")).expect("a component");
         let mut linker = Linker::new(&engines.serving);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI");
-        bare::Behaviour::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut Least| state).expect("the contract");
+        bare::Behaviour::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut Least| state)
+            .expect("the contract");
         let pre = bare::BehaviourPre::new(linker.instantiate_pre(&component).expect("a linked component"));
         Self { engines, pre: pre.expect("the contract's exports") }
     }
@@ -164,8 +169,13 @@ impl logging::Host for Least {
 }
 
 impl storage::Host for Least {
-    fn lookup(&mut self, object: types::ObjectId, slot: String) -> Result<Option<storage::Found>, storage::Error> {
-        let found = |value: &String| storage::Found { value: value.clone(), holder: object, is_method: false };
+    fn lookup(
+        &mut self,
+        object: types::ObjectId,
+        slot: String,
+    ) -> Result<Option<storage::Found>, storage::Error> {
+        let found =
+            |value: &String| storage::Found { value: value.clone(), holder: object, is_method: false };
         Ok(self.slots.get(&slot).map(found))
     }
 
@@ -194,7 +204,12 @@ impl storage::Host for Least {
         Err(storage::Error::Denied)
     }
 
-    fn names(&mut self, _prefix: String, _after: String, _limit: u32) -> Result<Vec<storage::Named>, storage::Error> {
+    fn names(
+        &mut self,
+        _prefix: String,
+        _after: String,
+        _limit: u32,
+    ) -> Result<Vec<storage::Named>, storage::Error> {
         Err(storage::Error::Denied)
     }
 
@@ -210,21 +225,40 @@ impl storage::Host for Least {
         Err(storage::Error::Denied)
     }
 
-    fn set_parents(&mut self, _object: types::ObjectId, _parents: Vec<types::ObjectId>) -> Result<(), storage::Error> {
+    fn set_parents(
+        &mut self,
+        _object: types::ObjectId,
+        _parents: Vec<types::ObjectId>,
+    ) -> Result<(), storage::Error> {
         Err(storage::Error::Denied)
     }
 
-    fn history(&mut self, _object: types::ObjectId, _slot: String, _limit: u32) -> Result<Vec<storage::Past>, storage::Error> {
+    fn history(
+        &mut self,
+        _object: types::ObjectId,
+        _slot: String,
+        _limit: u32,
+    ) -> Result<Vec<storage::Past>, storage::Error> {
         Err(storage::Error::Denied)
     }
 }
 
 impl messaging::Host for Least {
-    fn send(&mut self, _receiver: types::ObjectId, _selector: String, _arguments: String) -> Result<String, messaging::Error> {
+    fn send(
+        &mut self,
+        _receiver: types::ObjectId,
+        _selector: String,
+        _arguments: String,
+    ) -> Result<String, messaging::Error> {
         Err(messaging::Error::Denied)
     }
 
-    fn post(&mut self, _receiver: types::ObjectId, _selector: String, _arguments: String) -> Result<(), messaging::Error> {
+    fn post(
+        &mut self,
+        _receiver: types::ObjectId,
+        _selector: String,
+        _arguments: String,
+    ) -> Result<(), messaging::Error> {
         Err(messaging::Error::Denied)
     }
 

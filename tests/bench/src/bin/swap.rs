@@ -39,7 +39,8 @@ async fn run() {
     let home = tempfile::tempdir().expect("a directory");
     let host = Arc::new(start(&home).await);
     for name in ["counter", "counter-v2", "relay"] {
-        let request = InstallRequest { source: name.into(), grants: Granting::All, ..InstallRequest::default() };
+        let request =
+            InstallRequest { source: name.into(), grants: Granting::All, ..InstallRequest::default() };
         host.kernel().install(guest(name), request).await.expect("an installed guest");
     }
     for client in 0..CLIENTS {
@@ -47,7 +48,9 @@ async fn run() {
     }
     let (is_done, swapping) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| tokio::spawn(client(number, Arc::clone(&host), Arc::clone(&is_done), Arc::clone(&swapping))))
+        .map(|number| {
+            tokio::spawn(client(number, Arc::clone(&host), Arc::clone(&is_done), Arc::clone(&swapping)))
+        })
         .collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let resident_before = resident_mib();
@@ -78,12 +81,14 @@ async fn run() {
 async fn start(home: &tempfile::TempDir) -> Host {
     let home = Home::at(home.path());
     let models = home.models();
-    let config = HostConfig { home, plugins: Vec::new(), bundle: Bundle::default(), models, tcp: None, engine: None };
+    let config =
+        HostConfig { home, plugins: Vec::new(), bundle: Bundle::default(), models, tcp: None, engine: None };
     Host::start(config).await.expect("a host")
 }
 
 async fn client(number: usize, host: Arc<Host>, is_done: Arc<AtomicBool>, swapping: Arc<AtomicU64>) -> Seen {
-    let client = Client::connect(host.endpoint().clone(), ClientConfig::default()).await.expect("a connection");
+    let client =
+        Client::connect(host.endpoint().clone(), ClientConfig::default()).await.expect("a connection");
     let object = format!("mine/{number}");
     let twice = json!({"to": object, "selector": "release"});
     let (mut seen, mut expected) = (Seen::default(), 0_u64);
@@ -95,7 +100,11 @@ async fn client(number: usize, host: Arc<Host>, is_done: Arc<AtomicBool>, swappi
         let after = swapping.load(Ordering::SeqCst);
         // Odd: a swap is under way. Changed: one began or ended meanwhile.
         let overlapped = before % 2 == 1 || before != after;
-        if overlapped { seen.during.add(elapsed) } else { seen.between.add(elapsed) }
+        if overlapped {
+            seen.during.add(elapsed)
+        } else {
+            seen.between.add(elapsed)
+        }
         seen.sent += 1;
         expected += 1;
         match answer.and_then(|value| value.as_u64()) {

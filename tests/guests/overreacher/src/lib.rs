@@ -18,11 +18,7 @@ impl Overreacher {
     #[selector]
     #[example(name = "thinks", arguments = {"about": "paths"}, generate = "a path", returns = "a path")]
     fn think(_this: &Receiver, arguments: Think) -> Result<String, Failure> {
-        Ok(Prompt::new()
-            .user(arguments.about)
-            .max_tokens(16)
-            .generate()?
-            .text()?)
+        Ok(Prompt::new().user(arguments.about).max_tokens(16).generate()?.text()?)
     }
 
     /// Answers at once: the component is served all the same.

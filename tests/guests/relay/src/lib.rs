@@ -165,10 +165,7 @@ impl Relay {
         Ok(this
             .object()
             .send("recurse", &next)
-            .unwrap_or_else(|error| Deepest {
-                depth: arguments.depth,
-                stopped: error.to_string(),
-            }))
+            .unwrap_or_else(|error| Deepest { depth: arguments.depth, stopped: error.to_string() }))
     }
 }
 
@@ -198,9 +195,7 @@ fn arm(error: &SendError) -> &'static str {
 }
 
 fn wall() -> Result<u128, Failure> {
-    Ok(SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map(|since: Duration| since.as_nanos())?)
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since: Duration| since.as_nanos())?)
 }
 
 fn first() -> u64 {

@@ -7,11 +7,7 @@ struct Scribbler;
 
 /// Scribbles.
 #[plugin]
-#[slot(
-    name = "text",
-    default = "clean",
-    summary = "What a read-only selector managed to write."
-)]
+#[slot(name = "text", default = "clean", summary = "What a read-only selector managed to write.")]
 impl Scribbler {
     /// Changes what it read through a guard.
     #[selector(read_only)]

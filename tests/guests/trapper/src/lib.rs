@@ -6,11 +6,7 @@ struct Trapper;
 
 /// Traps.
 #[plugin]
-#[slot(
-    name = "written",
-    default = false,
-    summary = "Whether a write of a message that died was kept."
-)]
+#[slot(name = "written", default = false, summary = "Whether a write of a message that died was kept.")]
 impl Trapper {
     /// Writes, then panics with a message that belongs in the journal.
     #[selector]

@@ -1,0 +1,48 @@
+//! Goal: Babs answers from a real mind, token by token, and recalls by meaning what was said before a restart.
+//! Method: the real binary with llama.cpp and the default minds, which `telos model pull --default` has fetched.
+
+#![cfg(all(unix, feature = "llama"))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+#[path = "fixture/running.rs"]
+mod running;
+
+use serde_json::{Value, json};
+
+use running::{Running, guest};
+
+fn babs() -> Running {
+    assert!(
+        std::env::var_os("TELOS_MODELS_DIR").is_some(),
+        "TELOS_MODELS_DIR does not say where the minds are; `cargo xtask test --only llama` does"
+    );
+    let running = Running::with_minds();
+    running.ok(&["plugin", "install", guest("babs").to_str().unwrap(), "--grant", "all"]);
+    running
+}
+
+/// Everything said in answer to a line, and how many pieces it came in.
+fn say(running: &Running, text: &str) -> (Value, usize) {
+    let arguments = json!({ "text": text }).to_string();
+    let output = running.run(&["send", "babs", "say", &arguments, "--stream"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let tokens = lines.iter().filter(|line| line.to_string().contains("\"token\"")).count();
+    (lines.last().unwrap().clone(), tokens)
+}
+
+#[test]
+fn babs_streams_answers_and_recalls_by_meaning_after_a_restart() {
+    let mut running = babs();
+    let (answer, tokens) = say(&running, "My dog is called Rex and he loves the beach.");
+    assert!(tokens > 3, "{tokens} pieces: {answer}");
+    say(&running, "The train to the office was late this morning.");
+    running.kill();
+    running.start();
+    let arguments = json!({ "text": "What is the name of my pet?", "k": 1 }).to_string();
+    let recalled = running.ok(&["send", "babs", "recall", &arguments])["value"].clone();
+    assert_eq!(recalled[0]["said"], "My dog is called Rex and he loves the beach.", "{recalled}");
+    let found = running.ok(&["memory", "search", "babs", "turns", "an animal at the sea", "-k", "1"]);
+    assert!(found.to_string().contains("Rex"), "{found}");
+}
