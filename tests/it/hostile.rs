@@ -14,7 +14,7 @@ async fn breakage(kernel: &TestKernel, guest: &str, selector: &str) -> Breakage 
     let told = kernel.journal.lines("message.broken");
     assert!(told.iter().any(|line| line.attributes["incident"] == incident), "the journal has the incident");
     match failure {
-        Failure::Broken { breakage, .. } => breakage,
+        Failure::Broken { breakage, .. } => *breakage,
         other => panic!("{other}"),
     }
 }

@@ -1,5 +1,7 @@
 //! Integration tests of TelOS: one binary, one subject per file.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod dispatch;
 mod hostile;
 mod messaging;

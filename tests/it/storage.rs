@@ -45,8 +45,9 @@ async fn a_write_from_a_read_only_selector_is_a_covenant_violation() {
 
 #[track_caller]
 fn assert_covenant(failure: &Failure, wanted_slot: &str, wanted_selector: &str) {
-    match failure {
-        Failure::Broken { breakage: Breakage::Covenant { slot, selector, .. }, .. } => {
+    let Failure::Broken { breakage, .. } = failure else { panic!("{wanted_selector}: {failure}") };
+    match breakage.as_ref() {
+        Breakage::Covenant { slot, selector, .. } => {
             assert_eq!((slot.as_str(), selector.as_str()), (wanted_slot, wanted_selector));
         }
         other => panic!("{wanted_selector}: {other}"),

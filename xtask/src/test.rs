@@ -158,12 +158,18 @@ impl Run<'_> {
         // a mind is run again.
         let features = ["--features", "telos/llama,telos-inference/llama"];
         self.clippy(&features)?;
-        self.nextest(&[features[0], features[1], "-E", "package(telos-inference) | (package(telos) & binary(minds))"])
+        self.nextest(&[
+            features[0],
+            features[1],
+            "-E",
+            "package(telos-inference) | (package(telos) & binary(minds))",
+        ])
     }
 
     fn pull_models(&self) -> Result<()> {
         // Built by the tests before; `cargo run` would choose other features and build everything anew.
-        let telos = self.workspace.target.join("debug").join(format!("telos{}", std::env::consts::EXE_SUFFIX));
+        let telos =
+            self.workspace.target.join("debug").join(format!("telos{}", std::env::consts::EXE_SUFFIX));
         execute(self.surround(Command::new(telos).args(["model", "pull", "--default"])))
     }
 

@@ -191,7 +191,7 @@ fn broken(tree: &Tree, release: &Release, breakage: Breakage) -> Failure {
     Failure::Broken {
         component: release.component.to_string(),
         version: release.version().to_string(),
-        breakage,
+        breakage: Box::new(breakage),
         incident,
     }
 }

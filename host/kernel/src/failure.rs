@@ -114,7 +114,7 @@ pub enum Failure {
         /// Its version.
         version: String,
         /// What it did.
-        breakage: Breakage,
+        breakage: Box<Breakage>,
         /// The number in the journal.
         incident: u64,
     },

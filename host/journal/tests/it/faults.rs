@@ -96,7 +96,7 @@ fn a_disk_that_stays_full_makes_facts_late_and_is_reported() {
 #[test]
 fn a_full_disk_at_the_end_gives_up_and_promises_nothing_it_did_not_write() {
     let (dir, disk) = (tempdir().unwrap(), FaultyDisk::default());
-    let journal = open(dir.path(), &disk, JournalConfig { wait_ms_max: 20, ..JournalConfig::default() });
+    let journal = open(dir.path(), &disk, JournalConfig { wait_ms_max: 2_000, ..JournalConfig::default() });
     journal.record_fact(fact(1)).unwrap();
     disk.writes.store(u32::MAX, Ordering::SeqCst);
     assert!(journal.record_fact(fact(2)).is_err());

@@ -90,7 +90,7 @@ impl MessageState {
             Err(VectorError::Dimension { expected, .. }) => {
                 Err(vectors::Error::Dimension(u32::try_from(expected).unwrap_or(u32::MAX)))
             }
-            Err(VectorError::NotFinite { .. }) => Err(vectors::Error::NotFinite),
+            Err(VectorError::NotFinite) => Err(vectors::Error::NotFinite),
             Err(VectorError::NoSuchCollection { .. }) => Err(vectors::Error::NoSuchCollection),
             Err(VectorError::Failed(error)) => {
                 Err(vectors::Error::Failed(self.host_incident("vectors", &error.to_string())?))
