@@ -69,6 +69,8 @@ pub struct Commit {
     pub position: Position,
     /// When it was decided, Unix milliseconds.
     pub at_ms: u64,
+    /// When snapshots began to show it.
+    pub visible_at: Instant,
 }
 
 /// A decision that is being made.
@@ -128,9 +130,11 @@ pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
     let (seen, writes) = unit.into_parts();
     if is_trivial {
         // A snapshot is one decided state, so a unit that only reads is serializable where it began.
-        return on_done(
-            check_deadline(&vote).map(|()| Commit { position: snapshot, at_ms: shared.now_ms() }),
-        );
+        return on_done(check_deadline(&vote).map(|()| Commit {
+            position: snapshot,
+            at_ms: shared.now_ms(),
+            visible_at: Instant::now(),
+        }));
     }
     let ballot = Box::new(Ballot { seen, writes, vote, reply: Some(on_done) });
     if let Some(cause) = shared.read_only.read().clone() {
@@ -277,7 +281,7 @@ impl Committer {
         let position = group.position.next();
         write::write(tables, ballot, position, at_ms, &mut group.finish)?;
         group.position = position;
-        Ok(Ok(Commit { position, at_ms }))
+        Ok(Ok(Commit { position, at_ms, visible_at: Instant::now() }))
     }
 
     /// The group is durable: memory follows, then everyone is told.
@@ -289,6 +293,12 @@ impl Committer {
             }
         }
         self.shared.decided.store(group.position.get(), Ordering::Release);
+        let visible_at = Instant::now();
+        group
+            .answers
+            .iter_mut()
+            .flat_map(|(_, answer)| answer)
+            .for_each(|commit| commit.visible_at = visible_at);
         fail::fail_point!("store::before-reply");
         for (ballot, answer) in group.answers {
             ballot.answer(answer);

@@ -12,8 +12,8 @@ use serde_json::json;
 use telos_store::{
     Commit, CommitError, ComponentId, Digest, OnDecided, Position, ReleaseRecord, SeatRecord, Unit, Vote,
 };
-use tokio::sync::oneshot;
 
+use crate::decide::decide;
 use crate::lane::Place;
 use crate::root_object;
 use crate::seat::Release;
@@ -101,7 +101,7 @@ impl Swapper {
         let detail =
             json!({ "version": release.version(), "digest": release.digest, "needs": decision.missing });
         unit.audit("plugin.staged", release.component.as_str(), detail)?;
-        let commit = self.decide(unit, Vote::default()).await?;
+        let commit = decide(&self.store, unit, Vote::default()).await?;
         self.grants.reload(&self.store)?;
         let previous = self.serving_version(&release.component);
         Ok(decision.swapped("staged", previous, commit, Duration::ZERO))
@@ -144,9 +144,11 @@ impl Swapper {
         let published = Arc::new(OnceLock::new());
         let vote =
             Vote { on_decided: Some(self.publish(decision, Arc::clone(&published))), ..Vote::default() };
-        let (outcome, visible) = self.decide_timed(unit, vote).await?;
-        let pause = |moment: &Instant| visible.saturating_duration_since(*moment);
-        Ok(outcome.map(|commit| (commit, published.get().map_or(Duration::ZERO, pause))))
+        let pause = |commit: &Commit| {
+            published.get().map(|moment| commit.visible_at.saturating_duration_since(*moment))
+        };
+        let outcome = decide(&self.store, unit, vote).await;
+        Ok(outcome.map(|commit| (commit, pause(&commit).unwrap_or_default())))
     }
 
     fn publish(&self, decision: &Decision, published: Arc<OnceLock<Instant>>) -> OnDecided {
@@ -171,7 +173,7 @@ impl Swapper {
             let (seats, gone) = (Arc::clone(&self.seats), component.clone());
             let publish = move |position| seats.publish(seats.current().without(position, &gone));
             let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
-            match self.decide_timed(unit, vote).await?.0 {
+            match decide(&self.store, unit, vote).await {
                 Ok(commit) => return Ok(commit.position.get()),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(error) => return Err(error.into()),
@@ -207,24 +209,6 @@ impl Swapper {
             serving,
             wanted,
         })
-    }
-
-    /// Commits a unit that nobody else contends for.
-    pub(crate) async fn decide(&self, unit: Unit, vote: Vote) -> Result<Commit, CommitError> {
-        self.decide_timed(unit, vote).await?.0
-    }
-
-    /// Commits, and tells when the position became visible at the latest.
-    async fn decide_timed(
-        &self,
-        unit: Unit,
-        vote: Vote,
-    ) -> Result<(Result<Commit, CommitError>, Instant), CommitError> {
-        let (done, decided) = oneshot::channel();
-        self.store.decide_then(unit, vote, move |outcome| {
-            let _ = done.send((outcome, Instant::now()));
-        });
-        decided.await.map_err(|_| CommitError::Closed)
     }
 }
 

@@ -14,9 +14,10 @@ use serde_json::{Map, Value, json};
 use telos_store::{
     CommitError, Dedupe, DedupeKey, Json, ObjectId, ObjectName, Position, PostId, Slot, Store, Unit, Vote,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::MESSAGE_DEPTH_MAX;
+use crate::decide::decide;
 use crate::deliver::{CLONE, Message, deliver};
 use crate::effects::EffectLog;
 use crate::engine::Engines;
@@ -149,11 +150,7 @@ impl Dispatcher {
 
     /// Runs a root to its answer, within its deadline.
     pub(crate) async fn send(&self, root: Root) -> Result<Answer, Failure> {
-        let deadline = root.deadline;
-        let outcome = match tokio::time::timeout_at(deadline.into(), self.run(root)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::Deadline),
-        };
+        let outcome = self.run(root).await;
         let count = if outcome.is_ok() { &self.counts.answered } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
         outcome
@@ -190,8 +187,7 @@ impl Dispatcher {
             request: None,
             post: Some((id, post.hops)),
         };
-        let run = self.run_attempts(attempting);
-        tokio::time::timeout_at(deadline.into(), run).await.unwrap_or(Err(Failure::Deadline))
+        self.run_attempts(attempting).await
     }
 
     async fn run(&self, root: Root) -> Result<Answer, Failure> {
@@ -241,7 +237,8 @@ impl Dispatcher {
     }
 
     async fn run_attempts(&self, mut attempting: Attempting) -> Result<Answer, Failure> {
-        let _place = self.line_up(&attempting).await?;
+        let deadline = attempting.context.deadline;
+        let _place = within(deadline, self.line_up(&attempting)).await?;
         let mut effects = EffectLog::default();
         while attempting.context.attempt < ATTEMPTS_MAX {
             attempting.context.attempt += 1;
@@ -295,7 +292,10 @@ impl Dispatcher {
     }
 
     async fn attempt(&self, attempting: &Attempting, effects: EffectLog) -> Attempted {
-        let (tree, outcome) = match self.run_tree(attempting, effects).await {
+        // The commit is not under this clock: the committer looks at the deadline before it decides, and what it has
+        // decided is the answer, late or not.
+        let running = within(attempting.context.deadline, self.run_tree(attempting, effects));
+        let (tree, outcome) = match running.await {
             Ok(ran) => ran,
             Err(failure) => return Attempted::Failed(failure),
         };
@@ -361,7 +361,7 @@ impl Dispatcher {
             outcome: remember(&value),
             ..Vote::default()
         };
-        match self.decide(unit, vote).await {
+        match decide(&self.store, unit, vote).await {
             Ok(commit) => {
                 if has_posts {
                     (self.on_posts)();
@@ -371,18 +371,6 @@ impl Dispatcher {
             Err(CommitError::Conflict { .. }) => Attempted::Conflict(effects),
             Err(CommitError::DuplicateRequest { outcome, .. }) => Attempted::Done(replayed(&outcome)),
             Err(error) => Attempted::Failed(self.failure(error.into())),
-        }
-    }
-
-    /// Commits a unit. Once asked, the commit goes on even when nobody waits for it any more.
-    pub(crate) async fn decide(&self, unit: Unit, vote: Vote) -> Result<telos_store::Commit, CommitError> {
-        let (done, decided) = oneshot::channel();
-        self.store.decide_then(unit, vote, move |outcome| {
-            let _ = done.send(outcome);
-        });
-        match decided.await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(CommitError::Closed),
         }
     }
 
@@ -403,6 +391,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// What comes of it before the deadline; dropping a running tree leaves nothing behind.
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(Failure::Deadline))
 }
 
 fn context(trace: Option<String>, deadline: Instant, sink: Option<Arc<dyn StreamSink>>) -> RootContext {

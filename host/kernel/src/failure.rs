@@ -258,7 +258,12 @@ impl From<CommitError> for StoreFailure {
             CommitError::OutboxFull { .. } | CommitError::SessionFull { .. } => {
                 Self::Failure(Failure::Busy(error.to_string()))
             }
-            CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
+            CommitError::Busy { .. } | CommitError::ReadOnlyStore { .. } | CommitError::Closed => {
+                Self::Failure(Failure::Busy(error.to_string()))
+            }
+            CommitError::TooOld { .. } | CommitError::UnknownSession => {
+                Self::Failure(Failure::Session(error.to_string()))
+            }
             CommitError::Unavailable { .. } => Self::Failure(Failure::Unavailable(error.to_string())),
             CommitError::TooLarge { .. } => Self::Failure(Failure::Refused(error.to_string())),
             other => Self::Host(other.to_string()),

@@ -401,7 +401,13 @@ impl Kernel {
         &self,
         work: impl Future<Output = Result<T, SwapError>> + Send + 'static,
     ) -> Result<T, SwapError> {
-        self.on_guest_runtime(work).await.unwrap_or_else(|cause| Err(SwapError::Store(cause)))
+        // Compiling takes a thread for as long as it takes; it must not be one that serves.
+        let Some(guests) = &self.0.guests else {
+            return Err(SwapError::Store("the host is stopping".into()));
+        };
+        let runtime = guests.handle().clone();
+        let task = guests.spawn_blocking(move || runtime.block_on(work));
+        task.await.unwrap_or_else(|error| Err(SwapError::Store(error.to_string())))
     }
 
     /// Runs work beside the guests; a panic there is caught and told.

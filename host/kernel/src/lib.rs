@@ -15,6 +15,7 @@
 
 mod activation;
 mod contract;
+mod decide;
 mod deliver;
 mod descriptor;
 mod dispatch;

@@ -6,8 +6,8 @@ use telos_store::{
     CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Slot, Store, Unit, Vote,
     WriteError,
 };
-use tokio::sync::oneshot;
 
+use crate::decide::decide;
 use crate::objects;
 use crate::seat::Seats;
 
@@ -137,7 +137,7 @@ pub(crate) async fn new(
     let id = unit.create(owner, generation, parents)?;
     unit.bind(&name, id)?;
     unit.audit("object.new", name.as_str(), json!({ "id": id }))?;
-    Ok((id, decide(store, unit).await?))
+    Ok((id, commit(store, unit).await?))
 }
 
 /// Sets or removes a value slot.
@@ -164,7 +164,7 @@ pub(crate) async fn set(
         }
     }
     unit.audit("object.set", target, json!({ "id": id, "slot": name, "removed": value.is_none() }))?;
-    Ok((id, decide(store, unit).await?))
+    Ok((id, commit(store, unit).await?))
 }
 
 /// The newest states of an object, newest first.
@@ -242,10 +242,6 @@ pub(crate) fn resolve(unit: &mut Unit, target: &str) -> Result<ObjectId, ObjectE
     }
 }
 
-async fn decide(store: &Store, unit: Unit) -> Result<u64, ObjectError> {
-    let (done, decided) = oneshot::channel();
-    store.decide_then(unit, Vote::default(), move |outcome| {
-        let _ = done.send(outcome);
-    });
-    Ok(decided.await.unwrap_or(Err(CommitError::Closed))?.position.get())
+async fn commit(store: &Store, unit: Unit) -> Result<u64, ObjectError> {
+    Ok(decide(store, unit, Vote::default()).await?.position.get())
 }

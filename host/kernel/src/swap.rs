@@ -22,6 +22,7 @@ use telos_store::{
 
 use crate::activation::{Decision, Reason};
 use crate::contract::CONTRACT_VERSION;
+use crate::decide::decide;
 use crate::descriptor::Descriptor;
 use crate::examine::{ExamineError, Examined, Examiner};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
@@ -336,7 +337,7 @@ impl Swapper {
             unit.put_grant(component, interface, "operator")?;
         }
         unit.audit("grant.given", component.as_str(), json!({ "interfaces": wanted }))?;
-        self.decide(unit, Vote::default()).await?;
+        decide(&self.store, unit, Vote::default()).await?;
         self.grants.reload(&self.store)?;
         match staged {
             Some(record) if self.grants.missing(component, &record.imports).is_empty() => {
@@ -364,7 +365,7 @@ impl Swapper {
             unit.remove_grant(component, interface)?;
         }
         unit.audit("grant.revoked", component.as_str(), json!({ "interfaces": all }))?;
-        let commit = self.decide(unit, Vote::default()).await?;
+        let commit = decide(&self.store, unit, Vote::default()).await?;
         self.grants.reload(&self.store)?;
         Ok(commit.position.get())
     }
@@ -374,7 +375,7 @@ impl Swapper {
         let mut unit = self.store.begin();
         unit.mark_consumed(path, digest)?;
         unit.audit("plugin.refused", path, json!({ "digest": digest, "cause": cause }))?;
-        self.decide(unit, Vote::default()).await?;
+        decide(&self.store, unit, Vote::default()).await?;
         Ok(())
     }
 
