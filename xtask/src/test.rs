@@ -162,7 +162,7 @@ impl Run<'_> {
             features[0],
             features[1],
             "-E",
-            "package(telos-inference) | (package(telos) & binary(minds))",
+            "package(telos-inference) | (package(telos) & test(minds::))",
         ])
     }
 

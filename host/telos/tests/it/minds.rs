@@ -1,15 +1,9 @@
 //! Goal: Babs answers from a real mind, token by token, and recalls by meaning what was said before a restart.
 //! Method: the real binary with llama.cpp and the default minds, which `telos model pull --default` has fetched.
 
-#![cfg(all(unix, feature = "llama"))]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-
-#[path = "fixture/running.rs"]
-mod running;
-
 use serde_json::{Value, json};
 
-use running::{Running, guest};
+use crate::running::{Running, guest};
 
 fn babs() -> Running {
     assert!(

@@ -1,12 +1,6 @@
 //! Goal: a real host in a process of its own does what the README says, through the command line, files and kills.
 //! Method: the real binary with an empty home, real guests, real sockets; `kill -9` while clients are at work.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-
-#[path = "fixture/running.rs"]
-mod running;
-
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use telos_bridge::{CallOptions, Client, ClientConfig, Endpoint};
 
-use running::{PATIENCE, Running, command, eventually, guest};
+use crate::running::{PATIENCE, Running, command, eventually, guest};
 
 #[test]
 fn an_empty_home_becomes_a_host_that_counts_explains_itself_and_survives_a_restart() {

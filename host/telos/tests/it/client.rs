@@ -1,8 +1,6 @@
 //! Goal: the binary speaks to a host over its endpoint, prints what it promises, and ends with the right code.
 //! Method: the real binary against a real bridge whose service answers from a table.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;

@@ -1,0 +1,10 @@
+//! The real binary: against a bridge that answers from a table, and as a whole host.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod client;
+mod host;
+#[cfg(feature = "llama")]
+mod minds;
+mod running;
