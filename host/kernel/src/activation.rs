@@ -22,6 +22,10 @@ use crate::swap::{SwapError, Swapped, Swapper, now_ms, root_name};
 /// Attempts of one change before it gives up; in its lane it can only lose to nested messages.
 const ATTEMPTS_MAX: u32 = 64;
 
+/// How long a change whose fate is unknown waits for the store to come back.
+const STORE_BACK_TIME: Duration = Duration::from_secs(60);
+const STORE_BACK_POLL: Duration = Duration::from_millis(50);
+
 /// Why a release comes to serve: the audit row's kind.
 #[derive(Clone, Copy)]
 pub(crate) enum Reason {
@@ -117,7 +121,7 @@ impl Swapper {
             match self.try_activate(&decision, changes_root).await? {
                 Ok((commit, pause)) => return Ok(decision.swapped("serving", previous, commit, pause)),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.give_up(error).await),
             }
         }
     }
@@ -176,8 +180,24 @@ impl Swapper {
             match decide(&self.store, unit, vote).await {
                 Ok(commit) => return Ok(commit.position.get()),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.give_up(error).await),
             }
+        }
+    }
+
+    /// The change failed. When nobody knows whether it was decided, what serves is read from the store again, as soon
+    /// as that is back: the commit may have happened although its finish did not.
+    async fn give_up(&self, error: CommitError) -> SwapError {
+        if !matches!(error, CommitError::Unavailable(_)) {
+            return error.into();
+        }
+        let deadline = Instant::now() + STORE_BACK_TIME;
+        while self.store.read_only_cause().is_some() && Instant::now() < deadline {
+            tokio::time::sleep(STORE_BACK_POLL).await;
+        }
+        match self.load_seats().and_then(|_| Ok(self.grants.reload(&self.store)?)) {
+            Ok(()) => error.into(),
+            Err(reload) => reload,
         }
     }
 
