@@ -198,14 +198,13 @@ impl Failure {
             Self::NotServing { component, .. } | Self::Requirement { component, .. } => {
                 format!("see `telos plugin info {component}`")
             }
-            Self::Broken { incident, .. } | Self::Host { incident, .. } => {
-                format!("see incident {incident} in `telos journal tail`")
-            }
             Self::Busy(_) | Self::Conflict { .. } | Self::Unavailable(_) => {
                 "send it again in a moment".into()
             }
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
             Self::Session(_) => "open a new session and send it again".into(),
+            // The incident number says where to look.
+            Self::Broken { .. } | Self::Host { .. } => return None,
             Self::BadArguments(_) | Self::Refused(_) | Self::ReadOnly(_) => return None,
         })
     }

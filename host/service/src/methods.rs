@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{Call, Effect, Reply, Role, RpcError, Service};
+use telos_bridge::{Call, CancelReason, Effect, Reply, Role, RpcError, Service};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -102,7 +102,7 @@ impl Service for Methods {
             let reply = Arc::new(reply);
             let outcome = tokio::select! {
                 outcome = methods.answer(&call, &reply) => outcome,
-                () = call.cancelled.cancelled() => Err(cancelled()),
+                () = given_up(&call) => Err(cancelled()),
             };
             match Arc::try_unwrap(reply) {
                 Ok(reply) => reply.finish(outcome),
@@ -110,6 +110,15 @@ impl Service for Methods {
                 Err(shared) => finish_when_alone(shared, outcome).await,
             }
         });
+    }
+}
+
+/// Nobody wants the answer any more. A passed deadline is no such reason: the kernel keeps deadlines itself, and says
+/// whether the effect happened.
+async fn given_up(call: &Call) {
+    call.cancelled.cancelled().await;
+    if call.cancelled.reason() == Some(CancelReason::Deadline) {
+        std::future::pending::<()>().await;
     }
 }
 

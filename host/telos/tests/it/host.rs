@@ -118,6 +118,21 @@ fn bad_input_gets_one_sentence_and_code_1() {
 }
 
 #[test]
+fn a_message_over_its_deadline_says_so_and_that_nothing_happened() {
+    let running = Running::with_counter();
+    running.ok(&["plugin", "install", guest("spinner").to_str().unwrap()]);
+    let output = running.run(&["send", "spinner", "spin", "--deadline-ms", "100"]);
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &said["error"]["data"]["kind"]),
+        (Some(1), &json!("deadline")),
+        "{said}"
+    );
+    assert_eq!(said["error"]["data"]["effect"], "none");
+    assert_eq!(running.value("counter", "increment"), 1);
+}
+
+#[test]
 fn a_home_in_use_is_refused_and_the_host_in_it_serves_on() {
     let running = Running::with_counter();
     let second = command(running.path()).arg("up").stdin(Stdio::null()).output().unwrap();
