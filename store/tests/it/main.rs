@@ -6,6 +6,7 @@ mod commit;
 mod crash;
 mod fault;
 mod fixture;
+mod frozen;
 mod model;
 mod open;
 mod outbox;
