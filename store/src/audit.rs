@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Failure;
 use crate::id::Position;
+use crate::tables::{self, META_AUDIT, Tables};
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,4 +35,18 @@ impl Fact {
     pub(crate) fn bytes(&self) -> usize {
         self.kind.len() + self.subject.len() + self.detail.to_string().len()
     }
+}
+
+/// Numbers, dates and writes a fact within the commit that decides it.
+pub(crate) fn write(
+    tables: &mut Tables<'_>,
+    fact: &Fact,
+    position: Position,
+    at_ms: u64,
+) -> Result<(), Failure> {
+    let number = tables::add_to_meta(tables, META_AUDIT, 1)?;
+    let Fact { kind, subject, detail } = fact.clone();
+    let row = AuditRow { number, at_ms, position, kind, subject, detail };
+    tables.audit.insert(number, tables::encode_json("audit", &row)?.as_slice())?;
+    Ok(())
 }

@@ -10,11 +10,14 @@ use redb::{Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
 use crate::error::Failure;
+use crate::layout;
 use crate::tables::{self, LAYOUT, META_LAYOUT, Tables};
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,
     cache_bytes: usize,
+    /// Unix milliseconds, for the audit row of a raised layout.
+    opened_at_ms: u64,
     handle: RwLock<Option<redb::Database>>,
 }
 
@@ -33,9 +36,13 @@ impl<E: Into<Failure>> From<E> for Refused {
 
 impl Database {
     /// Opens the database, making it when there is none.
-    pub(crate) fn open(backend: Box<dyn Backend>, cache_bytes: usize) -> Result<Database, Refused> {
-        let handle = open_handle(backend.as_ref(), cache_bytes)?;
-        Ok(Database { backend, cache_bytes, handle: RwLock::new(Some(handle)) })
+    pub(crate) fn open(
+        backend: Box<dyn Backend>,
+        cache_bytes: usize,
+        opened_at_ms: u64,
+    ) -> Result<Database, Refused> {
+        let handle = open_handle(backend.as_ref(), cache_bytes, opened_at_ms)?;
+        Ok(Database { backend, cache_bytes, opened_at_ms, handle: RwLock::new(Some(handle)) })
     }
 
     /// A transaction for one short read.
@@ -55,7 +62,7 @@ impl Database {
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let mut handle = self.handle.write();
         *handle = None;
-        match open_handle(self.backend.as_ref(), self.cache_bytes) {
+        match open_handle(self.backend.as_ref(), self.cache_bytes, self.opened_at_ms) {
             Ok(opened) => *handle = Some(opened),
             Err(Refused::Failed(cause)) => return Err(cause),
             Err(Refused::InUse | Refused::NewerLayout { .. }) => return Err(Failure::Reopening),
@@ -69,7 +76,7 @@ impl Database {
     }
 }
 
-fn open_handle(backend: &dyn Backend, cache_bytes: usize) -> Result<redb::Database, Refused> {
+fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<redb::Database, Refused> {
     let place = backend.open().map_err(redb::StorageError::Io)?;
     let opened = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Boxed(place));
     let handle = match opened {
@@ -79,6 +86,12 @@ fn open_handle(backend: &dyn Backend, cache_bytes: usize) -> Result<redb::Databa
     match tables::read_layout(&handle)? {
         None => make_tables(&handle)?,
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
+        Some(found) if found < LAYOUT => {
+            let mut txn = handle.begin_write()?;
+            make_durable(&mut txn)?;
+            layout::raise(&txn, found, at_ms)?;
+            txn.commit()?;
+        }
         Some(_) => {}
     }
     Ok(handle)

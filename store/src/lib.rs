@@ -50,6 +50,7 @@ mod directory;
 mod error;
 mod id;
 mod json;
+mod layout;
 pub mod limit;
 mod lock;
 mod object;

@@ -117,7 +117,7 @@ impl Store {
     pub fn verify(dir: &Path) -> Result<Report, OpenError> {
         let _lock = DirectoryLock::take(dir)?;
         let backend = Box::new(FileBackend::new(dir.join("objects.redb")));
-        let database = open_database(dir, backend, StoreOptions::default().cache_bytes)?;
+        let database = open_database(dir, backend, &StoreOptions::default())?;
         let blobs = Blobs::Files { dir: dir.join("blobs") };
         verify::verify_offline(&database, &blobs).map_err(|cause| failed(dir, cause))
     }
@@ -202,7 +202,7 @@ impl Store {
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let database = open_database(dir, backend, options.cache_bytes)?;
+        let database = open_database(dir, backend, &options)?;
         let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
@@ -264,8 +264,12 @@ fn system_clock() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn open_database(dir: &Path, backend: Box<dyn Backend>, cache_bytes: usize) -> Result<Database, OpenError> {
-    Database::open(backend, cache_bytes).map_err(|refused| match refused {
+fn open_database(
+    dir: &Path,
+    backend: Box<dyn Backend>,
+    options: &StoreOptions,
+) -> Result<Database, OpenError> {
+    Database::open(backend, options.cache_bytes, (options.clock)()).map_err(|refused| match refused {
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
         Refused::Failed(cause) => failed(dir, cause),

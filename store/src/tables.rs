@@ -1,4 +1,4 @@
-//! Every table, key and value layout of the database, in one place. This is layout generation 1.
+//! Every table, key and value layout of the database, in one place. This is layout generation 2; `layout` raises older ones.
 //!
 //! ```text
 //! table         key                                value
@@ -18,6 +18,11 @@
 //! seats         component                          JSON SeatRecord
 //! grants        (component, interface)             JSON GrantRecord
 //! consumed      (path, digest)                     Unix ms
+//! owned         (owner, object)                    the objects whose newest state has this owner
+//! moments       position                           (Unix ms, object rows written so far): about one a minute
+//! blobs         digest                             (bytes, references): what a commit names; layout 1 had no counts
+//! generations   (component, position)              JSON GenerationRecord: in force from here on
+//! shadows       (object, generation)               (position of the state it was made from, postcard ObjectRow)
 //! ```
 //!
 //! Rows keyed by position are never changed: the newest row at or below P is the state as of P, one range query.
@@ -38,13 +43,17 @@ use crate::session::{DedupeKey, SessionId, SessionRow};
 use crate::vectors::CollectionKey;
 
 /// The layout that this code writes, and the newest that it reads.
-pub(crate) const LAYOUT: u64 = 1;
+pub(crate) const LAYOUT: u64 = 2;
 
 pub(crate) const META_LAYOUT: &str = "layout";
 pub(crate) const META_POSITION: &str = "position";
 pub(crate) const META_OBJECTS: &str = "objects";
 pub(crate) const META_AUDIT: &str = "audit";
 pub(crate) const META_REDO_FLOOR: &str = "redo_floor";
+/// States that ended at or before this position may be gone.
+pub(crate) const META_HISTORY_FLOOR: &str = "history_floor";
+/// Object rows ever written; with the rows kept, how many were pruned.
+pub(crate) const META_OBJECT_ROWS: &str = "object_rows";
 
 pub(crate) type ObjectKey = (u128, u64);
 pub(crate) type NameKey = (&'static str, u64);
@@ -70,6 +79,11 @@ pub(crate) const RELEASES: TableDefinition<DigestKey, &[u8]> = TableDefinition::
 pub(crate) const SEATS: TableDefinition<&str, &[u8]> = TableDefinition::new("seats");
 pub(crate) const GRANTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("grants");
 pub(crate) const CONSUMED: TableDefinition<DigestKey, u64> = TableDefinition::new("consumed");
+pub(crate) const OWNED: TableDefinition<(&str, u128), ()> = TableDefinition::new("owned");
+pub(crate) const MOMENTS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("moments");
+pub(crate) const BLOBS: TableDefinition<&[u8; 32], (u64, u64)> = TableDefinition::new("blobs");
+pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
+pub(crate) const SHADOWS: TableDefinition<(u128, u32), (u64, &[u8])> = TableDefinition::new("shadows");
 
 /// All tables of one write transaction.
 pub(crate) struct Tables<'txn> {
@@ -89,6 +103,11 @@ pub(crate) struct Tables<'txn> {
     pub(crate) seats: Table<'txn, &'static str, &'static [u8]>,
     pub(crate) grants: Table<'txn, (&'static str, &'static str), &'static [u8]>,
     pub(crate) consumed: Table<'txn, DigestKey, u64>,
+    pub(crate) owned: Table<'txn, (&'static str, u128), ()>,
+    pub(crate) moments: Table<'txn, u64, (u64, u64)>,
+    pub(crate) blobs: Table<'txn, &'static [u8; 32], (u64, u64)>,
+    pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
+    pub(crate) shadows: Table<'txn, (u128, u32), (u64, &'static [u8])>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -111,8 +130,22 @@ impl<'txn> Tables<'txn> {
             seats: txn.open_table(SEATS)?,
             grants: txn.open_table(GRANTS)?,
             consumed: txn.open_table(CONSUMED)?,
+            owned: txn.open_table(OWNED)?,
+            moments: txn.open_table(MOMENTS)?,
+            blobs: txn.open_table(BLOBS)?,
+            generations: txn.open_table(GENERATIONS)?,
+            shadows: txn.open_table(SHADOWS)?,
         })
     }
+}
+
+/// Adds to one number of the meta table; answers the sum.
+pub(crate) fn add_to_meta(tables: &mut Tables<'_>, name: &str, more: u64) -> Result<u64, Failure> {
+    let sum = read_meta(&tables.meta, name)? + more;
+    if more > 0 {
+        tables.meta.insert(name, sum)?;
+    }
+    Ok(sum)
 }
 
 /// The layout generation in a database; none in a new one.

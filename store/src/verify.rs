@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! objects   revisions 1, 2, 3..., positions rising and decided, bounds hold, parents exist, their count
+//! owned     each owner's list is what its objects say
 //! names     each stands for an object that exists, and the table by object says the same
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
 //! outbox    posts are decided, have attempts left; dead letters have none
@@ -81,6 +82,7 @@ fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
     let mut check = Check::new(&txn, position);
     check.objects()?;
+    check.owned()?;
     check.names()?;
     check.vectors()?;
     check.outbox()?;

@@ -6,15 +6,16 @@ use std::time::Instant;
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde_json::json;
 
-use crate::audit::{AuditRow, Fact};
+use crate::audit::{self, Fact};
 use crate::error::Failure;
 use crate::id::{ObjectId, ObjectName, Position, PostId};
 use crate::limit;
+use crate::object::Object;
 use crate::outbox::{DeadLetter, OutboxChange, OutboxRow, Post};
 use crate::record::{GrantRecord, RecordWrite};
 use crate::session::{self, DedupeKey, SessionRow};
 use crate::shared::Shared;
-use crate::tables::{self, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
+use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
 use crate::unit::Layer;
 use crate::vectors::{CollectionKey, IndexChange, Vector};
 
@@ -61,10 +62,10 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
     let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
-    add_to_meta(tables, META_OBJECTS, made)?;
-    for (id, object) in objects {
-        let row = tables::encode_object(object)?;
-        tables.objects.insert((id.to_bits(), position.get()), row.as_slice())?;
+    tables::add_to_meta(tables, META_OBJECTS, made)?;
+    tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
+    for object in objects.values() {
+        write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
         write_name(tables, name, *id, position)?;
@@ -80,7 +81,7 @@ pub(super) fn write(
         remove_post(tables, *post, finish)?;
     }
     for fact in facts {
-        write_fact(tables, fact, position, at_ms)?;
+        audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
         write_record(tables, record, position, at_ms, finish)?;
@@ -106,6 +107,27 @@ pub(super) fn trim_redo(
         tables.meta.insert(META_REDO_FLOOR, oldest)?;
         finish.redo_trimmed += 1;
     }
+    Ok(())
+}
+
+fn write_object(
+    tables: &mut Tables<'_>,
+    object: &Object,
+    ballot: &Ballot,
+    position: Position,
+) -> Result<(), Failure> {
+    let id = object.id.to_bits();
+    let row = tables::encode_object(object)?;
+    tables.objects.insert((id, position.get()), row.as_slice())?;
+    // Whoever changes an object has read it, so its former owner is among what was seen.
+    let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref).map(|former| &former.owner);
+    if former == Some(&object.owner) {
+        return Ok(());
+    }
+    if let Some(former) = former {
+        tables.owned.remove((former.as_str(), id))?;
+    }
+    tables.owned.insert((object.owner.as_str(), id), ())?;
     Ok(())
 }
 
@@ -230,15 +252,12 @@ fn fail_post(
         "source": letter.post.source, "target": letter.post.target, "selector": letter.post.selector,
         "attempts": letter.attempts, "cause": letter.cause, "trace": letter.post.trace,
     });
-    write_fact(tables, &Fact { kind: "dead-letter".into(), subject: id.to_string(), detail }, position, at_ms)
-}
-
-fn write_fact(tables: &mut Tables<'_>, fact: &Fact, position: Position, at_ms: u64) -> Result<(), Failure> {
-    let number = add_to_meta(tables, META_AUDIT, 1)?;
-    let Fact { kind, subject, detail } = fact.clone();
-    let row = AuditRow { number, at_ms, position, kind, subject, detail };
-    tables.audit.insert(number, encode_json("audit", &row)?.as_slice())?;
-    Ok(())
+    audit::write(
+        tables,
+        &Fact { kind: "dead-letter".into(), subject: id.to_string(), detail },
+        position,
+        at_ms,
+    )
 }
 
 fn write_record(
@@ -328,15 +347,6 @@ fn sweep_sessions(tables: &mut Tables<'_>, now_ms: u64) -> Result<(), Failure> {
         tables.dedupe.retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
     }
     Ok(())
-}
-
-/// Adds to one number of the meta table; answers the sum.
-fn add_to_meta(tables: &mut Tables<'_>, name: &str, more: u64) -> Result<u64, Failure> {
-    let sum = tables::read_meta(&tables.meta, name)? + more;
-    if more > 0 {
-        tables.meta.insert(name, sum)?;
-    }
-    Ok(sum)
 }
 
 /// Counts within one unit are far below 2^32: its bytes are bounded.

@@ -22,13 +22,14 @@ pub(super) struct Check<'a> {
     txn: &'a ReadTransaction,
     position: Position,
     objects: HashSet<u128>,
+    owners: BTreeSet<(String, u128)>,
     report: Report,
 }
 
 impl<'a> Check<'a> {
     pub(super) fn new(txn: &'a ReadTransaction, position: Position) -> Check<'a> {
         let report = Report { position, ..Report::default() };
-        Check { txn, position, objects: HashSet::new(), report }
+        Check { txn, position, objects: HashSet::new(), owners: BTreeSet::new(), report }
     }
 
     pub(super) fn into_report(self) -> Report {
@@ -49,16 +50,43 @@ impl<'a> Check<'a> {
                 Ok(object) => {
                     self.object(&object, before.as_ref());
                     parents.extend(object.parents.iter().copied());
-                    before = Some(object);
+                    if let Some(before) = before.replace(object) {
+                        self.owned_by(&before, id);
+                    }
                 }
                 Err(failure) => self.report.problem(format!("object {id:032x} at {position}: {failure}")),
             }
+        }
+        if let Some(last) = &before {
+            self.owners.insert((last.owner.to_string(), last.id.to_bits()));
         }
         for parent in parents.iter().filter(|parent| !self.objects.contains(&parent.to_bits())) {
             self.report.problem(format!("objects: parent {parent} does not exist"));
         }
         let counted = read_meta(&self.txn.open_table(META)?, META_OBJECTS)?;
         self.expect("objects: counted in meta", counted, self.objects.len() as u64);
+        Ok(())
+    }
+
+    /// The row before the first one of another object was its object's newest.
+    fn owned_by(&mut self, before: &Object, next: u128) {
+        if before.id.to_bits() != next {
+            self.owners.insert((before.owner.to_string(), before.id.to_bits()));
+        }
+    }
+
+    /// Owners know exactly their objects.
+    pub(super) fn owned(&mut self) -> Result<(), Failure> {
+        let mut listed = BTreeSet::new();
+        for row in self.txn.open_table(tables::OWNED)?.iter()? {
+            let (key, ()) = row.map(|(key, _)| (key, ()))?;
+            let (owner, object) = key.value();
+            self.report.rows += 1;
+            listed.insert((owner.to_owned(), object));
+        }
+        if listed != self.owners {
+            self.report.problem("owned: the table does not list what the objects say of their owners".into());
+        }
         Ok(())
     }
 

@@ -31,7 +31,7 @@ fn every_published_layout_opens_and_says_the_same() {
         copy_tree(&case, copy.path());
         let expected: Value = serde_json::from_slice(&fs::read(case.join(ANSWERS)).unwrap()).unwrap();
         let store = Store::open(copy.path(), options()).unwrap();
-        assert_eq!(answers(&store), expected, "{}", case.display());
+        assert_eq!(before_it_was_raised(answers(&store)), expected, "{}", case.display());
         assert_clean(&store);
         within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
         drop(store);
@@ -40,6 +40,17 @@ fn every_published_layout_opens_and_says_the_same() {
         opened += 1;
     }
     assert!(opened > 0, "no frozen layout in {}", cases().display());
+}
+
+/// The answers without what raising the layout added: a commit and an audit row for each step.
+fn before_it_was_raised(mut answers: Value) -> Value {
+    let audit = answers["audit"].as_array_mut().unwrap();
+    let rows = audit.len();
+    audit.retain(|row| row["kind"] != "store.layout-raised");
+    let steps = rows - audit.len();
+    let position = answers["position"].as_u64().unwrap() - steps as u64;
+    answers["position"] = position.into();
+    answers
 }
 
 /// Writes a frozen case; does nothing when it was not asked to.

@@ -77,11 +77,11 @@ fn an_open_unit_keeps_the_store_open_for_reading() {
 fn a_newer_layout_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     object_with(&open(&dir), "a", 1);
-    set_meta(&dir, "layout", 2);
+    set_meta(&dir, "layout", 99);
     let error = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerLayout { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("use a newer host"), "{error}");
-    set_meta(&dir, "layout", 1);
+    set_meta(&dir, "layout", 2);
     assert_eq!(open(&dir).counts().unwrap().objects, 1);
 }
 

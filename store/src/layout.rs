@@ -1,0 +1,63 @@
+//! The store's own layout is a generation too: a database of any published layout is raised to today's when it is
+//! opened, one step after another, in one commit of its own.
+//!
+//! ```text
+//! open      layout N < today's     a newer one was refused before
+//! steps     N → N + 1 → ...        in one write transaction      crash or failure: still layout N, whole
+//! audit     one row for each step  in the same commit            `telos audit` shows it
+//! ```
+//! A step reads the tables as its layout left them and never calls code that later layouts may change.
+
+use redb::{ReadableTable, WriteTransaction};
+use serde_json::json;
+
+use crate::audit::{self, Fact};
+use crate::error::Failure;
+use crate::id::{ObjectId, Position};
+use crate::tables::{self, LAYOUT, META_LAYOUT, META_OBJECT_ROWS, META_POSITION, Tables};
+
+/// Raises one layout to the next.
+type Step = fn(&mut Tables<'_>) -> Result<(), Failure>;
+
+/// The step from layout N is at index N - 1.
+const STEPS: [Step; 1] = [count_and_own];
+
+/// Raises a database from an older layout to today's within `txn`, which the caller commits.
+///
+/// # Errors
+/// [`Failure`]; the transaction is then dropped and the database is as it was.
+pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<(), Failure> {
+    let mut tables = Tables::open(txn)?;
+    let steps = (found..LAYOUT).zip(STEPS.iter().skip(usize::try_from(found - 1).unwrap_or(usize::MAX)));
+    for (from, step) in steps {
+        step(&mut tables)?;
+        let position = Position::new(tables::add_to_meta(&mut tables, META_POSITION, 1)?);
+        let detail = json!({ "from": from, "to": from + 1 });
+        let fact = Fact { kind: "store.layout-raised".into(), subject: "store".into(), detail };
+        audit::write(&mut tables, &fact, position, at_ms)?;
+    }
+    tables.meta.insert(META_LAYOUT, LAYOUT)?;
+    Ok(())
+}
+
+/// 1 → 2: object rows are counted, and owners know their objects.
+fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
+    let (mut rows, mut newest) = (0, None);
+    for row in tables.objects.iter()? {
+        let (key, value) = row?;
+        let (id, position) = key.value();
+        let object = tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value())?;
+        rows += 1;
+        // Rows are sorted by object and position: the last one of each object is its newest.
+        if let Some((before, owner)) = newest.replace((id, object.owner))
+            && before != id
+        {
+            tables.owned.insert((owner.as_str(), before), ())?;
+        }
+    }
+    if let Some((id, owner)) = newest {
+        tables.owned.insert((owner.as_str(), id), ())?;
+    }
+    tables.meta.insert(META_OBJECT_ROWS, rows)?;
+    Ok(())
+}
