@@ -323,6 +323,9 @@ pub enum CommitError {
     /// Something the unit read has changed since; run it again on a fresh snapshot.
     #[error("{0} changed since it was read")]
     Conflict(Contested),
+    /// What the unit was built on failed to become durable; run it again.
+    #[error("a commit that this one was built on failed; run it again")]
+    Aborted,
     /// The deadline passed before the decision.
     #[error("the deadline passed before the decision")]
     Deadline,

@@ -26,29 +26,26 @@ use super::Ballot;
 pub(super) struct Finish {
     index: Vec<IndexChange>,
     outbox: Vec<OutboxChange>,
-    posts_added: usize,
-    posts_removed: usize,
     redo_added: u64,
     redo_trimmed: u64,
 }
 
 impl Finish {
-    /// Applies the group to the memory that follows the database. Cannot fail.
-    pub(super) fn apply(self, shared: &Shared) {
+    /// Applies the group to the indexes. Cannot fail. Snapshots see it by position, so it may come early.
+    pub(super) fn apply_index(&self, shared: &Shared) {
         if !self.index.is_empty() {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
             shared.index.write().apply(&self.index, oldest);
         }
+    }
+
+    /// Applies the group to the rest of the memory that follows the database. Cannot fail.
+    pub(super) fn apply_outbox(&self, shared: &Shared) {
         let mut outbox = shared.outbox.lock();
         self.outbox.iter().for_each(|change| outbox.apply(change));
         drop(outbox);
         shared.redo_rows.fetch_add(self.redo_added, Ordering::AcqRel);
         shared.redo_rows.fetch_sub(self.redo_trimmed, Ordering::AcqRel);
-    }
-
-    /// Posts pending once the group so far is durable.
-    pub(super) fn pending_after(&self, pending: usize) -> usize {
-        (pending + self.posts_added).saturating_sub(self.posts_removed)
     }
 }
 
@@ -203,7 +200,6 @@ fn collection_number(
 fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {
     let row = OutboxRow { id, post: post.clone(), attempts: 0, not_before_ms: 0 };
     tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
-    finish.posts_added += 1;
     finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0 });
     Ok(())
 }
@@ -218,7 +214,6 @@ fn remove_post(
         return Ok(None);
     };
     let row: OutboxRow = tables::decode("outbox", row.value())?;
-    finish.posts_removed += 1;
     finish.outbox.push(OutboxChange::Remove { id, lane: (row.post.source, row.post.target) });
     Ok(Some(row))
 }

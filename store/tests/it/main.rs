@@ -13,3 +13,4 @@ mod outbox;
 mod record;
 mod search;
 mod session;
+mod voted;
