@@ -5,6 +5,7 @@
 mod dispatch;
 mod hostile;
 mod messaging;
+mod operator;
 mod storage;
 mod swap;
 mod tidy;

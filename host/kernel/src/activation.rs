@@ -1,26 +1,32 @@
 //! The deciding step of a swap: one commit, one pointer.
 //!
 //! The commit carries everything the change decides. It is asked for again when somebody else changed the root object
-//! meanwhile; a change of that object waits its turn in the object's own lane, so that a busy object delays a swap but
-//! cannot starve it. The pointer is published inside the commit's finish, before its position becomes visible.
+//! meanwhile; a change of that object waits its turn in the object's own lane, so that a busy object delays its own
+//! swap, up to a bound, and nobody else's. The pointer is published inside the commit's finish, before its position
+//! becomes visible.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, json};
 use telos_store::{
-    Commit, CommitError, ComponentId, Digest, OnDecided, Position, ReleaseRecord, SeatRecord, Unit, Vote,
+    Commit, CommitError, ComponentId, DedupeKey, Digest, ObjectId, OnDecided, Position, ReleaseRecord,
+    SeatRecord, Unit, Vote,
 };
+use tokio::sync::MutexGuard;
 
-use crate::decide::decide;
+use crate::change::change;
 use crate::lane::Place;
 use crate::root_object;
+use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
-use crate::swap::{SwapError, Swapped, Swapper, now_ms, root_name};
+use crate::swap::{Settled, SwapError, Swapped, Swapper, now_ms, root_name};
 
-/// Attempts of one change before it gives up; in its lane it can only lose to nested messages.
-const ATTEMPTS_MAX: u32 = 64;
+/// How long a change waits for a busy root object before it is refused.
+const ROOT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a change whose fate is unknown waits for the store to come back.
 const STORE_BACK_TIME: Duration = Duration::from_secs(60);
@@ -59,6 +65,14 @@ pub(crate) struct Decision {
     pub(crate) missing: Vec<String>,
     pub(crate) consumed: Option<String>,
     pub(crate) reason: Reason,
+    /// Who asked, and under which number.
+    pub(crate) request: Option<DedupeKey>,
+}
+
+/// The turn to change seats, with a place in the root object's lane where that object changes.
+pub(crate) struct Turn<'a> {
+    _turn: MutexGuard<'a, ()>,
+    _place: Option<Place>,
 }
 
 impl Decision {
@@ -72,70 +86,106 @@ impl Decision {
         Ok(unit.put_release(self.record.clone())?)
     }
 
-    fn swapped(
-        &self,
-        state: &'static str,
-        previous: Option<String>,
-        commit: Commit,
-        pause: Duration,
-    ) -> Swapped {
+    fn swapped(&self, state: &'static str, previous: Option<String>) -> Swapped {
         Swapped {
             id: self.release.component.clone(),
             version: self.release.version().to_string(),
             digest: self.release.digest,
-            state,
+            state: state.into(),
             missing_grants: self.missing.clone(),
             previous,
-            position: commit.position.get(),
-            pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+            position: 0,
+            pause_us: 0,
         }
     }
 }
 
 impl Swapper {
-    /// Lets the release serve, or stages it while a grant is missing.
-    pub(crate) async fn settle(&self, decision: Decision) -> Result<Swapped, SwapError> {
+    /// Makes one change of a seat: lets the release serve, or stages it while a grant is missing.
+    pub(crate) async fn change_seat(
+        &self,
+        component: &ComponentId,
+        prepare: impl Fn() -> Result<Decision, SwapError>,
+    ) -> Result<Swapped, SwapError> {
+        let with_root = || {
+            let decision = prepare()?;
+            let root = self.changing_root(&decision)?;
+            Ok((decision, root))
+        };
+        let (decision, _turn) = self.in_turn(component, with_root).await?;
+        self.settle(decision).await
+    }
+
+    /// Prepares a change while nobody else changes seats or grants. A root object that will change is waited for
+    /// without holding the others up, and then everything is prepared anew.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        component: &ComponentId,
+        prepare: impl Fn() -> Result<(T, Option<ObjectId>), SwapError>,
+    ) -> Result<(T, Turn<'_>), SwapError> {
+        let mut place = None;
+        loop {
+            let turn = self.turn.lock().await;
+            match prepare()? {
+                (_, Some(root)) if place.is_none() => {
+                    drop(turn);
+                    place = Some(self.root_place(component, root).await?);
+                }
+                (prepared, _) => return Ok((prepared, Turn { _turn: turn, _place: place })),
+            }
+        }
+    }
+
+    async fn settle(&self, decision: Decision) -> Result<Swapped, SwapError> {
         if decision.missing.is_empty() { self.activate(decision).await } else { self.stage(decision).await }
     }
 
     async fn stage(&self, decision: Decision) -> Result<Swapped, SwapError> {
         let release = &decision.release;
-        let mut unit = self.store.begin();
-        decision.write(&mut unit)?;
-        let detail =
-            json!({ "version": release.version(), "digest": release.digest, "needs": decision.missing });
-        unit.audit("plugin.staged", release.component.as_str(), detail)?;
-        let commit = decide(&self.store, unit, Vote::default()).await?;
-        self.grants.reload(&self.store)?;
         let previous = self.serving_version(&release.component);
-        Ok(decision.swapped("staged", previous, commit, Duration::ZERO))
+        let (staged, _) = self
+            .change(decision.request, |unit| {
+                decision.write(unit)?;
+                let detail =
+                    json!({ "version": release.version(), "digest": release.digest, "needs": decision.missing });
+                unit.audit("plugin.staged", release.component.as_str(), detail)?;
+                let (grants, component) = (Arc::clone(&self.grants), release.component.clone());
+                let granting = decision.granting.clone();
+                let on_decided = OnDecided::new(move |_| grants.extend(&component, granting));
+                let vote = Vote { on_decided: Some(on_decided), ..Vote::default() };
+                Ok((decision.swapped("staged", previous.clone()), vote))
+            })
+            .await?;
+        Ok(staged)
     }
 
     async fn activate(&self, decision: Decision) -> Result<Swapped, SwapError> {
         self.same_generation(&decision.release)?;
         let previous = self.serving_version(&decision.release.component);
-        let changes_root = !root_object::is_seated(&mut self.store.begin(), &decision.release)?;
-        let _place = self.root_place(&decision.release.component, changes_root).await?;
-        let mut attempt = 1;
-        loop {
-            match self.try_activate(&decision, changes_root).await? {
-                Ok((commit, pause)) => return Ok(decision.swapped("serving", previous, commit, pause)),
-                Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
-                Err(error) => return Err(self.give_up(error).await),
-            }
-        }
+        let changes_root = self.changes_root(&decision.release)?;
+        let published = Arc::new(OnceLock::new());
+        let (mut swapped, commit) = self
+            .change(decision.request, |unit| {
+                self.write_activation(unit, &decision, changes_root)?;
+                let on_decided = Some(self.publish(&decision, Arc::clone(&published)));
+                let vote = Vote { on_decided, ..Vote::default() };
+                Ok((decision.swapped("serving", previous.clone()), vote))
+            })
+            .await?;
+        swapped.pause_us = commit.map_or(0, |commit| pause_us(&commit, published.get()));
+        Ok(swapped)
     }
 
-    async fn try_activate(
+    fn write_activation(
         &self,
+        unit: &mut Unit,
         decision: &Decision,
         changes_root: bool,
-    ) -> Result<Result<(Commit, Duration), CommitError>, SwapError> {
+    ) -> Result<(), SwapError> {
         let release = &decision.release;
-        let mut unit = self.store.begin();
-        decision.write(&mut unit)?;
+        decision.write(unit)?;
         if changes_root {
-            root_object::seat(&mut unit, release)?;
+            root_object::seat(unit, release)?;
         }
         let serving = self.seat(&release.component).ok();
         unit.set_seat(next_seat(release, serving.as_ref()))?;
@@ -144,15 +194,7 @@ impl Swapper {
             "digest": release.digest,
             "previous": serving.map(|seat| seat.digest),
         });
-        unit.audit(decision.reason.kind(), release.component.as_str(), detail)?;
-        let published = Arc::new(OnceLock::new());
-        let vote =
-            Vote { on_decided: Some(self.publish(decision, Arc::clone(&published))), ..Vote::default() };
-        let pause = |commit: &Commit| {
-            published.get().map(|moment| commit.visible_at.saturating_duration_since(*moment))
-        };
-        let outcome = decide(&self.store, unit, vote).await;
-        Ok(outcome.map(|commit| (commit, pause(&commit).unwrap_or_default())))
+        Ok(unit.audit(decision.reason.kind(), release.component.as_str(), detail)?)
     }
 
     fn publish(&self, decision: &Decision, published: Arc<OnceLock<Instant>>) -> OnDecided {
@@ -166,52 +208,82 @@ impl Swapper {
     }
 
     /// Takes a component's seat and its root object's method slots away.
-    pub(crate) async fn vacate(&self, component: &ComponentId, digest: Digest) -> Result<u64, SwapError> {
-        let _place = self.root_place(component, true).await?;
-        let mut attempt = 1;
-        loop {
-            let mut unit = self.store.begin();
-            unit.remove_seat(component)?;
-            root_object::unseat(&mut unit, component)?;
-            unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
-            let (seats, gone) = (Arc::clone(&self.seats), component.clone());
-            let publish = move |position| seats.publish(seats.current().without(position, &gone));
-            let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
-            match decide(&self.store, unit, vote).await {
-                Ok(commit) => return Ok(commit.position.get()),
-                Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
-                Err(error) => return Err(self.give_up(error).await),
-            }
-        }
+    pub(crate) async fn vacate(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+        request: Option<DedupeKey>,
+    ) -> Result<u64, SwapError> {
+        let (Settled { position }, _) = self
+            .change(request, |unit| {
+                unit.remove_seat(component)?;
+                root_object::unseat(unit, component)?;
+                unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
+                let (seats, gone) = (Arc::clone(&self.seats), component.clone());
+                let publish = move |position| seats.publish(seats.current().without(position, &gone));
+                let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
+                Ok((Settled::default(), vote))
+            })
+            .await?;
+        Ok(position)
     }
 
-    /// The change failed. When nobody knows whether it was decided, what serves is read from the store again, as soon
-    /// as that is back: the commit may have happened although its finish did not.
-    async fn give_up(&self, error: CommitError) -> SwapError {
-        if !matches!(error, CommitError::Unavailable(_)) {
-            return error.into();
+    /// Decides a change of seats or grants; see [`change`].
+    pub(crate) async fn change<T: Serialize + DeserializeOwned>(
+        &self,
+        request: Option<DedupeKey>,
+        prepare: impl FnMut(&mut Unit) -> Result<(T, Vote), SwapError>,
+    ) -> Result<(T, Option<Commit>), SwapError> {
+        let changed = change(&self.store, request, prepare).await;
+        if let Err(SwapError::Commit(CommitError::Unavailable(_))) = &changed {
+            self.read_again().await;
         }
+        changed
+    }
+
+    /// Nobody knows whether a change was decided: what serves and what is granted is read from the store again, as
+    /// soon as that is back, since the commit may have happened although its finish did not.
+    async fn read_again(&self) {
         let deadline = Instant::now() + STORE_BACK_TIME;
         while self.store.read_only_cause().is_some() && Instant::now() < deadline {
             tokio::time::sleep(STORE_BACK_POLL).await;
         }
-        match self.load_seats().and_then(|_| Ok(self.grants.reload(&self.store)?)) {
-            Ok(()) => error.into(),
-            Err(reload) => reload,
+        if let Err(error) = self.load_seats().and_then(|_| Ok(self.grants.reload(&self.store)?)) {
+            self.journal.record(JournalLine {
+                severity: Severity::Error,
+                event: "plugin.seats-unread",
+                body: format!("what serves may not be what is stored: {error}; start the host again"),
+                trace: None,
+                plugin: None,
+                attributes: Map::new(),
+            });
         }
     }
 
-    /// A place in the root object's lane, when that object is there and will change.
-    async fn root_place(
-        &self,
-        component: &ComponentId,
-        changes_root: bool,
-    ) -> Result<Option<Place>, SwapError> {
-        let root = self.store.begin().find(&root_name(component)?)?;
-        match root {
-            Some(root) if changes_root => Ok(self.lanes.enter(root).await),
-            _ => Ok(None),
+    /// The root object, when it is there and letting the release serve will change it.
+    fn changing_root(&self, decision: &Decision) -> Result<Option<ObjectId>, SwapError> {
+        if !decision.missing.is_empty() || !self.changes_root(&decision.release)? {
+            return Ok(None);
         }
+        self.root(&decision.release.component)
+    }
+
+    fn changes_root(&self, release: &Release) -> Result<bool, SwapError> {
+        Ok(!root_object::is_seated(&mut self.store.begin(), release)?)
+    }
+
+    /// The component's root object, when it is there.
+    pub(crate) fn root(&self, component: &ComponentId) -> Result<Option<ObjectId>, SwapError> {
+        Ok(self.store.begin().find(&root_name(component)?)?)
+    }
+
+    /// A place in the root object's lane, or a refusal when the lane is full or too slow.
+    async fn root_place(&self, component: &ComponentId, root: ObjectId) -> Result<Place, SwapError> {
+        let entered = tokio::time::timeout(ROOT_WAIT, self.lanes.enter(root)).await;
+        entered.ok().flatten().ok_or_else(|| SwapError::RootBusy {
+            component: component.clone(),
+            waited_s: ROOT_WAIT.as_secs(),
+        })
     }
 
     fn same_generation(&self, release: &Release) -> Result<(), SwapError> {
@@ -230,6 +302,11 @@ impl Swapper {
             wanted,
         })
     }
+}
+
+fn pause_us(commit: &Commit, published: Option<&Instant>) -> u64 {
+    let pause = published.map(|moment| commit.visible_at.saturating_duration_since(*moment));
+    u64::try_from(pause.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn next_seat(release: &Release, serving: Option<&SeatRecord>) -> SeatRecord {

@@ -25,7 +25,7 @@ impl Grants {
         Ok(Self(ArcSwap::from_pointee(read(store)?)))
     }
 
-    /// Reads the rows again, after a commit changed them.
+    /// Reads the rows again, when nobody knows what a commit changed.
     pub(crate) fn reload(&self, store: &Store) -> Result<(), Failure> {
         self.0.store(Arc::new(read(store)?));
         Ok(())
@@ -35,6 +35,15 @@ impl Grants {
     pub(crate) fn extend(&self, component: &ComponentId, interfaces: BTreeSet<String>) {
         let mut table = Table::clone(&self.0.load());
         table.entry(component.clone()).or_default().extend(interfaces);
+        self.0.store(Arc::new(table));
+    }
+
+    /// Takes away what a commit has just revoked, while that commit is being finished.
+    pub(crate) fn retract(&self, component: &ComponentId, interfaces: &BTreeSet<String>) {
+        let mut table = Table::clone(&self.0.load());
+        if let Some(granted) = table.get_mut(component) {
+            granted.retain(|interface| !interfaces.contains(interface));
+        }
         self.0.store(Arc::new(table));
     }
 

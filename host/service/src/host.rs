@@ -90,7 +90,7 @@ impl Host {
             Kernel::start(store.clone(), &kernel_config, sink, Arc::new(KernelMinds(Arc::clone(&minds))))?;
         let mut directories = vec![home.inbox()];
         directories.extend(config.plugins);
-        let arrivals = Arrivals::new(kernel.clone(), config.bundle, directories);
+        let arrivals = Arrivals::new(kernel.clone(), store.clone(), config.bundle, directories);
         arrivals.take_in_present().await;
         let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals);
         let endpoint = match config.tcp {

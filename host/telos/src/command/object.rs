@@ -21,6 +21,11 @@ pub(crate) enum Object {
     New(New),
     /// Set or remove a value slot.
     Set(Set),
+    /// Take a name away; its object stays.
+    Unname {
+        /// The name.
+        name: String,
+    },
     /// Show earlier states of an object.
     History(History),
 }
@@ -89,6 +94,9 @@ pub(crate) async fn run(object: Object, host: &Connection, output: &Output) -> R
             output.result(&host.call("object.new", params).await?, render_new)
         }
         Object::Set(set) => output.result(&host.call("object.set", set_params(&set)?).await?, render_set),
+        Object::Unname { name } => {
+            output.result(&host.call("object.unname", json!({"name": name})).await?, render_unnamed)
+        }
         Object::History(History { object, limit }) => {
             let params = json!({"object": object, "limit": limit});
             output.result(&host.call("object.history", params).await?, render_history)
@@ -153,6 +161,10 @@ fn slot_text(slot: &Value) -> String {
 
 fn render_new(answer: &Value, _: Paint) -> String {
     format!("made {} ({})", field(answer, "name"), field(answer, "id"))
+}
+
+fn render_unnamed(answer: &Value, _: Paint) -> String {
+    format!("{} is free; its object stays as {}", field(answer, "name"), field(answer, "id"))
 }
 
 fn render_set(answer: &Value, _: Paint) -> String {
