@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::error::{CommitError, Failure};
+use crate::history;
 use crate::id::Position;
 use crate::limit;
 use crate::session::DedupeKey;
@@ -248,6 +249,7 @@ impl Committer {
                 return Ok(txn.abort()?);
             }
             tables.meta.insert(META_POSITION, group.position.get())?;
+            history::note_group(&mut tables, group.position, at_ms, &self.shared.options.retention)?;
             write::trim_redo(&mut tables, &self.shared, &mut group.finish)?;
             drop(tables);
             fail::fail_point!("store::before-commit");

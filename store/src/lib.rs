@@ -48,6 +48,7 @@ mod commit;
 mod database;
 mod directory;
 mod error;
+mod history;
 mod id;
 mod json;
 mod layout;
@@ -69,9 +70,10 @@ pub use audit::AuditRow;
 pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use commit::{Commit, Decided, OnDecided, Vote};
 pub use error::{
-    BlobError, CommitError, Contested, Effect, Failure, Fault, NameError, OpenError, Overflow, ReadError,
-    VectorError, WriteError,
+    BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
+    ReadError, VectorError, WriteError,
 };
+pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
 pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
 pub use json::{Json, JsonError};
 pub use object::{Found, MethodSlot, Object, Slot};

@@ -5,6 +5,7 @@ use redb::ReadableTable;
 use crate::error::{CommitError, Contested, Failure, Overflow};
 use crate::id::Position;
 use crate::limit;
+use crate::record::RecordWrite;
 use crate::session::{self, DedupeKey};
 use crate::tables::{self, Tables};
 
@@ -60,8 +61,14 @@ fn contested_read(tables: &Tables<'_>, ballot: &Ballot) -> Result<Option<Contest
             return Ok(Some(Contested::Object(*id)));
         }
     }
-    for (name, (_, seen)) in &ballot.seen.names {
-        if tables::read_name(&tables.names, name, NEWEST)?.1 != *seen {
+    for id in &ballot.seen.existing {
+        if tables::read_object_position(&tables.objects, *id, NEWEST)? == Position::NONE {
+            return Ok(Some(Contested::Object(*id)));
+        }
+    }
+    // What a name stood for counts too: forgetting an object changes a row without moving it.
+    for (name, seen) in &ballot.seen.names {
+        if tables::read_name(&tables.names, name, NEWEST)? != *seen {
             return Ok(Some(Contested::Name(name.clone())));
         }
     }
@@ -86,6 +93,13 @@ fn contested_write(tables: &Tables<'_>, ballot: &Ballot) -> Result<Option<Contes
             |vector: &crate::vectors::Vector| dim.is_some_and(|dim| dim != vector.components.len());
         if vector.as_ref().is_some_and(is_other) {
             return Ok(Some(Contested::Collection(collection.name.clone())));
+        }
+    }
+    for record in &ballot.writes.records {
+        if let RecordWrite::Forget(forget) = record
+            && let Some(child) = forget.contested(tables)?
+        {
+            return Ok(Some(Contested::Object(child)));
         }
     }
     for post in &ballot.writes.taken {

@@ -24,7 +24,7 @@ impl Unit {
             return Ok(*seen);
         }
         let at = self.snapshot();
-        let found = self.shared.read(NAMES, |names| tables::read_name(names, name, at))?;
+        let found = self.shared.read_at(NAMES, at, |names| tables::read_name(names, name, at))?;
         self.seen.record(name.as_str().len())?;
         self.seen.names.insert(name.clone(), found);
         Ok(found.0)
@@ -69,7 +69,8 @@ impl Unit {
         let own = self.layers.names(|name| name.as_str().starts_with(prefix) && name.as_str() > after);
         // Own writes hide at most their own number of committed names.
         let (at, enough) = (self.snapshot(), limit + own.len());
-        let mut listed = self.shared.read(NAMES, |names| list_names(names, prefix, after, enough, at))?;
+        let mut listed =
+            self.shared.read_at(NAMES, at, |names| list_names(names, prefix, after, enough, at))?;
         overlay(&mut listed, own);
         Ok(listed.into_iter().take(limit).collect())
     }
@@ -80,7 +81,7 @@ impl Unit {
     /// [`ReadError::Failed`].
     pub fn names_of(&mut self, id: ObjectId) -> Result<Vec<ObjectName>, ReadError> {
         let at = self.snapshot();
-        let mut listed = self.shared.read(NAMES_OF, |names_of| list_names_of(names_of, id, at))?;
+        let mut listed = self.shared.read_at(NAMES_OF, at, |names_of| list_names_of(names_of, id, at))?;
         overlay(&mut listed, self.layers.names(|_| true));
         Ok(listed.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect())
     }

@@ -7,6 +7,7 @@ mod crash;
 mod fault;
 mod fixture;
 mod frozen;
+mod history;
 mod model;
 mod open;
 mod outbox;
