@@ -249,7 +249,7 @@ impl Committer {
                 return Ok(txn.abort()?);
             }
             tables.meta.insert(META_POSITION, group.position.get())?;
-            history::note_group(&mut tables, group.position, at_ms, &self.shared.options.retention)?;
+            history::note_group(&mut tables, group.position, at_ms)?;
             write::trim_redo(&mut tables, &self.shared, &mut group.finish)?;
             drop(tables);
             fail::fail_point!("store::before-commit");

@@ -29,7 +29,8 @@ use crate::limit;
 use crate::object::Object;
 use crate::store::Store;
 use crate::tables::{
-    self, META, META_OBJECTS, META_REWRITE_DUE, MOMENTS, NAMES, OBJECTS, ObjectKey, read_meta,
+    self, META, META_OBJECT_ROWS, META_OBJECTS, META_REWRITE_DUE, MOMENTS, NAMES, OBJECTS, ObjectKey,
+    read_meta,
 };
 
 pub use forget::{Children, Forgotten};
@@ -45,7 +46,7 @@ pub struct Retention {
     /// Superseded states are kept this long. Default 30 days: long enough to see what last month's change did, and what
     /// a person asks back is usually missed within weeks.
     pub age: Duration,
-    /// Superseded states kept at most, give or take a tenth. Default 1,000,000: at the usual kilobyte a state that is
+    /// Superseded states kept at most, the newest. Default 1,000,000: at the usual kilobyte a state that is
     /// a gigabyte of disk, which no amount of traffic within `age` may pass.
     pub rows_max: u64,
 }
@@ -73,10 +74,12 @@ pub struct HistoryView {
     pub floor_ms: Option<u64>,
     /// How long superseded states are kept, milliseconds.
     pub age_ms: u64,
-    /// How many of them are kept, give or take a tenth.
+    /// How many of them are kept at most.
     pub rows_max: u64,
     /// Superseded states in the file, those waiting to be pruned included.
     pub superseded_rows: u64,
+    /// States that are gone: pruned or forgotten.
+    pub gone_rows: u64,
     /// Positions with a known time.
     pub moments: u64,
     /// The newest commit that forgot objects since the file was last rewritten: until then its free pages may hold
@@ -146,7 +149,8 @@ impl Store {
         let newest =
             self.shared().read(MOMENTS, |moments| moment::newest_at(moment::rows(moments)?, ms, now_ms))?;
         let floor = self.shared().past.floor();
-        Ok(newest.map(|position| position.min(self.position())).filter(|position| *position >= floor))
+        let is_known = newest != Position::NONE && newest >= floor;
+        Ok(is_known.then(|| newest.min(self.position())))
     }
 
     /// The states of an object that are kept, newest first, at most `limit` (capped at 100). `before`: only those with a
@@ -184,12 +188,14 @@ impl Store {
         let (shared, position) = (self.shared(), self.position());
         let Retention { rows_max, .. } = shared.options.retention;
         let rows = shared.read(OBJECTS, |objects| Ok(objects.len()?))?;
-        let (objects, rewrite_due) = shared
-            .read(META, |meta| Ok((read_meta(meta, META_OBJECTS)?, read_meta(meta, META_REWRITE_DUE)?)))?;
+        let [objects, written, rewrite_due] = shared.read(META, |meta| {
+            let read = |name| read_meta(meta, name);
+            Ok([read(META_OBJECTS)?, read(META_OBJECT_ROWS)?, read(META_REWRITE_DUE)?])
+        })?;
         let floor = shared.past.floor();
         let (moments, floor_ms) = shared.read(MOMENTS, |moments| {
             let below = moments.range(..=floor.get())?.next_back().transpose()?;
-            Ok((moments.len()?, below.map(|(_, row)| row.value().0)))
+            Ok((moments.len()?, below.map(|(_, row)| row.value())))
         })?;
         Ok(HistoryView {
             position,
@@ -198,6 +204,7 @@ impl Store {
             age_ms: shared.options.retention.age_ms(),
             rows_max,
             superseded_rows: rows.saturating_sub(objects),
+            gone_rows: written.saturating_sub(rows),
             moments,
             rewrite_due: (rewrite_due > 0).then(|| Position::new(rewrite_due)),
         })

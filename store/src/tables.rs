@@ -19,7 +19,7 @@
 //! grants        (component, interface)             JSON GrantRecord
 //! consumed      (path, digest)                     Unix ms
 //! owned         (owner, object)                    the objects whose newest state has this owner
-//! moments       position                           (Unix ms, states superseded so far): about one a minute
+//! moments       position                           Unix ms: one or two a minute, and the newest group
 //! changes       (position, object)                 the position of the state that it replaced; 0: a new object
 //! renames       (position, name)                   the position of the row that it replaced
 //! blobs         digest                             (bytes, references): what a commit names; layout 1 had no counts
@@ -56,7 +56,7 @@ pub(crate) const META_AUDIT: &str = "audit";
 pub(crate) const META_REDO_FLOOR: &str = "redo_floor";
 /// States that ended at or before this position may be gone.
 pub(crate) const META_HISTORY_FLOOR: &str = "history_floor";
-/// Object rows ever written, less one for each object forgotten: without the objects, the states superseded so far.
+/// Object rows ever written; with the rows kept, how many were pruned or forgotten.
 pub(crate) const META_OBJECT_ROWS: &str = "object_rows";
 /// The newest commit that forgot objects since the file was last rewritten: free pages may still hold their bytes. 0: none.
 pub(crate) const META_REWRITE_DUE: &str = "rewrite_due";
@@ -86,7 +86,7 @@ pub(crate) const SEATS: TableDefinition<&str, &[u8]> = TableDefinition::new("sea
 pub(crate) const GRANTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("grants");
 pub(crate) const CONSUMED: TableDefinition<DigestKey, u64> = TableDefinition::new("consumed");
 pub(crate) const OWNED: TableDefinition<(&str, u128), ()> = TableDefinition::new("owned");
-pub(crate) const MOMENTS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("moments");
+pub(crate) const MOMENTS: TableDefinition<u64, u64> = TableDefinition::new("moments");
 pub(crate) const CHANGES: TableDefinition<(u64, u128), u64> = TableDefinition::new("changes");
 pub(crate) const RENAMES: TableDefinition<(u64, &str), u64> = TableDefinition::new("renames");
 pub(crate) const BLOBS: TableDefinition<&[u8; 32], (u64, u64)> = TableDefinition::new("blobs");
@@ -112,7 +112,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) grants: Table<'txn, (&'static str, &'static str), &'static [u8]>,
     pub(crate) consumed: Table<'txn, DigestKey, u64>,
     pub(crate) owned: Table<'txn, (&'static str, u128), ()>,
-    pub(crate) moments: Table<'txn, u64, (u64, u64)>,
+    pub(crate) moments: Table<'txn, u64, u64>,
     pub(crate) changes: Table<'txn, (u64, u128), u64>,
     pub(crate) renames: Table<'txn, (u64, &'static str), u64>,
     pub(crate) blobs: Table<'txn, &'static [u8; 32], (u64, u64)>,

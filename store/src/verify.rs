@@ -4,7 +4,7 @@
 //! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
 //! names     each stands for an object that exists, and the table by object says the same
-//! history   what replaced what is listed for all above the floor and all not yet pruned, moments never fall
+//! history   what replaced what is listed for all above the floor and all not yet pruned
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
 //! outbox    posts are decided, have attempts left; dead letters have none
 //! sessions  rows only above the watermark, as many as counted, within the bound

@@ -225,10 +225,8 @@ impl Forget {
         for (id, counts) in removal.counts.iter().filter(|(_, counts)| **counts != Forgotten::default()) {
             audit::write(tables, &self.fact(*id, counts), position, at_ms)?;
         }
-        for name in [META_OBJECTS, META_OBJECT_ROWS] {
-            let left = read_meta(&tables.meta, name)?.saturating_sub(done.objects);
-            tables.meta.insert(name, left)?;
-        }
+        let left = read_meta(&tables.meta, META_OBJECTS)?.saturating_sub(done.objects);
+        tables.meta.insert(META_OBJECTS, left)?;
         tables.meta.insert(META_REWRITE_DUE, position.get())?;
         // A ballot is written once; were it written again, it would do the same.
         let _ = self.done.set(done);

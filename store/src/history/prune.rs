@@ -23,7 +23,7 @@ use crate::tables::{
     CHANGES, META, META_HISTORY_FLOOR, META_OBJECTS, MOMENTS, OBJECTS, RENAMES, Tables, read_meta,
 };
 
-use super::moment::{self, Standing};
+use super::{Retention, moment};
 
 /// What one step of pruning did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub struct Pruned {
     pub floor: Position,
     /// Superseded states removed.
     pub rows: u64,
-    /// Former bindings of names removed.
+    /// Former bindings and unbindings of names removed.
     pub names: u64,
     /// Whether nothing is left to remove below the floor.
     pub is_done: bool,
@@ -46,9 +46,9 @@ pub(crate) struct Sweep {
 }
 
 impl Store {
-    /// One step of pruning by the store's [`super::Retention`]: raises the history floor where a bound asks for it, then
-    /// removes at most 512 rows that ended at or below it. Call it until `is_done`; blocks for up to two commits, and
-    /// others only as long as any unit of that size.
+    /// One step of pruning by the store's [`super::Retention`]: removes at most 512 rows that ended at or below the history
+    /// floor, after raising the floor where fewer wait and a bound asks for it. Call it until `is_done`; blocks for up
+    /// to two commits, and others only as long as any unit of that size.
     ///
     /// The floor never passes the snapshot of a unit younger than a minute. Units older than that may then be answered
     /// [`crate::ReadError::SnapshotTooOld`]. Two callers take turns.
@@ -61,14 +61,20 @@ impl Store {
 
     /// As above; `now` ages the snapshots of open units.
     pub(crate) fn prune_history_at(&self, now_ms: u64, now: Instant) -> Result<Pruned, CommitError> {
-        let _turn = self.shared().past.turn.lock();
-        let floor = self.raise_history_floor(now_ms, now)?;
-        let sweep = Sweep::read(self.shared(), floor).map_err(unread)?;
+        let shared = self.shared();
+        let _turn = shared.past.turn.lock();
+        let mut sweep = Sweep::read(shared, shared.past.floor()).map_err(unread)?;
+        let mut is_high_enough = false;
+        if sweep.len() < limit::PRUNE_ROWS_PER_STEP {
+            is_high_enough = self.raise_history_floor(now_ms, now)?;
+            sweep = Sweep::read(shared, shared.past.floor()).map_err(unread)?;
+        }
         let pruned = Pruned {
-            floor,
+            floor: shared.past.floor(),
             rows: sweep.changes.iter().filter(|(_, _, replaced)| *replaced > 0).count() as u64,
             names: sweep.renames.len() as u64,
-            is_done: sweep.len() < limit::PRUNE_ROWS_PER_STEP,
+            // With nothing removed, an open unit holds the floor: there is nothing to do before it ends.
+            is_done: sweep.len() == 0 || (is_high_enough && sweep.len() < limit::PRUNE_ROWS_PER_STEP),
         };
         if sweep.len() > 0 {
             let mut unit = self.begin();
@@ -79,18 +85,20 @@ impl Store {
         Ok(pruned)
     }
 
-    fn raise_history_floor(&self, now_ms: u64, now: Instant) -> Result<Position, CommitError> {
+    /// Answers whether the floor need not rise further once what is below it is gone.
+    fn raise_history_floor(&self, now_ms: u64, now: Instant) -> Result<bool, CommitError> {
         let shared = self.shared();
         // Whoever begins from here on sees what is decided now, or newer: a floor chosen before stays below.
         let oldest = shared.pins.oldest(&shared.decided, now);
-        let floor = wanted_floor(shared, now_ms).map_err(unread)?.min(oldest);
+        let (wanted, is_high_enough) = wanted_floor(shared, now_ms).map_err(unread)?;
+        let floor = wanted.min(oldest);
         if floor > shared.past.floor() {
             let mut unit = self.begin();
             // One position is far within the bounds of a unit.
             let _ = unit.raise_history_floor(floor);
             self.decide(unit, Vote::default()).wait()?;
         }
-        Ok(shared.past.floor())
+        Ok(is_high_enough)
     }
 }
 
@@ -166,16 +174,39 @@ fn end_name(tables: &mut Tables<'_>, name: &str, ended: u64, replaced: u64) -> R
     Ok(())
 }
 
-fn wanted_floor(shared: &Shared, now_ms: u64) -> Result<Position, Failure> {
-    let read = || -> Result<Position, Failure> {
+/// The floor that the bounds ask for, and whether that is all they ask for.
+fn wanted_floor(shared: &Shared, now_ms: u64) -> Result<(Position, bool), Failure> {
+    let read = || -> Result<(Position, bool), Failure> {
         let txn = shared.database.read()?;
-        let meta = txn.open_table(META)?;
-        let kept = txn.open_table(OBJECTS)?.len()?.saturating_sub(read_meta(&meta, META_OBJECTS)?);
-        let standing = Standing { now_ms, superseded: moment::superseded(&meta)?, kept };
+        let Retention { rows_max, .. } = shared.options.retention;
+        let objects = read_meta(&txn.open_table(META)?, META_OBJECTS)?;
+        let surplus = txn.open_table(OBJECTS)?.len()?.saturating_sub(objects).saturating_sub(rows_max);
+        let (by_count, is_all) = floor_by_count(&txn.open_table(CHANGES)?, surplus)?;
         let moments = txn.open_table(MOMENTS)?;
-        moment::floor(moment::rows(&moments)?, &shared.options.retention, &standing)
+        let by_age = match now_ms.checked_sub(shared.options.retention.age_ms()) {
+            Some(cutoff_ms) => moment::newest_at(moment::rows(&moments)?, cutoff_ms, now_ms)?,
+            None => Position::NONE,
+        };
+        Ok((by_count.max(by_age), is_all))
     };
     read().inspect_err(|failure| shared.report(failure))
+}
+
+/// Where the oldest `surplus` states have ended, as far as one look goes, and whether it went far enough.
+fn floor_by_count(
+    changes: &impl ReadableTable<(u64, u128), u64>,
+    surplus: u64,
+) -> Result<(Position, bool), Failure> {
+    let (mut floor, mut left) = (Position::NONE, surplus);
+    for row in changes.iter()?.take(limit::PRUNE_LOOKAHEAD_ROWS) {
+        let (key, replaced) = row?;
+        if left == 0 {
+            break;
+        }
+        floor = Position::new(key.value().0);
+        left -= u64::from(replaced.value() > 0);
+    }
+    Ok((floor, left == 0))
 }
 
 /// A store that cannot be read is being reopened; nothing was decided.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redb::{ReadableDatabase, TableHandle};
 
-use crate::error::{Failure, ReadError};
+use crate::error::ReadError;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, Revision};
 use crate::json::Json;
 use crate::limit;
@@ -15,93 +15,42 @@ use crate::tables::Tables;
 use crate::unit::Unit;
 use crate::{Vote, history::Retention};
 
-use super::moment::{Moment, Standing, floor, is_one_interval, newest_at};
+use super::moment::{Moment, is_one_interval, newest_at};
 use super::trace;
 
-const MINUTE_MS: u64 = limit::MOMENT_MS_MAX;
-
-fn moments(rows: &[(u64, u64, u64)]) -> Vec<Moment> {
-    let moment = |(position, at_ms, superseded): &(u64, u64, u64)| Moment {
-        position: Position::new(*position),
-        at_ms: *at_ms,
-        superseded: *superseded,
-    };
-    rows.iter().map(moment).collect()
-}
-
-fn fallible(moments: Vec<Moment>) -> impl Iterator<Item = Result<Moment, Failure>> {
-    moments.into_iter().map(Ok)
-}
-
-/// `retention` and `standing` are (age, rows) and (now, superseded, kept).
 #[track_caller]
-fn check_floor(
-    rows: &[(u64, u64, u64)],
-    retention: (u64, u64),
-    (now_ms, superseded, kept): (u64, u64, u64),
-    expected: u64,
-) {
-    let retention = Retention { age: Duration::from_millis(retention.0), rows_max: retention.1 };
-    let standing = Standing { now_ms, superseded, kept };
-    let found = floor(fallible(moments(rows)), &retention, &standing).unwrap();
-    assert_eq!(found, Position::new(expected));
-}
-
-#[test]
-fn the_floor_is_the_newest_moment_past_the_age() {
-    let rows = [(10, 100, 0), (20, 200, 5), (30, 300, 9)];
-    check_floor(&rows, (50, 99), (149, 9, 9), 0);
-    check_floor(&rows, (50, 99), (150, 9, 9), 10);
-    check_floor(&rows, (50, 99), (349, 9, 9), 20);
-    check_floor(&rows, (0, 99), (300, 9, 9), 30);
-    check_floor(&rows, (1_000, 99), (300, 9, 9), 0);
-    check_floor(&[], (0, 0), (300, 9, 9), 0);
-}
-
-#[test]
-fn the_floor_rises_with_the_count_only_when_too_much_is_kept() {
-    let rows = [(10, 100, 0), (20, 200, 5), (30, 300, 9)];
-    check_floor(&rows, (1_000, 4), (300, 9, 9), 20);
-    check_floor(&rows, (1_000, 3), (300, 9, 9), 30);
-    check_floor(&rows, (1_000, 3), (300, 9, 3), 0);
-    check_floor(&rows, (50, 4), (300, 9, 9), 20); // age says 20 too
-    check_floor(&rows, (0, 4), (300, 9, 9), 30); // the newer of the two
-    check_floor(&rows, (150, 1), (300, 9, 9), 30);
-}
-
-#[test]
-fn a_wrong_clock_keeps_the_past_for_longer_and_not_for_ever() {
-    // Set back for a while: what was decided before the second row is as old as that row at most.
-    check_floor(&[(10, 100, 0), (20, 400, 0), (30, 5, 0)], (100, 99), (450, 0, 0), 10);
-    // Far ahead for a while: passed over, until something dated rightly follows.
-    check_floor(&[(10, 100, 0), (20, 99_999, 0)], (100, 99), (450, 0, 0), 10);
-    check_floor(&[(10, 100, 0), (20, 99_999, 0), (30, 300, 0)], (100, 99), (450, 0, 0), 30);
+fn check_newest(rows: &[(u64, u64)], ms: u64, now_ms: u64, expected: u64) {
+    let moment =
+        |(position, at_ms): &(u64, u64)| Ok(Moment { position: Position::new(*position), at_ms: *at_ms });
+    assert_eq!(newest_at(rows.iter().map(moment), ms, now_ms).unwrap(), Position::new(expected));
 }
 
 #[test]
 fn a_time_names_the_newest_position_at_or_before_it() {
-    let at = |rows: &[(u64, u64, u64)], ms, now_ms| {
-        newest_at(fallible(moments(rows)), ms, now_ms).unwrap().map(Position::get)
-    };
-    let rows = [(10, 100, 0), (20, 200, 0), (30, 300, 0)];
-    assert_eq!((at(&rows, 99, 400), at(&rows, 100, 400), at(&rows, 299, 400)), (None, Some(10), Some(20)));
-    assert_eq!(at(&rows, u64::MAX, 400), Some(30));
-    assert_eq!(at(&[(10, 100, 0), (20, 9_999, 0), (30, 300, 0)], 350, 400), Some(30));
-    assert_eq!(at(&[], 350, 400), None);
+    let rows = [(10, 100), (20, 200), (30, 300)];
+    check_newest(&rows, 99, 400, 0);
+    check_newest(&rows, 100, 400, 10);
+    check_newest(&rows, 299, 400, 20);
+    check_newest(&rows, u64::MAX, 400, 30);
+    check_newest(&[], 350, 400, 0);
 }
 
 #[test]
-fn moments_stay_apart_by_a_minute_or_a_tenth_of_the_rows() {
-    let retention = Retention { rows_max: 100, ..Retention::default() };
-    let is_one = |next: (u64, u64, u64)| {
-        is_one_interval(&moments(&[(1, 1_000_000, 50)])[0], &moments(&[next])[0], &retention)
-    };
-    assert!(is_one((2, 1_000_000 + MINUTE_MS - 1, 59)));
-    assert!(!is_one((2, 1_000_000 + MINUTE_MS, 50)));
-    assert!(!is_one((2, 1_000_000 - MINUTE_MS, 50)), "the clock was set back");
-    assert!(!is_one((2, 1_000_000, 60)));
-    let everything = Retention { rows_max: 0, ..Retention::default() };
-    assert!(!is_one_interval(&moments(&[(1, 1, 0)])[0], &moments(&[(2, 1, 1)])[0], &everything));
+fn a_wrong_clock_keeps_the_past_for_longer_and_not_for_ever() {
+    // Set back for a while: what was decided before the last row may be as young as the one before it.
+    check_newest(&[(10, 100), (20, 400), (30, 5)], 350, 450, 10);
+    check_newest(&[(10, 100), (20, 400), (30, 5)], 400, 450, 30);
+    // Far ahead for a while: passed over, until something dated rightly follows.
+    check_newest(&[(10, 100), (20, 99_999)], 350, 450, 10);
+    check_newest(&[(10, 100), (20, 99_999), (30, 300)], 350, 450, 30);
+}
+
+#[test]
+fn moments_stay_apart_by_a_minute() {
+    let (before, minute) = (1_000_000, limit::MOMENT_MS_MAX);
+    assert!(is_one_interval(before, before + minute - 1));
+    assert!(!is_one_interval(before, before + minute));
+    assert!(!is_one_interval(before, before - minute), "the clock was set back");
 }
 
 #[test]
@@ -176,25 +125,73 @@ fn three_units_over_a_minute_old_do_not_hold_the_floor() {
     assert!(store.verify_open().unwrap().is_clean());
 }
 
+/// What every step removed, until one says that it was the last.
+fn prune_all(store: &Store, now_ms: u64) -> Vec<u64> {
+    let mut steps = Vec::new();
+    while steps.len() < 1_000 {
+        let before = store.retention().unwrap();
+        let pruned = store.prune_history(now_ms).unwrap();
+        let after = store.retention().unwrap();
+        assert_eq!(before.superseded_rows - after.superseded_rows, pruned.rows);
+        assert_eq!(after.gone_rows - before.gone_rows, pruned.rows);
+        assert_eq!(after.floor, pruned.floor);
+        steps.push(pruned.rows);
+        if pruned.is_done {
+            break;
+        }
+    }
+    steps
+}
+
+fn change_often(store: &Store, id: ObjectId, times: u64) {
+    for number in 0..times {
+        within(store, |unit| unit.set_slot(id, "a", value(number)).unwrap());
+    }
+}
+
 #[test]
 fn a_step_is_bounded_and_the_next_goes_on() {
     let (store, id, now) = forgetful();
-    let states = 2 * limit::PRUNE_ROWS_PER_STEP as u64;
-    for number in 0..states {
-        let mut unit = store.begin();
-        unit.set_slot(id, "a", value(number)).unwrap();
-        store.decide(unit, Vote::default()).wait().unwrap();
-    }
-    let mut steps = Vec::new();
-    while steps.last() != Some(&0) && steps.len() < 10 {
-        let before = store.retention().unwrap().superseded_rows;
-        let pruned = store.prune_history(now.load(Ordering::Relaxed)).unwrap();
-        let after = store.retention().unwrap().superseded_rows;
-        assert_eq!(before - after, pruned.rows);
-        assert!(pruned.rows <= limit::PRUNE_ROWS_PER_STEP as u64);
-        steps.push(pruned.rows);
-        assert!(store.verify_open().unwrap().is_clean());
-    }
-    // The first of its three first states was made, not changed: its entry goes without a row.
-    assert_eq!((steps.iter().sum::<u64>(), steps.len()), (states + 1, 4));
+    let step = limit::PRUNE_ROWS_PER_STEP as u64;
+    change_often(&store, id, 2 * step);
+    // One more state ended before those; the entry of the object that was made takes the place of a row.
+    let steps = prune_all(&store, now.load(Ordering::Relaxed));
+    assert_eq!(steps, [step - 1, step, 2]);
+    assert!(store.verify_open().unwrap().is_clean());
+}
+
+#[test]
+fn the_newest_superseded_states_are_kept_up_to_the_bound() {
+    let retention = Retention { age: Duration::MAX, rows_max: 1_000 };
+    let store = Store::scratch(StoreOptions { retention, ..StoreOptions::default() }).unwrap();
+    let id = within(&store, |unit| unit.create(ComponentId::operator(), 1, vec![]).unwrap());
+    change_often(&store, id, 1_000);
+    assert_eq!(prune_all(&store, u64::MAX), [0], "the bound is not passed");
+    assert_eq!(store.retention().unwrap().floor, Position::NONE);
+    change_often(&store, id, 600);
+    assert_eq!(prune_all(&store, u64::MAX).iter().sum::<u64>(), 600);
+    let kept = store.retention().unwrap();
+    assert_eq!((kept.superseded_rows, kept.floor), (1_000, Position::new(601)));
+    assert_eq!(store.object_at(id, kept.floor).unwrap().unwrap().revision, Revision::new(601));
+    assert!(is_too_old(store.object_at(id, Position::new(600))));
+}
+
+#[test]
+fn a_bound_far_away_is_reached_in_several_looks() {
+    let retention = Retention { age: Duration::MAX, rows_max: 0 };
+    let store = Store::scratch(StoreOptions { retention, ..StoreOptions::default() }).unwrap();
+    // So many new objects that one look sees nothing of the states that ended after them.
+    let ids: Vec<ObjectId> = within(&store, |unit| {
+        (0..limit::PRUNE_LOOKAHEAD_ROWS)
+            .map(|_| unit.create(ComponentId::operator(), 1, vec![]).unwrap())
+            .collect()
+    });
+    change_often(&store, ids[0], 3);
+    let held = store.begin();
+    change_often(&store, ids[0], 2);
+    assert_eq!(prune_all(&store, u64::MAX).iter().sum::<u64>(), 3, "and no further than the open unit");
+    drop(held);
+    assert_eq!(prune_all(&store, u64::MAX).iter().sum::<u64>(), 2);
+    assert_eq!(store.retention().unwrap().superseded_rows, 0);
+    assert!(store.verify_open().unwrap().is_clean());
 }
