@@ -28,9 +28,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{CommitError, Failure};
+use crate::history;
 use crate::id::Position;
 use crate::limit;
 use crate::order::Order;
@@ -102,6 +103,9 @@ impl Decided {
         self.receiver.recv().unwrap_or(Err(CommitError::Unavailable(Failure::Reopening)))
     }
 }
+
+/// How often a unit that is to be alone looks whether it is: a fraction of a commit.
+const ALONE_POLL: Duration = Duration::from_micros(200);
 
 /// One thing for the committer to do.
 pub(crate) enum Job {
@@ -179,6 +183,7 @@ type Told = (Box<Ballot>, Result<Commit, CommitError>);
 /// this one. A unit that is refused has heard so when this returns, unless the reason itself is not durable yet.
 pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
     let ballot = Box::new(Ballot::new(unit, vote, on_done));
+    let votes = shared.votes.read();
     let told = match ballot.era {
         // A decided state is one snapshot, so a unit that only read it is serializable where it began.
         None if ballot.only_reads() => {
@@ -187,10 +192,28 @@ pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
         }
         _ => line_up(shared, ballot),
     };
+    drop(votes);
     // Nobody is told anything under the order's lock: a reply may begin the next unit.
     if let Err((ballot, answer)) = told {
         ballot.answer(answer);
     }
+}
+
+/// Decides a unit while nothing else is pending and nobody else votes: for what changes states that pending units may
+/// have read. Blocks, and so do all other votes meanwhile.
+pub(crate) fn decide_alone(shared: &Shared, unit: Unit, vote: Vote) -> Result<Commit, CommitError> {
+    let votes = shared.votes.write();
+    while shared.order.read().waiting() > 0 {
+        std::thread::sleep(ALONE_POLL);
+    }
+    let (decided, reply) = pair();
+    let told = line_up(shared, Box::new(Ballot::new(unit, vote, reply)));
+    if let Err((ballot, answer)) = told {
+        ballot.answer(answer);
+    }
+    let outcome = decided.wait();
+    drop(votes);
+    outcome
 }
 
 /// Votes, and sends the ballot on in the order of votes.
@@ -345,6 +368,7 @@ impl Committer {
             *position = own;
         }
         tables.meta.insert(META_POSITION, position.get())?;
+        history::note_group(&mut tables, *position, *at_ms)?;
         write::trim_redo(&mut tables, &self.shared, finish)?;
         drop(tables);
         fail::fail_point!("store::before-commit");

@@ -176,6 +176,14 @@ pub enum ReadError {
     /// No object has this identity at this snapshot.
     #[error("no object {0}")]
     NoSuchObject(ObjectId),
+    /// What was so at this snapshot is no longer kept; begin a new unit, or ask for a newer position.
+    #[error("position {snapshot} is too old to read, {oldest} is the oldest kept")]
+    SnapshotTooOld {
+        /// The position asked for.
+        snapshot: Position,
+        /// The history floor: the oldest position that can be read.
+        oldest: Position,
+    },
     /// The unit read more than it may, or an object has too many ancestors.
     #[error(transparent)]
     TooLarge(#[from] Overflow),
@@ -189,7 +197,7 @@ impl ReadError {
     pub fn fault(&self) -> Fault {
         match self {
             ReadError::NoSuchObject(_) | ReadError::TooLarge(_) => Fault::Guest,
-            ReadError::Failed(_) => Fault::Host,
+            ReadError::SnapshotTooOld { .. } | ReadError::Failed(_) => Fault::Host,
         }
     }
 }
@@ -284,6 +292,9 @@ impl From<ReadError> for VectorError {
     fn from(cause: ReadError) -> VectorError {
         match cause {
             ReadError::NoSuchObject(id) => VectorError::NoSuchObject(id),
+            ReadError::SnapshotTooOld { snapshot, oldest } => {
+                VectorError::SnapshotTooOld { snapshot, oldest }
+            }
             ReadError::TooLarge(overflow) => VectorError::TooLarge(overflow),
             ReadError::Failed(failure) => VectorError::Failed(failure),
         }
@@ -405,6 +416,44 @@ impl CommitError {
             CommitError::DuplicateRequest { .. } => Effect::Committed,
             CommitError::Unavailable(_) | CommitError::TooOld { .. } => Effect::Unknown,
             _ => Effect::None,
+        }
+    }
+}
+
+/// Why nothing was forgotten.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// Objects that are not to be forgotten delegate to one that is.
+    #[error(
+        "object {parent} is a parent of {child} and of {more} more; give them other parents or detach them"
+    )]
+    StillParent {
+        /// One object to be forgotten.
+        parent: ObjectId,
+        /// One that delegates to it.
+        child: ObjectId,
+        /// How many others delegate to an object of this call.
+        more: usize,
+    },
+    /// Too many objects in one call, too many states of others to detach, or too long a name of who asked.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The store could not be read.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The commit was refused or failed; its `effect()` says which.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl ForgetError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ForgetError::StillParent { .. } | ForgetError::TooLarge(_) => Fault::Operator,
+            ForgetError::Failed(_) => Fault::Host,
+            ForgetError::Commit(cause) => cause.fault(),
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<()
     Ok(())
 }
 
-/// 1 → 2: object rows are counted, and owners know their objects.
+/// 1 → 2: object rows are counted, owners know their objects, and what ended is listed in order.
 fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let (mut rows, mut newest) = (0, None);
     for row in tables.objects.iter()? {
@@ -48,16 +48,33 @@ fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
         let (id, position) = key.value();
         let object = tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value())?;
         rows += 1;
+        let replaced = newest.as_ref().filter(|(before, _, _)| *before == id).map_or(0, |(_, at, _)| *at);
+        tables.changes.insert((position, id), replaced)?;
         // Rows are sorted by object and position: the last one of each object is its newest.
-        if let Some((before, owner)) = newest.replace((id, object.owner))
+        if let Some((before, _, owner)) = newest.replace((id, position, object.owner))
             && before != id
         {
             tables.owned.insert((owner.as_str(), before), ())?;
         }
     }
-    if let Some((id, owner)) = newest {
+    if let Some((id, _, owner)) = newest {
         tables.owned.insert((owner.as_str(), id), ())?;
     }
     tables.meta.insert(META_OBJECT_ROWS, rows)?;
+    list_renames(tables)
+}
+
+fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
+    let mut before: Option<(String, u64)> = None;
+    for row in tables.names.iter()? {
+        let (key, _) = row?;
+        let (name, position) = key.value();
+        if let Some((same, replaced)) = &before
+            && same == name
+        {
+            tables.renames.insert((position, name), replaced)?;
+        }
+        before = Some((name.to_owned(), position));
+    }
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! # Data model
 //!
 //! An *object* is an identity, an owner, parents and slots; every committed state of it is a row of its own, keyed
-//! by (object, *position*), so "as of P" is one range query and history costs nothing extra. A *name* stands for
-//! one object. A *vector* belongs to one object in one collection of one component. A *post* is a message to be
+//! by (object, *position*), so "as of P" is one range query; superseded states are kept up to an age and a count.
+//! A *name* stands for one object. A *vector* belongs to one object in one collection of one component. A *post* is a message to be
 //! sent after its commit. A *session* remembers what it decided, so a resent request is answered, not repeated.
 //! Audit rows and system records (releases, seats, grants) commit with the decision that made them.
 //!
@@ -23,6 +23,7 @@
 //! - Positions, revisions and audit numbers have no gaps.
 //! - redb is the only decision point: indexes and mirrors in memory are rebuilt from it.
 //! - Every object, name and vector a unit read, absent ones included, is still so when it is decided.
+//! - Every position at or above the history floor reads as it was; below it, reads are refused.
 //! - Every size has a bound, all of them in [`limit`].
 //!
 //! ```
@@ -48,6 +49,7 @@ mod commit;
 mod database;
 mod directory;
 mod error;
+mod history;
 mod id;
 mod json;
 mod layout;
@@ -70,9 +72,10 @@ pub use audit::AuditRow;
 pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use commit::{Commit, Decided, OnDecided, Vote};
 pub use error::{
-    BlobError, CommitError, Contested, Effect, Failure, Fault, NameError, OpenError, Overflow, ReadError,
-    VectorError, WriteError,
+    BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
+    ReadError, VectorError, WriteError,
 };
+pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
 pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
 pub use json::{Json, JsonError};
 pub use object::{Found, MethodSlot, Object, Slot};

@@ -47,6 +47,21 @@ pub const AUDIT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one inbox path.
 pub const PATH_BYTES_MAX: usize = 4 * 1024;
 
+/// The longest time between two moments while something is decided: how exactly a time names a position.
+pub const MOMENT_MS_MAX: u64 = 60 * 1_000;
+/// Moments dropped by one commit that raises the history floor.
+pub const MOMENT_TRIM_ROWS: usize = 4_096;
+/// States and names that one step of pruning removes, so that it never dominates a commit: each may be a page.
+pub const PRUNE_ROWS_PER_STEP: usize = 512;
+/// Entries looked at to find how far a bound in rows raises the history floor: each raise is a commit.
+pub const PRUNE_LOOKAHEAD_ROWS: usize = 16_384;
+/// Objects that one call forgets.
+pub const FORGET_OBJECTS_MAX: usize = 1_000;
+/// States of other objects that one call frees of a forgotten parent.
+pub const FORGET_DETACHED_MAX: usize = 10_000;
+/// Rows that one search for traces names; more are not looked for.
+pub const TRACES_MAX: usize = 1_000;
+
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;
 /// Bytes of one vector's metadata.

@@ -156,11 +156,6 @@ impl Order {
         Some((*id, position))
     }
 
-    /// As [`Order::object_head`], of a name.
-    pub(crate) fn name_head(&self, name: &ObjectName) -> Option<Position> {
-        self.names.get(name)?.newest()
-    }
-
     /// Names after `after`, those with a prefix, as of a position.
     pub(crate) fn names(
         &self,

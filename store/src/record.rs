@@ -91,4 +91,7 @@ pub(crate) enum RecordWrite {
     Consumed { path: String, digest: Digest },
     FailPost { id: crate::id::PostId, cause: String, not_before_ms: u64 },
     SweepSessions { now_ms: u64 },
+    RaiseHistoryFloor(crate::id::Position),
+    SweepHistory(crate::history::Sweep),
+    Forget(std::sync::Arc<crate::history::Forget>),
 }

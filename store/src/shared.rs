@@ -10,7 +10,8 @@ use redb::{Key, ReadOnlyTable, ReadableTable, TableDefinition, Value};
 use crate::blob::Blobs;
 use crate::commit::Job;
 use crate::database::Database;
-use crate::error::Failure;
+use crate::error::{Failure, ReadError};
+use crate::history::Past;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::json::Json;
 use crate::lock::DirectoryLock;
@@ -18,7 +19,7 @@ use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::store::StoreOptions;
-use crate::tables::{self, COLLECTIONS, META, META_POSITION, OUTBOX, REDO, VECTORS};
+use crate::tables::{self, COLLECTIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS};
 use crate::vectors::{CollectionKey, VectorSet};
 
 pub(crate) struct Shared {
@@ -30,10 +31,13 @@ pub(crate) struct Shared {
     pub(crate) pins: Arc<Pins>,
     /// The newest position that is durable and applied to the memory here. Only the committer moves it.
     pub(crate) decided: AtomicU64,
-    /// What was voted for and is not yet durable. Taken before any other lock here.
+    /// Held to read by whoever votes, to write by a unit that must be alone. Taken before the order.
+    pub(crate) votes: RwLock<()>,
+    /// What was voted for and is not yet durable. Taken before the locks below.
     pub(crate) order: RwLock<Order>,
     /// The newest position that units may begin on; at or above `decided`. Moves under the order's lock.
     pub(crate) voted: AtomicU64,
+    pub(crate) past: Past,
     /// Redo rows kept; only the committer uses it.
     pub(crate) redo_rows: AtomicU64,
     /// Why the store refuses to write, while it does.
@@ -51,6 +55,7 @@ pub(crate) struct Loaded {
     pub(crate) index: VectorSet,
     pub(crate) outbox: Outbox,
     pub(crate) redo_rows: u64,
+    pub(crate) floor: Position,
 }
 
 impl Shared {
@@ -66,6 +71,19 @@ impl Shared {
     ) -> Result<T, Failure> {
         let answer = self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
         answer.inspect_err(|failure| self.report(failure))
+    }
+
+    /// One short read of what one table said as of a position. The floor is looked at afterwards: it is raised before
+    /// anything is pruned, so whoever read what was pruned meanwhile is refused.
+    pub(crate) fn read_at<K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+        at: Position,
+        read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
+    ) -> Result<T, ReadError> {
+        let answer = self.read(definition, read)?;
+        self.past.check(at)?;
+        Ok(answer)
     }
 
     /// Asks the committer to reopen a database that failed while it was read; writes notice by themselves.
@@ -89,6 +107,7 @@ impl Shared {
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
         self.redo_rows.store(loaded.redo_rows, Ordering::Release);
+        self.past.raise(loaded.floor);
         self.decided.store(loaded.position.get(), Ordering::Release);
         self.voted.store(loaded.position.get(), Ordering::Release);
     }
@@ -98,11 +117,13 @@ impl Loaded {
     /// Reads everything that is kept in memory. Cost: one pass over vectors and pending posts.
     pub(crate) fn read(database: &Database) -> Result<Loaded, Failure> {
         let txn = database.read()?;
-        let position = Position::new(tables::read_meta(&txn.open_table(META)?, META_POSITION)?);
+        let meta = txn.open_table(META)?;
+        let position = Position::new(tables::read_meta(&meta, META_POSITION)?);
+        let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
         let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
         let redo = txn.open_table(REDO)?;
-        Ok(Loaded { position, index, outbox, redo_rows: redb::ReadableTableMetadata::len(&redo)? })
+        Ok(Loaded { position, index, outbox, redo_rows: redb::ReadableTableMetadata::len(&redo)?, floor })
     }
 }
 

@@ -19,7 +19,8 @@ use crate::blob::Blobs;
 use crate::commit::{self, Commit, Decided, Vote};
 use crate::database::{Database, Refused};
 use crate::directory;
-use crate::error::{BlobError, CommitError, Failure, OpenError};
+use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
+use crate::history::{Past, Retention};
 use crate::id::{Digest, ObjectId, Position};
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
@@ -46,6 +47,8 @@ pub struct StoreOptions {
     pub reopen_first: Duration,
     /// The longest such wait. Default 5 s.
     pub reopen_longest: Duration,
+    /// How much of the past is kept. Default 30 days, and at most a million superseded states.
+    pub retention: Retention,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -56,6 +59,7 @@ impl Default for StoreOptions {
             cache_bytes: 32 * 1024 * 1024,
             reopen_first: Duration::from_millis(10),
             reopen_longest: Duration::from_secs(5),
+            retention: Retention::default(),
             clock: Arc::new(system_clock),
         }
     }
@@ -67,6 +71,7 @@ impl fmt::Debug for StoreOptions {
             .field("cache_bytes", &self.cache_bytes)
             .field("reopen_first", &self.reopen_first)
             .field("reopen_longest", &self.reopen_longest)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }
@@ -177,13 +182,13 @@ impl Store {
         commit::decide(self.shared(), unit, vote, Box::new(on_done));
     }
 
-    /// The state of an object as of a position; none when it did not exist then.
+    /// The state of an object as of a position; none when it did not exist then, or was forgotten since.
     ///
     /// # Errors
-    /// [`Failure`] when it cannot be read.
-    pub fn object_at(&self, id: ObjectId, at: Position) -> Result<Option<Object>, Failure> {
+    /// [`ReadError::SnapshotTooOld`] below the history floor, [`ReadError::Failed`].
+    pub fn object_at(&self, id: ObjectId, at: Position) -> Result<Option<Object>, ReadError> {
         let at = at.min(self.position());
-        self.shared().read(OBJECTS, |objects| tables::read_object(objects, id, at))
+        self.shared().read_at(OBJECTS, at, |objects| tables::read_object(objects, id, at))
     }
 
     /// Stores bytes durably under their digest; the same bytes again cost a read. At most 64 MiB.
@@ -202,7 +207,7 @@ impl Store {
         self.shared().blobs.get(digest)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -224,8 +229,10 @@ impl Store {
                 outbox: Mutex::default(),
                 pins: Arc::default(),
                 decided: AtomicU64::new(0),
+                votes: RwLock::default(),
                 order: RwLock::default(),
                 voted: AtomicU64::new(0),
+                past: Past::default(),
                 redo_rows: AtomicU64::new(0),
                 read_only: RwLock::new(None),
                 queue: Mutex::new(Some(queue)),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table         key                                value
-//! meta          name                               u64: layout, position, objects, audit, redo_floor
+//! meta          name                               u64: layout, position, objects, audit, redo_floor, ...
 //! objects       (object, position)                 postcard ObjectRow: the state that this commit made
 //! names         (name, position)                   the object from here on; none: unbound from here on
 //! names_of      (object, name, position)           whether the name is the object's from here on
@@ -19,13 +19,17 @@
 //! grants        (component, interface)             JSON GrantRecord
 //! consumed      (path, digest)                     Unix ms
 //! owned         (owner, object)                    the objects whose newest state has this owner
-//! moments       position                           (Unix ms, object rows written so far): about one a minute
+//! moments       position                           Unix ms: one or two a minute, and the newest group
+//! changes       (position, object)                 the position of the state that it replaced; 0: a new object
+//! renames       (position, name)                   the position of the row that it replaced
 //! blobs         digest                             (bytes, references): what a commit names; layout 1 had no counts
 //! generations   (component, position)              JSON GenerationRecord: in force from here on
 //! shadows       (object, generation)               (position of the state it was made from, postcard ObjectRow)
 //! ```
 //!
 //! Rows keyed by position are never changed: the newest row at or below P is the state as of P, one range query.
+//! `changes` and `renames` list in order what ended where, so pruning costs what it prunes: an entry goes when its
+//! position is at or below the history floor, with the row that ended there. Only forgetting an object breaks the rule.
 //! postcard rows name no fields, so a change of their shape is a new layout generation.
 
 use std::sync::Arc;
@@ -52,8 +56,10 @@ pub(crate) const META_AUDIT: &str = "audit";
 pub(crate) const META_REDO_FLOOR: &str = "redo_floor";
 /// States that ended at or before this position may be gone.
 pub(crate) const META_HISTORY_FLOOR: &str = "history_floor";
-/// Object rows ever written; with the rows kept, how many were pruned.
+/// Object rows ever written; with the rows kept, how many were pruned or forgotten.
 pub(crate) const META_OBJECT_ROWS: &str = "object_rows";
+/// The newest commit that forgot objects since the file was last rewritten: free pages may still hold their bytes. 0: none.
+pub(crate) const META_REWRITE_DUE: &str = "rewrite_due";
 
 pub(crate) type ObjectKey = (u128, u64);
 pub(crate) type NameKey = (&'static str, u64);
@@ -80,7 +86,9 @@ pub(crate) const SEATS: TableDefinition<&str, &[u8]> = TableDefinition::new("sea
 pub(crate) const GRANTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("grants");
 pub(crate) const CONSUMED: TableDefinition<DigestKey, u64> = TableDefinition::new("consumed");
 pub(crate) const OWNED: TableDefinition<(&str, u128), ()> = TableDefinition::new("owned");
-pub(crate) const MOMENTS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("moments");
+pub(crate) const MOMENTS: TableDefinition<u64, u64> = TableDefinition::new("moments");
+pub(crate) const CHANGES: TableDefinition<(u64, u128), u64> = TableDefinition::new("changes");
+pub(crate) const RENAMES: TableDefinition<(u64, &str), u64> = TableDefinition::new("renames");
 pub(crate) const BLOBS: TableDefinition<&[u8; 32], (u64, u64)> = TableDefinition::new("blobs");
 pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
 pub(crate) const SHADOWS: TableDefinition<(u128, u32), (u64, &[u8])> = TableDefinition::new("shadows");
@@ -104,7 +112,9 @@ pub(crate) struct Tables<'txn> {
     pub(crate) grants: Table<'txn, (&'static str, &'static str), &'static [u8]>,
     pub(crate) consumed: Table<'txn, DigestKey, u64>,
     pub(crate) owned: Table<'txn, (&'static str, u128), ()>,
-    pub(crate) moments: Table<'txn, u64, (u64, u64)>,
+    pub(crate) moments: Table<'txn, u64, u64>,
+    pub(crate) changes: Table<'txn, (u64, u128), u64>,
+    pub(crate) renames: Table<'txn, (u64, &'static str), u64>,
     pub(crate) blobs: Table<'txn, &'static [u8; 32], (u64, u64)>,
     pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
     pub(crate) shadows: Table<'txn, (u128, u32), (u64, &'static [u8])>,
@@ -132,6 +142,8 @@ impl<'txn> Tables<'txn> {
             consumed: txn.open_table(CONSUMED)?,
             owned: txn.open_table(OWNED)?,
             moments: txn.open_table(MOMENTS)?,
+            changes: txn.open_table(CHANGES)?,
+            renames: txn.open_table(RENAMES)?,
             blobs: txn.open_table(BLOBS)?,
             generations: txn.open_table(GENERATIONS)?,
             shadows: txn.open_table(SHADOWS)?,
@@ -288,6 +300,22 @@ struct ObjectRow<'a> {
     parents: Vec<u128>,
     #[serde(borrow)]
     slots: Vec<(&'a str, SlotRow<'a>)>,
+}
+
+/// The front of an [`ObjectRow`]: what may be asked of many rows without reading their slots.
+#[derive(Deserialize)]
+pub(crate) struct ObjectHead<'a> {
+    #[serde(borrow)]
+    pub(crate) owner: &'a str,
+    #[expect(dead_code, reason = "it lies between what is asked")]
+    generation: u32,
+    pub(crate) revision: u64,
+    pub(crate) parents: Vec<u128>,
+}
+
+/// The front of an object's row.
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<ObjectHead<'_>, Failure> {
+    Ok(postcard::take_from_bytes(bytes).map_err(|why| unreadable("objects", &why))?.0)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,9 +1,10 @@
 //! Every invariant of a stored database, checked offline or over one snapshot of an open store.
 //!
 //! ```text
-//! objects   revisions 1, 2, 3..., positions rising and decided, bounds hold, parents exist, their count
+//! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
 //! names     each stands for an object that exists, and the table by object says the same
+//! history   what replaced what is listed for all above the floor and all not yet pruned
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
 //! outbox    posts are decided, have attempts left; dead letters have none
 //! sessions  rows only above the watermark, as many as counted, within the bound
@@ -12,6 +13,7 @@
 //! ```
 
 mod check;
+mod past;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,7 +24,7 @@ use crate::database::Database;
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
 use crate::shared::{Shared, read_collections};
-use crate::tables::{COLLECTIONS, META, META_POSITION, VECTORS, read_meta};
+use crate::tables::{COLLECTIONS, META, META_HISTORY_FLOOR, META_POSITION, VECTORS, read_meta};
 use crate::vectors::CollectionKey;
 
 use check::Check;
@@ -80,10 +82,12 @@ pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
 fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
     let txn = database.read()?;
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
-    let mut check = Check::new(&txn, position);
+    let floor = Position::new(read_meta(&txn.open_table(META)?, META_HISTORY_FLOOR)?);
+    let mut check = Check::new(&txn, position, floor);
     check.objects()?;
     check.owned()?;
     check.names()?;
+    check.past()?;
     check.vectors()?;
     check.outbox()?;
     check.sessions()?;

@@ -8,6 +8,7 @@ use crate::error::{CommitError, Contested, Failure, Overflow};
 use crate::id::Position;
 use crate::limit;
 use crate::order::Order;
+use crate::record::RecordWrite;
 use crate::session::{self, DedupeKey};
 use crate::shared::Shared;
 use crate::tables::{
@@ -114,7 +115,7 @@ impl Voter<'_> {
     }
 
     fn contested_object(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
-        if ballot.seen.objects.is_empty() {
+        if ballot.seen.objects.is_empty() && ballot.seen.existing.is_empty() {
             return Ok(None);
         }
         let objects = self.tables()?.open_table(OBJECTS)?;
@@ -128,6 +129,13 @@ impl Voter<'_> {
                 return Ok(Some(Contested::Object(*id)));
             }
         }
+        for id in &ballot.seen.existing {
+            let is_there = self.order.object_head(*id).is_some()
+                || tables::read_object_position(&objects, *id, NEWEST)? != Position::NONE;
+            if !is_there {
+                return Ok(Some(Contested::Object(*id)));
+            }
+        }
         Ok(None)
     }
 
@@ -136,10 +144,11 @@ impl Voter<'_> {
             return Ok(None);
         }
         let names = self.tables()?.open_table(NAMES)?;
-        for (name, (_, seen)) in &ballot.seen.names {
-            let newest = match self.order.name_head(name) {
+        // What a name stood for counts too: forgetting an object changes a row without moving it.
+        for (name, seen) in &ballot.seen.names {
+            let newest = match self.order.name(name, NEWEST) {
                 Some(pending) => pending,
-                None => tables::read_name(&names, name, NEWEST)?.1,
+                None => tables::read_name(&names, name, NEWEST)?,
             };
             if newest != *seen {
                 return Ok(Some(Contested::Name(name.clone())));
@@ -176,6 +185,13 @@ impl Voter<'_> {
             let dim = decided.or_else(|| self.order.dim(collection));
             if dim.is_some_and(|dim| dim != vector.components.len()) {
                 return Ok(Some(Contested::Collection(collection.name.clone())));
+            }
+        }
+        for record in &ballot.writes.records {
+            if let RecordWrite::Forget(forget) = record
+                && let Some(child) = forget.contested(self.tables()?)?
+            {
+                return Ok(Some(Contested::Object(child)));
             }
         }
         if ballot.writes.taken.is_empty() {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::audit::{self, Fact};
 use crate::error::Failure;
+use crate::history::{self, Gone};
 use crate::id::{ObjectId, ObjectName, Position, PostId};
 use crate::limit;
 use crate::object::Object;
@@ -28,6 +29,8 @@ pub(super) struct Finish {
     outbox: Vec<OutboxChange>,
     redo_added: u64,
     redo_trimmed: u64,
+    floor: Position,
+    gone: Gone,
 }
 
 impl Finish {
@@ -37,6 +40,11 @@ impl Finish {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
             shared.index.write().apply(&self.index, oldest);
         }
+        if !self.gone.objects.is_empty() {
+            // After the changes above: some of them may have been made before the object was forgotten.
+            shared.index.write().forget(&self.gone.objects);
+        }
+        shared.past.raise(self.floor);
     }
 
     /// Applies the group to the rest of the memory that follows the database. Cannot fail.
@@ -116,8 +124,11 @@ fn write_object(
     let id = object.id.to_bits();
     let row = tables::encode_object(object)?;
     tables.objects.insert((id, position.get()), row.as_slice())?;
-    // Whoever changes an object has read it, so its former owner is among what was seen.
-    let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref).map(|former| &former.owner);
+    // Whoever changes an object has read it, so its former state is among what was seen.
+    let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref);
+    let replaced = former.map_or(Position::NONE, |former| former.position);
+    tables.changes.insert((position.get(), id), replaced.get())?;
+    let former = former.map(|former| &former.owner);
     if former == Some(&object.owner) {
         return Ok(());
     }
@@ -134,9 +145,12 @@ fn write_name(
     id: Option<ObjectId>,
     position: Position,
 ) -> Result<(), Failure> {
-    let (before, _) = tables::read_name(&tables.names, name, position)?;
+    let (before, replaced) = tables::read_name(&tables.names, name, position)?;
     if before == id {
         return Ok(());
+    }
+    if replaced != Position::NONE {
+        tables.renames.insert((position.get(), name.as_str()), replaced.get())?;
     }
     tables.names.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
     if let Some(before) = before {
@@ -287,8 +301,24 @@ fn write_record(
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
         }
         RecordWrite::SweepSessions { now_ms } => sweep_sessions(tables, *now_ms)?,
+        RecordWrite::RaiseHistoryFloor(floor) => {
+            history::raise_floor(tables, *floor)?;
+            finish.floor = finish.floor.max(*floor);
+        }
+        RecordWrite::SweepHistory(sweep) => sweep.write(tables)?,
+        RecordWrite::Forget(forget) => {
+            let gone = forget.write(tables, position, at_ms)?;
+            forget_in_memory(gone, finish);
+        }
     }
     Ok(())
+}
+
+fn forget_in_memory(gone: Gone, finish: &mut Finish) {
+    let removed = gone.posts.iter().map(|(id, lane)| OutboxChange::Remove { id: *id, lane: *lane });
+    finish.outbox.extend(removed);
+    finish.redo_trimmed += gone.redo_rows;
+    finish.gone.objects.extend(gone.objects);
 }
 
 /// Stores a request's outcome and forgets what the client has acknowledged.

@@ -19,17 +19,19 @@ use super::Report;
 
 /// A verification under way.
 pub(super) struct Check<'a> {
-    txn: &'a ReadTransaction,
-    position: Position,
+    pub(super) txn: &'a ReadTransaction,
+    pub(super) position: Position,
+    /// The history floor.
+    pub(super) floor: Position,
     objects: HashSet<u128>,
     owners: BTreeSet<(String, u128)>,
-    report: Report,
+    pub(super) report: Report,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(txn: &'a ReadTransaction, position: Position) -> Check<'a> {
+    pub(super) fn new(txn: &'a ReadTransaction, position: Position, floor: Position) -> Check<'a> {
         let report = Report { position, ..Report::default() };
-        Check { txn, position, objects: HashSet::new(), owners: BTreeSet::new(), report }
+        Check { txn, position, floor, objects: HashSet::new(), owners: BTreeSet::new(), report }
     }
 
     pub(super) fn into_report(self) -> Report {
@@ -92,7 +94,9 @@ impl<'a> Check<'a> {
 
     fn object(&mut self, object: &Object, before: Option<&Object>) {
         let before = before.filter(|before| before.id == object.id);
-        let revision = before.map_or(1, |before| before.revision.get() + 1);
+        // What the first state replaced may have been pruned: then it has become so at or below the floor.
+        let first = if object.position <= self.floor { object.revision.get().max(1) } else { 1 };
+        let revision = before.map_or(first, |before| before.revision.get() + 1);
         let what = format!("object {} at {}: revision", object.id, object.position);
         self.expect(&what, object.revision.get(), revision);
         self.decided(&format!("object {}", object.id), object.position);
@@ -311,13 +315,13 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn decided(&mut self, what: &str, position: Position) {
+    pub(super) fn decided(&mut self, what: &str, position: Position) {
         if position == Position::NONE || position > self.position {
             self.report.problem(format!("{what}: position {position} of {}", self.position));
         }
     }
 
-    fn expect(&mut self, what: &str, found: u64, expected: u64) {
+    pub(super) fn expect(&mut self, what: &str, found: u64, expected: u64) {
         if found != expected {
             self.report.problem(format!("{what}: {found}, expected {expected}"));
         }
