@@ -13,6 +13,7 @@
 
 mod ballot;
 mod recovery;
+mod room;
 mod write;
 
 use std::sync::Arc;
@@ -190,6 +191,7 @@ struct Group {
 impl Committer {
     fn run(self) {
         while let Ok(job) = self.queue.recv() {
+            let _turn = self.shared.turn.lock();
             match job {
                 Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
                 Job::Reopen(failure) => self.reopen_if_broken(&failure),
@@ -276,6 +278,9 @@ impl Committer {
         let pending = self.shared.outbox.lock().pending();
         let pending = group.finish.pending_after(pending);
         if let Err(refused) = ballot::vote(tables, ballot, pending, at_ms)? {
+            return Ok(Err(refused));
+        }
+        if let Err(refused) = room::vote(&self.shared, tables, ballot)? {
             return Ok(Err(refused));
         }
         let position = group.position.next();

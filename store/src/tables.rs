@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table         key                                value
-//! meta          name                               u64: layout, position, objects, audit, redo_floor
+//! meta          name                               u64: layout, position, objects, audit, redo_floor, store_high, store_low, ...
 //! objects       (object, position)                 postcard ObjectRow: the state that this commit made
 //! names         (name, position)                   the object from here on; none: unbound from here on
 //! names_of      (object, name, position)           whether the name is the object's from here on
@@ -20,7 +20,7 @@
 //! consumed      (path, digest)                     Unix ms
 //! owned         (owner, object)                    the objects whose newest state has this owner
 //! moments       position                           (Unix ms, object rows written so far): about one a minute
-//! blobs         digest                             (bytes, references): what a commit names; layout 1 had no counts
+//! blobs         digest                             rows that name the blob, at least 1; layout 1 had no counts
 //! generations   (component, position)              JSON GenerationRecord: in force from here on
 //! shadows       (object, generation)               (position of the state it was made from, postcard ObjectRow)
 //! ```
@@ -54,6 +54,9 @@ pub(crate) const META_REDO_FLOOR: &str = "redo_floor";
 pub(crate) const META_HISTORY_FLOOR: &str = "history_floor";
 /// Object rows ever written; with the rows kept, how many were pruned.
 pub(crate) const META_OBJECT_ROWS: &str = "object_rows";
+/// The two halves of the store's identity.
+pub(crate) const META_STORE_HIGH: &str = "store_high";
+pub(crate) const META_STORE_LOW: &str = "store_low";
 
 pub(crate) type ObjectKey = (u128, u64);
 pub(crate) type NameKey = (&'static str, u64);
@@ -81,7 +84,7 @@ pub(crate) const GRANTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition:
 pub(crate) const CONSUMED: TableDefinition<DigestKey, u64> = TableDefinition::new("consumed");
 pub(crate) const OWNED: TableDefinition<(&str, u128), ()> = TableDefinition::new("owned");
 pub(crate) const MOMENTS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("moments");
-pub(crate) const BLOBS: TableDefinition<&[u8; 32], (u64, u64)> = TableDefinition::new("blobs");
+pub(crate) const BLOBS: TableDefinition<&[u8; 32], u64> = TableDefinition::new("blobs");
 pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
 pub(crate) const SHADOWS: TableDefinition<(u128, u32), (u64, &[u8])> = TableDefinition::new("shadows");
 
@@ -105,7 +108,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) consumed: Table<'txn, DigestKey, u64>,
     pub(crate) owned: Table<'txn, (&'static str, u128), ()>,
     pub(crate) moments: Table<'txn, u64, (u64, u64)>,
-    pub(crate) blobs: Table<'txn, &'static [u8; 32], (u64, u64)>,
+    pub(crate) blobs: Table<'txn, &'static [u8; 32], u64>,
     pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
     pub(crate) shadows: Table<'txn, (u128, u32), (u64, &'static [u8])>,
 }
