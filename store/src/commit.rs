@@ -22,6 +22,7 @@
 
 mod ballot;
 mod recovery;
+mod room;
 mod write;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::RwLockWriteGuard;
 
 use crate::error::{CommitError, Failure};
 use crate::history;
@@ -199,13 +202,19 @@ pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
     }
 }
 
-/// Decides a unit while nothing else is pending and nobody else votes: for what changes states that pending units may
-/// have read. Blocks, and so do all other votes meanwhile.
-pub(crate) fn decide_alone(shared: &Shared, unit: Unit, vote: Vote) -> Result<Commit, CommitError> {
+/// Waits until nothing is pending; nobody votes while the answer is held.
+pub(crate) fn alone(shared: &Shared) -> RwLockWriteGuard<'_, ()> {
     let votes = shared.votes.write();
     while shared.order.read().waiting() > 0 {
         std::thread::sleep(ALONE_POLL);
     }
+    votes
+}
+
+/// Decides a unit while nothing else is pending and nobody else votes: for what changes states that pending units may
+/// have read. Blocks, and so do all other votes meanwhile.
+pub(crate) fn decide_alone(shared: &Shared, unit: Unit, vote: Vote) -> Result<Commit, CommitError> {
+    let votes = alone(shared);
     let (decided, reply) = pair();
     let told = line_up(shared, Box::new(Ballot::new(unit, vote, reply)));
     if let Err((ballot, answer)) = told {
@@ -321,6 +330,7 @@ struct Group {
 impl Committer {
     fn run(self) {
         while let Ok(job) = self.queue.recv() {
+            let _turn = self.shared.turn.lock();
             match job {
                 Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
                 Job::Reopen(failure) => self.reopen_if_broken(&failure),

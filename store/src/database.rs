@@ -4,21 +4,42 @@
 //! from the same place. Reads are short: a transaction lives for one lookup, so no reader pins old pages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use redb::{Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
 use crate::error::Failure;
 use crate::layout;
+use crate::rewrite::RewriteError;
+use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, Tables};
+
+/// How long the switch to a rewritten file waits for short reads to end.
+const STEADY_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,
-    cache_bytes: usize,
-    /// Unix milliseconds, for the audit row of a raised layout.
-    opened_at_ms: u64,
+    opening: Opening,
     handle: RwLock<Option<redb::Database>>,
+    /// Held shared by every short read, so that the handle is not replaced below one.
+    steady: RwLock<()>,
+    /// Bytes of the place that is open.
+    bytes: Arc<AtomicU64>,
+}
+
+/// How a database is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// redb's page cache in bytes.
+    pub(crate) cache_bytes: usize,
+    /// Unix milliseconds, for the audit row of a raised layout.
+    pub(crate) at_ms: u64,
+    /// Whether every page is checked first: without it redb trusts a file that was closed in good order, and may
+    /// panic over one that was damaged since. Reads the whole file.
+    pub(crate) is_checked: bool,
 }
 
 /// Why a database did not open.
@@ -36,13 +57,20 @@ impl<E: Into<Failure>> From<E> for Refused {
 
 impl Database {
     /// Opens the database, making it when there is none.
-    pub(crate) fn open(
-        backend: Box<dyn Backend>,
-        cache_bytes: usize,
-        opened_at_ms: u64,
-    ) -> Result<Database, Refused> {
-        let handle = open_handle(backend.as_ref(), cache_bytes, opened_at_ms)?;
-        Ok(Database { backend, cache_bytes, opened_at_ms, handle: RwLock::new(Some(handle)) })
+    pub(crate) fn open(backend: Box<dyn Backend>, opening: Opening) -> Result<Database, Refused> {
+        let bytes = Arc::default();
+        let handle = open_handle(backend.as_ref(), opening, &bytes)?;
+        Ok(Database { backend, opening, handle: RwLock::new(Some(handle)), steady: RwLock::default(), bytes })
+    }
+
+    /// Bytes of the file, free pages included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// While this is held the handle is not replaced by a rewritten one. For short reads: the switch waits for it.
+    pub(crate) fn steady(&self) -> RwLockReadGuard<'_, ()> {
+        self.steady.read()
     }
 
     /// A transaction for one short read.
@@ -53,21 +81,65 @@ impl Database {
     /// A transaction that is durable when its commit returns: two phases, since guests choose what is written,
     /// and quick repair, so that opening after a crash does not walk the file.
     pub(crate) fn write(&self) -> Result<WriteTransaction, Failure> {
-        let mut txn = self.handle.read().as_ref().ok_or(Failure::Reopening)?.begin_write()?;
-        make_durable(&mut txn)?;
-        Ok(txn)
+        begin_durable(self.handle.read().as_ref().ok_or(Failure::Reopening)?)
     }
 
     /// Closes the handle and opens a new one.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let mut handle = self.handle.write();
         *handle = None;
-        match open_handle(self.backend.as_ref(), self.cache_bytes, self.opened_at_ms) {
-            Ok(opened) => *handle = Some(opened),
-            Err(Refused::Failed(cause)) => return Err(cause),
-            Err(Refused::InUse | Refused::NewerLayout { .. }) => return Err(Failure::Reopening),
-        }
+        *handle = Some(self.open_again()?);
         Ok(())
+    }
+
+    /// Fills a new file with `copy` and lets it take the old one's place. Nobody writes meanwhile: that is the
+    /// caller's promise. On an error the old file is open again, or the handle is closed and says so.
+    pub(crate) fn rewrite<T>(
+        &self,
+        copy: impl FnOnce(&ReadTransaction, &redb::Database) -> Result<T, Failure>,
+    ) -> Result<T, RewriteError> {
+        let answer = self.fill_replacement(copy).and_then(|answer| {
+            fail::fail_point!("store::rewrite-copied");
+            self.switch()?;
+            Ok(answer)
+        });
+        if answer.is_err() {
+            self.backend.discard_replacement();
+        }
+        answer
+    }
+
+    fn fill_replacement<T>(
+        &self,
+        copy: impl FnOnce(&ReadTransaction, &redb::Database) -> Result<T, Failure>,
+    ) -> Result<T, RewriteError> {
+        let fill = || {
+            let place = self.backend.open_replacement()?;
+            let target = create_on(place, self.opening.cache_bytes)?;
+            let answer = copy(&self.read()?, &target)?;
+            target.close()?;
+            Ok(answer)
+        };
+        fill().map_err(RewriteError::Failed)
+    }
+
+    fn switch(&self) -> Result<(), RewriteError> {
+        let waited_ms = STEADY_WAIT.as_secs() * 1_000;
+        let _steady = self.steady.try_write_for(STEADY_WAIT).ok_or(RewriteError::Busy { waited_ms })?;
+        let mut handle = self.handle.write();
+        // Closed before the rename: some systems do not rename over an open file.
+        *handle = None;
+        let replaced = self.backend.replace();
+        *handle = Some(self.open_again().map_err(RewriteError::Failed)?);
+        replaced.map_err(|cause| RewriteError::Failed(cause.into()))
+    }
+
+    fn open_again(&self) -> Result<redb::Database, Failure> {
+        match open_handle(self.backend.as_ref(), self.opening, &self.bytes) {
+            Ok(opened) => Ok(opened),
+            Err(Refused::Failed(cause)) => Err(cause),
+            Err(Refused::InUse | Refused::NewerLayout { .. }) => Err(Failure::Reopening),
+        }
     }
 
     /// redb's own check of every page, on a handle that nobody else uses.
@@ -76,9 +148,32 @@ impl Database {
     }
 }
 
-fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<redb::Database, Refused> {
+/// A transaction of any database that is durable when its commit returns; see [`Database::write`].
+pub(crate) fn begin_durable(database: &redb::Database) -> Result<WriteTransaction, Failure> {
+    let mut txn = database.begin_write()?;
+    make_durable(&mut txn)?;
+    Ok(txn)
+}
+
+/// A new database in an empty place, for a copy.
+pub(crate) fn create_on(
+    place: Box<dyn redb::StorageBackend>,
+    cache_bytes: usize,
+) -> Result<redb::Database, Failure> {
+    let place = Boxed { place, bytes: Arc::default() };
+    Ok(redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(place)?)
+}
+
+fn open_handle(
+    backend: &dyn Backend,
+    Opening { cache_bytes, at_ms, is_checked }: Opening,
+    bytes: &Arc<AtomicU64>,
+) -> Result<redb::Database, Refused> {
     let place = backend.open().map_err(redb::StorageError::Io)?;
-    let opened = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Boxed(place));
+    let place = Boxed { place, bytes: Arc::clone(bytes) };
+    let mut builder = redb::Builder::new();
+    let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(is_checked);
+    let opened = builder.create_with_backend(place);
     let handle = match opened {
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(Refused::InUse),
         opened => opened?,
@@ -87,8 +182,7 @@ fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<
         None => make_tables(&handle)?,
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
         Some(found) if found < LAYOUT => {
-            let mut txn = handle.begin_write()?;
-            make_durable(&mut txn)?;
+            let txn = begin_durable(&handle)?;
             layout::raise(&txn, found, at_ms)?;
             txn.commit()?;
         }
@@ -98,9 +192,11 @@ fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<
 }
 
 fn make_tables(handle: &redb::Database) -> Result<(), Failure> {
-    let mut txn = handle.begin_write()?;
-    make_durable(&mut txn)?;
-    Tables::open(&txn)?.meta.insert(META_LAYOUT, LAYOUT)?;
+    let txn = begin_durable(handle)?;
+    let mut tables = Tables::open(&txn)?;
+    tables.meta.insert(META_LAYOUT, LAYOUT)?;
+    store_id::make(&mut tables)?;
+    drop(tables);
     Ok(txn.commit()?)
 }
 

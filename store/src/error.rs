@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{ObjectId, ObjectName, Position, PostId};
+use crate::id::{Digest, ObjectId, ObjectName, Position, PostId};
 
 /// Whose mistake or failure an error was. Decides log level, retry and blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,9 @@ pub enum Failure {
         /// What was found.
         why: String,
     },
+    /// The database has a table that today's code does not know.
+    #[error("table {0} is not known to this host; use a newer one")]
+    UnknownTable(String),
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
@@ -376,6 +379,20 @@ pub enum CommitError {
     /// The unit wrote more than it may.
     #[error(transparent)]
     TooLarge(#[from] Overflow),
+    /// The database file is past its quota. Reads, removals and forgetting go on.
+    #[error(
+        "the database takes {bytes} bytes, {allowed} allowed; forget history and rewrite the file, or raise \
+         database_bytes_max"
+    )]
+    DatabaseFull {
+        /// Bytes of the file.
+        bytes: u64,
+        /// The quota.
+        allowed: u64,
+    },
+    /// The unit names a blob that is not stored, or no longer; put it again and run the unit again.
+    #[error("blob {0} is not stored; put it again")]
+    BlobMissing(Digest),
     /// Too many units wait for the committer.
     #[error("{allowed} units wait for the committer; try again")]
     Busy {
@@ -401,6 +418,7 @@ impl CommitError {
     pub fn fault(&self) -> Fault {
         match self {
             CommitError::TooLarge(_) => Fault::Guest,
+            CommitError::DatabaseFull { .. } => Fault::Operator,
             CommitError::Deadline
             | CommitError::DuplicateRequest { .. }
             | CommitError::TooOld { .. }
@@ -474,6 +492,17 @@ pub enum BlobError {
         #[source]
         cause: io::Error,
     },
+    /// The blobs on disk would take more than their quota.
+    #[error("blobs would take {found} bytes, {allowed} allowed; collect blobs, or raise blob_bytes_max")]
+    Quota {
+        /// Bytes on disk, with this blob.
+        found: u64,
+        /// The quota.
+        allowed: u64,
+    },
+    /// The rows that name blobs could not be read.
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// The file's bytes are not the ones that were stored.
     #[error("{}: the bytes do not match their digest; restore the file from a backup", path.display())]
     Damaged {
@@ -487,7 +516,8 @@ impl BlobError {
     pub fn fault(&self) -> Fault {
         match self {
             BlobError::TooLarge(_) => Fault::Guest,
-            BlobError::File { .. } | BlobError::Damaged { .. } => Fault::Host,
+            BlobError::Quota { .. } => Fault::Operator,
+            BlobError::File { .. } | BlobError::Failed(_) | BlobError::Damaged { .. } => Fault::Host,
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::audit::{self, Fact};
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
+use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, META_OBJECT_ROWS, META_POSITION, Tables};
 
 /// Raises one layout to the next.
@@ -40,7 +41,8 @@ pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<()
     Ok(())
 }
 
-/// 1 → 2: object rows are counted, owners know their objects, and what ended is listed in order.
+/// 1 → 2: object rows are counted, owners know their objects, what ended is listed in order, blobs know the releases
+/// that name them, and the store has an identity.
 fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let (mut rows, mut newest) = (0, None);
     for row in tables.objects.iter()? {
@@ -61,7 +63,9 @@ fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
         tables.owned.insert((owner.as_str(), id), ())?;
     }
     tables.meta.insert(META_OBJECT_ROWS, rows)?;
-    list_renames(tables)
+    list_renames(tables)?;
+    count_references(tables)?;
+    store_id::make(tables)
 }
 
 fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
@@ -75,6 +79,17 @@ fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
             tables.renames.insert((position, name), replaced)?;
         }
         before = Some((name.to_owned(), position));
+    }
+    Ok(())
+}
+
+/// A release's digest is the second half of its key.
+fn count_references(tables: &mut Tables<'_>) -> Result<(), Failure> {
+    for row in tables.releases.iter()? {
+        let key = row?.0;
+        let digest = key.value().1;
+        let before = tables.blobs.get(digest)?.map_or(0, |count| count.value());
+        tables.blobs.insert(digest, before + 1)?;
     }
     Ok(())
 }

@@ -44,8 +44,10 @@
 
 mod audit;
 mod backend;
+mod backup;
 mod blob;
 mod commit;
+mod copy;
 mod database;
 mod directory;
 mod error;
@@ -59,10 +61,16 @@ mod object;
 mod order;
 mod outbox;
 mod pin;
+mod progress;
 mod record;
+mod references;
+mod restore;
+mod rewrite;
 mod session;
 mod shared;
 mod store;
+mod store_id;
+mod switch;
 mod tables;
 mod unit;
 mod vectors;
@@ -70,6 +78,8 @@ mod verify;
 
 pub use audit::AuditRow;
 pub use backend::{Backend, FileBackend, MemoryBackend};
+pub use backup::{BackupError, BackupOptions, BackupReport};
+pub use blob::Collected;
 pub use commit::{Commit, Decided, OnDecided, Vote};
 pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
@@ -80,9 +90,13 @@ pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revisi
 pub use json::{Json, JsonError};
 pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
+pub use progress::{Phase, Progress};
 pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};
+pub use restore::{RestoreError, RestoreOptions, RestoreReport};
+pub use rewrite::{RewriteError, RewriteReport};
 pub use session::{Dedupe, DedupeKey, SessionId};
-pub use store::{Counts, Store, StoreOptions};
+pub use store::{Counts, Store, StoreOptions, Usage};
+pub use store_id::StoreId;
 pub use unit::{Savepoint, Unit, WriteCounts};
 pub use vectors::Neighbor;
 pub use verify::Report;

@@ -90,3 +90,14 @@ pub const GROUP_UNITS_MAX: usize = 128;
 pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one blob.
 pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that all blobs may take on disk, unless the store is opened with another quota.
+pub const BLOBS_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes that the database file may take before units that add rows are refused, unless the store is opened with
+/// another quota.
+pub const DATABASE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Time for which a blob that was just put is not collected, though nothing names it yet.
+pub const BLOB_GRACE_MS: u64 = 10 * 60 * 1_000;
+/// Distinct blobs put within that time; beyond it a put is refused.
+pub const BLOBS_RECENT_MAX: usize = 65_536;
+/// Blobs that one step of a collection looks at while the committer waits.
+pub const BLOBS_PER_STEP: usize = 256;

@@ -84,6 +84,7 @@ pub struct GrantRecord {
 #[derive(Clone, Debug)]
 pub(crate) enum RecordWrite {
     Release(ReleaseRecord),
+    RemoveRelease { component: ComponentId, digest: Digest },
     Seat(SeatRecord),
     RemoveSeat(ComponentId),
     Grant { component: ComponentId, interface: String, by: String },

@@ -42,6 +42,12 @@ pub(crate) struct Shared {
     pub(crate) redo_rows: AtomicU64,
     /// Why the store refuses to write, while it does.
     pub(crate) read_only: RwLock<Option<Arc<str>>>,
+    /// Whoever holds this knows that no unit is between its vote and its durable commit. The committer holds it for
+    /// every group; a rewrite and each step of a collection hold it instead of it.
+    pub(crate) turn: Mutex<()>,
+    /// Shared by whoever reads the whole store over one long snapshot, exclusive for whoever replaces its file or
+    /// deletes blobs. Taken before `turn`.
+    pub(crate) whole: RwLock<()>,
     /// The committer's queue; gone when the last handle is dropped.
     pub(crate) queue: Mutex<Option<Sender<Job>>>,
     /// A request to reopen is in the queue; one is enough.
@@ -69,6 +75,7 @@ impl Shared {
         definition: TableDefinition<'_, K, V>,
         read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        let _steady = self.database.steady();
         let answer = self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
         answer.inspect_err(|failure| self.report(failure))
     }

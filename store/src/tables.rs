@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table         key                                value
-//! meta          name                               u64: layout, position, objects, audit, redo_floor, ...
+//! meta          name                               u64: layout, position, objects, audit, redo_floor, store_high, store_low, ...
 //! objects       (object, position)                 postcard ObjectRow: the state that this commit made
 //! names         (name, position)                   the object from here on; none: unbound from here on
 //! names_of      (object, name, position)           whether the name is the object's from here on
@@ -22,7 +22,7 @@
 //! moments       position                           Unix ms: one or two a minute, and the newest group
 //! changes       (position, object)                 the position of the state that it replaced; 0: a new object
 //! renames       (position, name)                   the position of the row that it replaced
-//! blobs         digest                             (bytes, references): what a commit names; layout 1 had no counts
+//! blobs         digest                             rows that name the blob, at least 1
 //! generations   (component, position)              JSON GenerationRecord: in force from here on
 //! shadows       (object, generation)               (position of the state it was made from, postcard ObjectRow)
 //! ```
@@ -60,6 +60,9 @@ pub(crate) const META_HISTORY_FLOOR: &str = "history_floor";
 pub(crate) const META_OBJECT_ROWS: &str = "object_rows";
 /// The newest commit that forgot objects since the file was last rewritten: free pages may still hold their bytes. 0: none.
 pub(crate) const META_REWRITE_DUE: &str = "rewrite_due";
+/// The two halves of the store's identity.
+pub(crate) const META_STORE_HIGH: &str = "store_high";
+pub(crate) const META_STORE_LOW: &str = "store_low";
 
 pub(crate) type ObjectKey = (u128, u64);
 pub(crate) type NameKey = (&'static str, u64);
@@ -89,7 +92,7 @@ pub(crate) const OWNED: TableDefinition<(&str, u128), ()> = TableDefinition::new
 pub(crate) const MOMENTS: TableDefinition<u64, u64> = TableDefinition::new("moments");
 pub(crate) const CHANGES: TableDefinition<(u64, u128), u64> = TableDefinition::new("changes");
 pub(crate) const RENAMES: TableDefinition<(u64, &str), u64> = TableDefinition::new("renames");
-pub(crate) const BLOBS: TableDefinition<&[u8; 32], (u64, u64)> = TableDefinition::new("blobs");
+pub(crate) const BLOBS: TableDefinition<&[u8; 32], u64> = TableDefinition::new("blobs");
 pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
 pub(crate) const SHADOWS: TableDefinition<(u128, u32), (u64, &[u8])> = TableDefinition::new("shadows");
 
@@ -115,7 +118,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) moments: Table<'txn, u64, u64>,
     pub(crate) changes: Table<'txn, (u64, u128), u64>,
     pub(crate) renames: Table<'txn, (u64, &'static str), u64>,
-    pub(crate) blobs: Table<'txn, &'static [u8; 32], (u64, u64)>,
+    pub(crate) blobs: Table<'txn, &'static [u8; 32], u64>,
     pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
     pub(crate) shadows: Table<'txn, (u128, u32), (u64, &'static [u8])>,
 }

@@ -9,7 +9,8 @@
 //! outbox    posts are decided, have attempts left; dead letters have none
 //! sessions  rows only above the watermark, as many as counted, within the bound
 //! audit     numbers without gaps, positions never falling
-//! records   every release's blob is there and whole, every seat names a release
+//! records   every seat names a release
+//! blobs     counted as often as rows name them, each there and whole
 //! ```
 
 mod check;
@@ -20,9 +21,11 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Serialize;
 
 use crate::blob::Blobs;
+use crate::copy;
 use crate::database::Database;
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
+use crate::progress::{Meter, Phase, Progress};
 use crate::shared::{Shared, read_collections};
 use crate::tables::{COLLECTIONS, META, META_HISTORY_FLOOR, META_POSITION, VECTORS, read_meta};
 use crate::vectors::CollectionKey;
@@ -57,9 +60,17 @@ impl Report {
 }
 
 /// Checks a database that nobody else has open, redb's own pages first.
-pub(crate) fn verify_offline(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
+pub(crate) fn verify_offline(
+    database: &Database,
+    blobs: &Blobs,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Failure> {
+    let mut meter = Meter::new(progress);
+    meter.begin(Phase::Pages, 1);
     let pages_were_whole = database.check_integrity()?;
-    let mut report = verify_rows(database, blobs)?;
+    meter.step(1);
+    meter.end();
+    let mut report = verify_rows(database, blobs, progress)?;
     if !pages_were_whole {
         report.problem("redb: damaged pages were found and repaired".into());
     }
@@ -67,8 +78,9 @@ pub(crate) fn verify_offline(database: &Database, blobs: &Blobs) -> Result<Repor
 }
 
 /// Checks an open store: its rows, and that memory follows them.
-pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
-    let mut report = verify_rows(&shared.database, &shared.blobs)?;
+pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+    let _whole = shared.whole.read();
+    let mut report = verify_rows(&shared.database, &shared.blobs, progress)?;
     let before = shared.position();
     let (position, stored) = live_vectors(&shared.database)?;
     let indexed = shared.index.read().live();
@@ -79,11 +91,16 @@ pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
+fn verify_rows(
+    database: &Database,
+    blobs: &Blobs,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Failure> {
     let txn = database.read()?;
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
     let floor = Position::new(read_meta(&txn.open_table(META)?, META_HISTORY_FLOOR)?);
-    let mut check = Check::new(&txn, position, floor);
+    let mut check = Check::new(&txn, position, floor, Meter::new(progress));
+    check.begin_rows(copy::count(&txn)?);
     check.objects()?;
     check.owned()?;
     check.names()?;
@@ -92,7 +109,8 @@ fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
     check.outbox()?;
     check.sessions()?;
     check.audit()?;
-    check.records(blobs)?;
+    check.records()?;
+    check.blobs(blobs)?;
     Ok(check.into_report())
 }
 

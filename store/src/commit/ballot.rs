@@ -5,17 +5,17 @@ use std::cell::OnceCell;
 use redb::ReadTransaction;
 
 use crate::error::{CommitError, Contested, Failure, Overflow};
-use crate::id::Position;
+use crate::id::{Digest, Position};
 use crate::limit;
 use crate::order::Order;
 use crate::record::RecordWrite;
 use crate::session::{self, DedupeKey};
 use crate::shared::Shared;
 use crate::tables::{
-    self, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, VECTORS,
+    self, BLOBS, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, VECTORS,
 };
 
-use super::Ballot;
+use super::{Ballot, room};
 
 const NEWEST: Position = Position::new(u64::MAX);
 
@@ -28,6 +28,7 @@ pub(super) fn vote(
     ballot: &Ballot,
     now_ms: u64,
 ) -> Result<Result<(), CommitError>, Failure> {
+    let _steady = shared.database.steady();
     let voter = Voter { txn: OnceCell::new(), shared, order };
     // A resent request is answered as decided before anything else is judged: its reads have long changed.
     if let Some(key) = &ballot.vote.dedupe
@@ -38,7 +39,10 @@ pub(super) fn vote(
     if let Err(refused) = voter.check_bounds(ballot) {
         return Ok(Err(refused));
     }
-    Ok(voter.contested(ballot)?.map_or(Ok(()), |contested| Err(CommitError::Conflict(contested))))
+    if let Some(contested) = voter.contested(ballot)? {
+        return Ok(Err(CommitError::Conflict(contested)));
+    }
+    room::vote(shared, ballot, |digest| voter.is_named(digest))
 }
 
 /// What a vote looks at: the order first, the tables second.
@@ -74,6 +78,11 @@ impl Voter<'_> {
         let rows = tables::count_rows_above(&dedupe, &key, stored)?;
         let rows = rows.saturating_add(self.order.rows_above(key.session, acked_through, durable));
         Ok(session::judge(&key, stored, decided, rows, now_ms))
+    }
+
+    /// Whether a durable row names a blob.
+    fn is_named(&self, digest: &Digest) -> Result<bool, Failure> {
+        Ok(self.tables()?.open_table(BLOBS)?.get(digest.as_bytes())?.is_some())
     }
 
     fn check_bounds(&self, ballot: &Ballot) -> Result<(), CommitError> {

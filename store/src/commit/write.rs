@@ -14,6 +14,7 @@ use crate::limit;
 use crate::object::Object;
 use crate::outbox::{DeadLetter, OutboxChange, OutboxRow, Post};
 use crate::record::{GrantRecord, RecordWrite};
+use crate::references;
 use crate::session::{self, DedupeKey, SessionRow};
 use crate::shared::Shared;
 use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
@@ -279,7 +280,15 @@ fn write_record(
     match record {
         RecordWrite::Release(release) => {
             let key = (release.component.as_str(), release.digest.as_bytes());
-            tables.releases.insert(key, encode_json("releases", release)?.as_slice())?;
+            let is_new = tables.releases.insert(key, encode_json("releases", release)?.as_slice())?.is_none();
+            if is_new {
+                references::add(tables, &release.digest)?;
+            }
+        }
+        RecordWrite::RemoveRelease { component, digest } => {
+            if tables.releases.remove((component.as_str(), digest.as_bytes()))?.is_some() {
+                references::remove(tables, digest)?;
+            }
         }
         RecordWrite::Seat(seat) => {
             tables.seats.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;

@@ -51,13 +51,24 @@ impl Unit {
         Ok(self.layers.put_fact(fact)?)
     }
 
-    /// Stores a release, or replaces its record. Its blob must have been put before.
+    /// Stores a release, or replaces its record. Its blob must have been put before; else the commit is refused as
+    /// [`crate::CommitError::BlobMissing`].
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] past the unit's bytes.
     pub fn put_release(&mut self, release: ReleaseRecord) -> Result<(), WriteError> {
         let bytes = json_bytes(&release);
         Ok(self.layers.put_record(RecordWrite::Release(release), bytes)?)
+    }
+
+    /// Forgets a release. Its blob is collected once nothing else names it; that no seat needs it is the caller's
+    /// business. Nothing happens when there is no such release.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLarge`] past the unit's records.
+    pub fn remove_release(&mut self, component: &ComponentId, digest: Digest) -> Result<(), WriteError> {
+        let record = RecordWrite::RemoveRelease { component: component.clone(), digest };
+        Ok(self.layers.put_record(record, 96)?)
     }
 
     /// Sets which release serves a component.

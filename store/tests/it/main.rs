@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
+mod backup;
+mod blob;
 mod commit;
 mod crash;
+mod death;
 mod fault;
 mod fixture;
 mod forget;
@@ -14,6 +17,8 @@ mod model;
 mod open;
 mod outbox;
 mod record;
+mod rewrite;
 mod search;
 mod session;
 mod voted;
+mod whole;
