@@ -55,6 +55,7 @@ pub mod limit;
 mod lock;
 mod object;
 mod outbox;
+mod overlay;
 mod pin;
 mod record;
 mod session;
