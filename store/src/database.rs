@@ -132,7 +132,9 @@ fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<
             let mut txn = handle.begin_write()?;
             make_durable(&mut txn)?;
             layout::raise(&txn, found, at_ms)?;
+            fail::fail_point!("store::raise-before-commit");
             txn.commit()?;
+            fail::fail_point!("store::raise-after-commit");
         }
         Some(_) => {}
     }
@@ -158,7 +160,10 @@ fn make_tables(handle: &redb::Database) -> Result<(), Failure> {
     let mut txn = handle.begin_write()?;
     make_durable(&mut txn)?;
     Tables::open(&txn)?.meta.insert(META_LAYOUT, LAYOUT)?;
-    Ok(txn.commit()?)
+    fail::fail_point!("store::make-before-commit");
+    txn.commit()?;
+    fail::fail_point!("store::make-after-commit");
+    Ok(())
 }
 
 fn make_durable(txn: &mut WriteTransaction) -> Result<(), Failure> {

@@ -93,6 +93,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the handle was closed under a read, which another may have replaced by now.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Failure::Storage(cause) if matches!(cause.as_ref(), redb::Error::DatabaseClosed))
+    }
+
     /// What the operating system refused, when it did: [`io::ErrorKind::StorageFull`] for a full disk.
     ///
     /// None also for a call that was only refused because an earlier one had failed.

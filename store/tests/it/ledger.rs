@@ -39,7 +39,7 @@ pub(crate) struct Ledger {
     /// When their sessions were opened, Unix milliseconds.
     pub(crate) opened_ms: u64,
     /// Whether every request stores a blob and a release that names it.
-    pub(crate) has_releases: bool,
+    has_releases: bool,
     /// Held by who delivers: a post stays due while it is being delivered.
     delivering: Arc<Mutex<()>>,
 }
@@ -133,6 +133,11 @@ impl Ledger {
         Ledger { opened_ms: u64::try_from(now).unwrap(), has_releases: false, delivering: Arc::default() }
     }
 
+    /// With releases, in sessions that an earlier process may have opened.
+    pub(crate) fn with_releases(opened_ms: u64) -> Ledger {
+        Ledger { opened_ms, has_releases: true, ..Ledger::new() }
+    }
+
     /// Asks until the request is decided or the store fails. A number that was decided before is a resend.
     pub(crate) fn ask(&self, store: &Store, client: u32, number: u64, ear: &Ear) -> Result<Answer, Trouble> {
         ear(Said::Sent { client, number });
@@ -163,6 +168,23 @@ impl Ledger {
             }
         }
         panic!("request {number} of client {client} was never settled");
+    }
+
+    /// Resends what a client may still resend, and asks what was never decided. Answers what was not as decided.
+    pub(crate) fn resend(&self, store: &Store, known: &Known, ear: &Ear) -> Result<(), String> {
+        for (client, heard) in &known.clients {
+            let done = self.done(store, *client).map_err(text)?;
+            let first = (done + 1).saturating_sub(REPLAYABLE).max(1);
+            for number in first..=heard.sent {
+                let answer = self.ask(store, *client, number, ear).map_err(text)?;
+                let is_right =
+                    answer.is_replayed == (number <= done) && answer.outcome == outcome(*client, number);
+                ensure(is_right, || {
+                    format!("client {client}, {done} done: {number} is answered {answer:?}")
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// What the store says about a request.

@@ -7,6 +7,7 @@ mod crash;
 mod fault;
 mod fixture;
 mod frozen;
+mod isolation;
 mod ledger;
 mod model;
 mod open;

@@ -39,6 +39,10 @@ pub(crate) enum Syncs {
     Honest,
     /// It says that all is safe and does nothing.
     Lying,
+    /// They take a while, and every so many one fails. Nothing is recorded.
+    Slow {
+        failing_every: Option<u64>,
+    },
     /// The sync of that number fails once, and what was under way is never written later either, though reads
     /// still show it: as a page cache does.
     FailingAt(u64),
@@ -108,10 +112,19 @@ impl SimulatedDisk {
 }
 
 impl Disk {
+    fn record(&mut self, event: Event) {
+        if !matches!(self.syncs, Syncs::Slow { .. }) {
+            self.recording.events.push(event);
+        }
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.synced += 1;
         match self.syncs {
-            Syncs::Lying => {}
+            Syncs::Slow { failing_every: Some(every) } if self.synced.is_multiple_of(every) => {
+                return Err(io::Error::other("the disk refused"));
+            }
+            Syncs::Lying | Syncs::Slow { .. } => {}
             Syncs::FailingAt(number) if number == self.synced => {
                 self.forget_pending();
                 return Err(io::Error::other("the disk could not write back"));
@@ -258,11 +271,14 @@ impl redb::StorageBackend for SimulatedDisk {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut disk = self.disk.lock();
         disk.bytes.resize(len, 0);
-        disk.recording.events.push(Event::SetLen(len));
+        disk.record(Event::SetLen(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let is_slow = matches!(self.disk.lock().syncs, Syncs::Slow { .. });
+        // Long enough for others to begin, read and write meanwhile.
+        (0..if is_slow { 40 } else { 0 }).for_each(|_| std::thread::yield_now());
         self.disk.lock().sync()
     }
 
@@ -273,7 +289,7 @@ impl redb::StorageBackend for SimulatedDisk {
             return Err(io::Error::other("past the end"));
         }
         put(&mut disk.bytes, offset, data);
-        disk.recording.events.push(Event::Write { offset, data: data.into() });
+        disk.record(Event::Write { offset, data: data.into() });
         Ok(())
     }
 }
