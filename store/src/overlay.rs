@@ -4,6 +4,7 @@
 //! handle. Never here: anything that is to last.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 
@@ -108,10 +109,10 @@ impl StorageBackend for Overlay {
         let cut_at = above.cut_at;
         for (block, within, range) in parts(offset, data.len()) {
             let data = data.get(range).unwrap_or_default();
-            if !above.blocks.contains_key(&block) {
-                above.blocks.insert(block, self.read_below(block, cut_at)?);
-            }
-            let bytes = above.blocks.entry(block).or_default();
+            let bytes = match above.blocks.entry(block) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.read_below(block, cut_at)?),
+            };
             if let Some(bytes) = bytes.get_mut(within..within + data.len()) {
                 bytes.copy_from_slice(data);
             }

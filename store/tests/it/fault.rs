@@ -345,6 +345,43 @@ fn refuse_opening(calls: Calls, kind: io::ErrorKind, count: u64, has_past: bool)
     assert!(failed > 0, "no fault was ever met");
 }
 
+/// Units that began on what a failing group had written, or waited behind it, fail with it or stand alone.
+#[test]
+fn several_clients_at_once_meet_a_disk_that_refuses_now_and_then() {
+    const CLIENTS: u32 = 4;
+    let rounds = if is_long() { 200 } else { 6 };
+    let mut resent = 0;
+    for round in 0..rounds {
+        let bench = Bench::new(Calls::Writes, io::ErrorKind::Other, 1 + round % 3);
+        *bench.known.lock() = Known::nothing(CLIENTS);
+        let store = bench.open().unwrap();
+        let skip = AtomicU64::new(40 + round);
+        resent += std::thread::scope(|scope| {
+            let clients = (0..CLIENTS).map(|client| {
+                let (bench, store, skip) = (&bench, &store, &skip);
+                scope.spawn(move || -> u64 {
+                    let requests = (1..=REQUESTS).map(|number| {
+                        bench.faults().arm(skip.fetch_add(13, Ordering::SeqCst) % 97);
+                        bench.ledger.settle(store, client, number, &bench.ear()).1 - 1
+                    });
+                    requests.sum()
+                })
+            });
+            let clients: Vec<_> = clients.collect();
+            clients.into_iter().map(|client| client.join().unwrap()).sum::<u64>()
+        });
+        bench.faults().disarm();
+        while store.read_only_cause().is_some() {
+            std::thread::yield_now();
+        }
+        bench.assert_balanced(&store, &format!("round {round}"));
+        bench.ledger.drain(&store).unwrap();
+        bench.assert_balanced(&store, &format!("round {round}, delivered"));
+    }
+    println!("{rounds} rounds, {resent} resends");
+    assert!(resent > 0, "no fault was ever met");
+}
+
 #[test]
 fn the_store_says_why_it_is_read_only_and_reads_go_on() {
     for (calls, kind) in [(Calls::Writes, io::ErrorKind::Other), (Calls::Space, io::ErrorKind::StorageFull)] {

@@ -1,6 +1,7 @@
 //! The store as its users meet it: one binary, one subject per module.
 
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+#![allow(clippy::print_stdout, reason = "a proof says how much it tried")]
 
 mod commit;
 mod crash;
@@ -18,3 +19,4 @@ mod record;
 mod search;
 mod session;
 mod simulated_disk;
+mod start;
