@@ -1,33 +1,49 @@
 //! The open redb database, and opening it again after it failed.
 //!
 //! redb refuses further work on a handle after an I/O error, so a failed handle is closed and a new one opened
-//! from the same place. Reads are short: a transaction lives for one lookup, so no reader pins old pages.
+//! from the same place. Opening writes; where the disk refuses that, a handle over the same bytes that keeps its
+//! writes in memory lets reads go on. Reads are short: a transaction lives for one lookup, so no reader pins old
+//! pages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use redb::{Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
 use crate::error::Failure;
 use crate::layout;
+use crate::overlay::Overlay;
 use crate::rewrite::RewriteError;
 use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, Tables};
 
 /// How long the switch to a rewritten file waits for short reads to end.
 const STEADY_WAIT: Duration = Duration::from_secs(5);
+/// A database that was only begun is smaller; redb's are 72 KiB.
+const BEGUN_BYTES_MAX: u64 = 1024 * 1024;
+/// redb's magic number, at the beginning.
+const MAGIC_BYTES: usize = 9;
+/// More than redb's header, less than its first page.
+const HEADER_BYTES: usize = 512;
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,
     opening: Opening,
-    handle: RwLock<Option<redb::Database>>,
+    handle: RwLock<Handle>,
     /// Held shared by every short read, so that the handle is not replaced below one.
     steady: RwLock<()>,
     /// Bytes of the place that is open.
     bytes: Arc<AtomicU64>,
+}
+
+enum Handle {
+    Closed,
+    /// Over bytes that keep their writes in memory, until the disk takes writes again.
+    ReadOnly(redb::Database),
+    Writable(redb::Database),
 }
 
 /// How a database is opened.
@@ -60,7 +76,8 @@ impl Database {
     pub(crate) fn open(backend: Box<dyn Backend>, opening: Opening) -> Result<Database, Refused> {
         let bytes = Arc::default();
         let handle = open_handle(backend.as_ref(), opening, &bytes)?;
-        Ok(Database { backend, opening, handle: RwLock::new(Some(handle)), steady: RwLock::default(), bytes })
+        let handle = RwLock::new(Handle::Writable(handle));
+        Ok(Database { backend, opening, handle, steady: RwLock::default(), bytes })
     }
 
     /// Bytes of the file, free pages included.
@@ -75,20 +92,38 @@ impl Database {
 
     /// A transaction for one short read.
     pub(crate) fn read(&self) -> Result<ReadTransaction, Failure> {
-        Ok(self.handle.read().as_ref().ok_or(Failure::Reopening)?.begin_read()?)
+        match &*self.handle.read() {
+            Handle::Closed => Err(Failure::Reopening),
+            Handle::ReadOnly(handle) | Handle::Writable(handle) => Ok(handle.begin_read()?),
+        }
     }
 
     /// A transaction that is durable when its commit returns: two phases, since guests choose what is written,
     /// and quick repair, so that opening after a crash does not walk the file.
     pub(crate) fn write(&self) -> Result<WriteTransaction, Failure> {
-        begin_durable(self.handle.read().as_ref().ok_or(Failure::Reopening)?)
+        match &*self.handle.read() {
+            Handle::Writable(handle) => begin_durable(handle),
+            Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
+        }
     }
 
-    /// Closes the handle and opens a new one.
+    /// Closes the handle and opens a new one. Where that fails, reads go on from what the place holds, if it can
+    /// be read at all.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let mut handle = self.handle.write();
-        *handle = None;
-        *handle = Some(self.open_again()?);
+        if let Handle::Writable(_) = *handle {
+            // Closed first: it holds the file's lock.
+            *handle = Handle::Closed;
+        }
+        match self.open_again() {
+            Ok(opened) => *handle = Handle::Writable(opened),
+            Err(cause) => {
+                if let Handle::Closed = *handle {
+                    *handle = self.open_read_only().map_or(Handle::Closed, Handle::ReadOnly);
+                }
+                return Err(cause);
+            }
+        }
         Ok(())
     }
 
@@ -128,9 +163,9 @@ impl Database {
         let _steady = self.steady.try_write_for(STEADY_WAIT).ok_or(RewriteError::Busy { waited_ms })?;
         let mut handle = self.handle.write();
         // Closed before the rename: some systems do not rename over an open file.
-        *handle = None;
+        *handle = Handle::Closed;
         let replaced = self.backend.replace();
-        *handle = Some(self.open_again().map_err(RewriteError::Failed)?);
+        *handle = Handle::Writable(self.open_again().map_err(RewriteError::Failed)?);
         replaced.map_err(|cause| RewriteError::Failed(cause.into()))
     }
 
@@ -142,9 +177,17 @@ impl Database {
         }
     }
 
+    fn open_read_only(&self) -> Result<redb::Database, Failure> {
+        let place = Overlay::over(self.backend.open()?)?;
+        Ok(redb::Builder::new().set_cache_size(self.opening.cache_bytes).create_with_backend(place)?)
+    }
+
     /// redb's own check of every page, on a handle that nobody else uses.
     pub(crate) fn check_integrity(&self) -> Result<bool, Failure> {
-        Ok(self.handle.write().as_mut().ok_or(Failure::Reopening)?.check_integrity()?)
+        match &mut *self.handle.write() {
+            Handle::Writable(handle) => Ok(handle.check_integrity()?),
+            Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
+        }
     }
 }
 
@@ -170,6 +213,7 @@ fn open_handle(
     bytes: &Arc<AtomicU64>,
 ) -> Result<redb::Database, Refused> {
     let place = backend.open().map_err(redb::StorageError::Io)?;
+    empty_unfinished(place.as_ref())?;
     let place = Boxed { place, bytes: Arc::clone(bytes) };
     let mut builder = redb::Builder::new();
     let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(is_checked);
@@ -184,7 +228,9 @@ fn open_handle(
         Some(found) if found < LAYOUT => {
             let txn = begin_durable(&handle)?;
             layout::raise(&txn, found, at_ms)?;
+            fail::fail_point!("store::raise-before-commit");
             txn.commit()?;
+            fail::fail_point!("store::raise-after-commit");
         }
         Some(_) => {}
     }
@@ -197,7 +243,25 @@ fn make_tables(handle: &redb::Database) -> Result<(), Failure> {
     tables.meta.insert(META_LAYOUT, LAYOUT)?;
     store_id::make(&mut tables)?;
     drop(tables);
-    Ok(txn.commit()?)
+    fail::fail_point!("store::make-before-commit");
+    txn.commit()?;
+    fail::fail_point!("store::make-after-commit");
+    Ok(())
+}
+
+/// Empties bytes whose maker died before redb's magic number was written, which it is last: redb takes them for
+/// somebody else's and would refuse them for ever. They hold nothing but the rest of a header.
+fn empty_unfinished(place: &dyn StorageBackend) -> std::io::Result<()> {
+    let len = place.len()?;
+    if len == 0 || len > BEGUN_BYTES_MAX {
+        return Ok(());
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+    place.read(0, &mut bytes)?;
+    let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let magic = bytes.get(..MAGIC_BYTES).unwrap_or(&bytes);
+    let pages = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    if is_blank(magic) && is_blank(pages) { place.set_len(0) } else { Ok(()) }
 }
 
 fn make_durable(txn: &mut WriteTransaction) -> Result<(), Failure> {

@@ -95,6 +95,26 @@ pub enum Failure {
     Reopening,
 }
 
+impl Failure {
+    /// Whether the handle was closed under a read, which another may have replaced by now.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Failure::Storage(cause) if matches!(cause.as_ref(), redb::Error::DatabaseClosed))
+    }
+
+    /// What the operating system refused, when it did: [`io::ErrorKind::StorageFull`] for a full disk.
+    ///
+    /// None also for a call that was only refused because an earlier one had failed.
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Failure::Storage(cause) => match cause.as_ref() {
+                redb::Error::Io(cause) => Some(cause.kind()),
+                _ => None,
+            },
+            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Reopening => None,
+        }
+    }
+}
+
 macro_rules! from_redb {
     ($($cause:ty),*) => {$(
         impl From<$cause> for Failure {

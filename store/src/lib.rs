@@ -60,6 +60,7 @@ mod lock;
 mod object;
 mod order;
 mod outbox;
+mod overlay;
 mod pin;
 mod progress;
 mod record;

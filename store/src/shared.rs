@@ -69,14 +69,18 @@ impl Shared {
         Position::new(self.decided.load(Ordering::Acquire))
     }
 
-    /// One short read of one table.
+    /// One short read of one table; done again when the handle was replaced by a new one meanwhile.
     pub(crate) fn read<K: Key + 'static, V: Value + 'static, T>(
         &self,
         definition: TableDefinition<'_, K, V>,
-        read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
+        read: impl Fn(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let _steady = self.database.steady();
-        let answer = self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
+        let attempt = || self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
+        let answer = match attempt() {
+            Err(failure) if failure.is_closed() => attempt(),
+            answer => answer,
+        };
         answer.inspect_err(|failure| self.report(failure))
     }
 
@@ -86,7 +90,7 @@ impl Shared {
         &self,
         definition: TableDefinition<'_, K, V>,
         at: Position,
-        read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
+        read: impl Fn(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
     ) -> Result<T, ReadError> {
         let answer = self.read(definition, read)?;
         self.past.check(at)?;

@@ -266,7 +266,9 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         let database = open_database(dir, backend, &options, false)?;
+        fail::fail_point!("store::open-before-load");
         let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
+        fail::fail_point!("store::open-after-load");
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
                 database,

@@ -62,8 +62,10 @@ impl Committer {
     fn reopen(&self) {
         let mut delay = self.shared.options.reopen_first;
         loop {
+            fail::fail_point!("store::reopen-before-open");
             match self.shared.database.reopen().and_then(|()| Loaded::read(&self.shared.database)) {
                 Ok(loaded) => {
+                    fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
                     *self.shared.read_only.write() = None;
                     tracing::info!(position = %self.shared.position(), "the object store is open again");

@@ -1,6 +1,7 @@
 //! The store as its users meet it: one binary, one subject per module.
 
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+#![allow(clippy::print_stdout, reason = "a proof says how much it tried")]
 
 mod backup;
 mod blob;
@@ -13,12 +14,18 @@ mod forget;
 mod frozen;
 mod history;
 mod history_crash;
+mod isolation;
+mod ledger;
 mod model;
 mod open;
 mod outbox;
+mod power;
+mod random;
 mod record;
 mod rewrite;
 mod search;
 mod session;
+mod simulated_disk;
+mod start;
 mod voted;
 mod whole;

@@ -324,7 +324,9 @@ fn settle(store: &Store) {
         unit.audit("after", "a fault", serde_json::Value::Null).unwrap();
         match commit(store, unit) {
             Ok(_) => return,
-            Err(CommitError::Unavailable(_) | CommitError::ReadOnlyStore { .. }) => std::thread::yield_now(),
+            Err(CommitError::Unavailable(_) | CommitError::ReadOnlyStore { .. } | CommitError::Aborted) => {
+                std::thread::yield_now();
+            }
             Err(error) => panic!("{error}"),
         }
     }
