@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::error::{CommitError, Failure};
+use crate::generation;
 use crate::id::Position;
 use crate::limit;
 use crate::session::DedupeKey;
@@ -275,11 +276,20 @@ impl Committer {
         }
         let pending = self.shared.outbox.lock().pending();
         let pending = group.finish.pending_after(pending);
-        if let Err(refused) = ballot::vote(tables, ballot, pending, at_ms)? {
+        let mut generations = group.finish.generations(&self.shared);
+        if let Err(refused) = ballot::vote(tables, ballot, &generations, pending, at_ms)? {
             return Ok(Err(refused));
         }
+        let raises = match generation::judge(tables, &ballot.writes, &generations)? {
+            Ok(raises) => raises,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let position = group.position.next();
-        write::write(tables, ballot, position, at_ms, &mut group.finish)?;
+        write::write(tables, ballot, &generations, (position, at_ms), &mut group.finish)?;
+        if !raises.is_empty() {
+            generation::write_raised(tables, &raises, (position, at_ms), &mut generations)?;
+            group.finish.generations = Some(generations);
+        }
         group.position = position;
         Ok(Ok(Commit { position, at_ms, visible_at: Instant::now() }))
     }

@@ -10,7 +10,7 @@ use redb::{Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
 use crate::error::Failure;
-use crate::layout;
+use crate::layout::{self, OnOlder};
 use crate::tables::{self, LAYOUT, META_LAYOUT, Tables};
 
 pub(crate) struct Database {
@@ -18,6 +18,7 @@ pub(crate) struct Database {
     cache_bytes: usize,
     /// Unix milliseconds, for the audit row of a raised layout.
     opened_at_ms: u64,
+    on_older: OnOlder,
     handle: RwLock<Option<redb::Database>>,
 }
 
@@ -25,6 +26,7 @@ pub(crate) struct Database {
 pub(crate) enum Refused {
     InUse,
     NewerLayout { found: u64 },
+    OlderLayout { found: u64 },
     Failed(Failure),
 }
 
@@ -40,9 +42,10 @@ impl Database {
         backend: Box<dyn Backend>,
         cache_bytes: usize,
         opened_at_ms: u64,
+        on_older: OnOlder,
     ) -> Result<Database, Refused> {
-        let handle = open_handle(backend.as_ref(), cache_bytes, opened_at_ms)?;
-        Ok(Database { backend, cache_bytes, opened_at_ms, handle: RwLock::new(Some(handle)) })
+        let handle = open_handle(backend.as_ref(), cache_bytes, opened_at_ms, on_older)?;
+        Ok(Database { backend, cache_bytes, opened_at_ms, on_older, handle: RwLock::new(Some(handle)) })
     }
 
     /// A transaction for one short read.
@@ -62,10 +65,12 @@ impl Database {
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let mut handle = self.handle.write();
         *handle = None;
-        match open_handle(self.backend.as_ref(), self.cache_bytes, self.opened_at_ms) {
+        match open_handle(self.backend.as_ref(), self.cache_bytes, self.opened_at_ms, self.on_older) {
             Ok(opened) => *handle = Some(opened),
             Err(Refused::Failed(cause)) => return Err(cause),
-            Err(Refused::InUse | Refused::NewerLayout { .. }) => return Err(Failure::Reopening),
+            Err(Refused::InUse | Refused::NewerLayout { .. } | Refused::OlderLayout { .. }) => {
+                return Err(Failure::Reopening);
+            }
         }
         Ok(())
     }
@@ -76,7 +81,12 @@ impl Database {
     }
 }
 
-fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<redb::Database, Refused> {
+fn open_handle(
+    backend: &dyn Backend,
+    cache_bytes: usize,
+    at_ms: u64,
+    on_older: OnOlder,
+) -> Result<redb::Database, Refused> {
     let place = backend.open().map_err(redb::StorageError::Io)?;
     let opened = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Boxed(place));
     let handle = match opened {
@@ -86,15 +96,22 @@ fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<
     match tables::read_layout(&handle)? {
         None => make_tables(&handle)?,
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
-        Some(found) if found < LAYOUT => {
-            let mut txn = handle.begin_write()?;
-            make_durable(&mut txn)?;
-            layout::raise(&txn, found, at_ms)?;
-            txn.commit()?;
-        }
+        Some(found) if found < LAYOUT => match on_older {
+            OnOlder::Raise => raise_layout(&handle, found, at_ms)?,
+            OnOlder::Refuse => return Err(Refused::OlderLayout { found }),
+            OnOlder::Leave => {}
+        },
         Some(_) => {}
     }
     Ok(handle)
+}
+
+fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), Failure> {
+    let mut txn = handle.begin_write()?;
+    make_durable(&mut txn)?;
+    layout::raise(&txn, found, at_ms)?;
+    fail::fail_point!("store::layout-raised");
+    Ok(txn.commit()?)
 }
 
 fn make_tables(handle: &redb::Database) -> Result<(), Failure> {

@@ -48,6 +48,7 @@ mod commit;
 mod database;
 mod directory;
 mod error;
+mod generation;
 mod id;
 mod json;
 mod layout;
@@ -72,8 +73,10 @@ pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, NameError, OpenError, Overflow, ReadError,
     VectorError, WriteError,
 };
+pub use generation::GenerationRecord;
 pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
 pub use json::{Json, JsonError};
+pub use layout::LayoutMode;
 pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
 pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};

@@ -47,6 +47,13 @@ pub const AUDIT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one inbox path.
 pub const PATH_BYTES_MAX: usize = 4 * 1024;
 
+/// Objects of one listing of what is still to be evolved.
+pub const UNEVOLVED_PER_LIST_MAX: usize = 1_000;
+/// Bytes after which such a listing ends, so that its evolved copies fit one unit: they may be twice as large.
+pub const SHADOW_BATCH_BYTES_MAX: usize = UNIT_BYTES_MAX / 4;
+/// Shadows that one commit settles or drops, so that other units wait for milliseconds only.
+pub const SHADOWS_PER_STEP_MAX: usize = 1_000;
+
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;
 /// Bytes of one vector's metadata.

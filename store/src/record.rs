@@ -91,4 +91,8 @@ pub(crate) enum RecordWrite {
     Consumed { path: String, digest: Digest },
     FailPost { id: crate::id::PostId, cause: String, not_before_ms: u64 },
     SweepSessions { now_ms: u64 },
+    Shadow { base: crate::id::Position, state: Box<crate::object::Object> },
+    RaiseGeneration { component: ComponentId, from: u32, to: u32, evolver: Digest },
+    SettleShadows { keys: Vec<crate::tables::ShadowKey> },
+    DropShadows { keys: Vec<crate::tables::ShadowKey> },
 }

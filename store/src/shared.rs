@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use parking_lot::{Mutex, RwLock};
-use redb::{Key, ReadOnlyTable, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, Value};
 
 use crate::blob::Blobs;
 use crate::commit::Job;
 use crate::database::Database;
 use crate::error::Failure;
+use crate::generation::Generations;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::json::Json;
 use crate::lock::DirectoryLock;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::store::StoreOptions;
-use crate::tables::{self, COLLECTIONS, META, META_POSITION, OUTBOX, REDO, VECTORS};
+use crate::tables::{self, COLLECTIONS, GENERATIONS, META, META_POSITION, OUTBOX, REDO, VECTORS};
 use crate::vectors::{CollectionKey, VectorSet};
 
 pub(crate) struct Shared {
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) index: RwLock<VectorSet>,
     pub(crate) outbox: Mutex<Outbox>,
+    /// Only the committer changes it, before the raise's position becomes visible.
+    pub(crate) generations: RwLock<Arc<Generations>>,
     pub(crate) pins: Arc<Pins>,
     /// The newest position that is durable and applied to the memory here. Only the committer moves it.
     pub(crate) decided: AtomicU64,
@@ -43,6 +46,7 @@ pub(crate) struct Loaded {
     pub(crate) position: Position,
     pub(crate) index: VectorSet,
     pub(crate) outbox: Outbox,
+    pub(crate) generations: Arc<Generations>,
     pub(crate) redo_rows: u64,
 }
 
@@ -57,7 +61,15 @@ impl Shared {
         definition: TableDefinition<'_, K, V>,
         read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let answer = self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
+        self.read_rows(|txn| read(&txn.open_table(definition)?))
+    }
+
+    /// One short read of several tables, all as of one commit.
+    pub(crate) fn read_rows<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = self.database.read().and_then(|txn| read(&txn));
         answer.inspect_err(|failure| self.report(failure))
     }
 
@@ -76,6 +88,7 @@ impl Shared {
     pub(crate) fn install(&self, loaded: Loaded) {
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
+        *self.generations.write() = loaded.generations;
         self.redo_rows.store(loaded.redo_rows, Ordering::Release);
         self.decided.store(loaded.position.get(), Ordering::Release);
     }
@@ -88,8 +101,10 @@ impl Loaded {
         let position = Position::new(tables::read_meta(&txn.open_table(META)?, META_POSITION)?);
         let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
+        let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
-        Ok(Loaded { position, index, outbox, redo_rows: redb::ReadableTableMetadata::len(&redo)? })
+        let redo_rows = redb::ReadableTableMetadata::len(&redo)?;
+        Ok(Loaded { position, index, outbox, generations, redo_rows })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reads here see the newest decided state, each call its own.
 
+mod generation;
 mod listing;
 
 use std::fmt;
@@ -20,11 +21,13 @@ use crate::commit::{self, Commit, Decided, Vote};
 use crate::database::{Database, Refused};
 use crate::directory;
 use crate::error::{BlobError, CommitError, Failure, OpenError};
+use crate::generation::drop_leftovers;
 use crate::id::{Digest, ObjectId, Position};
+use crate::layout::{LayoutMode, OnOlder};
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
 use crate::shared::{Loaded, Shared};
-use crate::tables::{self, LAYOUT, OBJECTS};
+use crate::tables::LAYOUT;
 use crate::unit::Unit;
 use crate::verify::{self, Report};
 
@@ -42,6 +45,8 @@ pub struct Store {
 pub struct StoreOptions {
     /// redb's page cache in bytes. Default 32 MiB: hot objects fit, and the host shares its machine with models.
     pub cache_bytes: usize,
+    /// What becomes of a database with an older layout. Default: it is raised.
+    pub layout: LayoutMode,
     /// Wait after the first failed attempt to reopen after an I/O error; doubles each time. Default 10 ms.
     pub reopen_first: Duration,
     /// The longest such wait. Default 5 s.
@@ -54,6 +59,7 @@ impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
             cache_bytes: 32 * 1024 * 1024,
+            layout: LayoutMode::default(),
             reopen_first: Duration::from_millis(10),
             reopen_longest: Duration::from_secs(5),
             clock: Arc::new(system_clock),
@@ -65,6 +71,7 @@ impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")
             .field("cache_bytes", &self.cache_bytes)
+            .field("layout", &self.layout)
             .field("reopen_first", &self.reopen_first)
             .field("reopen_longest", &self.reopen_longest)
             .finish_non_exhaustive()
@@ -75,8 +82,8 @@ impl Store {
     /// Opens the store in a directory, making both when they are absent.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::File`],
-    /// [`OpenError::Failed`].
+    /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
+    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`].
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         make_dir(dir)?;
         Store::open_with_backend(dir, FileBackend::new(dir.join("objects.redb")), options)
@@ -110,14 +117,15 @@ impl Store {
         Store::assemble(Path::new("scratch"), backend, Blobs::in_memory(), None, options)
     }
 
-    /// Checks every invariant of the store in a directory that no process has open; see [`Report`].
+    /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
+    /// is checked as it is, and not raised.
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
     pub fn verify(dir: &Path) -> Result<Report, OpenError> {
         let _lock = DirectoryLock::take(dir)?;
         let backend = Box::new(FileBackend::new(dir.join("objects.redb")));
-        let database = open_database(dir, backend, &StoreOptions::default())?;
+        let database = open_database(dir, backend, &StoreOptions::default(), OnOlder::Leave)?;
         let blobs = Blobs::Files { dir: dir.join("blobs") };
         verify::verify_offline(&database, &blobs).map_err(|cause| failed(dir, cause))
     }
@@ -172,7 +180,7 @@ impl Store {
     /// [`Failure`] when it cannot be read.
     pub fn object_at(&self, id: ObjectId, at: Position) -> Result<Option<Object>, Failure> {
         let at = at.min(self.position());
-        self.shared().read(OBJECTS, |objects| tables::read_object(objects, id, at))
+        self.shared().read_object(id, at)
     }
 
     /// Stores bytes durably under their digest; the same bytes again cost a read. At most 64 MiB.
@@ -202,8 +210,9 @@ impl Store {
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let database = open_database(dir, backend, &options)?;
+        let database = open_database(dir, backend, &options, options.layout.into())?;
         let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
+        drop_leftovers(&database, &loaded.generations).map_err(|cause| failed(dir, cause))?;
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
                 database,
@@ -211,6 +220,7 @@ impl Store {
                 options,
                 index: RwLock::default(),
                 outbox: Mutex::default(),
+                generations: RwLock::default(),
                 pins: Arc::default(),
                 decided: AtomicU64::new(0),
                 redo_rows: AtomicU64::new(0),
@@ -268,10 +278,13 @@ fn open_database(
     dir: &Path,
     backend: Box<dyn Backend>,
     options: &StoreOptions,
+    on_older: OnOlder,
 ) -> Result<Database, OpenError> {
-    Database::open(backend, options.cache_bytes, (options.clock)()).map_err(|refused| match refused {
+    let opened = Database::open(backend, options.cache_bytes, (options.clock)(), on_older);
+    opened.map_err(|refused| match refused {
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
+        Refused::OlderLayout { found } => OpenError::OlderLayout { dir: dir.into(), found, known: LAYOUT },
         Refused::Failed(cause) => failed(dir, cause),
     })
 }

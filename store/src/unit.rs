@@ -11,6 +11,7 @@
 //! Reads are short transactions that pick rows by position, so a unit may live for minutes and pins no pages.
 //! Never here: durability, clocks, who may do what.
 
+mod generation;
 mod layer;
 mod name;
 mod record;
@@ -123,7 +124,8 @@ impl Unit {
     /// Makes an empty object.
     ///
     /// # Errors
-    /// [`WriteError::TooLarge`] past 32 parents; [`ReadError::NoSuchObject`] for a parent that does not exist.
+    /// [`WriteError::TooLarge`] past 32 parents; [`ReadError::NoSuchObject`] for a parent that does not exist;
+    /// [`WriteError::Generation`] below the owner's generation in force.
     pub fn create(
         &mut self,
         owner: ComponentId,
@@ -131,6 +133,7 @@ impl Unit {
         parents: Vec<ObjectId>,
     ) -> Result<ObjectId, WriteError> {
         let id = ObjectId::random();
+        self.check_generation(&owner, generation)?;
         self.check_parents(&parents)?;
         self.put(Object {
             id,
@@ -182,13 +185,14 @@ impl Unit {
     /// Gives the object to an owner, in a generation of the owner's schema.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchObject`].
+    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the owner's generation in force.
     pub fn set_owner_generation(
         &mut self,
         id: ObjectId,
         owner: ComponentId,
         generation: u32,
     ) -> Result<(), WriteError> {
+        self.check_generation(&owner, generation)?;
         let mut object = self.writable(id)?;
         object.owner = owner;
         object.generation = generation;
@@ -201,7 +205,7 @@ impl Unit {
     /// [`ReadError::Failed`]. An unknown object has no states.
     pub fn history(&mut self, id: ObjectId, limit: usize) -> Result<Vec<Arc<Object>>, ReadError> {
         let (at, limit) = (self.snapshot(), limit.min(limit::HISTORY_ROWS_MAX));
-        Ok(self.shared.read(OBJECTS, |objects| tables::read_history(objects, id, at, limit))?)
+        Ok(self.shared.read_history(id, at, limit)?)
     }
 
     /// A place to return to. Savepoints nest.
@@ -256,7 +260,7 @@ impl Unit {
             return Ok(seen.clone());
         }
         let at = self.snapshot();
-        let found = self.shared.read(OBJECTS, |objects| tables::read_object(objects, id, at))?.map(Arc::new);
+        let found = self.shared.read_object(id, at)?.map(Arc::new);
         self.seen.record(found.as_ref().map_or(0, |object| object.bytes()))?;
         self.seen.objects.insert(id, found.clone());
         Ok(found)

@@ -3,6 +3,8 @@
 //! ```text
 //! objects   revisions 1, 2, 3..., positions rising and decided, bounds hold, parents exist, their count
 //! owned     each owner's list is what its objects say
+//! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
+//!           state or was when it came into force; in memory as on disk
 //! names     each stands for an object that exists, and the table by object says the same
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
 //! outbox    posts are decided, have attempts left; dead letters have none
@@ -12,17 +14,20 @@
 //! ```
 
 mod check;
+mod generation;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::blob::Blobs;
 use crate::database::Database;
 use crate::error::Failure;
+use crate::generation::Generations;
 use crate::id::{ObjectId, Position};
 use crate::shared::{Shared, read_collections};
-use crate::tables::{COLLECTIONS, META, META_POSITION, VECTORS, read_meta};
+use crate::tables::{COLLECTIONS, GENERATIONS, META, META_LAYOUT, META_POSITION, VECTORS, read_meta};
 use crate::vectors::CollectionKey;
 
 use check::Check;
@@ -33,6 +38,8 @@ const PROBLEMS_MAX: usize = 1_000;
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// The layout that the database has; what an older one did not have is not checked.
+    pub layout: u64,
     /// The newest decided position in the database.
     pub position: Position,
     /// Rows that were looked at.
@@ -70,9 +77,15 @@ pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
     let before = shared.position();
     let (position, stored) = live_vectors(&shared.database)?;
     let indexed = shared.index.read().live();
+    let generations = Generations::read(&shared.database.read()?.open_table(GENERATIONS)?)?;
+    let known = Arc::clone(&shared.generations.read());
     // Between a commit and its finish memory is behind; then another verification tells.
-    if before == position && shared.position() == position && stored != indexed {
+    let is_quiet = before == position && shared.position() == position;
+    if is_quiet && stored != indexed {
         report.problem("vectors: the indexes in memory do not hold what the rows say".into());
+    }
+    if is_quiet && generations != *known {
+        report.problem("generations: memory does not hold what the rows say".into());
     }
     Ok(report)
 }
@@ -80,9 +93,16 @@ pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
 fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
     let txn = database.read()?;
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
-    let mut check = Check::new(&txn, position);
+    let layout = read_meta(&txn.open_table(META)?, META_LAYOUT)?;
+    let mut check = Check::new(&txn, position, layout);
+    if layout >= 2 {
+        check.generations()?;
+    }
     check.objects()?;
-    check.owned()?;
+    if layout >= 2 {
+        check.shadows()?;
+        check.owned()?;
+    }
     check.names()?;
     check.vectors()?;
     check.outbox()?;

@@ -3,6 +3,7 @@
 use redb::ReadableTable;
 
 use crate::error::{CommitError, Contested, Failure, Overflow};
+use crate::generation::{self, Generations};
 use crate::id::Position;
 use crate::limit;
 use crate::session::{self, DedupeKey};
@@ -14,6 +15,7 @@ use super::Ballot;
 pub(super) fn vote(
     tables: &Tables<'_>,
     ballot: &Ballot,
+    generations: &Generations,
     pending: usize,
     now_ms: u64,
 ) -> Result<Result<(), CommitError>, Failure> {
@@ -26,7 +28,7 @@ pub(super) fn vote(
     if let Err(refused) = check_bounds(ballot, pending) {
         return Ok(Err(refused));
     }
-    let contested = match contested_read(tables, ballot)? {
+    let contested = match contested_read(tables, ballot, generations)? {
         None => contested_write(tables, ballot)?,
         contested => contested,
     };
@@ -52,11 +54,15 @@ fn check_bounds(ballot: &Ballot, pending: usize) -> Result<(), CommitError> {
 }
 
 /// The first thing read that is no longer so.
-fn contested_read(tables: &Tables<'_>, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+fn contested_read(
+    tables: &Tables<'_>,
+    ballot: &Ballot,
+    generations: &Generations,
+) -> Result<Option<Contested>, Failure> {
     const NEWEST: Position = Position::new(u64::MAX);
     for (id, seen) in &ballot.seen.objects {
         let seen = seen.as_ref().map_or(Position::NONE, |object| object.position);
-        if tables::read_object_position(&tables.objects, *id, NEWEST)? != seen {
+        if generation::newest_position(tables, generations, *id)? != seen {
             return Ok(Some(Contested::Object(*id)));
         }
     }

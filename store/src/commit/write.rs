@@ -1,5 +1,6 @@
 //! Writing one unit's rows, and remembering what memory must do once they are durable.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::audit::{self, Fact};
 use crate::error::Failure;
+use crate::generation::{self, Generations};
 use crate::id::{ObjectId, ObjectName, Position, PostId};
 use crate::limit;
 use crate::object::Object;
@@ -30,11 +32,17 @@ pub(super) struct Finish {
     posts_removed: usize,
     redo_added: u64,
     redo_trimmed: u64,
+    /// The generations in force once the group is durable; none when it raises none.
+    pub(super) generations: Option<Arc<Generations>>,
 }
 
 impl Finish {
     /// Applies the group to the memory that follows the database. Cannot fail.
     pub(super) fn apply(self, shared: &Shared) {
+        if let Some(generations) = self.generations {
+            *shared.generations.write() = generations;
+            fail::fail_point!("store::generation-in-force");
+        }
         if !self.index.is_empty() {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
             shared.index.write().apply(&self.index, oldest);
@@ -44,6 +52,11 @@ impl Finish {
         drop(outbox);
         shared.redo_rows.fetch_add(self.redo_added, Ordering::AcqRel);
         shared.redo_rows.fetch_sub(self.redo_trimmed, Ordering::AcqRel);
+    }
+
+    /// The generations in force once the group so far is durable.
+    pub(super) fn generations(&self, shared: &Shared) -> Arc<Generations> {
+        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
     }
 
     /// Posts pending once the group so far is durable.
@@ -56,8 +69,8 @@ impl Finish {
 pub(super) fn write(
     tables: &mut Tables<'_>,
     ballot: &Ballot,
-    position: Position,
-    at_ms: u64,
+    generations: &Generations,
+    (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
@@ -65,6 +78,7 @@ pub(super) fn write(
     tables::add_to_meta(tables, META_OBJECTS, made)?;
     tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
     for object in objects.values() {
+        generation::drop_outdated(tables, generations, object.id)?;
         write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
@@ -84,7 +98,7 @@ pub(super) fn write(
         audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
-        write_record(tables, record, position, at_ms, finish)?;
+        write_record(tables, record, generations, (position, at_ms), finish)?;
     }
     match &ballot.vote.dedupe {
         Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
@@ -263,8 +277,8 @@ fn fail_post(
 fn write_record(
     tables: &mut Tables<'_>,
     record: &RecordWrite,
-    position: Position,
-    at_ms: u64,
+    generations: &Generations,
+    (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
     match record {
@@ -292,6 +306,16 @@ fn write_record(
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
         }
         RecordWrite::SweepSessions { now_ms } => sweep_sessions(tables, *now_ms)?,
+        RecordWrite::Shadow { base, state } => generation::write_shadow(tables, generations, *base, state)?,
+        // Judged, and written after everything else of its unit.
+        RecordWrite::RaiseGeneration { .. } => {}
+        RecordWrite::SettleShadows { keys } => {
+            keys.iter().try_for_each(|key| generation::settle(tables, generations, *key))?;
+        }
+        RecordWrite::DropShadows { keys } => {
+            generation::drop_shadows(tables, generations, keys)?;
+            fail::fail_point!("store::shadows-dropped");
+        }
     }
     Ok(())
 }

@@ -16,20 +16,23 @@ use crate::shared::{Collection, read_collections};
 use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
 
 use super::Report;
+use super::generation::States;
 
 /// A verification under way.
 pub(super) struct Check<'a> {
-    txn: &'a ReadTransaction,
+    pub(super) txn: &'a ReadTransaction,
     position: Position,
     objects: HashSet<u128>,
     owners: BTreeSet<(String, u128)>,
-    report: Report,
+    pub(super) states: States,
+    pub(super) report: Report,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(txn: &'a ReadTransaction, position: Position) -> Check<'a> {
-        let report = Report { position, ..Report::default() };
-        Check { txn, position, objects: HashSet::new(), owners: BTreeSet::new(), report }
+    pub(super) fn new(txn: &'a ReadTransaction, position: Position, layout: u64) -> Check<'a> {
+        let report = Report { layout, position, ..Report::default() };
+        let (objects, owners) = (HashSet::new(), BTreeSet::new());
+        Check { txn, position, objects, owners, states: States::default(), report }
     }
 
     pub(super) fn into_report(self) -> Report {
@@ -48,7 +51,8 @@ impl<'a> Check<'a> {
             self.objects.insert(id);
             match decoded {
                 Ok(object) => {
-                    self.object(&object, before.as_ref());
+                    self.states_between(before.as_ref(), Some(&object));
+                    self.object(&object);
                     parents.extend(object.parents.iter().copied());
                     if let Some(before) = before.replace(object) {
                         self.owned_by(&before, id);
@@ -57,6 +61,7 @@ impl<'a> Check<'a> {
                 Err(failure) => self.report.problem(format!("object {id:032x} at {position}: {failure}")),
             }
         }
+        self.states_between(before.as_ref(), None);
         if let Some(last) = &before {
             self.owners.insert((last.owner.to_string(), last.id.to_bits()));
         }
@@ -90,9 +95,9 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn object(&mut self, object: &Object, before: Option<&Object>) {
-        let before = before.filter(|before| before.id == object.id);
-        let revision = before.map_or(1, |before| before.revision.get() + 1);
+    /// One state, in the order of an object's states.
+    pub(super) fn object(&mut self, object: &Object) {
+        let revision = self.states.revision_after(object);
         let what = format!("object {} at {}: revision", object.id, object.position);
         self.expect(&what, object.revision.get(), revision);
         self.decided(&format!("object {}", object.id), object.position);
@@ -311,13 +316,13 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn decided(&mut self, what: &str, position: Position) {
+    pub(super) fn decided(&mut self, what: &str, position: Position) {
         if position == Position::NONE || position > self.position {
             self.report.problem(format!("{what}: position {position} of {}", self.position));
         }
     }
 
-    fn expect(&mut self, what: &str, found: u64, expected: u64) {
+    pub(super) fn expect(&mut self, what: &str, found: u64, expected: u64) {
         if found != expected {
             self.report.problem(format!("{what}: {found}, expected {expected}"));
         }

@@ -7,6 +7,8 @@ mod crash;
 mod fault;
 mod fixture;
 mod frozen;
+mod generation;
+mod generation_crash;
 mod model;
 mod open;
 mod outbox;
