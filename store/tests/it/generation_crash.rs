@@ -287,6 +287,7 @@ fn assert_aborted(end: Option<ExitStatus>, what: &str) {
 fn assert_whole(dir: &Path, said: &Said, what: &str) {
     let report = Store::verify(dir).unwrap();
     assert!(report.is_clean(), "{what}: {:#?}", report.problems);
+    assert_rows_counted(dir, what);
     let store = Store::open(dir, StoreOptions::default()).unwrap();
     assert_clean(&store);
     let generation = in_force(&store);
@@ -304,4 +305,16 @@ fn assert_whole(dir: &Path, said: &Said, what: &str) {
         let count = read(&mut unit, id, &format!("n{generation}")).unwrap();
         assert!((*written..=written + 1).contains(&count), "{what}: {number_of} {written} {count}");
     }
+}
+
+/// Rows written, as counted, are those that are there while none was ever pruned.
+#[track_caller]
+fn assert_rows_counted(dir: &Path, what: &str) {
+    let database = redb::Database::open(dir.join("objects.redb")).unwrap();
+    let txn = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let meta: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("meta");
+    let objects: redb::TableDefinition<(u128, u64), &[u8]> = redb::TableDefinition::new("objects");
+    let counted = txn.open_table(meta).unwrap().get("object_rows").unwrap().map(|rows| rows.value());
+    let kept = redb::ReadableTableMetadata::len(&txn.open_table(objects).unwrap()).unwrap();
+    assert_eq!(counted.unwrap_or(0), kept, "{what}");
 }
