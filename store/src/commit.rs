@@ -1,15 +1,24 @@
-//! Deciding: one thread, one redb transaction per group of units, one decision point.
+//! Deciding: votes in one order, one redb transaction for a group of them, one decision point.
 //!
 //! ```text
-//! vote     deadline, everything read is still so, sessions, bounds    in the group's transaction, before its writes
+//! vote     deadline, everything read is still so, sessions, bounds    on the caller's thread, under the order's lock
+//!          the unit has its position; units may begin on it           memory   crash: nothing happened
 //! decide   one durable redb commit for the whole group                crash before: nothing; after: everything
 //! finish   vectors and outbox into memory, then the new position      cannot fail; crash: rebuilt at open
-//! reply    in the order of the queue                                  an acknowledged unit is durable and searchable
+//! reply    in the order of the votes                                  an acknowledged unit is durable and searchable
 //! ```
-//! A unit votes against decided states and against those its group wrote before it, so a busy object batches.
-//! A unit that fails its vote is left out; the others go on. Each that stays gets its own position, without gaps.
-//! An I/O error leaves nobody knowing whether the group was decided: all get `unknown`, the database is reopened,
-//! and the dedupe rows answer whoever resends. Never here: retries, who may do what.
+//! A unit votes against decided states and against those voted for before it, so a busy object batches: while one
+//! group is being written, the next one gathers on top of it. All that can refuse a unit happens in its vote; each
+//! that passes has its own position, without gaps. An answer, also of a unit that only read, waits until what the unit
+//! read is durable.
+//!
+//! An I/O error leaves nobody knowing whether the group was decided: all its units get `unknown`, what was voted on top
+//! of it is aborted without effect, the database is reopened, and the dedupe rows answer whoever resends.
+//!
+//! Who else must take part in a commit joins at three places, in this order: what may refuse goes into `ballot::vote`,
+//! what must be durable into `write::write`, what memory follows into `write::Finish`; participants run in the order in
+//! which they stand there, today objects, names, vectors, outbox, audit, records, generations, sessions. Never here:
+//! retries, who may do what.
 
 mod ballot;
 mod recovery;
@@ -17,14 +26,15 @@ mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
+use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::error::{CommitError, Failure};
-use crate::generation;
+use crate::generation::{self, Raised, Survey};
 use crate::id::Position;
 use crate::limit;
+use crate::order::Order;
 use crate::session::DedupeKey;
 use crate::shared::Shared;
 use crate::tables::{META_POSITION, Tables};
@@ -41,13 +51,16 @@ pub struct Vote {
     pub dedupe: Option<DedupeKey>,
     /// Stored with the request and given back when it is resent; counts against the unit's bytes.
     pub outcome: Vec<u8>,
+    /// Runs in the vote: the unit has its position, and units that begin on what is voted for do not see it yet. Must be
+    /// quick, must not panic and must not touch the store. What it did is undone by whoever hears that the unit failed.
+    pub on_voted: Option<OnDecided>,
     /// Runs in the commit's finish: the unit is durable, its position not yet visible. Whoever takes a snapshot at or
     /// after that position finds it done. Must be quick, must not panic and must not ask the store for a commit.
     /// It does not run when the commit ends as `Unavailable`: then only the reopened store knows what was decided.
     pub on_decided: Option<OnDecided>,
 }
 
-/// What a vote does at the moment it is decided.
+/// What a vote does at the moment it passes, or is decided.
 pub struct OnDecided(Box<dyn FnOnce(Position) + Send>);
 
 impl OnDecided {
@@ -102,16 +115,66 @@ pub(crate) struct Ballot {
     pub(crate) seen: Seen,
     pub(crate) writes: Layer,
     pub(crate) vote: Vote,
+    era: Option<u64>,
+    snapshot: Position,
+    /// What was found out about the raises among its writes before it voted.
+    survey: Option<Survey>,
+    /// The raises that its vote passed.
+    raises: Vec<Raised>,
+    task: Task,
     reply: Option<Reply>,
+}
+
+/// What the committer does for a ballot.
+enum Task {
+    /// Write it at its position.
+    Write(Position),
+    /// Nothing but this answer, once everything before it is durable.
+    Answer(Box<Result<Commit, CommitError>>),
 }
 
 type Reply = Box<dyn FnOnce(Result<Commit, CommitError>) + Send>;
 
 impl Ballot {
+    fn new(unit: Unit, vote: Vote, reply: Reply) -> Ballot {
+        let (snapshot, era) = (unit.snapshot(), unit.era());
+        let (seen, writes) = unit.into_parts();
+        Ballot {
+            seen,
+            writes,
+            vote,
+            era,
+            snapshot,
+            survey: None,
+            raises: Vec::new(),
+            task: Task::Write(Position::NONE),
+            reply: Some(reply),
+        }
+    }
+
     fn answer(mut self, result: Result<Commit, CommitError>) {
         if let Some(reply) = self.reply.take() {
             reply(result);
         }
+    }
+
+    /// Where it will be written; none for one that is only answered.
+    fn position(&self) -> Option<Position> {
+        match self.task {
+            Task::Write(position) => Some(position),
+            Task::Answer(_) => None,
+        }
+    }
+
+    /// The answer to a unit that has nothing to write.
+    fn as_read(&self, shared: &Shared) -> Commit {
+        Commit { position: self.snapshot, at_ms: shared.now_ms(), visible_at: Instant::now() }
+    }
+
+    /// Whether it asks for nothing but an answer.
+    fn only_reads(&self) -> bool {
+        let Vote { dedupe, on_voted, on_decided, .. } = &self.vote;
+        self.writes.is_empty() && dedupe.is_none() && on_voted.is_none() && on_decided.is_none()
     }
 }
 
@@ -124,38 +187,96 @@ impl Drop for Ballot {
     }
 }
 
-/// Sends a unit to its decision; `on_done` is called exactly once, on the committer's thread or on this one.
+/// A ballot with what its caller is told.
+type Told = (Box<Ballot>, Result<Commit, CommitError>);
+
+/// Votes on a unit and sends it to its decision; `on_done` is called exactly once, on the committer's thread or on
+/// this one. A unit that is refused has heard so when this returns, unless the reason itself is not durable yet.
 pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
-    let snapshot = unit.snapshot();
-    let is_trivial = unit.is_unwritten() && vote.dedupe.is_none() && vote.on_decided.is_none();
-    let (seen, writes) = unit.into_parts();
-    if is_trivial {
-        // A snapshot is one decided state, so a unit that only reads is serializable where it began.
-        return on_done(check_deadline(&vote).map(|()| Commit {
-            position: snapshot,
-            at_ms: shared.now_ms(),
-            visible_at: Instant::now(),
-        }));
+    let mut ballot = Box::new(Ballot::new(unit, vote, on_done));
+    ballot.survey = generation::survey(shared, &ballot.writes);
+    let told = match ballot.era {
+        // A decided state is one snapshot, so a unit that only read it is serializable where it began.
+        None if ballot.only_reads() => {
+            let answer = check_deadline(&ballot.vote).map(|()| ballot.as_read(shared));
+            Err((ballot, answer))
+        }
+        _ => line_up(shared, ballot),
+    };
+    // Nobody is told anything under the order's lock: a reply may begin the next unit.
+    if let Err((ballot, answer)) = told {
+        ballot.answer(answer);
     }
-    let ballot = Box::new(Ballot { seen, writes, vote, reply: Some(on_done) });
-    if let Some(cause) = shared.read_only.read().clone() {
-        return ballot.answer(Err(CommitError::ReadOnlyStore { cause }));
-    }
-    send(shared, ballot);
 }
 
-fn send(shared: &Shared, ballot: Box<Ballot>) {
+/// Votes, and sends the ballot on in the order of votes.
+fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
+    let mut order = shared.order.write();
     let Some(queue) = shared.queue.lock().clone() else {
-        return ballot.answer(Err(CommitError::Closed));
+        return Err((ballot, Err(CommitError::Closed)));
     };
-    match queue.try_send(Job::Decide(ballot)) {
-        Ok(()) => {}
-        Err(TrySendError::Full(Job::Decide(ballot))) => {
-            ballot.answer(Err(CommitError::Busy { allowed: limit::QUEUE_UNITS_MAX }));
+    match judge(shared, &order, &ballot) {
+        Verdict::Tell(answer) => return Err((ballot, answer)),
+        Verdict::TellOnceDurable(answer) => {
+            order.add_reader();
+            ballot.task = Task::Answer(Box::new(answer));
         }
-        Err(TrySendError::Disconnected(Job::Decide(ballot))) => ballot.answer(Err(CommitError::Closed)),
-        Err(_) => {}
+        Verdict::Pass(raises) => {
+            ballot.raises = raises;
+            let Ballot { writes, vote, .. } = ballot.as_mut();
+            let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
+            if let Some(act) = vote.on_voted.take() {
+                (act.0)(position);
+            }
+            shared.voted.store(position.get(), Ordering::Release);
+            ballot.task = Task::Write(position);
+        }
     }
+    match queue.send(Job::Decide(ballot)) {
+        Err(SendError(Job::Decide(ballot))) => Err((ballot, Err(CommitError::Closed))),
+        _ => Ok(()),
+    }
+}
+
+/// What a ballot is told.
+enum Verdict {
+    Pass(Vec<Raised>),
+    Tell(Result<Commit, CommitError>),
+    TellOnceDurable(Result<Commit, CommitError>),
+}
+
+fn judge(shared: &Shared, order: &Order, ballot: &Ballot) -> Verdict {
+    let verdict = may_vote(shared, order, ballot).and_then(|()| match ballot.only_reads() {
+        true => Ok(Vec::new()),
+        false => ballot::vote(shared, order, ballot, shared.now_ms()).unwrap_or_else(|failure| {
+            shared.report(&failure);
+            Err(CommitError::ReadOnlyStore { cause: failure.to_string().into() })
+        }),
+    });
+    match verdict {
+        Ok(raises) if !ballot.only_reads() => Verdict::Pass(raises),
+        Ok(_) if ballot.snapshot <= shared.position() => Verdict::Tell(Ok(ballot.as_read(shared))),
+        Ok(_) => Verdict::TellOnceDurable(Ok(ballot.as_read(shared))),
+        Err(known @ CommitError::DuplicateRequest { position, .. }) if position > shared.position() => {
+            Verdict::TellOnceDurable(Err(known))
+        }
+        Err(refused) => Verdict::Tell(Err(refused)),
+    }
+}
+
+/// What may refuse a ballot whatever it read and wrote.
+fn may_vote(shared: &Shared, order: &Order, ballot: &Ballot) -> Result<(), CommitError> {
+    check_deadline(&ballot.vote)?;
+    if let Some(cause) = shared.read_only.read().clone() {
+        return Err(CommitError::ReadOnlyStore { cause });
+    }
+    if ballot.era.is_some_and(|era| era != order.era()) {
+        return Err(CommitError::Aborted);
+    }
+    if order.waiting() >= limit::QUEUE_UNITS_MAX {
+        return Err(CommitError::Busy { allowed: limit::QUEUE_UNITS_MAX });
+    }
+    Ok(())
 }
 
 /// A decision to block on, with the reply that fulfils it.
@@ -167,9 +288,10 @@ pub(crate) fn pair() -> (Decided, Reply) {
 
 /// Starts the committer; it ends when the queue's last sender is gone.
 pub(crate) fn spawn(
-    make_shared: impl FnOnce(SyncSender<Job>) -> Arc<Shared>,
+    make_shared: impl FnOnce(Sender<Job>) -> Arc<Shared>,
 ) -> std::io::Result<(Arc<Shared>, JoinHandle<()>)> {
-    let (sender, queue) = mpsc::sync_channel(limit::QUEUE_UNITS_MAX);
+    // Bounded by the order, which counts who waits.
+    let (sender, queue) = mpsc::channel();
     let shared = make_shared(sender);
     let committer = Committer { shared: Arc::clone(&shared), queue };
     let thread = std::thread::Builder::new().name("store-committer".into()).spawn(move || committer.run())?;
@@ -181,11 +303,13 @@ struct Committer {
     queue: Receiver<Job>,
 }
 
-/// What became of a group's ballots, and what to do once they are durable.
+/// A group of ballots being decided, and what to do once they are durable.
 struct Group {
-    answers: Vec<(Ballot, Result<Commit, CommitError>)>,
-    finish: Finish,
+    ballots: Vec<Ballot>,
+    at_ms: u64,
+    /// The last position written; the one before the group when it writes nothing.
     position: Position,
+    finish: Finish,
 }
 
 impl Committer {
@@ -199,120 +323,81 @@ impl Committer {
     }
 
     /// Takes what waits already: while one group is being decided, the next one gathers.
-    fn gather(&self, first: Ballot) -> Vec<Ballot> {
+    fn gather(&self, first: Ballot) -> Group {
         let mut bytes = first.writes.bytes;
-        let mut group = vec![first];
-        while group.len() < limit::GROUP_UNITS_MAX && bytes < limit::GROUP_BYTES_MAX {
+        let mut ballots = vec![first];
+        while ballots.len() < limit::GROUP_UNITS_MAX && bytes < limit::GROUP_BYTES_MAX {
             match self.queue.try_recv() {
                 Ok(Job::Decide(ballot)) => {
                     bytes += ballot.writes.bytes;
-                    group.push(*ballot);
+                    ballots.push(*ballot);
                 }
                 // The group is about to meet the same failure.
-                Ok(Job::Reopen(_)) => {}
+                Ok(Job::Reopen(_)) => self.shared.is_reopen_asked.store(false, Ordering::Release),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        group
+        let (at_ms, position) = (self.shared.now_ms(), self.shared.position());
+        Group { ballots, at_ms, position, finish: Finish::default() }
     }
 
-    fn decide_group(&self, ballots: Vec<Ballot>) {
-        let mut group =
-            Group { answers: Vec::new(), finish: Finish::default(), position: self.shared.position() };
-        match self.write_group(ballots, &mut group) {
+    fn decide_group(&self, mut group: Group) {
+        match self.write_group(&mut group) {
             Ok(()) => self.finish(group),
             Err(failure) => self.recover(group, &failure),
         }
     }
 
-    /// Votes on each ballot and writes those that pass, then commits. Every ballot is in `group.answers`
-    /// afterwards, whether this succeeds or not.
-    fn write_group(&self, ballots: Vec<Ballot>, group: &mut Group) -> Result<(), Failure> {
-        let at_ms = self.shared.now_ms();
-        let unknown = |failure: &Failure| Err(CommitError::Unavailable(failure.clone()));
-        let mut waiting = ballots.into_iter();
-        let mut write = || -> Result<(), Failure> {
-            let txn = self.shared.database.write()?;
-            let mut tables = Tables::open(&txn)?;
-            let before = group.position;
-            for ballot in waiting.by_ref() {
-                match self.write_ballot(&mut tables, &ballot, group, at_ms) {
-                    Ok(answer) => group.answers.push((ballot, answer)),
-                    Err(failure) => {
-                        group.answers.push((ballot, unknown(&failure)));
-                        return Err(failure);
-                    }
-                }
-            }
-            if group.position == before {
-                drop(tables);
-                return Ok(txn.abort()?);
-            }
-            tables.meta.insert(META_POSITION, group.position.get())?;
-            write::trim_redo(&mut tables, &self.shared, &mut group.finish)?;
-            drop(tables);
-            fail::fail_point!("store::before-commit");
-            txn.commit()?;
-            fail::fail_point!("store::after-commit");
-            Ok(())
-        };
-        let written = write();
-        if let Err(failure) = &written {
-            group.answers.extend(waiting.map(|ballot| (ballot, unknown(failure))));
+    /// Writes what was voted for, in order, and commits.
+    fn write_group(&self, group: &mut Group) -> Result<(), Failure> {
+        let Group { ballots, at_ms, position, finish } = group;
+        let mut written = ballots.iter().filter_map(|ballot| Some((ballot, ballot.position()?))).peekable();
+        if written.peek().is_none() {
+            return Ok(());
         }
-        written
-    }
-
-    /// One ballot's vote and writes. The outer error is the disk's, the inner one the ballot's.
-    fn write_ballot(
-        &self,
-        tables: &mut Tables<'_>,
-        ballot: &Ballot,
-        group: &mut Group,
-        at_ms: u64,
-    ) -> Result<Result<Commit, CommitError>, Failure> {
-        if let Err(refused) = check_deadline(&ballot.vote) {
-            return Ok(Err(refused));
+        let txn = self.shared.database.write()?;
+        let mut tables = Tables::open(&txn)?;
+        for (ballot, own) in written {
+            write::write(&mut tables, &self.shared, ballot, (own, *at_ms), finish)?;
+            *position = own;
         }
-        let pending = self.shared.outbox.lock().pending();
-        let pending = group.finish.pending_after(pending);
-        let mut generations = group.finish.generations(&self.shared);
-        if let Err(refused) = ballot::vote(tables, ballot, &generations, pending, at_ms)? {
-            return Ok(Err(refused));
-        }
-        let raises = match generation::judge(tables, &ballot.writes, &generations)? {
-            Ok(raises) => raises,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let position = group.position.next();
-        write::write(tables, ballot, &generations, (position, at_ms), &mut group.finish)?;
-        if !raises.is_empty() {
-            generation::write_raised(tables, &raises, (position, at_ms), &mut generations)?;
-            group.finish.generations = Some(generations);
-        }
-        group.position = position;
-        Ok(Ok(Commit { position, at_ms, visible_at: Instant::now() }))
+        tables.meta.insert(META_POSITION, position.get())?;
+        write::trim_redo(&mut tables, &self.shared, finish)?;
+        drop(tables);
+        fail::fail_point!("store::before-commit");
+        txn.commit()?;
+        fail::fail_point!("store::after-commit");
+        Ok(())
     }
 
     /// The group is durable: memory follows, then everyone is told.
     fn finish(&self, mut group: Group) {
-        group.finish.apply(&self.shared);
-        for (ballot, answer) in &mut group.answers {
-            if let (Some(act), Ok(commit)) = (ballot.vote.on_decided.take(), answer) {
-                (act.0)(commit.position);
+        group.finish.apply_index(&self.shared);
+        let visible_at = self.make_visible(&mut group);
+        fail::fail_point!("store::before-reply");
+        for mut ballot in group.ballots {
+            let answer = match std::mem::replace(&mut ballot.task, Task::Write(Position::NONE)) {
+                Task::Write(position) => Ok(Commit { position, at_ms: group.at_ms, visible_at }),
+                Task::Answer(answer) => *answer,
+            };
+            ballot.answer(answer);
+        }
+    }
+
+    /// Under the order's lock, so that no vote sees a post or a state twice, or not at all.
+    fn make_visible(&self, group: &mut Group) -> Instant {
+        let mut order = self.shared.order.write();
+        group.finish.apply_outbox(&self.shared);
+        group.finish.apply_generations(&self.shared);
+        for ballot in &mut group.ballots {
+            if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {
+                (act.0)(position);
             }
         }
         self.shared.decided.store(group.position.get(), Ordering::Release);
         let visible_at = Instant::now();
-        group
-            .answers
-            .iter_mut()
-            .flat_map(|(_, answer)| answer)
-            .for_each(|commit| commit.visible_at = visible_at);
-        fail::fail_point!("store::before-reply");
-        for (ballot, answer) in group.answers {
-            ballot.answer(answer);
-        }
+        order.settle(group.position, group.ballots.len());
+        visible_at
     }
 }
 

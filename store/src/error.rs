@@ -360,6 +360,9 @@ pub enum CommitError {
         /// The first such object.
         object: ObjectId,
     },
+    /// What the unit was built on failed to become durable; run it again.
+    #[error("a commit that this one was built on failed; run it again")]
+    Aborted,
     /// The deadline passed before the decision.
     #[error("the deadline passed before the decision")]
     Deadline,

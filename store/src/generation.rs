@@ -24,10 +24,10 @@ use crate::error::Failure;
 use crate::id::{ComponentId, Digest, Position};
 use crate::tables;
 
-pub(crate) use raise::{judge, write_raised};
+pub(crate) use raise::{Raised, Survey, judge, survey, write_raised};
 pub(crate) use shadow::{
     drop_leftovers, drop_outdated, drop_shadows, keys_of, list_in_force, list_unevolved, newest_position,
-    settle, write_shadow,
+    position_over, settle, write_shadow,
 };
 
 /// A generation of one component's stored state, in force from the position of its commit on.

@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! Store::begin -> Unit      reads and writes over one snapshot, in memory
-//! Store::decide(unit, vote) a group of units is voted on in order and decided by one redb commit
+//! Store::decide(unit, vote) the unit is voted on; a group of them is decided by one redb commit
 //! Decided::wait -> Commit   durable, visible, and its vectors searchable
 //! ```
 //!
@@ -55,6 +55,7 @@ mod layout;
 pub mod limit;
 mod lock;
 mod object;
+mod order;
 mod outbox;
 mod pin;
 mod record;

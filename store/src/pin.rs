@@ -28,11 +28,11 @@ pub(crate) struct Pin {
 }
 
 impl Pins {
-    /// Pins the newest decided position. Read under the lock, so that no compaction slips in between.
-    pub(crate) fn pin(self: &Arc<Pins>, decided: &AtomicU64) -> Pin {
+    /// Pins the newest decided, or voted, position. Read under the lock, so that no compaction slips in between.
+    pub(crate) fn pin(self: &Arc<Pins>, newest: &AtomicU64) -> Pin {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock();
-        let key = (Position::new(decided.load(Ordering::Acquire)), number);
+        let key = (Position::new(newest.load(Ordering::Acquire)), number);
         open.insert(key, Instant::now());
         Pin { pins: Arc::clone(self), key }
     }
@@ -42,7 +42,9 @@ impl Pins {
         let open = self.open.lock();
         let is_young = |since: &Instant| now.saturating_duration_since(*since) <= limit::SNAPSHOT_AGE_MAX;
         let pinned = open.iter().find(|(_, since)| is_young(since)).map(|((position, _), _)| *position);
-        pinned.unwrap_or(Position::new(decided.load(Ordering::Acquire)))
+        // A unit that began on what is only voted for must not cost one that begins on what is decided its snapshot.
+        let decided = Position::new(decided.load(Ordering::Acquire));
+        pinned.map_or(decided, |pinned| pinned.min(decided))
     }
 
     /// How many units are open.

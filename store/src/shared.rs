@@ -1,8 +1,8 @@
 //! What the handle, the units and the committer share: the database and the memory that follows it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, RwLock};
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, Value};
@@ -15,6 +15,7 @@ use crate::generation::Generations;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::json::Json;
 use crate::lock::DirectoryLock;
+use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::store::StoreOptions;
@@ -32,12 +33,18 @@ pub(crate) struct Shared {
     pub(crate) pins: Arc<Pins>,
     /// The newest position that is durable and applied to the memory here. Only the committer moves it.
     pub(crate) decided: AtomicU64,
+    /// What was voted for and is not yet durable. Taken before any other lock here.
+    pub(crate) order: RwLock<Order>,
+    /// The newest position that units may begin on; at or above `decided`. Moves under the order's lock.
+    pub(crate) voted: AtomicU64,
     /// Redo rows kept; only the committer uses it.
     pub(crate) redo_rows: AtomicU64,
     /// Why the store refuses to write, while it does.
     pub(crate) read_only: RwLock<Option<Arc<str>>>,
     /// The committer's queue; gone when the last handle is dropped.
-    pub(crate) queue: Mutex<Option<SyncSender<Job>>>,
+    pub(crate) queue: Mutex<Option<Sender<Job>>>,
+    /// A request to reopen is in the queue; one is enough.
+    pub(crate) is_reopen_asked: AtomicBool,
     pub(crate) _lock: Option<DirectoryLock>,
 }
 
@@ -78,19 +85,26 @@ impl Shared {
         if !matches!(failure, Failure::Storage(_)) {
             return;
         }
+        if self.is_reopen_asked.swap(true, Ordering::AcqRel) {
+            return;
+        }
         if let Some(queue) = self.queue.lock().as_ref() {
-            // A full queue holds units that will meet the same failure.
-            let _ = queue.try_send(Job::Reopen(failure.clone()));
+            // A committer that is gone reopens nothing.
+            let _ = queue.send(Job::Reopen(failure.clone()));
         }
     }
 
     /// Replaces the memory that follows the database.
     pub(crate) fn install(&self, loaded: Loaded) {
+        let mut order = self.order.write();
+        order.begin_at(loaded.position);
+        order.set_generations(Arc::clone(&loaded.generations));
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
         *self.generations.write() = loaded.generations;
         self.redo_rows.store(loaded.redo_rows, Ordering::Release);
         self.decided.store(loaded.position.get(), Ordering::Release);
+        self.voted.store(loaded.position.get(), Ordering::Release);
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -153,7 +153,18 @@ impl Store {
     pub fn begin(&self) -> Unit {
         let shared = Arc::clone(self.shared());
         let pin = shared.pins.pin(&shared.decided);
-        Unit::new(shared, pin)
+        Unit::new(shared, pin, None)
+    }
+
+    /// Begins a unit over everything that was voted for, whether it is durable yet or not: for units that write, so
+    /// that those which follow each other on one object share a commit. Its decision, also of a unit that only read,
+    /// waits until what it read is durable, and is [`CommitError::Aborted`] when that fails.
+    pub fn begin_on_voted(&self) -> Unit {
+        let shared = Arc::clone(self.shared());
+        let order = shared.order.read();
+        let (pin, era) = (shared.pins.pin(&shared.voted), order.era());
+        drop(order);
+        Unit::new(shared, pin, Some(era))
     }
 
     /// Sends a unit to its decision. A unit that wrote nothing and answers no request is decided at once.
@@ -223,9 +234,12 @@ impl Store {
                 generations: RwLock::default(),
                 pins: Arc::default(),
                 decided: AtomicU64::new(0),
+                order: RwLock::default(),
+                voted: AtomicU64::new(0),
                 redo_rows: AtomicU64::new(0),
                 read_only: RwLock::new(None),
                 queue: Mutex::new(Some(queue)),
+                is_reopen_asked: AtomicBool::new(false),
                 _lock: lock,
             };
             shared.install(loaded);

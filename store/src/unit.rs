@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! begin    the newest decided position becomes the snapshot      nothing is locked
-//! read     own writes first, then the snapshot; recorded          so is what was absent
+//!          or, for units that will write, the newest voted one
+//! read     own writes, what is not yet durable, the tables        recorded, and so is what was absent
 //! write    into memory only                                       bounds are checked here
 //! decide   Store::decide: everything read must still be so        all writes appear together, or none
 //! ```
@@ -25,6 +26,7 @@ use crate::error::{Overflow, ReadError, WriteError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, Revision};
 use crate::limit;
 use crate::object::{Found, Object, Slot, check_bounds, check_slot_name};
+use crate::order::Order;
 use crate::pin::Pin;
 use crate::shared::Shared;
 use crate::tables::{self, OBJECTS};
@@ -37,6 +39,8 @@ pub(crate) use layer::{Layer, Layers};
 pub struct Unit {
     shared: Arc<Shared>,
     pin: Pin,
+    /// The order's era it began in; none for a unit that began on what is decided.
+    era: Option<u64>,
     seen: Seen,
     layers: Layers,
 }
@@ -72,8 +76,12 @@ pub struct WriteCounts {
 }
 
 impl Unit {
-    pub(crate) fn new(shared: Arc<Shared>, pin: Pin) -> Unit {
-        Unit { shared, pin, seen: Seen::default(), layers: Layers::new() }
+    pub(crate) fn new(shared: Arc<Shared>, pin: Pin, era: Option<u64>) -> Unit {
+        Unit { shared, pin, era, seen: Seen::default(), layers: Layers::new() }
+    }
+
+    pub(crate) fn era(&self) -> Option<u64> {
+        self.era
     }
 
     /// The position whose state this unit sees.
@@ -205,7 +213,13 @@ impl Unit {
     /// [`ReadError::Failed`]. An unknown object has no states.
     pub fn history(&mut self, id: ObjectId, limit: usize) -> Result<Vec<Arc<Object>>, ReadError> {
         let (at, limit) = (self.snapshot(), limit.min(limit::HISTORY_ROWS_MAX));
-        Ok(self.shared.read_history(id, at, limit)?)
+        let mut states = self.pending(|order| order.history(id, at));
+        states.extend(self.shared.read_history(id, at, limit)?);
+        // What became durable meanwhile is in both; a raise may stand between pending states.
+        states.sort_by_key(|state| std::cmp::Reverse(state.position));
+        states.dedup_by_key(|state| state.position);
+        states.truncate(limit);
+        Ok(states)
     }
 
     /// A place to return to. Savepoints nest.
@@ -254,13 +268,26 @@ impl Unit {
         (self.seen, self.layers.flatten())
     }
 
+    /// What the order says to a unit that began on it; nothing once all of the snapshot is durable.
+    ///
+    /// To be asked before the tables: what leaves the order in between is there.
+    fn pending<T: Default>(&self, ask: impl FnOnce(&Order) -> T) -> T {
+        if self.era.is_none() || self.shared.position() >= self.snapshot() {
+            return T::default();
+        }
+        ask(&self.shared.order.read())
+    }
+
     /// The committed state as of the snapshot, recorded.
     fn committed(&mut self, id: ObjectId) -> Result<Option<Arc<Object>>, ReadError> {
         if let Some(seen) = self.seen.objects.get(&id) {
             return Ok(seen.clone());
         }
         let at = self.snapshot();
-        let found = self.shared.read_object(id, at)?.map(Arc::new);
+        let found = match self.pending(|order| order.object(id, at).cloned()) {
+            Some(pending) => Some(self.shared.raised_over(pending, at)?),
+            None => self.shared.read_object(id, at)?.map(Arc::new),
+        };
         self.seen.record(found.as_ref().map_or(0, |object| object.bytes()))?;
         self.seen.objects.insert(id, found.clone());
         Ok(found)
@@ -274,6 +301,9 @@ impl Unit {
             return Ok(());
         }
         let at = self.snapshot();
+        if self.pending(|order| order.object(id, at).is_some()) {
+            return Ok(());
+        }
         let position = self.shared.read(OBJECTS, |objects| tables::read_object_position(objects, id, at))?;
         if position != Position::NONE {
             return Ok(());

@@ -7,6 +7,7 @@
 mod flat;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::error::VectorError;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
@@ -36,7 +37,7 @@ pub(crate) struct CollectionKey {
 /// A vector as it was given, and how it is compared.
 #[derive(Clone, Debug)]
 pub(crate) struct Vector {
-    pub(crate) components: Vec<f32>,
+    pub(crate) components: Arc<[f32]>,
     pub(crate) metadata: Json,
 }
 

@@ -1,103 +1,208 @@
-//! The vote: all that can refuse a unit, checked before it writes anything.
+//! The vote: all that can refuse a unit, judged against what is decided and what was voted for before it.
 
-use redb::ReadableTable;
+use std::cell::OnceCell;
+
+use redb::ReadTransaction;
 
 use crate::error::{CommitError, Contested, Failure, Overflow};
-use crate::generation::{self, Generations};
-use crate::id::Position;
+use crate::generation::{self, Raised};
+use crate::id::{ObjectId, Position};
 use crate::limit;
+use crate::order::Order;
 use crate::session::{self, DedupeKey};
-use crate::tables::{self, Tables};
+use crate::shared::Shared;
+use crate::tables::{
+    self, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, SHADOWS, VECTORS,
+};
 
 use super::Ballot;
 
-/// Judges a ballot against the tables as its group left them so far. The outer error is the disk's.
+const NEWEST: Position = Position::new(u64::MAX);
+
+/// Judges a ballot. The caller holds the order's lock, so nothing leaves the order while the tables are read.
+///
+/// Answers the raises among its writes. The outer error is the disk's: then nothing happened.
 pub(super) fn vote(
-    tables: &Tables<'_>,
+    shared: &Shared,
+    order: &Order,
     ballot: &Ballot,
-    generations: &Generations,
-    pending: usize,
     now_ms: u64,
-) -> Result<Result<(), CommitError>, Failure> {
+) -> Result<Result<Vec<Raised>, CommitError>, Failure> {
+    let voter = Voter { txn: OnceCell::new(), shared, order };
     // A resent request is answered as decided before anything else is judged: its reads have long changed.
     if let Some(key) = &ballot.vote.dedupe
-        && let Err(refused) = judge(tables, key, now_ms)?.into_result(key)
+        && let Err(refused) = voter.judge(key, now_ms)?.into_result(key)
     {
         return Ok(Err(refused));
     }
-    if let Err(refused) = check_bounds(ballot, pending) {
+    if let Err(refused) = voter.check_bounds(ballot) {
         return Ok(Err(refused));
     }
-    let contested = match contested_read(tables, ballot, generations)? {
-        None => contested_write(tables, ballot)?,
-        contested => contested,
-    };
-    Ok(contested.map_or(Ok(()), |contested| Err(CommitError::Conflict(contested))))
-}
-
-/// What the tables know about a request.
-pub(crate) fn judge(tables: &Tables<'_>, key: &DedupeKey, now_ms: u64) -> Result<session::Dedupe, Failure> {
-    let row = tables::read_session(&tables.sessions, key.session)?;
-    let decided = tables::read_decided(&tables.dedupe, key)?;
-    let rows = tables::count_rows_above(&tables.dedupe, key, row)?;
-    Ok(session::judge(key, row, decided, rows, now_ms))
-}
-
-fn check_bounds(ballot: &Ballot, pending: usize) -> Result<(), CommitError> {
-    let bytes = ballot.writes.bytes + ballot.vote.outcome.len();
-    Overflow::check("bytes written by one unit", bytes, limit::UNIT_BYTES_MAX)?;
-    let posts = ballot.writes.posts.len();
-    if posts > 0 && pending + posts > limit::POSTS_PENDING_MAX {
-        return Err(CommitError::OutboxFull { pending, allowed: limit::POSTS_PENDING_MAX });
+    if let Some(contested) = voter.contested(ballot)? {
+        return Ok(Err(CommitError::Conflict(contested)));
     }
-    Ok(())
+    generation::judge(order, &ballot.writes, ballot.survey.as_ref(), || voter.tables())
 }
 
-/// The first thing read that is no longer so.
-fn contested_read(
-    tables: &Tables<'_>,
-    ballot: &Ballot,
-    generations: &Generations,
-) -> Result<Option<Contested>, Failure> {
-    const NEWEST: Position = Position::new(u64::MAX);
-    for (id, seen) in &ballot.seen.objects {
-        let seen = seen.as_ref().map_or(Position::NONE, |object| object.position);
-        if generation::newest_position(tables, generations, *id)? != seen {
-            return Ok(Some(Contested::Object(*id)));
+/// What a vote looks at: the order first, the tables second.
+struct Voter<'a> {
+    /// Begun when something is first read: most votes read nothing.
+    txn: OnceCell<ReadTransaction>,
+    shared: &'a Shared,
+    order: &'a Order,
+}
+
+impl Voter<'_> {
+    fn tables(&self) -> Result<&ReadTransaction, Failure> {
+        if let Some(txn) = self.txn.get() {
+            return Ok(txn);
         }
+        let txn = self.shared.database.read()?;
+        Ok(self.txn.get_or_init(|| txn))
     }
-    for (name, (_, seen)) in &ballot.seen.names {
-        if tables::read_name(&tables.names, name, NEWEST)?.1 != *seen {
-            return Ok(Some(Contested::Name(name.clone())));
-        }
-    }
-    for ((collection, object), seen) in &ballot.seen.vectors {
-        let number = tables::read_collection(&tables.collections, collection)?.map(|(number, _)| number);
-        let added = match number {
-            None => Position::NONE,
-            Some(number) => tables::read_vector_position(&tables.vectors, (number, object.to_bits()))?,
+
+    /// What is known about a request.
+    fn judge(&self, key: &DedupeKey, now_ms: u64) -> Result<session::Dedupe, Failure> {
+        let stored = tables::read_session(&self.tables()?.open_table(SESSIONS)?, key.session)?;
+        let dedupe = self.tables()?.open_table(DEDUPE)?;
+        let acked_through = key.acked_through.max(self.order.acked_through(key.session));
+        let key = DedupeKey { acked_through, ..*key };
+        let decided = match self.order.decided(&key) {
+            Some(pending) => Some(pending),
+            None => tables::read_decided(&dedupe, &key)?,
         };
-        if added != *seen {
-            return Ok(Some(Contested::Vector { collection: collection.name.clone(), object: *object }));
-        }
+        // A group is durable a moment before it leaves the order; its rows count once.
+        let durable = tables::read_meta(&self.tables()?.open_table(META)?, META_POSITION)?;
+        let durable = Position::new(durable);
+        let rows = tables::count_rows_above(&dedupe, &key, stored)?;
+        let rows = rows.saturating_add(self.order.rows_above(key.session, acked_through, durable));
+        Ok(session::judge(&key, stored, decided, rows, now_ms))
     }
-    Ok(None)
-}
 
-/// The first write that no longer fits.
-fn contested_write(tables: &Tables<'_>, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
-    for ((collection, _), vector) in &ballot.writes.vectors {
-        let dim = tables::read_collection(&tables.collections, collection)?.map(|(_, dim)| dim);
-        let is_other =
-            |vector: &crate::vectors::Vector| dim.is_some_and(|dim| dim != vector.components.len());
-        if vector.as_ref().is_some_and(is_other) {
-            return Ok(Some(Contested::Collection(collection.name.clone())));
+    fn check_bounds(&self, ballot: &Ballot) -> Result<(), CommitError> {
+        let bytes = ballot.writes.bytes + ballot.vote.outcome.len();
+        Overflow::check("bytes written by one unit", bytes, limit::UNIT_BYTES_MAX)?;
+        let posts = ballot.writes.posts.len();
+        if posts == 0 {
+            return Ok(());
+        }
+        let pending = self.order.posts_after(self.shared.outbox.lock().pending());
+        if pending + posts > limit::POSTS_PENDING_MAX {
+            return Err(CommitError::OutboxFull { pending, allowed: limit::POSTS_PENDING_MAX });
+        }
+        Ok(())
+    }
+
+    /// The first thing read or written that is no longer as the unit saw it.
+    fn contested(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+        // Nothing was voted for since the unit began: all it read is still so.
+        let is_newest = ballot.snapshot == self.order.position();
+        let contested = match is_newest {
+            true => None,
+            false => self.contested_read(ballot)?,
+        };
+        match contested {
+            None => self.contested_write(ballot),
+            contested => Ok(contested),
         }
     }
-    for post in &ballot.writes.taken {
-        if tables.outbox.get(tables::post_key(*post))?.is_none() {
-            return Ok(Some(Contested::Post(*post)));
+
+    fn contested_read(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+        if let Some(contested) = self.contested_object(ballot)? {
+            return Ok(Some(contested));
+        }
+        if let Some(contested) = self.contested_name(ballot)? {
+            return Ok(Some(contested));
+        }
+        self.contested_vector(ballot)
+    }
+
+    fn contested_object(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+        if ballot.seen.objects.is_empty() {
+            return Ok(None);
+        }
+        for (id, seen) in &ballot.seen.objects {
+            let seen = seen.as_ref().map_or(Position::NONE, |object| object.position);
+            if self.object_head(*id)? != seen {
+                return Ok(Some(Contested::Object(*id)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The commit that made, or will have made, an object's newest state.
+    fn object_head(&self, id: ObjectId) -> Result<Position, Failure> {
+        let generations = self.order.generations();
+        let pending = self.order.object(id, NEWEST);
+        if generations.is_empty() {
+            return match pending {
+                Some(state) => Ok(state.position),
+                None => tables::read_object_position(&self.tables()?.open_table(OBJECTS)?, id, NEWEST),
+            };
+        }
+        let (objects, shadows) = (self.tables()?.open_table(OBJECTS)?, self.tables()?.open_table(SHADOWS)?);
+        match pending {
+            Some(state) => generation::position_over(&shadows, generations, state),
+            None => generation::newest_position(&objects, &shadows, generations, id),
         }
     }
-    Ok(None)
+
+    fn contested_name(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+        if ballot.seen.names.is_empty() {
+            return Ok(None);
+        }
+        let names = self.tables()?.open_table(NAMES)?;
+        for (name, (_, seen)) in &ballot.seen.names {
+            let newest = match self.order.name_head(name) {
+                Some(pending) => pending,
+                None => tables::read_name(&names, name, NEWEST)?.1,
+            };
+            if newest != *seen {
+                return Ok(Some(Contested::Name(name.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn contested_vector(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+        if ballot.seen.vectors.is_empty() {
+            return Ok(None);
+        }
+        let (collections, vectors) =
+            (self.tables()?.open_table(COLLECTIONS)?, self.tables()?.open_table(VECTORS)?);
+        for ((collection, object), seen) in &ballot.seen.vectors {
+            let number = tables::read_collection(&collections, collection)?.map(|(number, _)| number);
+            let added = match (self.order.vector(collection, *object, NEWEST), number) {
+                (Some(pending), _) => pending,
+                (None, None) => Position::NONE,
+                (None, Some(number)) => tables::read_vector_position(&vectors, (number, object.to_bits()))?,
+            };
+            if added != *seen {
+                return Ok(Some(Contested::Vector { collection: collection.name.clone(), object: *object }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first write that no longer fits.
+    fn contested_write(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
+        for ((collection, _), vector) in &ballot.writes.vectors {
+            let Some(vector) = vector else { continue };
+            let decided = self.shared.index.read().dim(collection);
+            let dim = decided.or_else(|| self.order.dim(collection));
+            if dim.is_some_and(|dim| dim != vector.components.len()) {
+                return Ok(Some(Contested::Collection(collection.name.clone())));
+            }
+        }
+        if ballot.writes.taken.is_empty() {
+            return Ok(None);
+        }
+        let outbox = self.tables()?.open_table(OUTBOX)?;
+        for post in &ballot.writes.taken {
+            if self.order.is_touched(*post) || outbox.get(tables::post_key(*post))?.is_none() {
+                return Ok(Some(Contested::Post(*post)));
+            }
+        }
+        Ok(None)
+    }
 }

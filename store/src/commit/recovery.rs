@@ -3,37 +3,62 @@
 //! redb refuses further work on a handle that failed. Whether the failed group was decided is known only from the
 //! reopened database, so memory is read again from there.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::error::{CommitError, Failure};
 use crate::shared::Loaded;
 
-use super::{Committer, Group, Job};
+use super::{Ballot, Committer, Group, Job, Task};
 
 impl Committer {
-    /// Tells everyone in the group that nobody knows, and reopens.
-    ///
-    /// A ballot that was refused for what its group had written before it is told the same: that may not stand.
+    /// Tells everyone in the group that nobody knows, everyone behind it that nothing happened, and reopens.
     pub(super) fn recover(&self, group: Group, failure: &Failure) {
         self.close_for_writing(failure);
-        for (ballot, _) in group.answers {
-            ballot.answer(Err(CommitError::Unavailable(failure.clone())));
+        for ballot in group.ballots {
+            let error = match ballot.task {
+                Task::Write(_) => CommitError::Unavailable(failure.clone()),
+                Task::Answer(_) => ballot.unanswered(failure),
+            };
+            ballot.answer(Err(error));
         }
+        self.abort_waiting(failure);
         self.reopen();
     }
 
     /// A reader met a failure; nothing to do when the handle was replaced since.
     pub(super) fn reopen_if_broken(&self, failure: &Failure) {
+        self.shared.is_reopen_asked.store(false, Ordering::Release);
         if self.shared.database.write().and_then(|txn| Ok(txn.abort()?)).is_err() {
             self.close_for_writing(failure);
+            self.abort_waiting(failure);
             self.reopen();
         }
     }
 
+    /// From here on no unit passes its vote, and none that began on what was voted for ever will.
     fn close_for_writing(&self, failure: &Failure) {
         tracing::error!(%failure, "the object store failed and is being reopened, read-only meanwhile");
+        let mut order = self.shared.order.write();
         *self.shared.read_only.write() = Some(failure.to_string().into());
+        order.end_era(self.shared.position());
+        order.set_generations(Arc::clone(&self.shared.generations.read()));
+        self.shared.voted.store(self.shared.decided.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// What was voted for on top of a group that failed was never written.
+    fn abort_waiting(&self, failure: &Failure) {
+        while let Ok(job) = self.queue.try_recv() {
+            if let Job::Decide(ballot) = job {
+                let error = match ballot.task {
+                    Task::Write(_) => CommitError::Aborted,
+                    Task::Answer(_) => ballot.unanswered(failure),
+                };
+                ballot.answer(Err(error));
+            }
+        }
     }
 
     fn reopen(&self) {
@@ -48,26 +73,33 @@ impl Committer {
                 }
                 Err(failure) => tracing::error!(%failure, ?delay, "the object store did not reopen"),
             }
-            if !self.refuse_for(delay) {
+            if !self.rest(delay) {
                 return;
             }
             delay = (delay * 2).min(self.shared.options.reopen_longest);
         }
     }
 
-    /// Refuses what arrives meanwhile; false when the last handle is gone.
-    fn refuse_for(&self, delay: Duration) -> bool {
+    /// Waits; false when the last handle is gone. Nothing but requests to reopen can arrive meanwhile.
+    fn rest(&self, delay: Duration) -> bool {
         let until = Instant::now() + delay;
         loop {
             match self.queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Job::Decide(ballot)) => {
-                    let cause = self.shared.read_only.read().clone().unwrap_or_default();
-                    ballot.answer(Err(CommitError::ReadOnlyStore { cause }));
-                }
-                Ok(Job::Reopen(_)) => {}
+                Ok(_) => self.shared.is_reopen_asked.store(false, Ordering::Release),
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
+        }
+    }
+}
+
+impl Ballot {
+    /// What a ballot is told that only waited: a reader did nothing, but the decision that a resent request was to hear
+    /// of may have failed.
+    fn unanswered(&self, failure: &Failure) -> CommitError {
+        match &self.task {
+            Task::Answer(answer) if answer.is_err() => CommitError::Unavailable(failure.clone()),
+            _ => CommitError::Aborted,
         }
     }
 }

@@ -28,57 +28,59 @@ use super::Ballot;
 pub(super) struct Finish {
     index: Vec<IndexChange>,
     outbox: Vec<OutboxChange>,
-    posts_added: usize,
-    posts_removed: usize,
     redo_added: u64,
     redo_trimmed: u64,
     /// The generations in force once the group is durable; none when it raises none.
-    pub(super) generations: Option<Arc<Generations>>,
+    generations: Option<Arc<Generations>>,
 }
 
 impl Finish {
-    /// Applies the group to the memory that follows the database. Cannot fail.
-    pub(super) fn apply(self, shared: &Shared) {
-        if let Some(generations) = self.generations {
+    /// Puts in force what the group raises. Cannot fail.
+    pub(super) fn apply_generations(&mut self, shared: &Shared) {
+        if let Some(generations) = self.generations.take() {
             *shared.generations.write() = generations;
             fail::fail_point!("store::generation-in-force");
         }
+    }
+
+    /// The generations in force once the group so far is durable.
+    fn generations(&self, shared: &Shared) -> Arc<Generations> {
+        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
+    }
+
+    /// Applies the group to the indexes. Cannot fail. Snapshots see it by position, so it may come early.
+    pub(super) fn apply_index(&self, shared: &Shared) {
         if !self.index.is_empty() {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
             shared.index.write().apply(&self.index, oldest);
         }
+    }
+
+    /// Applies the group to the rest of the memory that follows the database. Cannot fail.
+    pub(super) fn apply_outbox(&self, shared: &Shared) {
         let mut outbox = shared.outbox.lock();
         self.outbox.iter().for_each(|change| outbox.apply(change));
         drop(outbox);
         shared.redo_rows.fetch_add(self.redo_added, Ordering::AcqRel);
         shared.redo_rows.fetch_sub(self.redo_trimmed, Ordering::AcqRel);
     }
-
-    /// The generations in force once the group so far is durable.
-    pub(super) fn generations(&self, shared: &Shared) -> Arc<Generations> {
-        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
-    }
-
-    /// Posts pending once the group so far is durable.
-    pub(super) fn pending_after(&self, pending: usize) -> usize {
-        (pending + self.posts_added).saturating_sub(self.posts_removed)
-    }
 }
 
 /// Writes everything of one ballot as of a position.
 pub(super) fn write(
     tables: &mut Tables<'_>,
+    shared: &Shared,
     ballot: &Ballot,
-    generations: &Generations,
     (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
+    let mut generations = finish.generations(shared);
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
     let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
     tables::add_to_meta(tables, META_OBJECTS, made)?;
     tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
     for object in objects.values() {
-        generation::drop_outdated(tables, generations, object.id)?;
+        generation::drop_outdated(tables, &generations, object.id)?;
         write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
@@ -98,7 +100,11 @@ pub(super) fn write(
         audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
-        write_record(tables, record, generations, (position, at_ms), finish)?;
+        write_record(tables, record, &generations, (position, at_ms), finish)?;
+    }
+    if !ballot.raises.is_empty() {
+        generation::write_raised(tables, &ballot.raises, (position, at_ms), &mut generations)?;
+        finish.generations = Some(generations);
     }
     match &ballot.vote.dedupe {
         Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
@@ -217,7 +223,6 @@ fn collection_number(
 fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {
     let row = OutboxRow { id, post: post.clone(), attempts: 0, not_before_ms: 0 };
     tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
-    finish.posts_added += 1;
     finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0 });
     Ok(())
 }
@@ -232,7 +237,6 @@ fn remove_post(
         return Ok(None);
     };
     let row: OutboxRow = tables::decode("outbox", row.value())?;
-    finish.posts_removed += 1;
     finish.outbox.push(OutboxChange::Remove { id, lane: (row.post.source, row.post.target) });
     Ok(Some(row))
 }

@@ -31,7 +31,7 @@ impl Shared {
             let Some(row) = tables::read_object(&txn.open_table(OBJECTS)?, id, at)? else {
                 return Ok(None);
             };
-            let raises = self.generations.read().between(&row.owner, row.position, at);
+            let raises = self.generations_at(at).between(&row.owner, row.position, at);
             if raises.is_empty() {
                 return Ok(Some(row));
             }
@@ -48,7 +48,7 @@ impl Shared {
     ) -> Result<Vec<Arc<Object>>, Failure> {
         self.read_rows(|txn| {
             let mut states = tables::read_history(&txn.open_table(OBJECTS)?, id, at, limit)?;
-            let generations = Arc::clone(&self.generations.read());
+            let generations = self.generations_at(at);
             if !generations.is_empty() {
                 let shadows = states_in_force(&txn.open_table(SHADOWS)?, &generations, id, at)?;
                 states.extend(shadows.into_iter().map(Arc::new));
@@ -58,35 +58,73 @@ impl Shared {
             Ok(states)
         })
     }
+
+    /// The state as of a position that replaces one which is, or will be, in the tables.
+    pub(crate) fn raised_over(&self, state: Arc<Object>, at: Position) -> Result<Arc<Object>, Failure> {
+        let raises = self.generations_at(at).between(&state.owner, state.position, at);
+        if raises.is_empty() {
+            return Ok(state);
+        }
+        let raised = self.read(SHADOWS, |shadows| raised(shadows, &state, &raises))?;
+        Ok(raised.map_or(state, Arc::new))
+    }
+
+    /// The raises that a snapshot may see, and perhaps later ones.
+    pub(crate) fn generations_at(&self, at: Position) -> Arc<Generations> {
+        if at <= self.position() {
+            return Arc::clone(&self.generations.read());
+        }
+        Arc::clone(self.order.read().generations())
+    }
 }
 
 /// The commit that made the newest state of an object, as the tables have it; [`Position::NONE`] when there is none.
 pub(crate) fn newest_position(
-    tables: &Tables<'_>,
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     generations: &Generations,
     id: ObjectId,
 ) -> Result<Position, Failure> {
     if generations.is_empty() {
-        return tables::read_object_position(&tables.objects, id, NEWEST);
+        return tables::read_object_position(objects, id, NEWEST);
     }
-    Ok(newest_head(tables, generations, id)?.map_or(Position::NONE, |head| head.0))
+    Ok(newest_head(objects, shadows, generations, id)?.map_or(Position::NONE, |head| head.0))
+}
+
+/// The commit that made the newest state of an object whose newest row is, or will be, this state.
+pub(crate) fn position_over(
+    shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
+    generations: &Generations,
+    state: &Object,
+) -> Result<Position, Failure> {
+    let head = (state.position, state.owner.clone(), state.generation);
+    Ok(head_over(shadows, generations, state.id, head)?.0)
 }
 
 /// Position and generation of the newest state of an object.
 pub(super) fn newest_head(
-    tables: &Tables<'_>,
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     generations: &Generations,
     id: ObjectId,
 ) -> Result<Option<(Position, u32)>, Failure> {
-    let Some((position, owner, generation)) = tables::read_object_head(&tables.objects, id, NEWEST)? else {
-        return Ok(None);
-    };
+    let head = tables::read_object_head(objects, id, NEWEST)?;
+    head.map(|head| head_over(shadows, generations, id, head)).transpose()
+}
+
+/// Position and generation of what the newest raise after a row put in its place, or of the row.
+fn head_over(
+    shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
+    generations: &Generations,
+    id: ObjectId,
+    (position, owner, generation): (Position, ComponentId, u32),
+) -> Result<(Position, u32), Failure> {
     for (raise, raised) in generations.between(&owner, position, NEWEST) {
-        if is_shadow_of(&tables.shadows, (id.to_bits(), raised), &owner)? {
-            return Ok(Some((raise, raised)));
+        if shadow_of(shadows, (id.to_bits(), raised), &owner)?.is_some() {
+            return Ok((raise, raised));
         }
     }
-    Ok(Some((position, generation)))
+    Ok((position, generation))
 }
 
 /// Writes a shadow made from the state of position `base`; not when the object has changed since.
@@ -97,7 +135,7 @@ pub(crate) fn write_shadow(
     shadow: &Object,
 ) -> Result<(), Failure> {
     fail::fail_point!("store::shadow-written");
-    if newest_position(tables, generations, shadow.id)? != base
+    if newest_position(&tables.objects, &tables.shadows, generations, shadow.id)? != base
         || generations.raised_at(&shadow.owner, shadow.generation).is_some()
     {
         return Ok(());
@@ -255,14 +293,16 @@ fn raised(
     Ok(None)
 }
 
-/// Whether there is such a shadow, and it is this owner's.
-pub(super) fn is_shadow_of(
+/// The position of the state that this owner's shadow was made from; none when there is no such shadow.
+pub(super) fn shadow_of(
     shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     key: ShadowKey,
     owner: &ComponentId,
-) -> Result<bool, Failure> {
-    let Some(shadow) = shadows.get(key)? else { return Ok(false) };
-    Ok(tables::decode_object_head(shadow.value().1)?.0 == *owner)
+) -> Result<Option<Position>, Failure> {
+    let Some(shadow) = shadows.get(key)? else { return Ok(None) };
+    let (base, bytes) = shadow.value();
+    let is_own = tables::decode_object_head(bytes)?.0 == *owner;
+    Ok(is_own.then_some(Position::new(base)))
 }
 
 /// The position of the state that a shadow was made from.

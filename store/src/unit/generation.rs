@@ -78,7 +78,7 @@ impl Unit {
 
     /// Nothing is made in a generation below the one that this snapshot has in force.
     pub(super) fn check_generation(&self, owner: &ComponentId, generation: u32) -> Result<(), WriteError> {
-        match self.shared.generations.read().in_force(owner, self.snapshot()) {
+        match self.shared.generations_at(self.snapshot()).in_force(owner, self.snapshot()) {
             Some(in_force) if generation < in_force => {
                 Err(WriteError::Generation { component: owner.clone(), found: generation, in_force })
             }

@@ -24,7 +24,10 @@ impl Unit {
             return Ok(*seen);
         }
         let at = self.snapshot();
-        let found = self.shared.read(NAMES, |names| tables::read_name(names, name, at))?;
+        let found = match self.pending(|order| order.name(name, at)) {
+            Some(pending) => pending,
+            None => self.shared.read(NAMES, |names| tables::read_name(names, name, at))?,
+        };
         self.seen.record(name.as_str().len())?;
         self.seen.names.insert(name.clone(), found);
         Ok(found.0)
@@ -66,8 +69,9 @@ impl Unit {
         limit: usize,
     ) -> Result<Vec<(ObjectName, ObjectId)>, ReadError> {
         let limit = limit.min(limit::NAMES_PER_LIST_MAX);
-        let own = self.layers.names(|name| name.as_str().starts_with(prefix) && name.as_str() > after);
-        // Own writes hide at most their own number of committed names.
+        let mut own = self.pending(|order| order.names(prefix, after, self.snapshot()));
+        own.extend(self.layers.names(|name| name.as_str().starts_with(prefix) && name.as_str() > after));
+        // Writes that are not durable hide at most their own number of committed names.
         let (at, enough) = (self.snapshot(), limit + own.len());
         let mut listed = self.shared.read(NAMES, |names| list_names(names, prefix, after, enough, at))?;
         overlay(&mut listed, own);
@@ -80,7 +84,9 @@ impl Unit {
     /// [`ReadError::Failed`].
     pub fn names_of(&mut self, id: ObjectId) -> Result<Vec<ObjectName>, ReadError> {
         let at = self.snapshot();
+        let pending = self.pending(|order| order.names("", "", at));
         let mut listed = self.shared.read(NAMES_OF, |names_of| list_names_of(names_of, id, at))?;
+        overlay(&mut listed, pending);
         overlay(&mut listed, self.layers.names(|_| true));
         Ok(listed.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect())
     }

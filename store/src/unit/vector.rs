@@ -1,5 +1,7 @@
 //! Vectors: upserts, removals and searches of one unit.
 
+use std::collections::HashMap;
+
 use crate::error::{Overflow, VectorError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
@@ -32,7 +34,7 @@ impl Unit {
         check_dim(&vector, self.dim(&key).unwrap_or(vector.len()))?;
         normalised(&vector)?;
         self.check_exists(object)?;
-        Ok(self.layers.put_vector((key, object), Some(Vector { components: vector, metadata }))?)
+        Ok(self.layers.put_vector((key, object), Some(Vector { components: vector.into(), metadata }))?)
     }
 
     /// Removes the object's vector; answers whether there was one. Recorded either way.
@@ -78,7 +80,10 @@ impl Unit {
         let dim = self.dim(&key).ok_or_else(|| VectorError::NoSuchCollection(key.name.clone()))?;
         check_dim(query, dim)?;
         let direction = normalised(query)?;
-        let own = self.layers.vectors(&key);
+        let pending = self.pending(|order| order.vectors(&key, self.snapshot()));
+        let mut own: HashMap<_, _> =
+            pending.iter().map(|(object, vector)| (*object, vector.as_ref())).collect();
+        own.extend(self.layers.vectors(&key));
         let asked = Query {
             direction: &direction,
             k,
@@ -97,20 +102,28 @@ impl Unit {
     /// A collection's dimension never changes, so the newest answer is every snapshot's.
     fn dim(&self, key: &CollectionKey) -> Option<usize> {
         let committed = self.shared.index.read().dim(key);
-        committed.or_else(|| self.layers.dim(key))
+        committed.or_else(|| self.pending(|order| order.dim(key))).or_else(|| self.layers.dim(key))
     }
 
     fn committed_vector(&mut self, key: &(CollectionKey, ObjectId)) -> Result<Position, VectorError> {
         if let Some(seen) = self.seen.vectors.get(key) {
             return Ok(*seen);
         }
-        let index = self.shared.index.read();
-        let found = index.at(&key.0, self.snapshot())?;
-        let added = found.and_then(|index| index.added(key.1, self.snapshot())).unwrap_or(Position::NONE);
-        drop(index);
+        let added = match self.pending(|order| order.vector(&key.0, key.1, self.snapshot())) {
+            Some(pending) => pending,
+            None => self.durable_vector(key)?,
+        };
         self.seen.record(0)?;
         self.seen.vectors.insert(key.clone(), added);
         Ok(added)
+    }
+}
+
+impl Unit {
+    fn durable_vector(&self, key: &(CollectionKey, ObjectId)) -> Result<Position, VectorError> {
+        let index = self.shared.index.read();
+        let found = index.at(&key.0, self.snapshot())?;
+        Ok(found.and_then(|index| index.added(key.1, self.snapshot())).unwrap_or(Position::NONE))
     }
 }
 

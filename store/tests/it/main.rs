@@ -15,3 +15,4 @@ mod outbox;
 mod record;
 mod search;
 mod session;
+mod voted;

@@ -1,0 +1,327 @@
+//! The order: units that were voted for and are not yet durable, as units that begin on them see it.
+//!
+//! ```text
+//! vote     the unit gets the next position, its writes join the order    memory    crash after: nothing happened
+//! decide   one redb commit for a group of them                           durable   crash after: it happened
+//! settle   what is durable leaves the order                              memory
+//! fail     the order is emptied and its era ends                         memory    units of that era decide nothing
+//! ```
+//! So a busy object batches: the next unit reads what the last one wrote while the disk still works on it. Whoever
+//! reads asks the order first and redb second, since what leaves the order is durable before.
+//! Never here: redb, clocks, replies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::generation::Generations;
+use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
+use crate::object::Object;
+use crate::record::RecordWrite;
+use crate::session::{DedupeKey, SessionId};
+use crate::unit::Layer;
+use crate::vectors::{CollectionKey, Vector};
+
+/// Everything that is voted for and not yet durable.
+#[derive(Default)]
+pub(crate) struct Order {
+    /// The last position that was given away.
+    position: Position,
+    /// Counts failures: positions of an era that failed are given away again.
+    era: u64,
+    /// Units that wait for the disk, those that only wait for what they read included.
+    waiting: usize,
+    objects: HashMap<ObjectId, Versions<Arc<Object>>>,
+    names: BTreeMap<ObjectName, Versions<Option<ObjectId>>>,
+    vectors: HashMap<CollectionKey, HashMap<ObjectId, Versions<Option<Vector>>>>,
+    /// Posts that a unit takes, or whose delivery failed in it.
+    touched_posts: HashMap<PostId, Versions<()>>,
+    /// Posts added and taken by each unit.
+    posts: Versions<(usize, usize)>,
+    sessions: HashMap<SessionId, PendingSession>,
+    /// Every raise that is in force once everything pending is durable.
+    generations: Arc<Generations>,
+    /// The last vote of this era that wrote an object of a component; kept when it is durable.
+    touched: HashMap<ComponentId, Position>,
+    /// The last vote of this era that wrote, moved or dropped evolved copies; kept when it is durable.
+    copied: Position,
+}
+
+/// What pending requests say about their session.
+#[derive(Default)]
+struct PendingSession {
+    acked_through: Versions<u64>,
+    decided: BTreeMap<u64, (Position, Arc<[u8]>)>,
+}
+
+/// One thing's pending states, oldest first.
+struct Versions<T>(Vec<(Position, T)>);
+
+impl Order {
+    /// The last position that was given away.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The era that units begin in.
+    pub(crate) fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// Units that wait for the disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Gives a unit the next position; its objects say so from now on.
+    pub(crate) fn add(
+        &mut self,
+        writes: &mut Layer,
+        request: Option<&DedupeKey>,
+        outcome: &[u8],
+    ) -> Position {
+        let position = self.position.next();
+        self.position = position;
+        self.waiting += 1;
+        for (id, object) in &mut writes.objects {
+            Arc::make_mut(object).position = position;
+            self.touched.insert(object.owner.clone(), position);
+            push(&mut self.objects, *id, position, Arc::clone(object));
+        }
+        for (name, id) in &writes.names {
+            self.names.entry(name.clone()).or_default().push(position, *id);
+        }
+        for ((collection, object), vector) in &writes.vectors {
+            let vectors = self.vectors.entry(collection.clone()).or_default();
+            push(vectors, *object, position, vector.clone());
+        }
+        self.add_posts(writes, position);
+        self.add_generations(writes, position);
+        if let Some(key) = request {
+            let session = self.sessions.entry(key.session).or_default();
+            session.acked_through.push(position, key.acked_through);
+            session.decided.insert(key.number, (position, outcome.into()));
+        }
+        position
+    }
+
+    /// Counts a unit that waits until what it read is durable.
+    pub(crate) fn add_reader(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// Forgets what is durable through a position, and that many units waiting.
+    pub(crate) fn settle(&mut self, through: Position, units: usize) {
+        self.waiting = self.waiting.saturating_sub(units);
+        self.objects.retain(|_, versions| versions.settle(through));
+        self.names.retain(|_, versions| versions.settle(through));
+        self.vectors.retain(|_, objects| {
+            objects.retain(|_, versions| versions.settle(through));
+            !objects.is_empty()
+        });
+        self.touched_posts.retain(|_, versions| versions.settle(through));
+        self.posts.settle(through);
+        self.sessions.retain(|_, session| {
+            session.acked_through.settle(through);
+            session.decided.retain(|_, (position, _)| *position > through);
+            !session.decided.is_empty()
+        });
+    }
+
+    /// Empties the order after a failure: what was voted for will not be decided, or nobody knows.
+    pub(crate) fn end_era(&mut self, decided: Position) {
+        *self = Order { position: decided, era: self.era + 1, ..Order::default() };
+    }
+
+    /// Where positions go on, once the database says what was decided.
+    pub(crate) fn begin_at(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// Begins with what the database says is in force.
+    pub(crate) fn set_generations(&mut self, generations: Arc<Generations>) {
+        self.generations = generations;
+    }
+
+    /// Every raise that is in force once everything pending is durable.
+    pub(crate) fn generations(&self) -> &Arc<Generations> {
+        &self.generations
+    }
+
+    /// The last vote of this era that may have changed what a raise of a component finds.
+    pub(crate) fn touched(&self, component: &ComponentId) -> Position {
+        self.touched.get(component).copied().unwrap_or_default().max(self.copied)
+    }
+
+    /// The last vote of this era that wrote, moved or dropped evolved copies.
+    pub(crate) fn copied(&self) -> Position {
+        self.copied
+    }
+
+    /// The newest pending state of every object that a component will own.
+    pub(crate) fn objects_of(&self, component: &ComponentId) -> impl Iterator<Item = &Arc<Object>> {
+        let newest = self.objects.values().filter_map(|versions| versions.0.last());
+        newest.map(|(_, state)| state).filter(move |state| state.owner == *component)
+    }
+
+    /// The pending state of an object as of a position.
+    pub(crate) fn object(&self, id: ObjectId, at: Position) -> Option<&Arc<Object>> {
+        self.objects.get(&id)?.at(at)
+    }
+
+    /// The pending states of an object as of a position, newest first.
+    pub(crate) fn history(&self, id: ObjectId, at: Position) -> Vec<Arc<Object>> {
+        let states = self.objects.get(&id).map(|versions| versions.0.as_slice()).unwrap_or_default();
+        states
+            .iter()
+            .rev()
+            .filter(|(position, _)| *position <= at)
+            .map(|(_, state)| Arc::clone(state))
+            .collect()
+    }
+
+    /// What a name stands for as of a position, and the unit that says so; none while no change is pending.
+    pub(crate) fn name(&self, name: &ObjectName, at: Position) -> Option<(Option<ObjectId>, Position)> {
+        let (position, id) = self.names.get(name)?.entry_at(at)?;
+        Some((*id, position))
+    }
+
+    /// The commit that will have decided what a name newly stands for; none while no change is pending.
+    pub(crate) fn name_head(&self, name: &ObjectName) -> Option<Position> {
+        self.names.get(name)?.newest()
+    }
+
+    /// Names after `after`, those with a prefix, as of a position.
+    pub(crate) fn names(
+        &self,
+        prefix: &str,
+        after: &str,
+        at: Position,
+    ) -> BTreeMap<ObjectName, Option<ObjectId>> {
+        let is_asked = |name: &ObjectName| name.as_str().starts_with(prefix) && name.as_str() > after;
+        let asked = self.names.iter().filter(|(name, _)| is_asked(name));
+        asked.filter_map(|(name, versions)| Some((name.clone(), *versions.at(at)?))).collect()
+    }
+
+    /// The pending vectors of a collection as of a position; none is one that will be gone.
+    pub(crate) fn vectors(&self, key: &CollectionKey, at: Position) -> HashMap<ObjectId, Option<Vector>> {
+        let pending = self.vectors.get(key).into_iter().flatten();
+        pending.filter_map(|(object, versions)| Some((*object, versions.at(at)?.clone()))).collect()
+    }
+
+    /// The commit that will have added an object's vector as of a position, [`Position::NONE`] for one that will be
+    /// gone; none while no change is pending.
+    pub(crate) fn vector(&self, key: &CollectionKey, object: ObjectId, at: Position) -> Option<Position> {
+        let (position, vector) = self.vectors.get(key)?.get(&object)?.entry_at(at)?;
+        Some(if vector.is_some() { position } else { Position::NONE })
+    }
+
+    /// The dimension of a collection that only pending units know.
+    pub(crate) fn dim(&self, key: &CollectionKey) -> Option<usize> {
+        let versions = self.vectors.get(key)?.values().flat_map(|versions| &versions.0);
+        let oldest = versions
+            .filter_map(|(position, vector)| Some((*position, vector.as_ref()?)))
+            .min_by_key(|found| found.0);
+        oldest.map(|(_, vector)| vector.components.len())
+    }
+
+    /// Whether a pending unit takes the post, or counts a failure of it.
+    pub(crate) fn is_touched(&self, post: PostId) -> bool {
+        self.touched_posts.contains_key(&post)
+    }
+
+    /// Posts that wait for delivery once everything pending is durable, when `pending` do now.
+    pub(crate) fn posts_after(&self, pending: usize) -> usize {
+        let sum = |of: fn(&(usize, usize)) -> usize| {
+            self.posts.0.iter().map(|(_, counts)| of(counts)).sum::<usize>()
+        };
+        (pending + sum(|counts| counts.0)).saturating_sub(sum(|counts| counts.1))
+    }
+
+    /// The watermark that pending requests bring their session; 0 without any.
+    pub(crate) fn acked_through(&self, session: SessionId) -> u64 {
+        let brought = self.sessions.get(&session).into_iter().flat_map(|session| &session.acked_through.0);
+        brought.map(|(_, acked_through)| *acked_through).max().unwrap_or(0)
+    }
+
+    /// The pending decision of a request.
+    pub(crate) fn decided(&self, key: &DedupeKey) -> Option<(Position, Vec<u8>)> {
+        let (position, outcome) = self.sessions.get(&key.session)?.decided.get(&key.number)?;
+        Some((*position, outcome.to_vec()))
+    }
+
+    /// Requests of a session above a watermark, decided after a position.
+    pub(crate) fn rows_above(&self, session: SessionId, acked_through: u64, durable: Position) -> u32 {
+        let requests = self.sessions.get(&session).map(|session| &session.decided);
+        let above =
+            requests.into_iter().flat_map(|requests| requests.range(acked_through.saturating_add(1)..));
+        let above = above.filter(|(_, (position, _))| *position > durable).count();
+        u32::try_from(above).unwrap_or(u32::MAX)
+    }
+
+    fn add_generations(&mut self, writes: &Layer, position: Position) {
+        for record in &writes.records {
+            match record {
+                RecordWrite::RaiseGeneration { component, to, .. } => {
+                    Arc::make_mut(&mut self.generations).raise(component.clone(), position, *to);
+                    self.touched.insert(component.clone(), position);
+                }
+                RecordWrite::Shadow { .. }
+                | RecordWrite::SettleShadows { .. }
+                | RecordWrite::DropShadows { .. } => self.copied = position,
+                _ => {}
+            }
+        }
+    }
+
+    fn add_posts(&mut self, writes: &Layer, position: Position) {
+        let failed = writes.records.iter().filter_map(|record| match record {
+            RecordWrite::FailPost { id, .. } => Some(*id),
+            _ => None,
+        });
+        for post in writes.taken.iter().copied().chain(failed) {
+            push(&mut self.touched_posts, post, position, ());
+        }
+        if !writes.posts.is_empty() || !writes.taken.is_empty() {
+            self.posts.push(position, (writes.posts.len(), writes.taken.len()));
+        }
+    }
+}
+
+impl<T> Versions<T> {
+    fn push(&mut self, position: Position, state: T) {
+        self.0.push((position, state));
+    }
+
+    fn entry_at(&self, at: Position) -> Option<(Position, &T)> {
+        let found = self.0.iter().rev().find(|(position, _)| *position <= at);
+        found.map(|(position, state)| (*position, state))
+    }
+
+    fn at(&self, at: Position) -> Option<&T> {
+        self.entry_at(at).map(|(_, state)| state)
+    }
+
+    fn newest(&self) -> Option<Position> {
+        self.0.last().map(|(position, _)| *position)
+    }
+
+    /// Forgets what is durable; false when nothing is left.
+    fn settle(&mut self, through: Position) -> bool {
+        self.0.retain(|(position, _)| *position > through);
+        !self.0.is_empty()
+    }
+}
+
+impl<T> Default for Versions<T> {
+    fn default() -> Versions<T> {
+        Versions(Vec::new())
+    }
+}
+
+fn push<K: Eq + Hash, T>(map: &mut HashMap<K, Versions<T>>, key: K, position: Position, state: T) {
+    map.entry(key).or_default().push(position, state);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The order alone: what it answers as of each position, and what it forgets.
+
+use super::*;
+use crate::id::ComponentId;
+use crate::json::Json;
+
+fn id(number: u64) -> ObjectId {
+    ObjectId::from_parts(0, number)
+}
+
+fn key(number: u64, acked_through: u64) -> DedupeKey {
+    DedupeKey { session: SessionId { client: 1, incarnation: 1 }, number, acked_through }
+}
+
+fn name() -> ObjectName {
+    ObjectName::new("a").unwrap()
+}
+
+fn collection() -> CollectionKey {
+    CollectionKey { owner: ComponentId::operator(), name: name() }
+}
+
+/// A unit that gives an object a name and a vector, or takes both away.
+fn writes(object: u64, is_there: bool) -> Layer {
+    let mut layer = Layer::default();
+    layer.names.insert(name(), is_there.then_some(id(object)));
+    let vector = || Vector { components: vec![1.0, 2.0].into(), metadata: Json::null() };
+    layer.vectors.insert((collection(), id(object)), is_there.then(vector));
+    layer
+}
+
+#[test]
+fn each_position_sees_what_was_voted_for_up_to_it() {
+    let mut order = Order::default();
+    let first = order.add(&mut writes(1, true), None, &[]);
+    let second = order.add(&mut writes(1, false), None, &[]);
+    assert_eq!((first.get(), second.get(), order.position(), order.waiting()), (1, 2, second, 2));
+    assert_eq!(order.name(&name(), Position::NONE), None);
+    assert_eq!(order.name(&name(), first), Some((Some(id(1)), first)));
+    assert_eq!(order.name(&name(), second), Some((None, second)));
+    assert_eq!(order.vector(&collection(), id(1), first), Some(first));
+    assert_eq!(order.vector(&collection(), id(1), second), Some(Position::NONE));
+    assert_eq!((order.dim(&collection()), order.name_head(&name())), (Some(2), Some(second)));
+    order.settle(first, 1);
+    assert_eq!(order.name(&name(), first), None, "the tables have it now");
+    assert_eq!(order.name(&name(), second), Some((None, second)));
+    order.settle(second, 1);
+    assert_eq!((order.name_head(&name()), order.dim(&collection()), order.waiting()), (None, None, 0));
+}
+
+#[test]
+fn a_pending_request_is_known_with_its_outcome_and_watermark() {
+    let mut order = Order::default();
+    let first = order.add(&mut Layer::default(), Some(&key(5, 3)), b"five");
+    let second = order.add(&mut Layer::default(), Some(&key(6, 4)), b"six");
+    assert_eq!(order.decided(&key(5, 0)), Some((first, b"five".to_vec())));
+    assert_eq!(order.acked_through(key(5, 0).session), 4);
+    let above = |acked_through, durable| order.rows_above(key(5, 0).session, acked_through, durable);
+    assert_eq!((above(4, Position::NONE), above(5, Position::NONE), above(4, first)), (2, 1, 1));
+    order.settle(second, 2);
+    assert_eq!((order.decided(&key(5, 0)), order.acked_through(key(5, 0).session)), (None, 0));
+}
+
+#[test]
+fn a_failure_ends_the_era_and_everything_in_it() {
+    let mut order = Order::default();
+    order.add(&mut writes(1, true), Some(&key(1, 0)), &[]);
+    let era = order.era();
+    order.end_era(Position::new(7));
+    assert_eq!((order.era(), order.position().get(), order.waiting()), (era + 1, 7, 0));
+    assert_eq!((order.name_head(&name()), order.decided(&key(1, 0))), (None, None));
+}
+
+#[test]
+fn a_taken_post_is_touched_until_it_is_gone_for_good() {
+    let mut order = Order::default();
+    let post = PostId { position: Position::new(1), index: 0 };
+    let mut layer = Layer::default();
+    layer.taken.push(post);
+    let position = order.add(&mut layer, None, &[]);
+    assert!(order.is_touched(post));
+    assert_eq!(order.posts_after(10), 9);
+    order.settle(position, 1);
+    assert!(!order.is_touched(post));
+    assert_eq!(order.posts_after(9), 9);
+}
