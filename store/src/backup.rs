@@ -26,6 +26,7 @@ use crate::database::{self, Database};
 use crate::directory;
 use crate::error::{BlobError, Failure, Fault, OpenError};
 use crate::id::{Digest, Position};
+use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
@@ -216,7 +217,8 @@ impl Store {
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
         let defaults = StoreOptions::default();
-        let database = store::open_database(dir, Box::new(Overlay::new(file)), &defaults, true)?;
+        let database =
+            store::open_database(dir, Box::new(Overlay::new(file)), &defaults, true, OnOlder::Raise)?;
         let blobs = store::open_blobs(dir, u64::MAX)?;
         let source = Source { database: &database, blobs: &blobs, created_at_ms: (defaults.clock)() };
         source.back_up(to, options, progress)

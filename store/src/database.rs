@@ -14,7 +14,7 @@ use redb::{Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteT
 
 use crate::backend::{Backend, Boxed};
 use crate::error::Failure;
-use crate::layout;
+use crate::layout::{self, OnOlder};
 use crate::overlay::Overlay;
 use crate::rewrite::RewriteError;
 use crate::store_id;
@@ -56,12 +56,14 @@ pub(crate) struct Opening {
     /// Whether every page is checked first: without it redb trusts a file that was closed in good order, and may
     /// panic over one that was damaged since. Reads the whole file.
     pub(crate) is_checked: bool,
+    pub(crate) on_older: OnOlder,
 }
 
 /// Why a database did not open.
 pub(crate) enum Refused {
     InUse,
     NewerLayout { found: u64 },
+    OlderLayout { found: u64 },
     Failed(Failure),
 }
 
@@ -173,7 +175,9 @@ impl Database {
         match open_handle(self.backend.as_ref(), self.opening, &self.bytes) {
             Ok(opened) => Ok(opened),
             Err(Refused::Failed(cause)) => Err(cause),
-            Err(Refused::InUse | Refused::NewerLayout { .. }) => Err(Failure::Reopening),
+            Err(Refused::InUse | Refused::NewerLayout { .. } | Refused::OlderLayout { .. }) => {
+                Err(Failure::Reopening)
+            }
         }
     }
 
@@ -209,7 +213,7 @@ pub(crate) fn create_on(
 
 fn open_handle(
     backend: &dyn Backend,
-    Opening { cache_bytes, at_ms, is_checked }: Opening,
+    Opening { cache_bytes, at_ms, is_checked, on_older }: Opening,
     bytes: &Arc<AtomicU64>,
 ) -> Result<redb::Database, Refused> {
     let place = backend.open().map_err(redb::StorageError::Io)?;
@@ -225,16 +229,23 @@ fn open_handle(
     match tables::read_layout(&handle)? {
         None => make_tables(&handle)?,
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
-        Some(found) if found < LAYOUT => {
-            let txn = begin_durable(&handle)?;
-            layout::raise(&txn, found, at_ms)?;
-            fail::fail_point!("store::raise-before-commit");
-            txn.commit()?;
-            fail::fail_point!("store::raise-after-commit");
-        }
+        Some(found) if found < LAYOUT => match on_older {
+            OnOlder::Raise => raise_layout(&handle, found, at_ms)?,
+            OnOlder::Refuse => return Err(Refused::OlderLayout { found }),
+            OnOlder::Leave => {}
+        },
         Some(_) => {}
     }
     Ok(handle)
+}
+
+fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), Failure> {
+    let txn = begin_durable(handle)?;
+    layout::raise(&txn, found, at_ms)?;
+    fail::fail_point!("store::raise-before-commit");
+    txn.commit()?;
+    fail::fail_point!("store::raise-after-commit");
+    Ok(())
 }
 
 fn make_tables(handle: &redb::Database) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{Digest, ObjectId, ObjectName, Position, PostId};
+use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId};
 
 /// Whose mistake or failure an error was. Decides log level, retry and blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,20 @@ pub enum OpenError {
         /// The newest generation this code reads.
         known: u64,
     },
+    /// It was written by an older host, and was to be left as it is.
+    #[error(
+        "{} has layout generation {found}, this host works with {known}; back it up, then run `telos up`, \
+         which raises it",
+        dir.display()
+    )]
+    OlderLayout {
+        /// The directory.
+        dir: PathBuf,
+        /// The generation found.
+        found: u64,
+        /// The generation that it must be raised to.
+        known: u64,
+    },
     /// A directory or file could not be made or opened.
     #[error("{}", path.display())]
     File {
@@ -180,9 +194,10 @@ impl OpenError {
     /// Who can do something about it.
     pub fn fault(&self) -> Fault {
         match self {
-            OpenError::InUse { .. } | OpenError::NewerLayout { .. } | OpenError::File { .. } => {
-                Fault::Operator
-            }
+            OpenError::InUse { .. }
+            | OpenError::NewerLayout { .. }
+            | OpenError::OlderLayout { .. }
+            | OpenError::File { .. } => Fault::Operator,
             OpenError::Failed { .. } => Fault::Host,
         }
     }
@@ -246,6 +261,16 @@ pub enum WriteError {
         /// The object that has it.
         by: ObjectId,
     },
+    /// A generation that is not ahead of the component's state.
+    #[error("generation {found} of {component} is behind its state, which is in generation {in_force}")]
+    Generation {
+        /// The component.
+        component: ComponentId,
+        /// What was asked for.
+        found: u32,
+        /// What its state is in.
+        in_force: u32,
+    },
 }
 
 impl WriteError {
@@ -254,6 +279,7 @@ impl WriteError {
         match self {
             WriteError::Read(cause) => cause.fault(),
             WriteError::Invalid(_) | WriteError::TooLarge(_) | WriteError::NameTaken { .. } => Fault::Guest,
+            WriteError::Generation { .. } => Fault::Host,
         }
     }
 }
@@ -348,6 +374,9 @@ pub enum Contested {
     /// A post that is no longer pending.
     #[error("post {0}")]
     Post(PostId),
+    /// A component's generation, raised meanwhile.
+    #[error("the generation of {0}")]
+    Generation(ComponentId),
 }
 
 /// Why a unit did not commit, or why nobody knows.
@@ -357,6 +386,14 @@ pub enum CommitError {
     /// Something the unit read has changed since; run it again on a fresh snapshot.
     #[error("{0} changed since it was read")]
     Conflict(Contested),
+    /// A generation is to be raised, and this object has no state in it; evolve it and decide again.
+    #[error("object {object} of {component} is not evolved yet")]
+    Unevolved {
+        /// The component.
+        component: ComponentId,
+        /// The first such object.
+        object: ObjectId,
+    },
     /// What the unit was built on failed to become durable; run it again.
     #[error("a commit that this one was built on failed; run it again")]
     Aborted,

@@ -17,6 +17,34 @@ use crate::id::{ObjectId, Position};
 use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, META_OBJECT_ROWS, META_POSITION, Tables};
 
+/// What opening a store does with a database that an older host wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayoutMode {
+    /// Raises it, in one transaction: it has the old layout, whole, or the new one.
+    #[default]
+    Raise,
+    /// Refuses it with [`OpenError::OlderLayout`](crate::OpenError::OlderLayout) and leaves it as it is.
+    Check,
+}
+
+/// The same for every way of opening.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OnOlder {
+    Raise,
+    Refuse,
+    /// For reading that knows older layouts.
+    Leave,
+}
+
+impl From<LayoutMode> for OnOlder {
+    fn from(mode: LayoutMode) -> OnOlder {
+        match mode {
+            LayoutMode::Raise => OnOlder::Raise,
+            LayoutMode::Check => OnOlder::Refuse,
+        }
+    }
+}
+
 /// Raises one layout to the next.
 type Step = fn(&mut Tables<'_>) -> Result<(), Failure>;
 

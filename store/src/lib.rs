@@ -51,6 +51,7 @@ mod copy;
 mod database;
 mod directory;
 mod error;
+mod generation;
 mod history;
 mod id;
 mod json;
@@ -86,9 +87,11 @@ pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
     ReadError, VectorError, WriteError,
 };
+pub use generation::GenerationRecord;
 pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
 pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
 pub use json::{Json, JsonError};
+pub use layout::LayoutMode;
 pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
 pub use progress::{Phase, Progress};

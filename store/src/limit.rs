@@ -61,6 +61,12 @@ pub const FORGET_OBJECTS_MAX: usize = 1_000;
 pub const FORGET_DETACHED_MAX: usize = 10_000;
 /// Rows that one search for traces names; more are not looked for.
 pub const TRACES_MAX: usize = 1_000;
+/// Objects of one listing of what is still to be evolved.
+pub const UNEVOLVED_PER_LIST_MAX: usize = 1_000;
+/// Bytes after which such a listing ends, so that its evolved copies fit one unit: they may be twice as large.
+pub const SHADOW_BATCH_BYTES_MAX: usize = UNIT_BYTES_MAX / 4;
+/// Shadows that one commit settles or drops, so that other units wait for milliseconds only.
+pub const SHADOWS_PER_STEP_MAX: usize = 1_000;
 
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;

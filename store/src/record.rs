@@ -95,4 +95,8 @@ pub(crate) enum RecordWrite {
     RaiseHistoryFloor(crate::id::Position),
     SweepHistory(crate::history::Sweep),
     Forget(std::sync::Arc<crate::history::Forget>),
+    Shadow { base: crate::id::Position, state: Box<crate::object::Object> },
+    RaiseGeneration { component: ComponentId, from: u32, to: u32, evolver: Digest },
+    SettleShadows { keys: Vec<crate::tables::ShadowKey> },
+    DropShadows { keys: Vec<crate::tables::ShadowKey> },
 }

@@ -24,6 +24,7 @@ use crate::database::Database;
 use crate::directory;
 use crate::error::{Failure, Fault, OpenError};
 use crate::id::Position;
+use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
@@ -183,7 +184,7 @@ impl Stage {
         let blobs = self.copy_blobs(from, manifest, progress)?;
         let defaults = StoreOptions::default();
         let backend = Box::new(FileBackend::new(file.clone()));
-        let database = store::open_database(&self.path, backend, &defaults, true)?;
+        let database = store::open_database(&self.path, backend, &defaults, true, OnOlder::Raise)?;
         let problems = verify::verify_offline(&database, &blobs, progress)?.problems;
         if !problems.is_empty() && !options.force {
             return Err(BackupError::Unsound { path: from.into(), problems }.into());
@@ -259,7 +260,8 @@ fn check_identity(into: &Path, manifest: &Manifest, options: RestoreOptions) -> 
 /// Which store a file is, without changing it; none when that cannot be told.
 fn identity(into: &Path, file: &Path) -> Option<StoreId> {
     let backend = Box::new(Overlay::new(file));
-    let database = store::open_database(into, backend, &StoreOptions::default(), true).ok()?;
+    let database =
+        store::open_database(into, backend, &StoreOptions::default(), true, OnOlder::Raise).ok()?;
     let txn = database.read().ok()?;
     store_id::read(&txn.open_table(META).ok()?).ok()
 }

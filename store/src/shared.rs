@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, RwLock};
-use redb::{Key, ReadOnlyTable, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, Value};
 
 use crate::blob::Blobs;
 use crate::commit::Job;
 use crate::database::Database;
 use crate::error::{Failure, ReadError};
+use crate::generation::Generations;
 use crate::history::Past;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::json::Json;
@@ -19,7 +20,9 @@ use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::store::StoreOptions;
-use crate::tables::{self, COLLECTIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS};
+use crate::tables::{
+    self, COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
+};
 use crate::vectors::{CollectionKey, VectorSet};
 
 pub(crate) struct Shared {
@@ -28,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) index: RwLock<VectorSet>,
     pub(crate) outbox: Mutex<Outbox>,
+    /// Only the committer changes it, before the raise's position becomes visible.
+    pub(crate) generations: RwLock<Arc<Generations>>,
     pub(crate) pins: Arc<Pins>,
     /// The newest position that is durable and applied to the memory here. Only the committer moves it.
     pub(crate) decided: AtomicU64,
@@ -60,6 +65,7 @@ pub(crate) struct Loaded {
     pub(crate) position: Position,
     pub(crate) index: VectorSet,
     pub(crate) outbox: Outbox,
+    pub(crate) generations: Arc<Generations>,
     pub(crate) redo_rows: u64,
     pub(crate) floor: Position,
 }
@@ -75,8 +81,16 @@ impl Shared {
         definition: TableDefinition<'_, K, V>,
         read: impl Fn(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.read_rows(|txn| read(&txn.open_table(definition)?))
+    }
+
+    /// One short read of several tables, all as of one commit.
+    pub(crate) fn read_rows<T>(
+        &self,
+        read: impl Fn(&ReadTransaction) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let _steady = self.database.steady();
-        let attempt = || self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
+        let attempt = || self.database.read().and_then(|txn| read(&txn));
         let answer = match attempt() {
             Err(failure) if failure.is_closed() => attempt(),
             answer => answer,
@@ -115,8 +129,10 @@ impl Shared {
     pub(crate) fn install(&self, loaded: Loaded) {
         let mut order = self.order.write();
         order.begin_at(loaded.position);
+        order.set_generations(Arc::clone(&loaded.generations));
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
+        *self.generations.write() = loaded.generations;
         self.redo_rows.store(loaded.redo_rows, Ordering::Release);
         self.past.raise(loaded.floor);
         self.decided.store(loaded.position.get(), Ordering::Release);
@@ -133,8 +149,10 @@ impl Loaded {
         let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
         let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
+        let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
-        Ok(Loaded { position, index, outbox, redo_rows: redb::ReadableTableMetadata::len(&redo)?, floor })
+        let redo_rows = redb::ReadableTableMetadata::len(&redo)?;
+        Ok(Loaded { position, index, outbox, generations, redo_rows, floor })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reads here see the newest decided state, each call its own.
 
+mod generation;
 mod listing;
 
 use std::fmt;
@@ -20,8 +21,10 @@ use crate::commit::{self, Commit, Decided, Vote};
 use crate::database::{Database, Opening, Refused};
 use crate::directory;
 use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
+use crate::generation::drop_leftovers;
 use crate::history::{Past, Retention};
 use crate::id::{Digest, ObjectId, Position};
+use crate::layout::{LayoutMode, OnOlder};
 use crate::limit;
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
@@ -29,7 +32,7 @@ use crate::progress::Progress;
 use crate::shared::{Loaded, Shared};
 use crate::store_id::{self, StoreId};
 use crate::switch;
-use crate::tables::{self, LAYOUT, META, OBJECTS};
+use crate::tables::{LAYOUT, META};
 use crate::unit::Unit;
 use crate::verify::{self, Report};
 
@@ -52,6 +55,8 @@ pub struct Store {
 pub struct StoreOptions {
     /// redb's page cache in bytes. Default 32 MiB: hot objects fit, and the host shares its machine with models.
     pub cache_bytes: usize,
+    /// What becomes of a database with an older layout. Default: it is raised.
+    pub layout: LayoutMode,
     /// Wait after the first failed attempt to reopen after an I/O error; doubles each time. Default 10 ms.
     pub reopen_first: Duration,
     /// The longest such wait. Default 5 s.
@@ -73,6 +78,7 @@ impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
             cache_bytes: 32 * 1024 * 1024,
+            layout: LayoutMode::default(),
             reopen_first: Duration::from_millis(10),
             reopen_longest: Duration::from_secs(5),
             retention: Retention::default(),
@@ -87,6 +93,7 @@ impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")
             .field("cache_bytes", &self.cache_bytes)
+            .field("layout", &self.layout)
             .field("reopen_first", &self.reopen_first)
             .field("reopen_longest", &self.reopen_longest)
             .field("retention", &self.retention)
@@ -100,8 +107,8 @@ impl Store {
     /// Opens the store in a directory, making both when they are absent.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::File`],
-    /// [`OpenError::Failed`].
+    /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
+    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`].
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         make_dir(dir)?;
         Store::open_with_backend(dir, FileBackend::new(dir.join(DATABASE_FILE)), options)
@@ -136,7 +143,8 @@ impl Store {
         Store::assemble(Path::new("scratch"), backend, blobs, None, options)
     }
 
-    /// Checks every invariant of the store in a directory that no process has open; see [`Report`].
+    /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
+    /// is checked as it is, and not raised.
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
@@ -152,7 +160,7 @@ impl Store {
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
         let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
-        let database = open_database(dir, backend, &StoreOptions::default(), true)?;
+        let database = open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Leave)?;
         let blobs = open_blobs(dir, u64::MAX)?;
         verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
     }
@@ -234,7 +242,9 @@ impl Store {
     /// [`ReadError::SnapshotTooOld`] below the history floor, [`ReadError::Failed`].
     pub fn object_at(&self, id: ObjectId, at: Position) -> Result<Option<Object>, ReadError> {
         let at = at.min(self.position());
-        self.shared().read_at(OBJECTS, at, |objects| tables::read_object(objects, id, at))
+        let found = self.shared().read_object(id, at)?;
+        self.shared().past.check(at)?;
+        Ok(found)
     }
 
     /// Stores bytes durably under their digest; the same bytes again cost a read. At most 64 MiB. What no commit
@@ -265,9 +275,10 @@ impl Store {
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let database = open_database(dir, backend, &options, false)?;
+        let database = open_database(dir, backend, &options, false, options.layout.into())?;
         fail::fail_point!("store::open-before-load");
         let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
+        drop_leftovers(&database, &loaded.generations).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
@@ -276,6 +287,7 @@ impl Store {
                 options,
                 index: RwLock::default(),
                 outbox: Mutex::default(),
+                generations: RwLock::default(),
                 pins: Arc::default(),
                 decided: AtomicU64::new(0),
                 votes: RwLock::default(),
@@ -342,11 +354,14 @@ pub(crate) fn open_database(
     backend: Box<dyn Backend>,
     options: &StoreOptions,
     is_checked: bool,
+    on_older: OnOlder,
 ) -> Result<Database, OpenError> {
-    let opening = Opening { cache_bytes: options.cache_bytes, at_ms: (options.clock)(), is_checked };
+    let at_ms = (options.clock)();
+    let opening = Opening { cache_bytes: options.cache_bytes, at_ms, is_checked, on_older };
     Database::open(backend, opening).map_err(|refused| match refused {
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
+        Refused::OlderLayout { found } => OpenError::OlderLayout { dir: dir.into(), found, known: LAYOUT },
         Refused::Failed(cause) => failed(dir, cause),
     })
 }

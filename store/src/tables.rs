@@ -70,6 +70,10 @@ pub(crate) type PostKey = (u64, u32);
 pub(crate) type VectorKey = (u32, u128);
 pub(crate) type VectorRow = (u64, &'static str, &'static [u8]);
 pub(crate) type DedupeRowKey = (u128, u64, u64);
+/// Object and generation.
+pub(crate) type ShadowKey = (u128, u32);
+/// The position of the state that it was made from, and the evolved state.
+pub(crate) type ShadowRow = (u64, &'static [u8]);
 pub(crate) type DigestKey = (&'static str, &'static [u8; 32]);
 
 pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -94,7 +98,7 @@ pub(crate) const CHANGES: TableDefinition<(u64, u128), u64> = TableDefinition::n
 pub(crate) const RENAMES: TableDefinition<(u64, &str), u64> = TableDefinition::new("renames");
 pub(crate) const BLOBS: TableDefinition<&[u8; 32], u64> = TableDefinition::new("blobs");
 pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
-pub(crate) const SHADOWS: TableDefinition<(u128, u32), (u64, &[u8])> = TableDefinition::new("shadows");
+pub(crate) const SHADOWS: TableDefinition<ShadowKey, ShadowRow> = TableDefinition::new("shadows");
 
 /// All tables of one write transaction.
 pub(crate) struct Tables<'txn> {
@@ -120,7 +124,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) renames: Table<'txn, (u64, &'static str), u64>,
     pub(crate) blobs: Table<'txn, &'static [u8; 32], u64>,
     pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
-    pub(crate) shadows: Table<'txn, (u128, u32), (u64, &'static [u8])>,
+    pub(crate) shadows: Table<'txn, ShadowKey, ShadowRow>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -198,7 +202,19 @@ pub(crate) fn read_object_position(
     Ok(newest.map_or(Position::NONE, |(key, _)| Position::new(key.value().1)))
 }
 
-/// The states of an object as of a position, newest first.
+/// The position, owner and generation of an object's row as of a position.
+pub(crate) fn read_object_head(
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    id: ObjectId,
+    at: Position,
+) -> Result<Option<(Position, ComponentId, u32)>, Failure> {
+    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    let Some((key, row)) = newest else { return Ok(None) };
+    let (owner, generation) = decode_object_head(row.value())?;
+    Ok(Some((Position::new(key.value().1), owner, generation)))
+}
+
+/// The rows of an object as of a position, newest first.
 pub(crate) fn read_history(
     objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
     id: ObjectId,
@@ -299,6 +315,7 @@ pub(crate) fn read_post(
 struct ObjectRow<'a> {
     #[serde(borrow)]
     owner: &'a str,
+    // `decode_object_head` reads the fields up to here.
     generation: u32,
     revision: u64,
     parents: Vec<u128>,
@@ -354,6 +371,13 @@ pub(crate) fn decode_object(id: ObjectId, position: Position, bytes: &[u8]) -> R
         parents: row.parents.into_iter().map(ObjectId::from_bits).collect(),
         slots: row.slots.into_iter().map(|(name, slot)| (name.into(), decode_slot(&slot))).collect(),
     })
+}
+
+/// Owner and generation of the object in a row, without the rest.
+pub(crate) fn decode_object_head(bytes: &[u8]) -> Result<(ComponentId, u32), Failure> {
+    let ((owner, generation), _) =
+        postcard::take_from_bytes::<(&str, u32)>(bytes).map_err(|why| unreadable("objects", &why))?;
+    Ok((ComponentId::trusted(owner), generation))
 }
 
 fn encode_slot(slot: &Slot) -> SlotRow<'_> {

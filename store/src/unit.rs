@@ -12,6 +12,7 @@
 //! Reads are short transactions that pick rows by position, so a unit may live for minutes and pins no pages.
 //! Never here: durability, clocks, who may do what.
 
+mod generation;
 mod layer;
 mod name;
 mod record;
@@ -133,7 +134,8 @@ impl Unit {
     /// Makes an empty object.
     ///
     /// # Errors
-    /// [`WriteError::TooLarge`] past 32 parents; [`ReadError::NoSuchObject`] for a parent that does not exist.
+    /// [`WriteError::TooLarge`] past 32 parents; [`ReadError::NoSuchObject`] for a parent that does not exist;
+    /// [`WriteError::Generation`] below the owner's generation in force.
     pub fn create(
         &mut self,
         owner: ComponentId,
@@ -141,6 +143,7 @@ impl Unit {
         parents: Vec<ObjectId>,
     ) -> Result<ObjectId, WriteError> {
         let id = ObjectId::random();
+        self.check_generation(&owner, generation)?;
         self.check_parents(&parents)?;
         self.put(Object {
             id,
@@ -192,13 +195,14 @@ impl Unit {
     /// Gives the object to an owner, in a generation of the owner's schema.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchObject`].
+    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the owner's generation in force.
     pub fn set_owner_generation(
         &mut self,
         id: ObjectId,
         owner: ComponentId,
         generation: u32,
     ) -> Result<(), WriteError> {
+        self.check_generation(&owner, generation)?;
         let mut object = self.writable(id)?;
         object.owner = owner;
         object.generation = generation;
@@ -212,11 +216,11 @@ impl Unit {
     pub fn history(&mut self, id: ObjectId, limit: usize) -> Result<Vec<Arc<Object>>, ReadError> {
         let (at, limit) = (self.snapshot(), limit.min(limit::HISTORY_ROWS_MAX));
         let mut states = self.pending(|order| order.history(id, at));
-        let durable =
-            self.shared.read_at(OBJECTS, at, |objects| tables::read_history(objects, id, at, limit))?;
-        let oldest = states.last().map(|state| state.position);
-        states
-            .extend(durable.into_iter().filter(|state| oldest.is_none_or(|oldest| state.position < oldest)));
+        states.extend(self.shared.read_history(id, at, limit)?);
+        self.shared.past.check(at)?;
+        // What became durable meanwhile is in both; a raise may stand between pending states.
+        states.sort_by_key(|state| std::cmp::Reverse(state.position));
+        states.dedup_by_key(|state| state.position);
         states.truncate(limit);
         Ok(self.shared.past.within_floor(states))
     }
@@ -284,11 +288,12 @@ impl Unit {
         }
         let at = self.snapshot();
         let found = match self.pending(|order| order.object(id, at).cloned()) {
-            Some(pending) => Some(pending),
-            None => self
-                .shared
-                .read_at(OBJECTS, at, |objects| tables::read_object(objects, id, at))?
-                .map(Arc::new),
+            Some(pending) => Some(self.shared.raised_over(pending, at)?),
+            None => {
+                let found = self.shared.read_object(id, at)?;
+                self.shared.past.check(at)?;
+                found.map(Arc::new)
+            }
         };
         self.seen.record(found.as_ref().map_or(0, |object| object.bytes()))?;
         self.seen.objects.insert(id, found.clone());

@@ -3,6 +3,8 @@
 //! ```text
 //! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
+//! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
+//!           state or was when it came into force; in memory as on disk
 //! names     each stands for an object that exists, and the table by object says the same
 //! history   what replaced what is listed for all above the floor and all not yet pruned
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
@@ -14,9 +16,11 @@
 //! ```
 
 mod check;
+mod generation;
 mod past;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -24,10 +28,13 @@ use crate::blob::Blobs;
 use crate::copy;
 use crate::database::Database;
 use crate::error::Failure;
+use crate::generation::Generations;
 use crate::id::{ObjectId, Position};
 use crate::progress::{Meter, Phase, Progress};
 use crate::shared::{Shared, read_collections};
-use crate::tables::{COLLECTIONS, META, META_HISTORY_FLOOR, META_POSITION, VECTORS, read_meta};
+use crate::tables::{
+    COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta,
+};
 use crate::vectors::CollectionKey;
 
 use check::Check;
@@ -38,6 +45,8 @@ const PROBLEMS_MAX: usize = 1_000;
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// The layout that the database has; what an older one did not have is not checked.
+    pub layout: u64,
     /// The newest decided position in the database.
     pub position: Position,
     /// Rows that were looked at.
@@ -84,9 +93,15 @@ pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -
     let before = shared.position();
     let (position, stored) = live_vectors(&shared.database)?;
     let indexed = shared.index.read().live();
+    let generations = Generations::read(&shared.database.read()?.open_table(GENERATIONS)?)?;
+    let known = Arc::clone(&shared.generations.read());
     // Between a commit and its finish memory is behind; then another verification tells.
-    if before == position && shared.position() == position && stored != indexed {
+    let is_quiet = before == position && shared.position() == position;
+    if is_quiet && stored != indexed {
         report.problem("vectors: the indexes in memory do not hold what the rows say".into());
+    }
+    if is_quiet && generations != *known {
+        report.problem("generations: memory does not hold what the rows say".into());
     }
     Ok(report)
 }
@@ -98,11 +113,19 @@ fn verify_rows(
 ) -> Result<Report, Failure> {
     let txn = database.read()?;
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
-    let floor = Position::new(read_meta(&txn.open_table(META)?, META_HISTORY_FLOOR)?);
-    let mut check = Check::new(&txn, position, floor, Meter::new(progress));
+    let meta = txn.open_table(META)?;
+    let floor = Position::new(read_meta(&meta, META_HISTORY_FLOOR)?);
+    let layout = read_meta(&meta, META_LAYOUT)?;
+    let mut check = Check::new(&txn, position, floor, layout, Meter::new(progress));
     check.begin_rows(copy::count(&txn)?);
+    if layout >= 2 {
+        check.generations()?;
+    }
     check.objects()?;
-    check.owned()?;
+    if layout >= 2 {
+        check.shadows()?;
+        check.owned()?;
+    }
     check.names()?;
     check.past()?;
     check.vectors()?;

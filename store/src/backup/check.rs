@@ -8,6 +8,7 @@ use crate::backend::Overlay;
 use crate::blob::Blobs;
 use crate::error::BlobError;
 use crate::id::{Digest, Position};
+use crate::layout::OnOlder;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, StoreOptions};
 use crate::store_id;
@@ -47,7 +48,7 @@ pub(crate) fn rows(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, BackupError> {
     let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
-    let database = store::open_database(dir, backend, &StoreOptions::default(), true)?;
+    let database = store::open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Raise)?;
     let txn = database.read()?;
     let meta = txn.open_table(META).map_err(failed)?;
     // An older layout was just raised in memory, which has a commit of its own.

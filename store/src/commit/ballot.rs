@@ -5,14 +5,15 @@ use std::cell::OnceCell;
 use redb::ReadTransaction;
 
 use crate::error::{CommitError, Contested, Failure, Overflow};
-use crate::id::{Digest, Position};
+use crate::generation::{self, Raised};
+use crate::id::{Digest, ObjectId, Position};
 use crate::limit;
 use crate::order::Order;
 use crate::record::RecordWrite;
 use crate::session::{self, DedupeKey};
 use crate::shared::Shared;
 use crate::tables::{
-    self, BLOBS, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, VECTORS,
+    self, BLOBS, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, SHADOWS, VECTORS,
 };
 
 use super::{Ballot, room};
@@ -21,13 +22,13 @@ const NEWEST: Position = Position::new(u64::MAX);
 
 /// Judges a ballot. The caller holds the order's lock, so nothing leaves the order while the tables are read.
 ///
-/// The outer error is the disk's: then nothing happened.
+/// Answers the raises among its writes. The outer error is the disk's: then nothing happened.
 pub(super) fn vote(
     shared: &Shared,
     order: &Order,
     ballot: &Ballot,
     now_ms: u64,
-) -> Result<Result<(), CommitError>, Failure> {
+) -> Result<Result<Vec<Raised>, CommitError>, Failure> {
     let _steady = shared.database.steady();
     let voter = Voter { txn: OnceCell::new(), shared, order };
     // A resent request is answered as decided before anything else is judged: its reads have long changed.
@@ -42,7 +43,10 @@ pub(super) fn vote(
     if let Some(contested) = voter.contested(ballot)? {
         return Ok(Err(CommitError::Conflict(contested)));
     }
-    room::vote(shared, ballot, |digest| voter.is_named(digest))
+    if let Err(refused) = room::vote(shared, ballot, |digest| voter.is_named(digest))? {
+        return Ok(Err(refused));
+    }
+    generation::judge(order, &ballot.writes, ballot.survey.as_ref(), || voter.tables())
 }
 
 /// What a vote looks at: the order first, the tables second.
@@ -127,25 +131,35 @@ impl Voter<'_> {
         if ballot.seen.objects.is_empty() && ballot.seen.existing.is_empty() {
             return Ok(None);
         }
-        let objects = self.tables()?.open_table(OBJECTS)?;
         for (id, seen) in &ballot.seen.objects {
             let seen = seen.as_ref().map_or(Position::NONE, |object| object.position);
-            let newest = match self.order.object_head(*id) {
-                Some(pending) => pending,
-                None => tables::read_object_position(&objects, *id, NEWEST)?,
-            };
-            if newest != seen {
+            if self.object_head(*id)? != seen {
                 return Ok(Some(Contested::Object(*id)));
             }
         }
         for id in &ballot.seen.existing {
-            let is_there = self.order.object_head(*id).is_some()
-                || tables::read_object_position(&objects, *id, NEWEST)? != Position::NONE;
-            if !is_there {
+            if self.object_head(*id)? == Position::NONE {
                 return Ok(Some(Contested::Object(*id)));
             }
         }
         Ok(None)
+    }
+
+    /// The commit that made, or will have made, an object's newest state.
+    fn object_head(&self, id: ObjectId) -> Result<Position, Failure> {
+        let generations = self.order.generations();
+        let pending = self.order.object(id, NEWEST);
+        if generations.is_empty() {
+            return match pending {
+                Some(state) => Ok(state.position),
+                None => tables::read_object_position(&self.tables()?.open_table(OBJECTS)?, id, NEWEST),
+            };
+        }
+        let (objects, shadows) = (self.tables()?.open_table(OBJECTS)?, self.tables()?.open_table(SHADOWS)?);
+        match pending {
+            Some(state) => generation::position_over(&shadows, generations, state),
+            None => generation::newest_position(&objects, &shadows, generations, id),
+        }
     }
 
     fn contested_name(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {

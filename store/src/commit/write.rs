@@ -1,5 +1,6 @@
 //! Writing one unit's rows, and remembering what memory must do once they are durable.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::audit::{self, Fact};
 use crate::error::Failure;
+use crate::generation::{self, Generations};
 use crate::history::{self, Gone};
 use crate::id::{ObjectId, ObjectName, Position, PostId};
 use crate::limit;
@@ -32,9 +34,24 @@ pub(super) struct Finish {
     redo_trimmed: u64,
     floor: Position,
     gone: Gone,
+    /// The generations in force once the group is durable; none when it raises none.
+    generations: Option<Arc<Generations>>,
 }
 
 impl Finish {
+    /// Puts in force what the group raises. Cannot fail.
+    pub(super) fn apply_generations(&mut self, shared: &Shared) {
+        if let Some(generations) = self.generations.take() {
+            *shared.generations.write() = generations;
+            fail::fail_point!("store::generation-in-force");
+        }
+    }
+
+    /// The generations in force once the group so far is durable.
+    fn generations(&self, shared: &Shared) -> Arc<Generations> {
+        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
+    }
+
     /// Applies the group to the indexes. Cannot fail. Snapshots see it by position, so it may come early.
     pub(super) fn apply_index(&self, shared: &Shared) {
         if !self.index.is_empty() {
@@ -61,16 +78,18 @@ impl Finish {
 /// Writes everything of one ballot as of a position.
 pub(super) fn write(
     tables: &mut Tables<'_>,
+    shared: &Shared,
     ballot: &Ballot,
-    position: Position,
-    at_ms: u64,
+    (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
+    let mut generations = finish.generations(shared);
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
     let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
     tables::add_to_meta(tables, META_OBJECTS, made)?;
     tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
     for object in objects.values() {
+        generation::drop_outdated(tables, &generations, object.id)?;
         write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
@@ -90,7 +109,11 @@ pub(super) fn write(
         audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
-        write_record(tables, record, position, at_ms, finish)?;
+        write_record(tables, record, &generations, (position, at_ms), finish)?;
+    }
+    if !ballot.raises.is_empty() {
+        generation::write_raised(tables, &ballot.raises, (position, at_ms), &mut generations)?;
+        finish.generations = Some(generations);
     }
     match &ballot.vote.dedupe {
         Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
@@ -273,8 +296,8 @@ fn fail_post(
 fn write_record(
     tables: &mut Tables<'_>,
     record: &RecordWrite,
-    position: Position,
-    at_ms: u64,
+    generations: &Generations,
+    (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
     match record {
@@ -318,6 +341,16 @@ fn write_record(
         RecordWrite::Forget(forget) => {
             let gone = forget.write(tables, position, at_ms)?;
             forget_in_memory(gone, finish);
+        }
+        RecordWrite::Shadow { base, state } => generation::write_shadow(tables, generations, *base, state)?,
+        // Judged, and written after everything else of its unit.
+        RecordWrite::RaiseGeneration { .. } => {}
+        RecordWrite::SettleShadows { keys } => {
+            keys.iter().try_for_each(|key| generation::settle(tables, generations, *key))?;
+        }
+        RecordWrite::DropShadows { keys } => {
+            generation::drop_shadows(tables, generations, keys)?;
+            fail::fail_point!("store::shadows-dropped");
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ use crate::shared::{Collection, read_collections};
 use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
 
 use super::Report;
+use super::generation::States;
 
 /// A verification under way.
 pub(super) struct Check<'a> {
@@ -28,6 +29,7 @@ pub(super) struct Check<'a> {
     owners: BTreeSet<(String, u128)>,
     /// How many rows name each blob.
     named: BTreeMap<Digest, u64>,
+    pub(super) states: States,
     pub(super) report: Report,
     meter: Meter<'a>,
 }
@@ -37,11 +39,12 @@ impl<'a> Check<'a> {
         txn: &'a ReadTransaction,
         position: Position,
         floor: Position,
+        layout: u64,
         meter: Meter<'a>,
     ) -> Check<'a> {
-        let report = Report { position, ..Report::default() };
-        let named = BTreeMap::new();
-        Check { txn, position, floor, objects: HashSet::new(), owners: BTreeSet::new(), named, report, meter }
+        let report = Report { layout, position, ..Report::default() };
+        let (objects, owners, named) = (HashSet::new(), BTreeSet::new(), BTreeMap::new());
+        Check { txn, position, floor, objects, owners, named, states: States::default(), report, meter }
     }
 
     /// Begins the phase that reads every row.
@@ -65,7 +68,8 @@ impl<'a> Check<'a> {
             self.objects.insert(id);
             match decoded {
                 Ok(object) => {
-                    self.object(&object, before.as_ref());
+                    self.states_between(before.as_ref(), Some(&object));
+                    self.object(&object);
                     parents.extend(object.parents.iter().copied());
                     if let Some(before) = before.replace(object) {
                         self.owned_by(&before, id);
@@ -74,6 +78,7 @@ impl<'a> Check<'a> {
                 Err(failure) => self.report.problem(format!("object {id:032x} at {position}: {failure}")),
             }
         }
+        self.states_between(before.as_ref(), None);
         if let Some(last) = &before {
             self.owners.insert((last.owner.to_string(), last.id.to_bits()));
         }
@@ -107,11 +112,9 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn object(&mut self, object: &Object, before: Option<&Object>) {
-        let before = before.filter(|before| before.id == object.id);
-        // What the first state replaced may have been pruned: then it has become so at or below the floor.
-        let first = if object.position <= self.floor { object.revision.get().max(1) } else { 1 };
-        let revision = before.map_or(first, |before| before.revision.get() + 1);
+    /// One state, in the order of an object's states.
+    pub(super) fn object(&mut self, object: &Object) {
+        let revision = self.states.revision_after(object, self.floor);
         let what = format!("object {} at {}: revision", object.id, object.position);
         self.expect(&what, object.revision.get(), revision);
         self.decided(&format!("object {}", object.id), object.position);

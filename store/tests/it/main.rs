@@ -12,6 +12,8 @@ mod fault;
 mod fixture;
 mod forget;
 mod frozen;
+mod generation;
+mod generation_crash;
 mod history;
 mod history_crash;
 mod isolation;
