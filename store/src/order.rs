@@ -297,10 +297,6 @@ impl<T> Versions<T> {
         self.entry_at(at).map(|(_, state)| state)
     }
 
-    fn newest(&self) -> Option<Position> {
-        self.0.last().map(|(position, _)| *position)
-    }
-
     /// Forgets what is durable; false when nothing is left.
     fn settle(&mut self, through: Position) -> bool {
         self.0.retain(|(position, _)| *position > through);

@@ -147,13 +147,16 @@ pub(crate) fn write_shadow(
     Ok(())
 }
 
-/// Drops what was made from the state that a write replaces.
+/// Drops what was made from the state that a write replaces. What is in force is settled, oldest first: it is the
+/// state that the write replaces, or one before that, and history lists what replaced what.
 pub(crate) fn drop_outdated(
     tables: &mut Tables<'_>,
     generations: &Generations,
     id: ObjectId,
 ) -> Result<(), Failure> {
-    drop_shadows(tables, generations, &shadow_keys(&tables.shadows, id)?)
+    let keys = shadow_keys(&tables.shadows, id)?;
+    keys.iter().try_for_each(|key| settle(tables, generations, *key))?;
+    drop_shadows(tables, generations, &keys)
 }
 
 /// Deletes those of the shadows that are not in force.
@@ -180,7 +183,9 @@ pub(crate) fn settle(
         return Ok(());
     };
     if let Some(shadow) = tables.shadows.remove(key)? {
-        tables.objects.insert((key.0, position.get()), shadow.value().1)?;
+        let (base, state) = shadow.value();
+        tables.objects.insert((key.0, position.get()), state)?;
+        tables.changes.insert((position.get(), key.0), base)?;
     }
     tables::add_to_meta(tables, META_OBJECT_ROWS, 1)?;
     fail::fail_point!("store::shadow-settled");
