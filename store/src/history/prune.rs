@@ -10,7 +10,7 @@
 
 use std::time::Instant;
 
-use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, StorageError};
+use redb::{ReadableTable, ReadableTableMetadata};
 use serde::Serialize;
 
 use crate::commit::Vote;
@@ -118,22 +118,22 @@ pub(crate) fn raise_floor(tables: &mut Tables<'_>, floor: Position) -> Result<()
 
 impl Sweep {
     fn read(shared: &Shared, floor: Position) -> Result<Sweep, Failure> {
-        let changes = shared.read(CHANGES, |changes| {
-            let ended = changes.range(..=(floor.get(), u128::MAX))?.take(rows_per_step());
-            let entry = |row: Result<(AccessGuard<'_, (u64, u128)>, AccessGuard<'_, u64>), StorageError>| {
+        let changes = shared.read(CHANGES, |table| {
+            let mut changes = Vec::new();
+            for row in table.range(..=(floor.get(), u128::MAX))?.take(rows_per_step()) {
                 let (key, replaced) = row?;
-                Ok((key.value().0, key.value().1, replaced.value()))
-            };
-            ended.map(entry).collect::<Result<Vec<_>, Failure>>()
+                changes.push((key.value().0, key.value().1, replaced.value()));
+            }
+            Ok(changes)
         })?;
         let room = rows_per_step() - changes.len();
-        let renames = shared.read(RENAMES, |renames| {
-            let ended = renames.range(..(floor.get().saturating_add(1), ""))?.take(room);
-            let entry = |row: Result<(AccessGuard<'_, (u64, &str)>, AccessGuard<'_, u64>), StorageError>| {
+        let renames = shared.read(RENAMES, |table| {
+            let mut renames = Vec::new();
+            for row in table.range(..(floor.get().saturating_add(1), ""))?.take(room) {
                 let (key, replaced) = row?;
-                Ok((key.value().0, key.value().1.to_owned(), replaced.value()))
-            };
-            ended.map(entry).collect::<Result<Vec<_>, Failure>>()
+                renames.push((key.value().0, key.value().1.to_owned(), replaced.value()));
+            }
+            Ok(renames)
         })?;
         Ok(Sweep { changes, renames })
     }

@@ -229,3 +229,22 @@ fn a_scan_that_the_floor_has_passed_is_done_again() {
     assert_eq!(store.forget(&[id], "a test", Children::Detach).unwrap().detached, 1);
     assert_eq!(store.traces_of(id).unwrap(), []);
 }
+
+#[test]
+fn moments_below_the_floor_go_except_the_one_that_dates_it() {
+    let (store, id, now) = forgetful();
+    let first = now.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        now.fetch_add(limit::MOMENT_MS_MAX, Ordering::Relaxed);
+        change_often(&store, id, 1);
+    }
+    let (before, held) = (store.retention().unwrap(), store.begin());
+    assert!(before.moments >= 10, "{before:?}");
+    now.fetch_add(limit::MOMENT_MS_MAX, Ordering::Relaxed);
+    prune_all(&store, now.load(Ordering::Relaxed));
+    let after = store.retention().unwrap();
+    assert_eq!((after.floor, after.floor_ms), (held.snapshot(), Some(first + 10 * limit::MOMENT_MS_MAX)));
+    assert!((1..=3).contains(&after.moments), "{after:?}");
+    assert_eq!(store.position_at(first + 9 * limit::MOMENT_MS_MAX).unwrap(), None);
+    assert_eq!(store.position_at(first + 10 * limit::MOMENT_MS_MAX).unwrap(), Some(after.floor));
+}
