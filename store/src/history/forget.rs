@@ -132,7 +132,7 @@ impl Store {
     }
 }
 
-fn scan(
+pub(super) fn scan(
     shared: &Shared,
     objects: BTreeSet<u128>,
     by: &str,

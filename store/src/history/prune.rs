@@ -10,7 +10,7 @@
 
 use std::time::Instant;
 
-use redb::{AccessGuard, ReadableTable, ReadableTableMetadata, StorageError};
+use redb::{ReadableTable, ReadableTableMetadata};
 use serde::Serialize;
 
 use crate::commit::Vote;
@@ -65,7 +65,7 @@ impl Store {
         let _turn = shared.past.turn.lock();
         let mut sweep = Sweep::read(shared, shared.past.floor()).map_err(unread)?;
         let mut is_high_enough = false;
-        if sweep.len() < limit::PRUNE_ROWS_PER_STEP {
+        if sweep.len() < rows_per_step() {
             is_high_enough = self.raise_history_floor(now_ms, now)?;
             sweep = Sweep::read(shared, shared.past.floor()).map_err(unread)?;
         }
@@ -74,7 +74,7 @@ impl Store {
             rows: sweep.changes.iter().filter(|(_, _, replaced)| *replaced > 0).count() as u64,
             names: sweep.renames.len() as u64,
             // With nothing removed, an open unit holds the floor: there is nothing to do before it ends.
-            is_done: sweep.len() == 0 || (is_high_enough && sweep.len() < limit::PRUNE_ROWS_PER_STEP),
+            is_done: sweep.len() == 0 || (is_high_enough && sweep.len() < rows_per_step()),
         };
         if sweep.len() > 0 {
             let mut unit = self.begin();
@@ -118,22 +118,22 @@ pub(crate) fn raise_floor(tables: &mut Tables<'_>, floor: Position) -> Result<()
 
 impl Sweep {
     fn read(shared: &Shared, floor: Position) -> Result<Sweep, Failure> {
-        let changes = shared.read(CHANGES, |changes| {
-            let ended = changes.range(..=(floor.get(), u128::MAX))?.take(limit::PRUNE_ROWS_PER_STEP);
-            let entry = |row: Result<(AccessGuard<'_, (u64, u128)>, AccessGuard<'_, u64>), StorageError>| {
+        let changes = shared.read(CHANGES, |table| {
+            let mut changes = Vec::new();
+            for row in table.range(..=(floor.get(), u128::MAX))?.take(rows_per_step()) {
                 let (key, replaced) = row?;
-                Ok((key.value().0, key.value().1, replaced.value()))
-            };
-            ended.map(entry).collect::<Result<Vec<_>, Failure>>()
+                changes.push((key.value().0, key.value().1, replaced.value()));
+            }
+            Ok(changes)
         })?;
-        let room = limit::PRUNE_ROWS_PER_STEP - changes.len();
-        let renames = shared.read(RENAMES, |renames| {
-            let ended = renames.range(..(floor.get().saturating_add(1), ""))?.take(room);
-            let entry = |row: Result<(AccessGuard<'_, (u64, &str)>, AccessGuard<'_, u64>), StorageError>| {
+        let room = rows_per_step() - changes.len();
+        let renames = shared.read(RENAMES, |table| {
+            let mut renames = Vec::new();
+            for row in table.range(..(floor.get().saturating_add(1), ""))?.take(room) {
                 let (key, replaced) = row?;
-                Ok((key.value().0, key.value().1.to_owned(), replaced.value()))
-            };
-            ended.map(entry).collect::<Result<Vec<_>, Failure>>()
+                renames.push((key.value().0, key.value().1.to_owned(), replaced.value()));
+            }
+            Ok(renames)
         })?;
         Ok(Sweep { changes, renames })
     }
@@ -207,6 +207,14 @@ fn floor_by_count(
         left -= u64::from(replaced.value() > 0);
     }
     Ok((floor, left == 0))
+}
+
+/// The bound of one step; tests lower it, so that much is left half pruned.
+fn rows_per_step() -> usize {
+    fail::fail_point!("store::prune-rows", |rows| {
+        rows.and_then(|rows| rows.parse().ok()).unwrap_or(limit::PRUNE_ROWS_PER_STEP)
+    });
+    limit::PRUNE_ROWS_PER_STEP
 }
 
 /// A store that cannot be read is being reopened; nothing was decided.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redb::{ReadableDatabase, TableHandle};
 
-use crate::error::ReadError;
+use crate::error::{CommitError, Contested, ReadError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, Revision};
 use crate::json::Json;
 use crate::limit;
@@ -15,6 +15,7 @@ use crate::tables::Tables;
 use crate::unit::Unit;
 use crate::{Vote, history::Retention};
 
+use super::forget::{Children, Forget, scan};
 use super::moment::{Moment, is_one_interval, newest_at};
 use super::trace;
 
@@ -135,6 +136,7 @@ fn prune_all(store: &Store, now_ms: u64) -> Vec<u64> {
         assert_eq!(before.superseded_rows - after.superseded_rows, pruned.rows);
         assert_eq!(after.gone_rows - before.gone_rows, pruned.rows);
         assert_eq!(after.floor, pruned.floor);
+        assert!(store.verify_open().unwrap().is_clean());
         steps.push(pruned.rows);
         if pruned.is_done {
             break;
@@ -194,4 +196,55 @@ fn a_bound_far_away_is_reached_in_several_looks() {
     assert_eq!(prune_all(&store, u64::MAX).iter().sum::<u64>(), 2);
     assert_eq!(store.retention().unwrap().superseded_rows, 0);
     assert!(store.verify_open().unwrap().is_clean());
+}
+
+fn decide_scanned(store: &Store, scanned: Forget) -> CommitError {
+    let mut unit = store.begin();
+    unit.forget(Arc::new(scanned)).unwrap();
+    store.decide(unit, Vote::default()).wait().unwrap_err()
+}
+
+#[test]
+fn what_a_scan_has_not_seen_is_found_when_it_votes() {
+    let (store, id, _) = forgetful();
+    let ids = BTreeSet::from([id.to_bits()]);
+    let scanned = scan(store.shared(), ids, "a test", Children::Refuse).unwrap();
+    let child = within(&store, |unit| unit.create(ComponentId::operator(), 1, vec![id]).unwrap());
+    let error = decide_scanned(&store, scanned);
+    assert!(matches!(error, CommitError::Conflict(Contested::Object(found)) if found == child), "{error}");
+    assert!(store.begin().object(id).unwrap().is_some());
+}
+
+#[test]
+fn a_scan_that_the_floor_has_passed_is_done_again() {
+    let (store, id, now) = forgetful();
+    let ids = BTreeSet::from([id.to_bits()]);
+    let scanned = scan(store.shared(), ids, "a test", Children::Detach).unwrap();
+    // Whoever delegates to it now is in no entry any more once those are pruned.
+    within(&store, |unit| unit.create(ComponentId::operator(), 1, vec![id]).unwrap());
+    change_often(&store, id, 1);
+    prune_all(&store, now.load(Ordering::Relaxed));
+    let error = decide_scanned(&store, scanned);
+    assert!(matches!(error, CommitError::Conflict(Contested::Object(found)) if found == id), "{error}");
+    assert_eq!(store.forget(&[id], "a test", Children::Detach).unwrap().detached, 1);
+    assert_eq!(store.traces_of(id).unwrap(), []);
+}
+
+#[test]
+fn moments_below_the_floor_go_except_the_one_that_dates_it() {
+    let (store, id, now) = forgetful();
+    let first = now.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        now.fetch_add(limit::MOMENT_MS_MAX, Ordering::Relaxed);
+        change_often(&store, id, 1);
+    }
+    let (before, held) = (store.retention().unwrap(), store.begin());
+    assert!(before.moments >= 10, "{before:?}");
+    now.fetch_add(limit::MOMENT_MS_MAX, Ordering::Relaxed);
+    prune_all(&store, now.load(Ordering::Relaxed));
+    let after = store.retention().unwrap();
+    assert_eq!((after.floor, after.floor_ms), (held.snapshot(), Some(first + 10 * limit::MOMENT_MS_MAX)));
+    assert!((1..=3).contains(&after.moments), "{after:?}");
+    assert_eq!(store.position_at(first + 9 * limit::MOMENT_MS_MAX).unwrap(), None);
+    assert_eq!(store.position_at(first + 10 * limit::MOMENT_MS_MAX).unwrap(), Some(after.floor));
 }

@@ -143,7 +143,7 @@ fn a_name_that_went_back_and_forth_is_as_if_only_the_others_had_it() {
     forget(&store, &[id]);
     let found: Vec<_> = places.iter().map(|at| store.name_at(&word, *at).unwrap()).collect();
     assert_eq!(found, [None, Some(other), None, None, None, Some(other)]);
-    assert_eq!(store.begin().names_of(other).unwrap(), [word.clone()]);
+    assert_eq!(store.begin().names_of(other).unwrap(), std::slice::from_ref(&word));
     assert_clean(&store);
     assert_eq!(store.traces_of(id).unwrap(), []);
 }
@@ -153,8 +153,12 @@ fn refused(work: impl FnOnce(&mut Unit, ObjectId, ObjectId)) -> Contested {
     let store = scratch();
     let (id, other) = (object_with(&store, "v", 1), object_with(&store, "v", 1));
     within(&store, |unit| {
-        unit.bind(&name("it"), id).unwrap();
+        unit.bind(&name("it"), other).unwrap();
         upsert(unit, other, [0.0, 1.0]);
+    });
+    within(&store, |unit| {
+        unit.unbind(&name("it")).unwrap();
+        unit.bind(&name("it"), id).unwrap();
     });
     let mut unit = store.begin();
     work(&mut unit, id, other);
@@ -204,6 +208,11 @@ fn a_delivery_under_way_conflicts_when_its_post_is_forgotten() {
     assert!(
         matches!(commit(&store, delivery), Err(CommitError::Conflict(Contested::Post(post))) if post == to_it)
     );
+    // What is left is due, and when it is taken nothing is.
+    let left = store.outbox_due(u64::MAX, 9).unwrap();
+    assert_eq!((left.len(), left[0].post.source, left[0].post.target), (1, other, other));
+    within(&store, |unit| unit.take_post(left[0].id));
+    assert_eq!(store.outbox_next_due_ms(), None);
 }
 
 #[test]
