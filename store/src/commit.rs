@@ -228,9 +228,17 @@ pub(crate) fn alone(shared: &Shared) -> RwLockWriteGuard<'_, ()> {
 }
 
 /// Decides a unit while nothing else is pending and nobody else votes: for what changes states that pending units may
-/// have read. Blocks, and so do all other votes meanwhile.
-pub(crate) fn decide_alone(shared: &Shared, unit: Unit, vote: Vote) -> Result<Commit, CommitError> {
+/// have read. Blocks, and so do all other votes meanwhile. Aborted when it is alone and `may` answers false.
+pub(crate) fn decide_alone(
+    shared: &Shared,
+    unit: Unit,
+    vote: Vote,
+    may: impl FnOnce() -> bool,
+) -> Result<Commit, CommitError> {
     let votes = alone(shared);
+    if !may() {
+        return Err(CommitError::Aborted);
+    }
     let (decided, reply) = pair();
     let told = line_up(shared, Box::new(Ballot::new(unit, vote, reply)));
     if let Err((ballot, answer)) = told {

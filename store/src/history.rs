@@ -40,6 +40,10 @@ pub use prune::Pruned;
 pub(crate) use prune::{Sweep, raise_floor};
 pub use trace::Trace;
 
+/// States of one object that raises may have put in force before they are settled, at the most that is likely: each
+/// would be a generation of its own.
+const UNSETTLED_STATES: usize = 16;
+
 /// How much of the past is kept. What is past either bound may be pruned; what is newer stays readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -168,16 +172,20 @@ impl Store {
     ) -> Result<Vec<Arc<Object>>, Failure> {
         let (newest, floor) = (self.position(), self.shared().past.floor());
         let limit = limit.min(limit::HISTORY_ROWS_MAX);
-        self.shared().read(OBJECTS, |objects| {
+        let (at, oldest) = self.shared().read(OBJECTS, |objects| {
             let at = match before {
                 None => newest,
                 Some(revision) => newest_before(objects, id, revision, newest)?,
             };
-            let oldest = tables::read_object_position(objects, id, floor)?;
-            let mut states = tables::read_history(objects, id, at, limit)?;
-            states.retain(|state| state.position >= oldest);
-            Ok(states)
-        })
+            Ok((at, tables::read_object_position(objects, id, floor)?))
+        })?;
+        // States that a raise put in force and nobody settled yet come on top of the rows before this position.
+        let mut states = self.shared().read_history(id, at, limit + UNSETTLED_STATES)?;
+        states.retain(|state| {
+            state.position >= oldest && before.is_none_or(|revision| state.revision < revision)
+        });
+        states.truncate(limit);
+        Ok(states)
     }
 
     /// How much of the past is kept, and by which rule.

@@ -127,13 +127,17 @@ fn verify_rows(
         check.owned()?;
     }
     check.names()?;
-    check.past()?;
+    if layout >= 2 {
+        check.past()?;
+    }
     check.vectors()?;
     check.outbox()?;
     check.sessions()?;
     check.audit()?;
     check.records()?;
-    check.blobs(blobs)?;
+    if layout >= 2 {
+        check.blobs(blobs)?;
+    }
     Ok(check.into_report())
 }
 

@@ -112,8 +112,10 @@ impl Store {
         }
         let ids: BTreeSet<u128> = objects.iter().map(|id| id.to_bits()).collect();
         match self.forget_once(&ids, by, children) {
-            // Somebody began to delegate since the scan: a second scan says who.
-            Err(ForgetError::Commit(CommitError::Conflict(_))) => self.forget_once(&ids, by, children),
+            // Somebody began to delegate since the scan, or a generation was raised: a second scan says who.
+            Err(ForgetError::Commit(CommitError::Conflict(_) | CommitError::Aborted)) => {
+                self.forget_once(&ids, by, children)
+            }
             outcome => outcome,
         }
     }
@@ -124,10 +126,15 @@ impl Store {
         by: &str,
         children: Children,
     ) -> Result<Forgotten, ForgetError> {
-        let forget = Arc::new(scan(self.shared(), ids.clone(), by, children)?);
+        let shared = self.shared();
+        let generations = Arc::clone(&shared.generations.read());
+        // The scan looks at rows; a state that a raise put in force may name a parent that no row names.
+        while self.settle_generation(limit::SHADOWS_PER_STEP_MAX)? > 0 {}
+        let forget = Arc::new(scan(shared, ids.clone(), by, children)?);
         let mut unit = self.begin();
         unit.forget(Arc::clone(&forget))?;
-        let Commit { position, .. } = commit::decide_alone(self.shared(), unit, Vote::default())?;
+        let is_settled = || Arc::ptr_eq(&generations, &shared.generations.read());
+        let Commit { position, .. } = commit::decide_alone(shared, unit, Vote::default(), is_settled)?;
         Ok(Forgotten { position, ..forget.done.get().copied().unwrap_or_default() })
     }
 }

@@ -99,8 +99,8 @@ fn a_process_that_dies_while_it_raises_the_layout_leaves_the_old_one_whole() {
     let dir = tempfile::tempdir().unwrap();
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/layout-1");
     crate::frozen::copy_tree(&case, dir.path());
-    let mut child = spawn(dir.path(), Some("store::layout-raised 1"));
-    assert_aborted(collect(&mut child, &mut Said::default(), Duration::from_secs(60)), "layout-raised");
+    let mut child = spawn(dir.path(), Some("store::raise-before-commit 1"));
+    assert_aborted(collect(&mut child, &mut Said::default(), Duration::from_secs(60)), "raise-before-commit");
     let check = StoreOptions { layout: LayoutMode::Check, ..StoreOptions::default() };
     assert!(matches!(Store::open(dir.path(), check), Err(OpenError::OlderLayout { found: 1, .. })));
     let report = Store::verify(dir.path()).unwrap();
