@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId, Revision};
 use crate::json::Json;
+use crate::limit;
 use crate::object::{MethodSlot, Object, Slot};
 use crate::outbox::OutboxRow;
 use crate::session::{DedupeKey, SessionId, SessionRow};
@@ -252,6 +253,24 @@ pub(crate) fn read_session(
         let (acked_through, last_ms, rows) = row.value();
         SessionRow { acked_through, last_ms, rows }
     }))
+}
+
+/// Sessions that were idle for too long, as many as one sweep closes.
+pub(crate) fn read_idle_sessions(
+    sessions: &impl ReadableTable<(u128, u64), (u64, u64, u32)>,
+    now_ms: u64,
+) -> Result<Vec<(u128, u64)>, Failure> {
+    let mut idle = Vec::new();
+    for row in sessions.iter()? {
+        let (key, row) = row?;
+        if now_ms.saturating_sub(row.value().1) > limit::SESSION_IDLE_MS_MAX {
+            idle.push(key.value());
+        }
+        if idle.len() == limit::SESSIONS_PER_SWEEP_MAX {
+            break;
+        }
+    }
+    Ok(idle)
 }
 
 /// The stored decision of one request.

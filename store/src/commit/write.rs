@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::ReadableTableMetadata;
 use serde_json::json;
 
 use crate::audit::{self, Fact};
@@ -399,17 +399,7 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
 }
 
 fn sweep_sessions(tables: &mut Tables<'_>, now_ms: u64) -> Result<(), Failure> {
-    let mut idle = Vec::new();
-    for row in tables.sessions.iter()? {
-        let (key, value) = row?;
-        if now_ms.saturating_sub(value.value().1) > limit::SESSION_IDLE_MS_MAX {
-            idle.push(key.value());
-        }
-        if idle.len() == limit::SESSIONS_PER_SWEEP_MAX {
-            break;
-        }
-    }
-    for (client, incarnation) in idle {
+    for (client, incarnation) in tables::read_idle_sessions(&tables.sessions, now_ms)? {
         tables.sessions.remove((client, incarnation))?;
         tables.dedupe.retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
     }

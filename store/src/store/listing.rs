@@ -218,6 +218,14 @@ impl Store {
         Ok(session::judge(key, row, decided, rows, self.shared().now_ms()))
     }
 
+    /// How many sessions the next sweep would close, at most 256; 0 when none was idle for 24 hours.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn idle_sessions(&self, now_ms: u64) -> Result<usize, Failure> {
+        self.shared().read(SESSIONS, |sessions| Ok(tables::read_idle_sessions(sessions, now_ms)?.len()))
+    }
+
     /// Closes sessions that were idle for 24 hours, at most 256 per call.
     ///
     /// # Errors
