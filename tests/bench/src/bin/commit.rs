@@ -168,6 +168,8 @@ fn counter(store: &Store) -> ObjectId {
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const OBJECTS: TableDefinition<(u128, u64), &[u8]> = TableDefinition::new("objects");
+const CHANGES: TableDefinition<(u64, u128), u64> = TableDefinition::new("changes");
+const MOMENTS: TableDefinition<u64, u64> = TableDefinition::new("moments");
 const SESSIONS: TableDefinition<(u128, u64), (u64, u64, u32)> = TableDefinition::new("sessions");
 const DEDUPE: TableDefinition<(u128, u64, u64), (u64, &[u8])> = TableDefinition::new("dedupe");
 
@@ -191,17 +193,21 @@ fn bare_redb(batches: &[usize], objects: usize) -> f64 {
         txn.set_quick_repair(true);
         {
             let mut rows = txn.open_table(OBJECTS).expect("a table");
+            let mut changes = txn.open_table(CHANGES).expect("a table");
             let mut dedupe = txn.open_table(DEDUPE).expect("a table");
             let mut sessions = txn.open_table(SESSIONS).expect("a table");
             for unit in 0..*batch {
                 position += 1;
-                let client = unit as u128;
-                rows.insert((ids[unit % objects], position), row.as_slice()).expect("a row");
+                let (client, object) = (unit as u128, ids[unit % objects]);
+                rows.insert((object, position), row.as_slice()).expect("a row");
+                changes.insert((position, object), position.saturating_sub(1)).expect("a row");
                 let acked = (client, 1, 0)..=(client, 1, position.saturating_sub(1));
                 dedupe.retain_in(acked, |_, _| false).expect("a row");
                 dedupe.insert((client, 1, position), (position, b"{\"value\":1}".as_slice())).expect("a row");
                 sessions.insert((client, 1), (position - 1, position, 1)).expect("a row");
             }
+            let mut moments = txn.open_table(MOMENTS).expect("a table");
+            moments.insert(position, position).expect("a row");
             let mut meta = txn.open_table(META).expect("a table");
             meta.insert("position", position).expect("a row");
             meta.insert("object_rows", position).expect("a row");
