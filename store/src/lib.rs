@@ -77,6 +77,7 @@ pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revisi
 pub use json::{Json, JsonError};
 pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
+pub use redb::StorageBackend;
 pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};
 pub use session::{Dedupe, DedupeKey, SessionId};
 pub use store::{Counts, Store, StoreOptions};
