@@ -96,6 +96,7 @@ pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
 pub use progress::{Phase, Progress};
 pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};
+pub use redb::StorageBackend;
 pub use restore::{RestoreError, RestoreOptions, RestoreReport};
 pub use rewrite::{RewriteError, RewriteReport};
 pub use session::{Dedupe, DedupeKey, SessionId};

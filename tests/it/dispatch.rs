@@ -89,10 +89,12 @@ async fn bad_arguments_are_named() {
 #[tokio::test]
 async fn a_message_past_its_deadline_has_no_effect() {
     let kernel = TestKernel::with_guests(&["spinner", "counter"]).await;
-    let sending = Sending { within: Some(Duration::from_millis(50)), ..Sending::default() };
-    let refused = kernel.send_as("spinner", "spin", Value::Null, sending).await.unwrap_err();
+    let sending = Sending { within: Some(Duration::from_millis(300)), ..Sending::default() };
+    let before = kernel.kernel.object("spinner").unwrap();
+    let refused = kernel.send_as("spinner", "write_and_spin", Value::Null, sending).await.unwrap_err();
     assert!(matches!(refused, Failure::Deadline), "{refused}");
     assert_eq!(refused.effect(), Effect::None);
+    assert_eq!(kernel.kernel.object("spinner").unwrap(), before, "it wrote a slot before it spun");
     assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 1);
 }
 

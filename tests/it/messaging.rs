@@ -1,7 +1,6 @@
-//! Messages between objects: one tree is one unit of work; posts are delivered after it, once.
+//! Messages between objects: one tree is one unit of work.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -61,51 +60,6 @@ async fn recursion_ends_at_its_bound_and_the_sender_goes_on() {
     let deepest = kernel.send("relay", "recurse", json!({})).await.unwrap();
     assert_eq!(deepest["depth"], telos_kernel::MESSAGE_DEPTH_MAX);
     assert!(deepest["stopped"].as_str().unwrap().contains("8 deep"), "{deepest}");
-}
-
-async fn wait_for_count(kernel: &TestKernel, wanted: u64) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let count = kernel.send("counter", "read", Value::Null).await.unwrap();
-        if count == wanted || Instant::now() > deadline {
-            assert_eq!(count, wanted);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_is_delivered_after_the_commit_and_once() {
-    let kernel = relay_and_counter().await;
-    for _ in 0..10 {
-        kernel.send("relay", "post_to", to_counter("increment")).await.unwrap();
-    }
-    wait_for_count(&kernel, 10).await;
-    assert!(kernel.store.outbox_due(u64::MAX, 10).unwrap().is_empty());
-    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 10);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_of_a_unit_that_fails_is_never_delivered() {
-    let kernel = relay_and_counter().await;
-    kernel.send("relay", "post_then_fail", to_counter("increment")).await.unwrap_err();
-    kernel.send("relay", "post_to", to_counter("increment")).await.unwrap();
-    wait_for_count(&kernel, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_that_keeps_failing_becomes_a_dead_letter() {
-    let kernel = TestKernel::with_guests(&["relay", "trapper"]).await;
-    kernel.send("relay", "post_to", json!({"to": "trapper", "selector": "panic"})).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while kernel.store.dead_letters(10).unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "no dead letter");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let letter = kernel.store.dead_letters(10).unwrap().remove(0);
-    assert_eq!(letter.attempts, 3);
-    assert!(letter.cause.contains("the trapper panics on purpose"), "{}", letter.cause);
 }
 
 #[derive(Default)]

@@ -2,19 +2,18 @@
 //!
 //! The commit carries everything the change decides. It is asked for again when somebody else changed the root object
 //! meanwhile; a change of that object waits its turn in the object's own lane, so that a busy object delays a swap but
-//! cannot starve it. The pointer is published inside the commit's finish, before its position becomes visible.
+//! cannot starve it. How the pointer is published is `publication`'s.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use telos_store::{
-    Commit, CommitError, ComponentId, Digest, OnDecided, Position, ReleaseRecord, SeatRecord, Unit, Vote,
-};
+use telos_store::{Commit, CommitError, ComponentId, Digest, ReleaseRecord, SeatRecord, Unit, Vote};
 
-use crate::decide::decide;
+use crate::decide::{ask, decide};
 use crate::lane::Place;
+use crate::publication::{Change, Publication};
 use crate::root_object;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapped, Swapper, now_ms, root_name};
@@ -114,11 +113,11 @@ impl Swapper {
     async fn activate(&self, decision: Decision) -> Result<Swapped, SwapError> {
         self.same_generation(&decision.release)?;
         let previous = self.serving_version(&decision.release.component);
-        let changes_root = !root_object::is_seated(&mut self.store.begin(), &decision.release)?;
-        let _place = self.root_place(&decision.release.component, changes_root).await?;
+        let changes_root = !root_object::is_seated(&mut self.store.begin_on_voted(), &decision.release)?;
+        let place = self.root_place(&decision.release.component, changes_root).await?;
         let mut attempt = 1;
         loop {
-            match self.try_activate(&decision, changes_root).await? {
+            match self.try_activate(&decision, changes_root, place.clone()).await? {
                 Ok((commit, pause)) => return Ok(decision.swapped("serving", previous, commit, pause)),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(error) => return Err(self.give_up(error).await),
@@ -126,13 +125,15 @@ impl Swapper {
         }
     }
 
+    /// On what is voted for, since the last message in the lane may not be durable yet.
     async fn try_activate(
         &self,
         decision: &Decision,
         changes_root: bool,
+        place: Option<Place>,
     ) -> Result<Result<(Commit, Duration), CommitError>, SwapError> {
         let release = &decision.release;
-        let mut unit = self.store.begin();
+        let mut unit = self.store.begin_on_voted();
         decision.write(&mut unit)?;
         if changes_root {
             root_object::seat(&mut unit, release)?;
@@ -145,39 +146,25 @@ impl Swapper {
             "previous": serving.map(|seat| seat.digest),
         });
         unit.audit(decision.reason.kind(), release.component.as_str(), detail)?;
-        let published = Arc::new(OnceLock::new());
-        let vote =
-            Vote { on_decided: Some(self.publish(decision, Arc::clone(&published))), ..Vote::default() };
-        let pause = |commit: &Commit| {
-            published.get().map(|moment| commit.visible_at.saturating_duration_since(*moment))
-        };
-        let outcome = decide(&self.store, unit, vote).await;
-        Ok(outcome.map(|commit| (commit, pause(&commit).unwrap_or_default())))
-    }
-
-    fn publish(&self, decision: &Decision, published: Arc<OnceLock<Instant>>) -> OnDecided {
-        let (seats, grants) = (Arc::clone(&self.seats), Arc::clone(&self.grants));
-        let (next, granting) = (Arc::clone(&decision.release), decision.granting.clone());
-        OnDecided::new(move |position: Position| {
-            let _ = published.set(Instant::now());
-            grants.extend(&next.component, granting);
-            seats.publish(seats.current().with(position, next));
-        })
+        let change = Change::Seat { release: Arc::clone(release), granting: decision.granting.clone() };
+        let publication = Publication::new(&self.seats, &self.grants, change);
+        let asked = ask(&self.store, unit, publication.vote(place), |_| {});
+        let asked_at = Instant::now();
+        let outcome = asked.decided().await;
+        Ok(outcome.map(|commit| (commit, publication.pause(asked_at, &commit))))
     }
 
     /// Takes a component's seat and its root object's method slots away.
     pub(crate) async fn vacate(&self, component: &ComponentId, digest: Digest) -> Result<u64, SwapError> {
-        let _place = self.root_place(component, true).await?;
+        let place = self.root_place(component, true).await?;
         let mut attempt = 1;
         loop {
-            let mut unit = self.store.begin();
+            let mut unit = self.store.begin_on_voted();
             unit.remove_seat(component)?;
             root_object::unseat(&mut unit, component)?;
             unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
-            let (seats, gone) = (Arc::clone(&self.seats), component.clone());
-            let publish = move |position| seats.publish(seats.current().without(position, &gone));
-            let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
-            match decide(&self.store, unit, vote).await {
+            let publication = Publication::new(&self.seats, &self.grants, Change::Vacate(component.clone()));
+            match decide(&self.store, unit, publication.vote(place.clone())).await {
                 Ok(commit) => return Ok(commit.position.get()),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(error) => return Err(self.give_up(error).await),
@@ -207,7 +194,7 @@ impl Swapper {
         component: &ComponentId,
         changes_root: bool,
     ) -> Result<Option<Place>, SwapError> {
-        let root = self.store.begin().find(&root_name(component)?)?;
+        let root = self.store.begin_on_voted().find(&root_name(component)?)?;
         match root {
             Some(root) if changes_root => Ok(self.lanes.enter(root).await),
             _ => Ok(None),

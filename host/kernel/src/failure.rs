@@ -230,6 +230,8 @@ impl From<ReadError> for StoreFailure {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::NoSuchObject(id) => Self::Failure(Failure::NoSuchObject(id.to_string())),
+            // The objects are the senders', and so is what the message read before.
+            ReadError::TooLarge(overflow) => Self::Failure(Failure::Refused(overflow.to_string())),
             other => Self::Host(other.to_string()),
         }
     }

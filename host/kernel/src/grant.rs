@@ -31,10 +31,20 @@ impl Grants {
         Ok(())
     }
 
-    /// Adds what a commit has just granted, while that commit is being finished.
-    pub(crate) fn extend(&self, component: &ComponentId, interfaces: BTreeSet<String>) {
+    /// Adds what a commit grants that has just passed its vote; answers what was not granted before.
+    pub(crate) fn extend(&self, component: &ComponentId, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
         let mut table = Table::clone(&self.0.load());
-        table.entry(component.clone()).or_default().extend(interfaces);
+        let granted = table.entry(component.clone()).or_default();
+        let added = interfaces.difference(granted).cloned().collect();
+        granted.extend(interfaces.iter().cloned());
+        self.0.store(Arc::new(table));
+        added
+    }
+
+    /// Takes back what a commit added that failed after its vote.
+    pub(crate) fn withdraw(&self, component: &ComponentId, added: &BTreeSet<String>) {
+        let mut table = Table::clone(&self.0.load());
+        table.entry(component.clone()).or_default().retain(|interface| !added.contains(interface));
         self.0.store(Arc::new(table));
     }
 

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use crate::descriptor::{Descriptor, Kind};
-use crate::dispatch::{Answer, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
+use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
 use crate::examine::Examiner;
 use crate::failure::Failure;
@@ -139,10 +139,13 @@ impl Kernel {
     /// # Errors
     /// Every [`Failure`] says whether an effect may exist, whose fault it was and what to do next.
     pub async fn send(&self, root: Root) -> Result<Answer, Failure> {
-        let dispatcher = Arc::clone(&self.0.dispatcher);
-        self.on_guest_runtime(async move { dispatcher.send(root).await })
-            .await
-            .unwrap_or_else(|cause| Err(self.host_failure(cause)))
+        self.line_up(root).answer().await
+    }
+
+    /// Takes a message from outside in: roots that write to one object run in the order of these calls. Costs a few
+    /// point reads and never waits for another message; the bounds of a lane are checked here.
+    pub fn line_up(&self, root: Root) -> LinedUp {
+        LinedUp { arrived: self.0.dispatcher.line_up(root), kernel: self.clone() }
     }
 
     /// Runs a message up to its commit and throws it away: what it would answer, and how long that takes.
@@ -433,6 +436,31 @@ impl Kernel {
             attributes: Map::from_iter([("incident".into(), Value::from(incident))]),
         });
         Failure::Host { cause, incident }
+    }
+}
+
+/// A message that was taken in. Dropping it gives its place up.
+#[must_use = "a message that was taken in is answered"]
+pub struct LinedUp {
+    kernel: Kernel,
+    arrived: Result<Arrived, Failure>,
+}
+
+impl LinedUp {
+    /// Runs the message and waits for its authoritative answer; see [`Kernel::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Kernel::send`].
+    ///
+    /// # Errors
+    /// As [`Kernel::send`].
+    pub async fn answer(self) -> Result<Answer, Failure> {
+        let Self { kernel, arrived } = self;
+        let dispatcher = Arc::clone(&kernel.0.dispatcher);
+        kernel
+            .on_guest_runtime(async move { dispatcher.answer(arrived).await })
+            .await
+            .unwrap_or_else(|cause| Err(kernel.host_failure(cause)))
     }
 }
 

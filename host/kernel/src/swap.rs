@@ -5,7 +5,7 @@
 //! stored requirements  names, slots, grants        crash after: nothing happened
 //! decide               one commit: release, seat,  durable      crash after: the new release serves
 //!                      root-object slots, audit
-//! publish              inside that commit's finish, before its position becomes visible
+//! publish              in that commit's vote for roots that may write, in its finish for those that only read
 //! ```
 //! One change at a time: a mutex of its own, never held on the serving path. Any failure leaves what served serving.
 
@@ -198,7 +198,8 @@ pub struct Swapped {
     pub previous: Option<String>,
     /// The commit that decided it.
     pub position: u64,
-    /// Microseconds during which no root could begin: table published → position visible.
+    /// Microseconds during which no root could begin, table published → position visible: of the two such moments,
+    /// one for roots that may write and one for those that only read, the longer.
     pub pause_us: u64,
 }
 

@@ -12,6 +12,7 @@ mod host;
 mod journaling;
 mod methods;
 mod minding;
+mod turnstile;
 
 pub use arrivals::Bundle;
 pub use checks::{Check, CheckState};

@@ -22,6 +22,7 @@ use telos_store::Store;
 
 use crate::arrivals::Arrivals;
 use crate::home::Home;
+use crate::turnstile::{Turn, Turnstile};
 
 /// The parts that methods speak to.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub(crate) struct Methods {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
+    turnstile: Turnstile,
 }
 
 impl Methods {
@@ -50,16 +52,17 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
+            turnstile: Turnstile::default(),
         }
     }
 
-    async fn answer(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+    async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {
         if !is_open_to_all(&call.method) && call.role != Role::Operator {
             return Err(RpcError::new("denied", Effect::None, format!("`{}` is for operators", call.method)));
         }
         match call.method.as_str() {
             "host.info" => self.host_info(),
-            "object.send" => self.object_send(call, reply).await,
+            "object.send" => self.object_send(call, turn, reply).await,
             "object.list" => self.object_list(params(call)?),
             "object.show" => self.object_show(params(call)?),
             "object.new" => self.object_new(params(call)?).await,
@@ -97,11 +100,13 @@ fn is_open_to_all(method: &str) -> bool {
 impl Service for Methods {
     fn call(&self, call: Call, reply: Reply) {
         let methods = self.clone();
+        // Taken here, where calls still come one after another.
+        let turn = (call.method == "object.send").then(|| self.turnstile.arrive(call.session));
         tokio::spawn(async move {
             reply.accepted();
             let reply = Arc::new(reply);
             let outcome = tokio::select! {
-                outcome = methods.answer(&call, &reply) => outcome,
+                outcome = methods.answer(&call, turn, &reply) => outcome,
                 () = given_up(&call) => Err(cancelled()),
             };
             match Arc::try_unwrap(reply) {

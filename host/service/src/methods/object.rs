@@ -10,6 +10,7 @@ use telos_kernel::seams::StreamSink;
 use telos_store::{DedupeKey, Json, SessionId};
 
 use super::{Methods, invalid, message_error, object_error, params};
+use crate::turnstile::Turn;
 
 /// Most rows of one answer.
 const LIMIT_MAX: usize = 1_000;
@@ -79,7 +80,14 @@ impl StreamSink for ReplySink {
 }
 
 impl Methods {
-    pub(super) async fn object_send(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+    /// Writes of one session to one receiver run in the order in which they came: `turn` keeps it until the kernel has
+    /// given the message its place.
+    pub(super) async fn object_send(
+        &self,
+        call: &Call,
+        turn: Option<Turn>,
+        reply: &Arc<Reply>,
+    ) -> Result<Value, RpcError> {
         let send: Send = params(call)?;
         let arguments =
             Json::parse(&send.arguments.to_string()).map_err(|error| invalid(error.to_string()))?;
@@ -95,7 +103,14 @@ impl Methods {
             }),
             sink: Some(Arc::new(ReplySink(Arc::clone(reply)))),
         };
-        let answer = self.kernel.send(root).await.map_err(|failure| message_error(&failure))?;
+        let lined_up = match turn {
+            Some(mut turn) => {
+                turn.come().await;
+                self.kernel.line_up(root)
+            }
+            None => self.kernel.line_up(root),
+        };
+        let answer = lined_up.answer().await.map_err(|failure| message_error(&failure))?;
         Ok(json!({
             "value": answer.value,
             "position": answer.position.map(|position| position.get()),

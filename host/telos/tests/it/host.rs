@@ -155,6 +155,30 @@ fn a_stopped_store_verifies_clean() {
     assert_eq!(report["clean"], true, "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_of_one_client_to_one_object_run_in_the_order_in_which_they_were_sent() {
+    const SENT: u64 = 60;
+    let running = Running::with_counter();
+    let client = Client::connect(running.endpoint(), ClientConfig::default()).await.unwrap();
+    for round in 0..5 {
+        let mut answers = Vec::new();
+        for _ in 0..SENT {
+            let params = json!({"object": "counter", "selector": "increment", "arguments": null});
+            answers.push(client.stream("object.send", params, CallOptions::with_deadline(PATIENCE)).await);
+        }
+        let mut counts = Vec::new();
+        for mut answer in answers {
+            while let Some(event) = answer.recv().await {
+                if let telos_bridge::Event::Done(outcome) = event {
+                    counts.push(outcome.unwrap()["value"].as_u64().unwrap());
+                }
+            }
+        }
+        assert_eq!(counts, (round * SENT + 1..=(round + 1) * SENT).collect::<Vec<_>>());
+    }
+    client.close().await;
+}
+
 /// What one client knows of its own counter: every acknowledged increment, and those whose fate it never learned.
 struct Account {
     acknowledged: u64,
