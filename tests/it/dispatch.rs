@@ -67,6 +67,21 @@ async fn an_acknowledged_request_is_never_run_again() {
     assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 2);
 }
 
+/// A day of reads leaves no trace of their session.
+#[tokio::test]
+async fn a_closed_session_may_read_and_is_told_to_begin_anew_when_it_writes() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let long_ago = SessionId { client: 7, incarnation: 1 };
+    let sent = |number, selector| {
+        let request = Some(DedupeKey { session: long_ago, number, acked_through: 0 });
+        kernel.send_as("counter", selector, Value::Null, Sending { request, ..Sending::default() })
+    };
+    assert_eq!(sent(1, "read").await.unwrap().value, 0);
+    let refused = sent(2, "increment").await.unwrap_err();
+    assert_eq!((refused.kind(), refused.effect()), ("unknown-session", Effect::None));
+    assert_eq!(sent(3, "read").await.unwrap().value, 0, "it was not run");
+}
+
 #[tokio::test]
 async fn an_unknown_object_and_an_unknown_selector_say_what_was_tried() {
     let kernel = TestKernel::with_guests(&["counter"]).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use telos_kernel::Failure;
@@ -83,6 +84,41 @@ async fn pieces_reach_the_sender_in_order() {
     let answer = kernel.send_as("relay", "stream", json!({"n": 50}), sending).await.unwrap();
     assert_eq!(answer.value, 50);
     assert_eq!(*pieces.0.lock(), (0..50).map(|number| (1, json!(number))).collect::<Vec<_>>());
+}
+
+/// Takes a piece whenever it is let.
+struct Slow {
+    pieces: Mutex<Vec<Value>>,
+    turns: tokio::sync::Semaphore,
+}
+
+#[async_trait]
+impl StreamSink for Slow {
+    fn chunk(&self, _attempt: u32, value: Value) {
+        self.pieces.lock().push(value);
+    }
+
+    fn reset(&self, _attempt: u32) {}
+
+    async fn chunk_when_room(&self, attempt: u32, value: Value) {
+        self.turns.acquire().await.unwrap().forget();
+        self.chunk(attempt, value);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_reads_slowly_slows_the_message_and_the_deadline_ends_it() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    let slow = Arc::new(Slow { pieces: Mutex::default(), turns: tokio::sync::Semaphore::new(3) });
+    let sink: Arc<dyn StreamSink> = Arc::<Slow>::clone(&slow);
+    let within = Some(Duration::from_millis(500));
+    let sending = Sending { sink: Some(Arc::clone(&sink)), within, ..Sending::default() };
+    let late = kernel.send_as("relay", "stream", json!({"n": 5}), sending).await.unwrap_err();
+    assert!(matches!(late, Failure::Deadline), "{late}");
+    assert_eq!(*slow.pieces.lock(), [0, 1, 2], "it waited for its fourth turn");
+    slow.turns.add_permits(5);
+    let sending = Sending { sink: Some(sink), ..Sending::default() };
+    assert_eq!(kernel.send_as("relay", "stream", json!({"n": 5}), sending).await.unwrap().value, 5);
 }
 
 #[tokio::test]

@@ -247,8 +247,10 @@ impl Dispatcher {
         let Some(key) = request else {
             return Ok(None);
         };
-        match self.store.dedupe_lookup(key).map_err(|error| self.failure(error.into()))? {
-            Dedupe::Fresh => Ok(None),
+        // A store that cannot be read cannot say whether an earlier run of this request took effect.
+        match self.store.dedupe_lookup(key).map_err(|error| Failure::Unavailable(error.to_string()))? {
+            // A session that only reads leaves no trace, and its reads need none. The commit refuses what writes.
+            Dedupe::Fresh | Dedupe::UnknownSession => Ok(None),
             Dedupe::Replay { outcome, .. } => Ok(Some(replayed(&outcome))),
             Dedupe::TooOld { .. } => Err(Failure::Session(format!(
                 "request {} was acknowledged; its answer is no longer kept",
@@ -257,7 +259,6 @@ impl Dispatcher {
             Dedupe::SessionFull => {
                 Err(Failure::Busy("this session has 1,024 answers that were never acknowledged".into()))
             }
-            Dedupe::UnknownSession => Err(Failure::Session("this session was closed after 24 h idle".into())),
         }
     }
 

@@ -22,7 +22,7 @@ pub enum Effect {
     None,
     /// It happened; only the answer is missing.
     Committed,
-    /// Not known; send again under the same number to learn it.
+    /// Not known; send again under the same number to learn it, not under a new one.
     Unknown,
 }
 
@@ -136,7 +136,10 @@ pub enum Failure {
     /// This session's number was acknowledged or is out of the window.
     #[error("{0}")]
     Session(String),
-    /// The first run of this request failed for the same reason every time.
+    /// The session was closed, and what writes needs one.
+    #[error("this session was closed after 24 h without a write")]
+    UnknownSession,
+    /// The store cannot say whether this request took effect.
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// The host failed.
@@ -165,6 +168,7 @@ impl Failure {
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
             Self::Session(_) => "session",
+            Self::UnknownSession => "unknown-session",
             Self::Unavailable(_) => "unavailable",
             Self::Host { .. } => "host",
         }
@@ -198,11 +202,15 @@ impl Failure {
             Self::NotServing { component, .. } | Self::Requirement { component, .. } => {
                 format!("see `telos plugin info {component}`")
             }
-            Self::Busy(_) | Self::Conflict { .. } | Self::Unavailable(_) => {
-                "send it again in a moment".into()
+            Self::Busy(_) | Self::Conflict { .. } => "send it again in a moment".into(),
+            // The bridge's client does so by itself, and says this when it gives up.
+            Self::Unavailable(_) => {
+                "ask again under the same number; or look at the receiver with `telos object show` before you send \
+                 it anew, which may do it twice"
+                    .into()
             }
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
-            Self::Session(_) => "open a new session and send it again".into(),
+            Self::Session(_) | Self::UnknownSession => "open a new session and send it again".into(),
             // The incident number says where to look.
             Self::Broken { .. } | Self::Host { .. } => return None,
             Self::BadArguments(_) | Self::Refused(_) | Self::ReadOnly(_) => return None,
@@ -262,9 +270,8 @@ impl From<CommitError> for StoreFailure {
             CommitError::Busy { .. } | CommitError::ReadOnlyStore { .. } | CommitError::Closed => {
                 Self::Failure(Failure::Busy(error.to_string()))
             }
-            CommitError::TooOld { .. } | CommitError::UnknownSession => {
-                Self::Failure(Failure::Session(error.to_string()))
-            }
+            CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
+            CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),
             CommitError::Unavailable { .. } => Self::Failure(Failure::Unavailable(error.to_string())),
             CommitError::TooLarge { .. } => Self::Failure(Failure::Refused(error.to_string())),
             other => Self::Host(other.to_string()),

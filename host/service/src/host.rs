@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use telos_bridge::{BridgeConfig, BridgeError, Endpoint, Server, serve};
+use telos_bridge::{BridgeConfig, BridgeError, CancelReason, CancelToken, Endpoint, Server, serve};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
@@ -67,6 +67,7 @@ pub struct Host {
     kernel: Kernel,
     minds: Arc<Minds>,
     server: Server,
+    stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
 }
@@ -92,7 +93,8 @@ impl Host {
         directories.extend(config.plugins);
         let arrivals = Arrivals::new(kernel.clone(), config.bundle, directories);
         arrivals.take_in_present().await;
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals);
+        let stopping = CancelToken::new();
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
@@ -106,6 +108,7 @@ impl Host {
             kernel,
             minds,
             server,
+            stopping,
             facts,
         };
         host.announce()?;
@@ -137,10 +140,12 @@ impl Host {
         &self.kernel
     }
 
-    /// Stops in order: no new messages, then everything said so far is in the journal.
+    /// Stops in order: messages under way are answered, for a few seconds, and new ones left to the next host; then
+    /// everything said so far is in the journal.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(self.home.endpoint_file());
         self.watcher.abort();
+        self.stopping.cancel(CancelReason::Shutdown);
         self.server.shutdown().await;
         let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
         self.journal.producer("host", Rate::HOST).record(&stopped);

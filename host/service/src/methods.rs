@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{Call, CancelReason, Effect, Reply, Role, RpcError, Service};
+use telos_bridge::{Call, CancelReason, CancelToken, Effect, Reply, Role, RpcError, Service};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -34,6 +34,8 @@ pub(crate) struct Methods {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     turnstile: Turnstile,
+    /// Fires when the host begins to stop: what goes on for ever ends then.
+    stopping: CancelToken,
 }
 
 impl Methods {
@@ -44,6 +46,7 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
+        stopping: &CancelToken,
     ) -> Self {
         Self {
             home: home.clone(),
@@ -53,6 +56,7 @@ impl Methods {
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
             turnstile: Turnstile::default(),
+            stopping: stopping.clone(),
         }
     }
 
@@ -118,8 +122,8 @@ impl Service for Methods {
     }
 }
 
-/// Nobody wants the answer any more. A passed deadline is no such reason: the kernel keeps deadlines itself, and says
-/// whether the effect happened.
+/// Nobody wants the answer any more, or the host has waited for it as long as a stop may: then the client asks the next
+/// one. A passed deadline is no such reason: the kernel keeps deadlines itself, and says whether the effect happened.
 async fn given_up(call: &Call) {
     call.cancelled.cancelled().await;
     if call.cancelled.reason() == Some(CancelReason::Deadline) {

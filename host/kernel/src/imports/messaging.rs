@@ -98,7 +98,9 @@ impl messaging::Host for MessageState {
                 if verdict == Verdict::Live {
                     tree.effects.record(Operation::Emit, chunk.as_bytes(), String::new());
                 }
-                sink.chunk(tree.root.attempt, value);
+                // A sender that reads slowly slows the message down, up to the deadline that ends the whole tree.
+                let attempt = tree.root.attempt;
+                sink.chunk_when_room(attempt, value).await;
                 Ok(Ok(()))
             }
         }
@@ -138,8 +140,9 @@ fn nested_failure(failure: Failure) -> messaging::Error {
         Failure::Deadline => messaging::Error::Deadline,
         Failure::ReadOnly(_) => messaging::Error::ReadOnly,
         Failure::Host { incident, .. } => messaging::Error::Failed(incident),
-        Failure::Conflict { .. } | Failure::Session(_) | Failure::Unavailable(_) => {
-            messaging::Error::Busy(text)
-        }
+        Failure::Conflict { .. }
+        | Failure::Session(_)
+        | Failure::UnknownSession
+        | Failure::Unavailable(_) => messaging::Error::Busy(text),
     }
 }

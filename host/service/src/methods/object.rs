@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, Reply, RpcError};
@@ -69,9 +70,15 @@ pub(super) struct History {
 /// Pieces of an answer on their way to the caller.
 struct ReplySink(Arc<Reply>);
 
+#[async_trait]
 impl StreamSink for ReplySink {
     fn chunk(&self, attempt: u32, value: Value) {
         self.0.chunk(attempt, value);
+    }
+
+    async fn chunk_when_room(&self, attempt: u32, value: Value) {
+        // False says that the call was cancelled, and whoever cancelled it stops the message.
+        self.0.chunk_when_room(attempt, value).await;
     }
 
     fn reset(&self, attempt: u32) {
