@@ -1,5 +1,7 @@
 //! Messages between objects: one tree is one unit of work.
 
+use std::time::Duration;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
