@@ -2,6 +2,10 @@
 
 use telos_store::{CommitError, ReadError, WriteError};
 
+/// What to do when the database is past its quota.
+const FREE_ROOM: &str =
+    "free room with `telos object forget` and `telos store rewrite`, or raise the quota: `telos up --database-mib`";
+
 /// Whose doing a failure is. Decides log level, retry and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -121,6 +125,9 @@ pub enum Failure {
     /// A bound was reached; names it.
     #[error("busy: {0}")]
     Busy(String),
+    /// The store has no room for what the message wrote.
+    #[error("full: {0}")]
+    Full(String),
     /// The deadline passed first.
     #[error("the deadline passed before an answer was decided")]
     Deadline,
@@ -161,6 +168,7 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::Broken { .. } => "broken",
             Self::Busy(_) => "busy",
+            Self::Full(_) => "full",
             Self::Deadline => "deadline",
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
@@ -174,7 +182,7 @@ impl Failure {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Broken { .. } => Fault::Guest,
-            Self::NotServing { .. } | Self::Requirement { .. } => Fault::Operator,
+            Self::NotServing { .. } | Self::Requirement { .. } | Self::Full(_) => Fault::Operator,
             Self::Unavailable(_) | Self::Host { .. } => Fault::Host,
             _ => Fault::Peer,
         }
@@ -201,6 +209,7 @@ impl Failure {
             Self::Busy(_) | Self::Conflict { .. } | Self::Unavailable(_) => {
                 "send it again in a moment".into()
             }
+            Self::Full(_) => FREE_ROOM.into(),
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
             Self::Session(_) => "open a new session and send it again".into(),
             // The incident number says where to look.
@@ -254,10 +263,15 @@ impl From<CommitError> for StoreFailure {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Deadline => Self::Failure(Failure::Deadline),
-            CommitError::OutboxFull { .. } | CommitError::SessionFull { .. } => {
-                Self::Failure(Failure::Busy(error.to_string()))
-            }
-            CommitError::Busy { .. } | CommitError::ReadOnlyStore { .. } | CommitError::Closed => {
+            CommitError::DatabaseFull { bytes, allowed } => Self::Failure(Failure::Full(format!(
+                "the database takes {bytes} bytes of its {allowed}"
+            ))),
+            CommitError::OutboxFull { .. }
+            | CommitError::SessionFull { .. }
+            | CommitError::BlobMissing(_)
+            | CommitError::Busy { .. }
+            | CommitError::ReadOnlyStore { .. }
+            | CommitError::Closed => {
                 Self::Failure(Failure::Busy(error.to_string()))
             }
             CommitError::TooOld { .. } | CommitError::UnknownSession => {

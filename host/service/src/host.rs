@@ -31,6 +31,8 @@ pub struct HostConfig {
     pub models: PathBuf,
     /// Loopback TCP instead of the private socket.
     pub tcp: Option<SocketAddr>,
+    /// How the store is kept: quotas, how much of the past.
+    pub store: StoreOptions,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
 }
@@ -80,7 +82,7 @@ impl Host {
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
         home.prepare()?;
-        let store = Store::open(&home.store(), StoreOptions::default())?;
+        let store = Store::open(&home.store(), config.store)?;
         let journal = Arc::new(Journal::open(home.journal(), JournalConfig::default())?);
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
