@@ -3,8 +3,7 @@
 use telos_store::{CommitError, ReadError, WriteError};
 
 /// What to do when the database is past its quota.
-const FREE_ROOM: &str =
-    "free room with `telos object forget` and `telos store rewrite`, or raise the quota: `telos up --database-mib`";
+const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota: `telos up --database-mib`";
 
 /// Whose doing a failure is. Decides log level, retry and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,17 +262,15 @@ impl From<CommitError> for StoreFailure {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Deadline => Self::Failure(Failure::Deadline),
-            CommitError::DatabaseFull { bytes, allowed } => Self::Failure(Failure::Full(format!(
-                "the database takes {bytes} bytes of its {allowed}"
-            ))),
+            CommitError::DatabaseFull { bytes, allowed } => {
+                Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
+            }
             CommitError::OutboxFull { .. }
             | CommitError::SessionFull { .. }
             | CommitError::BlobMissing(_)
             | CommitError::Busy { .. }
             | CommitError::ReadOnlyStore { .. }
-            | CommitError::Closed => {
-                Self::Failure(Failure::Busy(error.to_string()))
-            }
+            | CommitError::Closed => Self::Failure(Failure::Busy(error.to_string())),
             CommitError::TooOld { .. } | CommitError::UnknownSession => {
                 Self::Failure(Failure::Session(error.to_string()))
             }

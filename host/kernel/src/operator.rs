@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Revision, Slot, Store, Unit, Vote,
-    WriteError,
+    CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Revision, Slot, Store, Unit,
+    Vote, WriteError,
 };
 
 use crate::decide::decide;

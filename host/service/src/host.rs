@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
 use crate::home::Home;
-use crate::journaling::{Facts, KernelJournal};
+use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
 use crate::minding::KernelMinds;
 
@@ -83,7 +83,8 @@ impl Host {
         let home = config.home;
         home.prepare()?;
         let store = Store::open(&home.store(), config.store)?;
-        let journal = Arc::new(Journal::open(home.journal(), JournalConfig::default())?);
+        let audit = journaling::audit_at_hand(&store);
+        let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };

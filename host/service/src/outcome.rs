@@ -78,7 +78,9 @@ pub(crate) fn verified(outcome: Result<Report, RpcError>) -> Ended {
     });
     let (rows, position) = (report.rows, report.position);
     match report.problems.first() {
-        None => Ended::well("store.verified", format!("{rows} rows are sound at position {position}"), answer),
+        None => {
+            Ended::well("store.verified", format!("{rows} rows are sound at position {position}"), answer)
+        }
         Some(first) => {
             let body = format!("{} problems at position {position}, first {first}", report.problems.len());
             Ended { line: Line::new(Severity::Error, "store.unsound", body), answer: Ok(answer) }
@@ -190,7 +192,9 @@ fn forget_error(error: &ForgetError) -> RpcError {
         _ => Effect::None,
     };
     let (kind, next) = match error {
-        ForgetError::StillParent { .. } => ("still-parent", "forget the others too, or repeat it with --detach"),
+        ForgetError::StillParent { .. } => {
+            ("still-parent", "forget the others too, or repeat it with --detach")
+        }
         ForgetError::TooLarge(_) => ("too-large", "forget fewer at a time"),
         _ => ("store", "repeat it; what is gone already is passed over"),
     };

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_bar_fills_and_never_overflows() {
-        let told = |done: u64, total: u64| bar(&json!({"doing": "copying rows", "done": done, "total": total}));
+        let told =
+            |done: u64, total: u64| bar(&json!({"doing": "copying rows", "done": done, "total": total}));
         assert_eq!(told(1, 2), "copying rows     [############            ]  50 %  1 of 2");
         assert!(told(0, 0).contains("100 %"), "{}", told(0, 0));
         assert!(told(3, 2).contains("] 100 %"), "{}", told(3, 2));

@@ -98,13 +98,15 @@ impl Methods {
             }
             Ok((count, json!(told)))
         };
-        let lost = |error: tokio::task::JoinError| RpcError::new("host", Effect::Committed, error.to_string());
+        let lost =
+            |error: tokio::task::JoinError| RpcError::new("host", Effect::Committed, error.to_string());
         tokio::task::spawn_blocking(search).await.map_err(lost)?
     }
 }
 
 fn rewrite_due(mut error: RpcError) -> RpcError {
-    error.message = format!("the objects are forgotten, their bytes may still be in the file: {}", error.message);
+    error.message =
+        format!("the objects are forgotten, their bytes may still be in the file: {}", error.message);
     error.data.effect = Effect::Committed;
     error.with_next("`telos store rewrite`")
 }

@@ -36,7 +36,9 @@ impl Methods {
         if let Ok(position) = as_of.parse::<u64>() {
             let newest = self.store.position();
             if position > newest.get() {
-                return Err(invalid(format!("position {position} is not decided yet; the newest is {newest}")));
+                return Err(invalid(format!(
+                    "position {position} is not decided yet; the newest is {newest}"
+                )));
             }
             return Ok(Position::new(position));
         }

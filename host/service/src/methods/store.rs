@@ -78,7 +78,8 @@ fn telling(reply: &Reply) -> impl FnMut(Progress) {
     let mut told: Option<(Phase, Instant)> = None;
     move |progress| {
         let is_end = progress.done == progress.total;
-        let is_due = told.is_none_or(|(phase, at)| phase != progress.phase || at.elapsed() >= TELLING_INTERVAL);
+        let is_due =
+            told.is_none_or(|(phase, at)| phase != progress.phase || at.elapsed() >= TELLING_INTERVAL);
         if is_due || is_end {
             told = Some((progress.phase, Instant::now()));
             reply.chunk(1, outcome::progress(progress));

@@ -48,7 +48,8 @@ pub(super) fn render_rows<'a>(rows: impl Iterator<Item = &'a Value>, paint: Pain
 /// `from 1, to 2`: what counts nothing is left out, times are dates, digests are cut.
 fn detail(detail: &Value) -> String {
     let Some(members) = detail.as_object() else { return show(detail) };
-    let is_telling = |value: &Value| !(value.is_null() || value == &Value::from(0) || value == &Value::from(""));
+    let is_telling =
+        |value: &Value| !(value.is_null() || value == &Value::from(0) || value == &Value::from(""));
     let told = members.iter().filter(|(_, value)| is_telling(value)).map(|(name, value)| {
         let said = if name.ends_with("_ms") && value.as_u64().is_some_and(|ms| ms > YEAR_2000_MS) {
             time(value)
@@ -97,7 +98,10 @@ mod tests {
             "evolved 4, evolver abababababab, from 1, objects 4, to 2",
         );
         let restored = detail(&json!({"position": 7, "created_at_ms": 1_795_737_548_000_u64}));
-        assert!(restored.starts_with("created at 2026-11-2") && restored.ends_with(", position 7"), "{restored}");
+        assert!(
+            restored.starts_with("created at 2026-11-2") && restored.ends_with(", position 7"),
+            "{restored}"
+        );
         check(
             &json!({"source": "a1", "target": "b2", "selector": "tick", "attempts": 3, "cause": "it trapped", "trace": null}),
             "attempts 3, cause it trapped, selector tick, source a1, target b2",

@@ -109,7 +109,11 @@ pub(crate) struct History {
 const PAGE: u32 = 100;
 
 /// Ends with 1 when nothing was forgotten for want of `--yes`.
-pub(crate) async fn run(object: Object, host: &Connection, output: &Output) -> Result<ExitCode, CommandError> {
+pub(crate) async fn run(
+    object: Object,
+    host: &Connection,
+    output: &Output,
+) -> Result<ExitCode, CommandError> {
     match object {
         Object::Forget(asked) => return forget(asked, host, output).await,
         Object::List(List { prefix, after, limit }) => {
@@ -241,7 +245,9 @@ fn render_would_forget(answer: &Value, paint: Paint) -> String {
     let columns = ["names", "id", "owner", "revisions"];
     let row = |object: &Value| columns.map(|name| field(object, name)).to_vec();
     let mut text = paint.table(&columns, rows(answer, "would_forget").map(row).collect());
-    text.push_str("\nnothing was forgotten; this, and every name, vector and post of it, goes for good with --yes\n");
+    text.push_str(
+        "\nnothing was forgotten; this, and every name, vector and post of it, goes for good with --yes\n",
+    );
     text
 }
 

@@ -45,7 +45,8 @@ pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<Ex
         Store::Verify => return verify(home, output).await,
         Store::Backup { dir } => backup(&absolute(&dir)?, home, output).await?,
         Store::Restore(Restore { dir, force }) => {
-            let restored = OfflineStore::of(&Home::at(home)).restore(&absolute(&dir)?, force, &mut shown(output));
+            let restored =
+                OfflineStore::of(&Home::at(home)).restore(&absolute(&dir)?, force, &mut shown(output));
             output.result(&ended(restored, output)?, render_restored)?;
         }
         Store::Rewrite => with_host(home, "store.rewrite", output, render_rewritten).await?,
@@ -103,7 +104,7 @@ async fn called(
 }
 
 fn shown(output: &Output) -> impl FnMut(Value) {
-    |told| progress::show(&told, output)
+    move |told| progress::show(&told, output)
 }
 
 fn ended(answer: Result<Value, telos_bridge::RpcError>, output: &Output) -> Result<Value, CommandError> {
@@ -174,7 +175,10 @@ fn render_stats(stats: &Value, paint: Paint) -> String {
         ("position", field(counts, "position")),
         ("objects", format!("{}, {} states", field(counts, "objects"), field(counts, "object_rows"))),
         ("vectors", field(counts, "vectors")),
-        ("posts", format!("{} pending, {} dead", field(counts, "posts_pending"), field(counts, "dead_letters"))),
+        (
+            "posts",
+            format!("{} pending, {} dead", field(counts, "posts_pending"), field(counts, "dead_letters")),
+        ),
         ("audit rows", field(counts, "audit_rows")),
         ("database", of_quota("database_bytes", "database_bytes_max")),
         ("blobs", format!("{}, {}", field(counts, "blobs"), of_quota("blob_bytes", "blob_bytes_max"))),

@@ -82,16 +82,15 @@ async fn run() {
 async fn start(home: &tempfile::TempDir) -> Host {
     let home = Home::at(home.path());
     let models = home.models();
-    let config =
-        HostConfig {
-            home,
-            plugins: Vec::new(),
-            bundle: Bundle::default(),
-            models,
-            tcp: None,
-            store: StoreOptions::default(),
-            engine: None,
-        };
+    let config = HostConfig {
+        home,
+        plugins: Vec::new(),
+        bundle: Bundle::default(),
+        models,
+        tcp: None,
+        store: StoreOptions::default(),
+        engine: None,
+    };
     Host::start(config).await.expect("a host")
 }
 
