@@ -72,7 +72,7 @@ async fn an_operator_sets_data_but_not_behaviour() {
     assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 42);
     let refused = kernel.kernel.set_slot("counter", "increment", Some(&json!(0))).await.unwrap_err();
     assert!(refused.to_string().contains("behaviour changes by plugin swap"), "{refused}");
-    let history = kernel.kernel.object_history("counter", 2).unwrap();
+    let history = kernel.kernel.object_history("counter", None, 2).unwrap();
     assert_eq!((&history[0]["slots"]["count"], &history[1]["slots"]["count"]), (&json!(42), &json!(41)));
 }
 

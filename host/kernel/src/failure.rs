@@ -2,6 +2,9 @@
 
 use telos_store::{CommitError, ReadError, WriteError};
 
+/// What to do when the database is past its quota.
+const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota: `telos up --database-mib`";
+
 /// Whose doing a failure is. Decides log level, retry and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -121,6 +124,9 @@ pub enum Failure {
     /// A bound was reached; names it.
     #[error("busy: {0}")]
     Busy(String),
+    /// The store has no room for what the message wrote.
+    #[error("full: {0}")]
+    Full(String),
     /// The deadline passed first.
     #[error("the deadline passed before an answer was decided")]
     Deadline,
@@ -164,6 +170,7 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::Broken { .. } => "broken",
             Self::Busy(_) => "busy",
+            Self::Full(_) => "full",
             Self::Deadline => "deadline",
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
@@ -178,7 +185,7 @@ impl Failure {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Broken { .. } => Fault::Guest,
-            Self::NotServing { .. } | Self::Requirement { .. } => Fault::Operator,
+            Self::NotServing { .. } | Self::Requirement { .. } | Self::Full(_) => Fault::Operator,
             Self::Unavailable(_) | Self::Host { .. } => Fault::Host,
             _ => Fault::Peer,
         }
@@ -209,6 +216,7 @@ impl Failure {
                  it anew, which may do it twice"
                     .into()
             }
+            Self::Full(_) => FREE_ROOM.into(),
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
             Self::Session(_) | Self::UnknownSession => "open a new session and send it again".into(),
             // The incident number says where to look.
@@ -264,14 +272,17 @@ impl From<CommitError> for StoreFailure {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Deadline => Self::Failure(Failure::Deadline),
-            CommitError::OutboxFull { .. } | CommitError::SessionFull { .. } => {
-                Self::Failure(Failure::Busy(error.to_string()))
-            }
-            CommitError::Busy { .. } | CommitError::ReadOnlyStore { .. } | CommitError::Closed => {
-                Self::Failure(Failure::Busy(error.to_string()))
+            CommitError::DatabaseFull { bytes, allowed } => {
+                Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
             }
             CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
             CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),
+            CommitError::OutboxFull { .. }
+            | CommitError::SessionFull { .. }
+            | CommitError::BlobMissing(_)
+            | CommitError::Busy { .. }
+            | CommitError::ReadOnlyStore { .. }
+            | CommitError::Closed => Self::Failure(Failure::Busy(error.to_string())),
             CommitError::Unavailable { .. } => Self::Failure(Failure::Unavailable(error.to_string())),
             CommitError::TooLarge { .. } => Self::Failure(Failure::Refused(error.to_string())),
             other => Self::Host(other.to_string()),

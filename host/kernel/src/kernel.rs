@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use telos_store::{ComponentId, Digest, ObjectId, ReleaseRecord, Store};
+use telos_store::{ComponentId, Digest, ObjectId, ReleaseRecord, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
@@ -328,12 +328,26 @@ impl Kernel {
         operator::show(&self.0.store, &self.0.seats, target)
     }
 
-    /// The newest states of an object, newest first.
+    /// The kept states of an object, newest first, at most `limit` (capped at 100). `before`: only those with a smaller
+    /// revision, which gives the next page.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchObject`].
-    pub fn object_history(&self, target: &str, limit: usize) -> Result<Vec<Value>, ObjectError> {
-        operator::history(&self.0.store, target, limit)
+    pub fn object_history(
+        &self,
+        target: &str,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Value>, ObjectError> {
+        operator::history(&self.0.store, target, before, limit)
+    }
+
+    /// The object behind a name or an id.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchObject`].
+    pub fn resolve(&self, target: &str) -> Result<ObjectId, ObjectError> {
+        operator::resolve(&mut self.0.store.begin(), target)
     }
 
     /// Makes a named object that delegates to `parents`.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Slot, Store, Unit, Vote,
-    WriteError,
+    CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Revision, Slot, Store, Unit,
+    Vote, WriteError,
 };
 
 use crate::decide::decide;
@@ -167,11 +167,16 @@ pub(crate) async fn set(
     Ok((id, commit(store, unit).await?))
 }
 
-/// The newest states of an object, newest first.
-pub(crate) fn history(store: &Store, target: &str, limit: usize) -> Result<Vec<Value>, ObjectError> {
-    let mut unit = store.begin();
-    let id = resolve(&mut unit, target)?;
-    Ok(unit.history(id, limit)?.iter().map(|state| revision(state)).collect())
+/// The kept states of an object, newest first; with `before` only those with a smaller revision.
+pub(crate) fn history(
+    store: &Store,
+    target: &str,
+    before: Option<Revision>,
+    limit: usize,
+) -> Result<Vec<Value>, ObjectError> {
+    let id = resolve(&mut store.begin(), target)?;
+    let states = store.object_history(id, before, limit).map_err(ReadError::from)?;
+    Ok(states.iter().map(|state| revision(state)).collect())
 }
 
 fn revision(state: &Object) -> Value {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
 use crate::home::Home;
-use crate::journaling::{Facts, KernelJournal};
+use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
 use crate::minding::KernelMinds;
 
@@ -31,6 +31,8 @@ pub struct HostConfig {
     pub models: PathBuf,
     /// Loopback TCP instead of the private socket.
     pub tcp: Option<SocketAddr>,
+    /// How the store is kept: quotas, how much of the past.
+    pub store: StoreOptions,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
 }
@@ -81,8 +83,9 @@ impl Host {
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
         home.prepare()?;
-        let store = Store::open(&home.store(), StoreOptions::default())?;
-        let journal = Arc::new(Journal::open(home.journal(), JournalConfig::default())?);
+        let store = Store::open(&home.store(), config.store)?;
+        let audit = journaling::audit_at_hand(&store);
+        let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };

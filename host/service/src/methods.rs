@@ -4,11 +4,14 @@
 //! directly is for operators.
 
 mod audit;
+mod forget;
 mod host;
 mod journal;
 mod memory;
 mod object;
+mod past;
 mod plugin;
+mod store;
 
 use std::sync::Arc;
 
@@ -68,9 +71,10 @@ impl Methods {
             "host.info" => self.host_info(),
             "object.send" => self.object_send(call, turn, reply).await,
             "object.list" => self.object_list(params(call)?),
-            "object.show" => self.object_show(params(call)?),
+            "object.show" => self.object_show(call),
             "object.new" => self.object_new(params(call)?).await,
             "object.set" => self.object_set(params(call)?).await,
+            "object.forget" => self.object_forget(reply, params(call)?).await,
             "object.history" => self.object_history(params(call)?),
             "plugin.list" => self.plugin_list(),
             "plugin.info" => self.plugin_info(params(call)?),
@@ -82,6 +86,10 @@ impl Methods {
             "plugin.history" => self.plugin_history(params(call)?),
             "plugin.grant" => self.plugin_grant(params(call)?).await,
             "plugin.revoke" => self.plugin_revoke(params(call)?).await,
+            "store.verify" => self.store_verify(reply).await,
+            "store.backup" => self.store_backup(reply, params(call)?).await,
+            "store.rewrite" => self.store_rewrite(reply).await,
+            "store.stats" => self.store_stats(),
             "audit.list" => self.audit_list(params(call)?),
             "journal.tail" => self.journal_tail(call, reply).await,
             "memory.search" => self.memory_search(call).await,

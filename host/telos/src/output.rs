@@ -172,6 +172,12 @@ pub(crate) fn time(value: &Value) -> String {
     at.map(|at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
 }
 
+/// Bytes as MiB with one decimal.
+pub(crate) fn mib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// The beginning of a digest: enough to tell releases apart.
 pub(crate) fn short(digest: &str) -> String {
     digest.chars().take(12).collect()

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::{Call, Reply, RpcError};
+use telos_bridge::{Call, Effect, Reply, Role, RpcError};
 use telos_kernel::Root;
 use telos_kernel::seams::StreamSink;
-use telos_store::{DedupeKey, Json, SessionId};
+use telos_store::limit::HISTORY_ROWS_MAX;
+use telos_store::{DedupeKey, Json, Revision, SessionId};
 
 use super::{Methods, invalid, message_error, object_error, params};
 use crate::turnstile::Turn;
@@ -38,8 +39,9 @@ pub(super) struct List {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Show {
+struct Show {
     object: String,
+    as_of: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +66,7 @@ pub(super) struct Set {
 #[serde(deny_unknown_fields)]
 pub(super) struct History {
     object: String,
+    before: Option<u64>,
     limit: Option<usize>,
 }
 
@@ -132,8 +135,16 @@ impl Methods {
         Ok(json!({ "objects": objects }))
     }
 
-    pub(super) fn object_show(&self, show: Show) -> Result<Value, RpcError> {
-        self.kernel.object(&show.object).map_err(|error| object_error(&error))
+    /// The past is for operators, as histories are.
+    pub(super) fn object_show(&self, call: &Call) -> Result<Value, RpcError> {
+        let Show { object, as_of } = params(call)?;
+        match as_of {
+            None => self.kernel.object(&object).map_err(|error| object_error(&error)),
+            Some(_) if call.role != Role::Operator => {
+                Err(RpcError::new("denied", Effect::None, "the past of objects is for operators"))
+            }
+            Some(as_of) => self.object_as_of(&object, &as_of),
+        }
     }
 
     pub(super) async fn object_new(&self, new: New) -> Result<Value, RpcError> {
@@ -154,9 +165,13 @@ impl Methods {
     }
 
     pub(super) fn object_history(&self, history: History) -> Result<Value, RpcError> {
-        let limit = history.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
-        let revisions =
-            self.kernel.object_history(&history.object, limit).map_err(|error| object_error(&error))?;
-        Ok(json!({ "revisions": revisions }))
+        let limit = history.limit.unwrap_or(HISTORY_ROWS_MAX).clamp(1, HISTORY_ROWS_MAX);
+        let before = history.before.map(Revision::new);
+        let page = self.kernel.object_history(&history.object, before, limit);
+        let revisions = page.map_err(|error| object_error(&error))?;
+        // A short page is the last one; a full one may be, and then the next is empty.
+        let last = revisions.last().filter(|_| revisions.len() == limit);
+        let next_before = last.map(|revision| revision["revision"].clone());
+        Ok(json!({ "revisions": revisions, "next_before": next_before }))
     }
 }
