@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use telos_kernel::{Answer, Effect, Failure, SwapError, Swapped};
+use telos_kernel::{Answer, Effect, Failure, Granting, SwapError, Swapped};
 use telos_tests::{Disk, TestKernel, eventually};
 use tokio::task::JoinHandle;
 
@@ -184,4 +184,38 @@ async fn a_swap_whose_commit_fails_leaves_readers_and_writers_with_what_the_stor
     assert_eq!(written, json!({ "answered": stored }));
     let swapped = bench.begin_swap(if stored == "0.1.0" { "0.2.0" } else { "0.1.0" }).await.unwrap().unwrap();
     assert_eq!(bench.read_release().await, json!(swapped.version));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_that_was_built_on_a_commit_that_failed_changes_nothing() {
+    let bench = Bench::new(&["relay", "counter-v2", "counter"]).await;
+    let held = bench.hold_an_increment().await;
+    let swap = bench.begin_swap("0.2.0");
+    bench.pending(2).await;
+    let writer = bench.begin_write_release();
+    bench.pending(3).await;
+    bench.disk.fail_once();
+    assert!(matches!(held.await.unwrap(), Err(Failure::Unavailable(_))));
+    let refused = swap.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("was built on failed"), "{refused}");
+    assert_eq!(writer.await.unwrap().unwrap().value, json!({"answered": "0.1.0"}));
+    assert_eq!(bench.read_release().await, "0.1.0");
+    assert_eq!(bench.kernel.kernel.plugin("counter").unwrap()["version"], "0.1.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_of_an_install_whose_commit_failed_are_taken_back() {
+    let bench = Bench::new(&["counter"]).await;
+    let held = bench.hold_an_increment().await;
+    let kernel = Arc::clone(&bench.kernel);
+    let install = tokio::spawn(async move { kernel.try_install("overreacher", Granting::All).await });
+    bench.pending(2).await;
+    let granted = || bench.kernel.kernel.grants("overreacher").unwrap();
+    assert!(granted().contains(&"inference".to_owned()), "roots that may write begin on it already");
+    bench.disk.fail_once();
+    assert!(matches!(held.await.unwrap(), Err(Failure::Unavailable(_))));
+    install.await.unwrap().unwrap_err();
+    assert_eq!(granted(), Vec::<String>::new());
+    let refused = bench.kernel.send("overreacher", "think", json!({})).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no object is called `overreacher`");
 }
