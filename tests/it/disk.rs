@@ -192,10 +192,6 @@ async fn a_swap_that_was_built_on_a_commit_that_failed_changes_nothing() {
     let held = bench.hold_an_increment().await;
     let swap = bench.begin_swap("0.2.0");
     bench.pending(2).await;
-    let newcomer = {
-        let kernel = Arc::clone(&bench.kernel);
-        tokio::spawn(async move { kernel.try_install("overreacher", Granting::All).await })
-    };
     let writer = bench.begin_write_release();
     bench.pending(3).await;
     bench.disk.fail_once();
@@ -205,6 +201,21 @@ async fn a_swap_that_was_built_on_a_commit_that_failed_changes_nothing() {
     assert_eq!(writer.await.unwrap().unwrap().value, json!({"answered": "0.1.0"}));
     assert_eq!(bench.read_release().await, "0.1.0");
     assert_eq!(bench.kernel.kernel.plugin("counter").unwrap()["version"], "0.1.0");
-    // It waited for its turn to change seats, and depends on nobody who failed.
-    newcomer.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_of_an_install_whose_commit_failed_are_taken_back() {
+    let bench = Bench::new(&["counter"]).await;
+    let held = bench.hold_an_increment().await;
+    let kernel = Arc::clone(&bench.kernel);
+    let install = tokio::spawn(async move { kernel.try_install("overreacher", Granting::All).await });
+    bench.pending(2).await;
+    let granted = || bench.kernel.kernel.grants("overreacher").unwrap();
+    assert!(granted().contains(&"inference".to_owned()), "roots that may write begin on it already");
+    bench.disk.fail_once();
+    assert!(matches!(held.await.unwrap(), Err(Failure::Unavailable(_))));
+    install.await.unwrap().unwrap_err();
+    assert_eq!(granted(), Vec::<String>::new());
+    let refused = bench.kernel.send("overreacher", "think", json!({})).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no object is called `overreacher`");
 }

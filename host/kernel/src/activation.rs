@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use telos_store::{Commit, CommitError, ComponentId, Digest, ReleaseRecord, SeatRecord, Unit, Vote};
 
-use crate::decide::{ask, decide};
+use crate::decide::decide;
 use crate::lane::Place;
 use crate::publication::{Change, Publication};
 use crate::root_object;
@@ -148,10 +148,7 @@ impl Swapper {
         unit.audit(decision.reason.kind(), release.component.as_str(), detail)?;
         let change = Change::Seat { release: Arc::clone(release), granting: decision.granting.clone() };
         let publication = Publication::new(&self.seats, &self.grants, change);
-        let asked = ask(&self.store, unit, publication.vote(place), |_| {});
-        let asked_at = Instant::now();
-        let outcome = asked.decided().await;
-        Ok(outcome.map(|commit| (commit, publication.pause(asked_at, &commit))))
+        Ok(publication.commit(&self.store, unit, place).await)
     }
 
     /// Takes a component's seat and its root object's method slots away.
@@ -164,8 +161,8 @@ impl Swapper {
             root_object::unseat(&mut unit, component)?;
             unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
             let publication = Publication::new(&self.seats, &self.grants, Change::Vacate(component.clone()));
-            match decide(&self.store, unit, publication.vote(place.clone())).await {
-                Ok(commit) => return Ok(commit.position.get()),
+            match publication.commit(&self.store, unit, place.clone()).await {
+                Ok((commit, _)) => return Ok(commit.position.get()),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
                 Err(error) => return Err(self.give_up(error).await),
             }

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use telos_store::{Commit, ComponentId, OnDecided, Position, Vote};
+use telos_store::{Commit, CommitError, ComponentId, OnDecided, Position, Store, Unit, Vote};
 
+use crate::decide::ask;
 use crate::grant::Grants;
 use crate::lane::Place;
 use crate::seat::{Release, SeatTable, Seats};
@@ -60,31 +61,36 @@ impl Publication {
         }))
     }
 
-    /// The vote that publishes the change. `place`: in the lane of the root object, passed on when the vote passes.
+    /// Commits the unit that carries the change. Answers the pause as well: the longer of the two moments during which
+    /// no root could begin, the one for those that may write and the one for those that only read.
     ///
-    /// What passed and is not decided is withdrawn when the store lets go of the vote, which is before it takes writes
-    /// again; one that was refused has published nothing.
-    pub(crate) fn vote(&self, place: Option<Place>) -> Vote {
-        let (passing, deciding) = (self.clone(), Deciding(self.clone()));
+    /// `place`: in the lane of the root object, passed on when the vote passes.
+    ///
+    /// # Errors
+    /// [`CommitError`]; then nothing of the change is published any more.
+    pub(crate) async fn commit(
+        self,
+        store: &Store,
+        unit: Unit,
+        place: Option<Place>,
+    ) -> Result<(Commit, Duration), CommitError> {
+        let (passing, deciding, failing) = (self.clone(), self.clone(), self.clone());
         let on_voted = move |position| {
             passing.pass(position);
             if let Some(place) = place {
                 place.pass_on();
             }
         };
-        Vote {
+        let vote = Vote {
             on_voted: Some(OnDecided::new(on_voted)),
             on_decided: Some(OnDecided::new(move |_| deciding.decide())),
             ..Vote::default()
-        }
-    }
-
-    /// How long no root could begin: the longer of two moments, the one for roots that may write and the one for those
-    /// that only read. `asked_at`: when the store had taken the vote; units began on it before that.
-    pub(crate) fn pause(&self, asked_at: Instant, commit: &Commit) -> Duration {
-        let voted = self.0.voted.get().map(|voted| asked_at.saturating_duration_since(voted.at));
-        let decided = self.0.decided_at.get().map(|at| commit.visible_at.saturating_duration_since(*at));
-        voted.max(decided).unwrap_or_default()
+        };
+        let asked = ask(store, unit, vote, move |_| failing.withdraw());
+        // Units began on it a moment before: the store has taken the vote.
+        let reopened_at = Instant::now();
+        let commit = asked.decided().await?;
+        Ok((commit, self.pause(reopened_at, &commit)))
     }
 
     fn pass(&self, position: Position) {
@@ -102,6 +108,15 @@ impl Publication {
         let _ = voted.set(Voted { at, table, granted });
     }
 
+    fn decide(&self) {
+        let Publishing { seats, voted, decided_at, .. } = &*self.0;
+        if let Some(voted) = voted.get() {
+            let _ = decided_at.set(Instant::now());
+            seats.decide(Arc::clone(&voted.table));
+        }
+    }
+
+    /// Nothing to take back from a change that was refused in its vote.
     fn withdraw(&self) {
         let Publishing { seats, grants, change, voted, .. } = &*self.0;
         if let Some(voted) = voted.get() {
@@ -111,25 +126,11 @@ impl Publication {
             }
         }
     }
-}
 
-/// A change on its way to its decision.
-struct Deciding(Publication);
-
-impl Deciding {
-    fn decide(self) {
-        let Publishing { seats, voted, decided_at, .. } = &*self.0.0;
-        if let Some(voted) = voted.get() {
-            let _ = decided_at.set(Instant::now());
-            seats.decide(Arc::clone(&voted.table));
-        }
-    }
-}
-
-impl Drop for Deciding {
-    fn drop(&mut self) {
-        if self.0.0.decided_at.get().is_none() {
-            self.0.withdraw();
-        }
+    fn pause(&self, reopened_at: Instant, commit: &Commit) -> Duration {
+        let Publishing { voted, decided_at, .. } = &*self.0;
+        let for_writers = voted.get().map(|voted| reopened_at.saturating_duration_since(voted.at));
+        let for_readers = decided_at.get().map(|at| commit.visible_at.saturating_duration_since(*at));
+        for_writers.max(for_readers).unwrap_or_default()
     }
 }
