@@ -194,7 +194,7 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     let refused = refusal(&running, &["object", "show", "counter", "--as-of", "1970-01-02T00:00:00Z"]);
     assert_eq!(refused["data"]["kind"], "too-old", "{refused}");
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("the oldest position is 0") && message.contains("30 days"), "{message}");
+    assert!(message.contains("the oldest position is 1") && message.contains("30 days"), "{message}");
     let now = running.ok(&["object", "show", "counter", "--as-of", "9999-01-01T00:00:00Z"]);
     assert_eq!(now["as_of"], running.ok(&["doctor"])["position"]);
     for wrong in ["yesterday", "2026-01-01"] {
