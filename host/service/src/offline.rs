@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 use telos_bridge::{Effect, RpcError};
-use telos_journal::{Journal, JournalConfig};
-use telos_store::{BackupError, BackupOptions, OpenError, Progress, RestoreOptions, Store};
+use telos_journal::{AuditAtHand, Journal, JournalConfig};
+use telos_store::{BackupError, BackupOptions, OpenError, Progress, RestoreOptions, Store, StoreOptions};
 
 use crate::home::Home;
+use crate::journaling;
 use crate::outcome::{self, Ended};
 
 /// The store of a home, and nobody else's.
@@ -63,7 +64,22 @@ impl<'a> OfflineStore<'a> {
         self.home.prepare().map_err(|error| RpcError::new("file", Effect::None, error.to_string()))?;
         let options = RestoreOptions { force: is_forced };
         let outcome = Store::restore(from, &self.home.store(), options, &mut telling(tell));
-        self.record(outcome::restored(from, outcome))
+        let is_restored = outcome.is_ok();
+        let ended = outcome::restored(from, outcome);
+        if is_restored { self.record_restored(ended) } else { self.record(ended) }
+    }
+
+    /// The audit went back with the store: the restore's own row is the next that the journal shows.
+    fn record_restored(&self, ended: Ended) -> Result<Value, RpcError> {
+        let opened = Store::open(&self.home.store(), StoreOptions::default());
+        let Some(at_hand) = opened.ok().map(|store| journaling::audit_at_hand(&store)) else {
+            return self.record(ended);
+        };
+        let audit = AuditAtHand { newest: at_hand.restored_after, ..at_hand };
+        match Journal::open_beside(self.home.journal(), JournalConfig::default(), audit) {
+            Ok(journal) => ended.record(&journal),
+            Err(_) => ended.unrecorded(),
+        }
     }
 
     fn store(&self) -> Result<std::path::PathBuf, RpcError> {

@@ -54,7 +54,7 @@ impl Methods {
     fn too_old(&self, as_of: &str) -> RpcError {
         match self.store.retention() {
             Ok(view) => RpcError::new("too-old", Effect::None, too_old_text(as_of, &view))
-                .with_next(format!("ask for position {} or later", view.floor)),
+                .with_next(format!("ask for position {} or later", oldest(&view))),
             Err(error) => read_error(error),
         }
     }
@@ -67,8 +67,14 @@ fn too_old_text(as_of: &str, view: &HistoryView) -> String {
     format!(
         "{as_of} is before what is kept: the oldest position is {}{since}; the past is kept for {days} days and at \
          most {} states",
-        view.floor, view.rows_max
+        oldest(view),
+        view.rows_max
     )
+}
+
+/// While all is kept, the first commit.
+fn oldest(view: &HistoryView) -> Position {
+    view.floor.max(Position::new(1))
 }
 
 fn shown(state: &Object, name: Option<&str>, at: Position) -> Value {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::argument::read_json;
 use crate::connection::Connection;
 use crate::error::CommandError;
-use crate::output::{Output, Paint, field, mib, rows, show};
+use crate::output::{Output, Paint, field, rows, show, size};
 use crate::progress;
 
 #[derive(Debug, Subcommand)]
@@ -262,7 +262,7 @@ fn render_forgotten(answer: &Value, _: Paint) -> String {
         .collect();
     let mut text = format!("forgotten at position {}: {}\n", field(done, "position"), counts.join(", "));
     text.push_str(&match answer["rewritten"]["bytes_after"].as_u64() {
-        Some(bytes) => format!("the file was rewritten: {} MiB\n", mib(bytes)),
+        Some(bytes) => format!("the file was rewritten: {}\n", size(bytes)),
         None => "the file still has the bytes in free pages; next: `telos store rewrite`\n".to_owned(),
     });
     text.push_str(&format!("traces left: {}\n", field(answer, "traces_left")));

@@ -9,7 +9,7 @@ use telos_service::{Home, OfflineStore};
 
 use crate::connection::Connection;
 use crate::error::{CommandError, refused};
-use crate::output::{Output, Paint, field, mib, time};
+use crate::output::{Output, Paint, field, size, time};
 use crate::progress;
 
 /// Commands about the store.
@@ -132,12 +132,12 @@ fn render_report(report: &Value, paint: Paint) -> String {
 
 fn render_backup(report: &Value, _: Paint) -> String {
     format!(
-        "backed up position {} to {}: {} objects, {} blobs, {} MiB, every row checked\n",
+        "backed up position {} to {}: {} objects, {} blobs, {}, every row checked\n",
         field(report, "position"),
         field(report, "path"),
         field(report, "objects"),
         field(report, "blobs"),
-        mib(report["database_bytes"].as_u64().unwrap_or(0) + report["blob_bytes"].as_u64().unwrap_or(0)),
+        size(report["database_bytes"].as_u64().unwrap_or(0) + report["blob_bytes"].as_u64().unwrap_or(0)),
     )
 }
 
@@ -159,15 +159,15 @@ fn render_restored(report: &Value, paint: Paint) -> String {
 }
 
 fn render_rewritten(report: &Value, _: Paint) -> String {
-    let bytes = |name: &str| mib(report[name].as_u64().unwrap_or(0));
-    format!("{} MiB before, {} MiB after\n", bytes("bytes_before"), bytes("bytes_after"))
+    let bytes = |name: &str| size(report[name].as_u64().unwrap_or(0));
+    format!("{} before, {} after\n", bytes("bytes_before"), bytes("bytes_after"))
 }
 
 fn render_stats(stats: &Value, paint: Paint) -> String {
     let (counts, usage, history) = (&stats["counts"], &stats["usage"], &stats["history"]);
     let of_quota = |bytes: &str, quota: &str| {
         let (bytes, quota) = (usage[bytes].as_u64().unwrap_or(0), usage[quota].as_u64().unwrap_or(0));
-        format!("{} of {} MiB", mib(bytes), quota >> 20)
+        format!("{} of {} MiB", size(bytes), quota >> 20)
     };
     let rewrite_due = history["rewrite_due"].as_u64();
     paint.pairs(&[
@@ -226,7 +226,7 @@ mod tests {
         });
         let text = render_stats(&stats, Paint::default());
         for part in [
-            "database     1.5 of 16384 MiB",
+            "database     1.5 MiB of 16384 MiB",
             "from position 4: 3 earlier states, kept for 30 days and at most 1000000",
             "since position 8: `telos store rewrite`",
         ] {

@@ -73,6 +73,12 @@ fn slot(object: &Value, name: &str) -> Value {
     slots.iter().find(|slot| slot["name"] == name).map(|slot| slot["value"].clone()).unwrap()
 }
 
+/// The decisions that the journal shows, oldest first.
+fn audit_lines(running: &Running) -> String {
+    let shown = running.run(&["journal", "tail", "--lines", "1000", "--event", "audit."]);
+    String::from_utf8(shown.stdout).unwrap()
+}
+
 #[test]
 fn a_live_home_is_not_restored_over_and_a_stopped_one_keeps_its_old_store() {
     let (mut running, place) = (Running::with_counter(), place());
@@ -80,6 +86,9 @@ fn a_live_home_is_not_restored_over_and_a_stopped_one_keeps_its_old_store() {
     running.value("counter", "increment");
     running.ok(&["store", "backup", text(&backup)]);
     running.value("counter", "increment");
+    // As many decisions as the restore makes: only the numbers' meaning changes.
+    running.ok(&["object", "new", "later"]);
+    eventually("the journal shows it", || audit_lines(&running).contains("audit.object.new"));
     let refused = refusal(&running, &["store", "restore", text(&backup), "--force"]);
     assert_eq!(refused["data"]["kind"], "in-use", "{refused}");
     let pid = running.host.as_ref().unwrap().id().to_string();
@@ -93,8 +102,7 @@ fn a_live_home_is_not_restored_over_and_a_stopped_one_keeps_its_old_store() {
     assert_eq!(running.value("counter", "read"), 1);
     eventually("the journal shows the restore, and what was decided after it", || {
         running.ok(&["object", "set", "counter", "note", "1"]);
-        let shown = running.run(&["journal", "tail", "--lines", "1000", "--event", "audit."]);
-        let shown = String::from_utf8(shown.stdout).unwrap();
+        let shown = audit_lines(&running);
         let restored = shown.find("audit.store.restored");
         restored.is_some_and(|at| shown[at..].contains("audit.object.set"))
     });
@@ -194,7 +202,7 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     let refused = refusal(&running, &["object", "show", "counter", "--as-of", "1970-01-02T00:00:00Z"]);
     assert_eq!(refused["data"]["kind"], "too-old", "{refused}");
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("the oldest position is 0") && message.contains("30 days"), "{message}");
+    assert!(message.contains("the oldest position is 1") && message.contains("30 days"), "{message}");
     let now = running.ok(&["object", "show", "counter", "--as-of", "9999-01-01T00:00:00Z"]);
     assert_eq!(now["as_of"], running.ok(&["doctor"])["position"]);
     for wrong in ["yesterday", "2026-01-01"] {
