@@ -118,7 +118,7 @@ async fn schemas_at_their_bounds_are_refused_or_obeyed() {
         r#"{"type": "integer", "maximum": 999999999999999}"#.into(),
         r#"{"type": "integer", "minimum": -999999999999999, "maximum": 999999999999999}"#.into(),
         r#"{"type": "integer", "minimum": 99}"#.into(),
-        format!(r#"{{"anyOf":[{}]}}"#, vec![r#"{"type":"string","maxLength":1024}"#; 8].join(",")),
+        format!(r#"{{"anyOf":[{}]}}"#, [r#"{"type":"string","maxLength":1024}"#; 8].join(",")),
         format!(r#"{{"enum":[{}]}}"#, vec![r#""""#; 256].join(",")),
     ] {
         let request = GenerateRequest { schema: Some(schema.clone()), max_tokens: 8, ..ask("Answer.") };
