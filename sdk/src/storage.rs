@@ -16,8 +16,8 @@ use crate::state::Shelf;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// Not granted, or the object is another owner's.
-    #[error("storage: not granted, or the object belongs to another component")]
+    /// Not granted, or the object is another owner's, or the name another component's.
+    #[error("storage: not granted, or the object or name belongs to another component")]
     Denied,
     /// No object has this identity at this snapshot.
     #[error("storage: no object has this identity")]
@@ -119,8 +119,10 @@ impl Object {
 
     /// Gives this object, which the component owns, a name; the same pair again changes nothing.
     ///
+    /// The name is the component's own id, or below it: `counter` may give `counter` and `counter/today`.
+    ///
     /// # Errors
-    /// [`StorageError::NameTaken`] when it stands for another object, and the host's other errors.
+    /// [`StorageError::Denied`] for any other name, [`StorageError::NameTaken`] when it stands for another object, and the host's other errors.
     pub fn bind(self, name: &str) -> Result<(), StorageError> {
         Ok(host::bind(name, self.into())?)
     }

@@ -44,6 +44,8 @@ pub const DEAD_LETTERS_MAX: u64 = 10_000;
 pub const RECORDS_PER_UNIT_MAX: usize = 4_096;
 /// Bytes of one audit row before its commit dates it.
 pub const AUDIT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of audit rows that one backward listing answers, exceeded by at most one row: far below a bridge's message.
+pub const AUDIT_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one inbox path.
 pub const PATH_BYTES_MAX: usize = 4 * 1024;
 

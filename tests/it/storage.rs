@@ -66,6 +66,17 @@ async fn a_guest_makes_and_names_objects_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_guest_names_nothing_that_another_component_may_need() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    for name in ["counter", "counter/mine", "relayed", "relay-two/x"] {
+        let refused = kernel.send("relay", "spawn", json!({"name": name})).await.unwrap_err();
+        assert!(refused.to_string().contains("belongs to another component"), "{name}: {refused}");
+    }
+    kernel.install("counter").await;
+    assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn an_operator_sets_data_but_not_behaviour() {
     let kernel = TestKernel::with_guests(&["counter"]).await;
     kernel.kernel.set_slot("counter", "count", Some(&json!(41))).await.unwrap();

@@ -10,7 +10,8 @@ use crate::engine::MEMORY_BYTES_CEILING;
 /// Bytes that guests may pass through host calls in one call, both ways.
 pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 
-/// What one message of a component may use. A manifest may lower these; only an operator's configuration raises them.
+/// What one message of a component may use. A manifest may lower these; only an operator, by installing it, or the
+/// bundle raises them, up to 256 MiB and 60,000 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -27,6 +28,13 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// These limits where they are lower than the defaults, else the defaults: what a manifest gets by itself.
+    #[must_use]
+    pub fn only_lowered(self) -> Self {
+        let default = Self::default();
+        Self { memory_mib: self.memory_mib.min(default.memory_mib), cpu_ms: self.cpu_ms.min(default.cpu_ms) }
+    }
+
     /// These limits, cut to what the engine can hold.
     pub(crate) fn capped(self) -> Self {
         let ceiling_mib = u32::try_from(MEMORY_BYTES_CEILING >> 20).unwrap_or(u32::MAX);
@@ -127,5 +135,21 @@ impl CpuAccount {
         if let Some(entered) = self.entered.take() {
             self.used += entered.elapsed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_by_itself_lowers_limits_and_raises_none() {
+        let default = Limits::default();
+        let asked = Limits { memory_mib: default.memory_mib * 4, cpu_ms: default.cpu_ms / 2 };
+        assert_eq!(
+            asked.only_lowered(),
+            Limits { memory_mib: default.memory_mib, cpu_ms: default.cpu_ms / 2 }
+        );
+        assert_eq!(default.only_lowered(), default);
     }
 }

@@ -19,7 +19,7 @@ pub struct Manifest {
     /// Interfaces beyond the default set that it asks an operator for, such as `["messaging"]`.
     #[serde(default)]
     pub grants: Vec<String>,
-    /// Lower limits than the host's defaults.
+    /// Other limits than the host's defaults. Higher ones count where an operator installs it, or the bundle.
     #[serde(default)]
     pub limits: Limits,
     /// The component's file beside the manifest; default: the only `.wasm` file there.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use telos_store::{ComponentId, ObjectId, ReadError, Slot, Unit, WriteError};
+use telos_store::{ComponentId, ObjectId, ObjectName, ReadError, Slot, Unit, WriteError};
 
 use crate::failure::StoreFailure;
 
@@ -55,6 +55,13 @@ pub(crate) fn ancestry(unit: &mut Unit, receiver: ObjectId) -> Result<Vec<Object
         }
     }
     Ok(path)
+}
+
+/// Whether a component may give this name: its own id, or one below that. Another component's root object needs the
+/// name of that component, so nobody else may take it first.
+pub(crate) fn is_name_of(name: &ObjectName, component: &ComponentId) -> bool {
+    let rest = name.as_str().strip_prefix(component.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The object's first name, or its id.

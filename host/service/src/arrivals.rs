@@ -56,6 +56,13 @@ impl Bundle {
         Ok(Self { directory: Some(directory.to_owned()), grants })
     }
 
+    /// Whether the bundle answers for a file: it is the pinned one, in the bundle's own directory, where also the
+    /// manifest beside it is the bundle's.
+    fn vouches_for(&self, path: &Path, digest: Digest) -> bool {
+        let is_inside = self.directory.as_ref().is_some_and(|directory| path.starts_with(directory));
+        is_inside && self.grants.contains_key(&digest.to_string())
+    }
+
     fn granting(&self, digest: Digest) -> Granting {
         match self.grants.get(&digest.to_string()) {
             Some(interfaces) => Granting::These(interfaces.clone()),
@@ -139,10 +146,12 @@ impl Arrivals {
     fn request(&self, seen: &Seen, digest: Digest, candidate: &Candidate) -> InstallRequest {
         let path = seen.path.display().to_string();
         let manifest = candidate.manifest.as_ref();
+        let asked = manifest.map(|manifest| manifest.limits).unwrap_or_default();
+        let is_vouched_for = self.bundle.vouches_for(&seen.path, digest);
         InstallRequest {
             source: path.clone(),
             manifest_id: manifest.map(|manifest| manifest.id.clone()),
-            limits: manifest.map(|manifest| manifest.limits).unwrap_or_default(),
+            limits: if is_vouched_for { asked } else { asked.only_lowered() },
             grants: self.bundle.granting(digest),
             consumed: Some(path),
             rivals: self.rivals(&seen.path),

@@ -9,6 +9,7 @@ use crate::audit::AuditRow;
 use crate::commit::{Commit, Vote};
 use crate::error::{CommitError, Failure};
 use crate::id::{ComponentId, Digest, Position, PostId};
+use crate::limit;
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
 use crate::session::{self, Dedupe, DedupeKey};
@@ -162,6 +163,36 @@ impl Store {
         self.shared().read(AUDIT, |audit| {
             let rows = audit.range(number.saturating_add(1)..)?.take(limit);
             rows.map(|row| tables::decode_json("audit", row?.1.value())).collect()
+        })
+    }
+
+    /// The newest audit rows between two numbers, both excluded, that are wanted: newest first, at most `limit` rows
+    /// and 4 MiB of them, whichever comes first. Who wants more asks again below the last one. Cost: one row decoded at
+    /// a time, down from `before`, until there are enough.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn audit_between(
+        &self,
+        after: u64,
+        before: u64,
+        limit: usize,
+        is_wanted: impl Fn(&AuditRow) -> bool,
+    ) -> Result<Vec<AuditRow>, Failure> {
+        self.shared().read(AUDIT, |audit| {
+            let (mut wanted, mut bytes) = (Vec::new(), 0);
+            for row in audit.range(after.saturating_add(1)..before)?.rev() {
+                if wanted.len() >= limit || bytes >= limit::AUDIT_READ_BYTES_MAX {
+                    break;
+                }
+                let (_, stored) = row?;
+                let row: AuditRow = tables::decode_json("audit", stored.value())?;
+                if is_wanted(&row) {
+                    bytes += stored.value().len();
+                    wanted.push(row);
+                }
+            }
+            Ok(wanted)
         })
     }
 

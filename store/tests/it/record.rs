@@ -128,3 +128,42 @@ fn verification_names_what_is_missing() {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(problems[0].contains("seat other"), "{problems:#?}");
 }
+
+#[test]
+fn the_newest_audit_rows_come_first_and_are_filtered_before_they_are_counted() {
+    let store = scratch();
+    for number in 1..=6_u64 {
+        let subject = if number % 2 == 0 { "even" } else { "odd" };
+        within(&store, |unit| unit.audit("counted", subject, serde_json::json!(number)).unwrap());
+    }
+    let numbers = |after, before, limit, subject: &str| -> Vec<u64> {
+        let rows =
+            store.audit_between(after, before, limit, |row| subject.is_empty() || row.subject == subject);
+        rows.unwrap().iter().map(|row| row.number).collect()
+    };
+    assert_eq!(numbers(0, u64::MAX, 2, ""), [6, 5]);
+    assert_eq!(numbers(0, u64::MAX, 2, "odd"), [5, 3]);
+    assert_eq!(numbers(0, 3, 10, "odd"), [1]);
+    assert_eq!(numbers(3, u64::MAX, 10, "odd"), [5]);
+    for (after, before) in [(6, u64::MAX), (u64::MAX, u64::MAX), (5, 3), (0, 0)] {
+        assert_eq!(numbers(after, before, 10, ""), [0_u64; 0], "between {after} and {before}");
+    }
+}
+
+#[test]
+fn a_listing_of_large_audit_rows_ends_at_its_bytes() {
+    let store = scratch();
+    let large = "x".repeat(telos_store::limit::AUDIT_BYTES_MAX / 2);
+    for _ in 0..40 {
+        within(&store, |unit| {
+            for _ in 0..4 {
+                unit.audit("large", "x", serde_json::json!(large)).unwrap();
+            }
+        });
+    }
+    let rows = store.audit_between(0, u64::MAX, 10_000, |_| true).unwrap();
+    let bytes = rows.len() * large.len();
+    assert!(
+        (1..160).contains(&rows.len()) && bytes <= telos_store::limit::AUDIT_READ_BYTES_MAX + large.len()
+    );
+}

@@ -55,6 +55,9 @@ impl storage::Host for MessageState {
             Ok(parsed) => parsed,
             Err(error) => return Ok(Err(Error::Invalid(error.to_string()))),
         };
+        if !objects::is_name_of(&parsed, &self.release.component) {
+            return Ok(Err(Error::Denied));
+        }
         if let Err(refusal) = self.owned(object.into())? {
             return Ok(Err(refusal));
         }

@@ -8,7 +8,8 @@ use telos_bridge::RpcError;
 use telos_kernel::inbox::{self, Candidate};
 use telos_kernel::{Granting, InstallRequest, Swapped};
 
-use super::{Methods, invalid, read_error, swap_error};
+use super::audit::newest;
+use super::{Methods, invalid, swap_error};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +45,7 @@ pub(super) struct Grants {
 }
 
 /// Audit rows read for one history.
-const HISTORY_MAX: usize = 10_000;
+const HISTORY_ROWS: usize = 1_000;
 
 impl Methods {
     pub(super) fn plugin_list(&self) -> Result<Value, RpcError> {
@@ -100,8 +101,7 @@ impl Methods {
 
     pub(super) fn plugin_history(&self, named: Named) -> Result<Value, RpcError> {
         self.kernel.plugin(&named.id).map_err(|error| swap_error(&error))?;
-        let rows = self.store.audit_after(0, HISTORY_MAX).map_err(read_error)?;
-        let events: Vec<_> = rows.into_iter().filter(|row| row.subject == named.id).collect();
+        let events = newest(&self.store, 0, u64::MAX, HISTORY_ROWS, Some(&named.id))?;
         Ok(json!({ "events": events }))
     }
 

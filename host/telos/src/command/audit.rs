@@ -1,4 +1,4 @@
-//! `telos audit`: decisions, from the store itself.
+//! `telos audit`: the newest decisions, from the store itself, in the order in which they were made.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,10 +9,13 @@ use crate::output::{Output, Paint, field, rows, short, show, time};
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
-    /// Only rows after this number: the next page.
+    /// Only rows after this number: what is new since then.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: u64,
-    /// At most so many.
+    /// Only rows before this number: the page before.
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<u64>,
+    /// At most so many, the newest.
     #[arg(long, value_name = "N", default_value_t = 200)]
     limit: u32,
     /// Only about this plugin or object.
@@ -22,6 +25,9 @@ pub(crate) struct Audit {
 
 pub(crate) async fn run(audit: Audit, host: &Connection, output: &Output) -> Result<(), CommandError> {
     let mut params = json!({"after": audit.after, "limit": audit.limit});
+    if let Some(before) = audit.before {
+        params["before"] = before.into();
+    }
     if let Some(subject) = audit.subject {
         params["subject"] = subject.into();
     }
