@@ -28,6 +28,9 @@ pub enum VectorError {
     /// A bound was passed or an argument is malformed; says which.
     #[error("vectors: {0}")]
     Invalid(String),
+    /// The message ran too long for its snapshot; sending it again helps.
+    #[error("vectors: the snapshot is too old; send the message again")]
+    SnapshotTooOld,
     /// The host failed; the journal has the cause under this number.
     #[error("vectors: the host failed; its journal says why under incident {0}")]
     Failed(u64),
@@ -124,6 +127,7 @@ impl From<host::Error> for VectorError {
             host::Error::NotFinite => Self::NotFinite,
             host::Error::ReadOnly => Self::ReadOnly,
             host::Error::Invalid(what) => Self::Invalid(what),
+            host::Error::SnapshotTooOld => Self::SnapshotTooOld,
             host::Error::Failed(incident) => Self::Failed(incident),
         }
     }

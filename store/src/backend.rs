@@ -3,15 +3,22 @@
 //!
 //! A backend is opened again after a failure, so it is a place that opens, not an open file.
 
+mod overlay;
+
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use redb::{BackendError, StorageBackend};
+
+use crate::directory;
+
+pub(crate) use overlay::Overlay;
 
 /// A place that the database can be opened from, as often as needed.
 pub trait Backend: Send + Sync + 'static {
@@ -20,6 +27,26 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Whatever the place answers. The store then tries again with growing delays, read-only meanwhile.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Opens new, empty bytes beside, for a database that is to take this one's place.
+    ///
+    /// # Errors
+    /// Whatever the place answers; unsupported when this place cannot be replaced.
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Lets the bytes beside take the place of the old ones, durably and at once: a crash leaves one or the other.
+    /// Both are closed by then.
+    ///
+    /// # Errors
+    /// Whatever the place answers; the old bytes or the new ones are then in place.
+    fn replace(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes the bytes beside, as far as possible: they will not be used.
+    fn discard_replacement(&self) {}
 }
 
 /// One file.
@@ -33,20 +60,47 @@ impl FileBackend {
     pub fn new(path: impl Into<PathBuf>) -> FileBackend {
         FileBackend { path: path.into() }
     }
+
+    fn replacement(&self) -> PathBuf {
+        self.path.with_extension("rewriting")
+    }
 }
 
 impl Backend for FileBackend {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        // Of a process that died while it was rewriting.
+        self.discard_replacement();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
-        let backend = redb::backends::FileBackend::new(file).map_err(io::Error::other)?;
-        Ok(Box::new(backend))
+        opened(file)
     }
+
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let mut options = OpenOptions::new();
+        opened(options.read(true).write(true).create(true).truncate(true).open(self.replacement())?)
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.replacement())?.sync_all()?;
+        fail::fail_point!("store::rewrite-before-rename");
+        fs::rename(self.replacement(), &self.path)?;
+        fail::fail_point!("store::rewrite-after-rename");
+        directory::sync_parent(&self.path)
+    }
+
+    fn discard_replacement(&self) {
+        let _ = fs::remove_file(self.replacement());
+    }
+}
+
+fn opened(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    Ok(Box::new(redb::backends::FileBackend::new(file).map_err(io::Error::other)?))
 }
 
 /// Bytes in memory. Clones are the same bytes, so that a store can be reopened from them.
 #[derive(Clone, Default)]
 pub struct MemoryBackend {
     bytes: Arc<RwLock<Vec<u8>>>,
+    replacement: Arc<RwLock<Vec<u8>>>,
 }
 
 impl MemoryBackend {
@@ -70,6 +124,20 @@ impl fmt::Debug for MemoryBackend {
 impl Backend for MemoryBackend {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         Ok(Box::new(self.clone()))
+    }
+
+    fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.discard_replacement();
+        Ok(Box::new(MemoryBackend { bytes: Arc::clone(&self.replacement), replacement: Arc::default() }))
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        *self.bytes.write() = std::mem::take(&mut *self.replacement.write());
+        Ok(())
+    }
+
+    fn discard_replacement(&self) {
+        *self.replacement.write() = Vec::new();
     }
 }
 
@@ -105,56 +173,66 @@ fn out_of_range() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "offset outside the bytes")
 }
 
-/// redb takes a backend by value; this is one that was boxed.
+/// redb takes a backend by value; this is one that was boxed, with its length where others can read it.
 #[derive(Debug)]
-pub(crate) struct Boxed(pub(crate) Box<dyn StorageBackend>);
+pub(crate) struct Boxed {
+    pub(crate) place: Box<dyn StorageBackend>,
+    pub(crate) bytes: Arc<AtomicU64>,
+}
 
 impl StorageBackend for Boxed {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        let len = self.place.len()?;
+        self.bytes.store(len, Ordering::Release);
+        Ok(len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.place.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.place.set_len(len)?;
+        self.bytes.store(len, Ordering::Release);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.place.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.place.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.place.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
+        self.place.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(start, end)
+        self.place.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_range(start, end)
+        self.place.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_shared_range(start, end)
+        self.place.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
+        self.place.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
+        self.place.query_lock_range(start, end)
     }
 }
+
+#[cfg(test)]
+mod tests;

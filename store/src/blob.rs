@@ -1,105 +1,173 @@
 //! Blobs: components, sources and other big bytes, as files named by their digest.
 //!
 //! ```text
-//! write temporary file, fsync     crash after: an orphan file, overwritten or ignored
+//! note the digest as just put     no collection takes it for ten minutes
+//! write temporary file, fsync     crash after: an orphan file, collected later
 //! rename to blobs/ab/cdef...      crash after: as before, or the whole blob
 //! fsync the directories           crash after: the whole blob, which nothing names yet
+//! commit that names it            its vote looks for the file: a named blob is there, however long the unit took
 //! ```
-//! A blob is durable before [`Blobs::put`] returns, hence before any commit that names it. Blobs never change.
+//! A blob is durable before [`Blobs::put`] returns, hence before any commit that names it. Blobs never change. Those
+//! that no row names are deleted by `collect`.
+
+mod collect;
+mod file;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
-use crate::directory;
 use crate::error::{BlobError, Overflow};
 use crate::id::Digest;
 use crate::limit;
 
+pub use collect::Collected;
+
+/// The blobs of one store.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    place: Place,
+    bytes_max: u64,
+    /// Marks this opening's temporary files: those of others are left by processes that died.
+    opening: u64,
+    books: Mutex<Books>,
+}
+
 /// Where blobs live: files in service, memory for scratch stores.
 #[derive(Debug)]
-pub(crate) enum Blobs {
+enum Place {
     Files { dir: PathBuf },
     Memory { blobs: RwLock<HashMap<Digest, Vec<u8>>> },
 }
 
+/// What is known about the files without looking. Held while a file gets its name or is deleted.
+#[derive(Debug, Default)]
+struct Books {
+    bytes: u64,
+    /// When each blob was last put, Unix milliseconds.
+    recent: HashMap<Digest, u64>,
+    collected: u64,
+}
+
 impl Blobs {
-    pub(crate) fn in_memory() -> Blobs {
-        Blobs::Memory { blobs: RwLock::default() }
+    /// Blobs in a directory, which is read once to know what they take.
+    ///
+    /// # Errors
+    /// What the directory answers.
+    pub(crate) fn files(dir: PathBuf, bytes_max: u64) -> io::Result<Blobs> {
+        let bytes = file::bytes_in(&dir)?;
+        Ok(Blobs::new(Place::Files { dir }, bytes, bytes_max))
     }
 
-    pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
+    pub(crate) fn in_memory(bytes_max: u64) -> Blobs {
+        Blobs::new(Place::Memory { blobs: RwLock::default() }, 0, bytes_max)
+    }
+
+    /// Stores bytes durably; see the module.
+    pub(crate) fn put(&self, bytes: &[u8], now_ms: u64) -> Result<Digest, BlobError> {
         Overflow::check("bytes of one blob", bytes.len(), limit::BLOB_BYTES_MAX)?;
         let digest = Digest::of(bytes);
-        match self {
-            Blobs::Files { dir } => put_file(dir, &digest, bytes)?,
-            Blobs::Memory { blobs } => drop(blobs.write().insert(digest, bytes.to_vec())),
+        self.books.lock().note(digest, now_ms)?;
+        match &self.place {
+            Place::Files { dir } => self.put_file(dir, &digest, bytes)?,
+            Place::Memory { blobs } if !self.has(&digest) => {
+                self.reserve(bytes.len() as u64)?;
+                // Another thread may have been faster.
+                let replaced = blobs.write().insert(digest, bytes.to_vec());
+                self.give_back(replaced.map_or(0, |bytes| bytes.len() as u64));
+            }
+            Place::Memory { .. } => {}
         }
         Ok(digest)
     }
 
+    /// The bytes, checked against their digest.
     pub(crate) fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, BlobError> {
-        match self {
-            Blobs::Files { dir } => get_file(dir, digest),
-            Blobs::Memory { blobs } => Ok(blobs.read().get(digest).cloned()),
+        match &self.place {
+            Place::Files { dir } => file::read(dir, digest),
+            Place::Memory { blobs } => Ok(blobs.read().get(digest).cloned()),
         }
     }
-}
 
-fn put_file(dir: &Path, digest: &Digest, bytes: &[u8]) -> Result<(), BlobError> {
-    let path = path_of(dir, digest);
-    let folder = path.parent().unwrap_or(dir);
-    at(folder, fs::create_dir_all(folder))?;
-    if !is_whole(&path, digest, bytes.len()) {
-        write_whole(&path, bytes)?;
+    /// Whether there is a blob of this digest; its bytes are not looked at.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        match &self.place {
+            Place::Files { dir } => file::path_of(dir, digest).is_file(),
+            Place::Memory { blobs } => blobs.read().contains_key(digest),
+        }
     }
-    // Also for a blob that was there: the process that wrote it may have died before its directory was safe.
-    at(folder, directory::sync(folder))?;
-    at(dir, directory::sync(dir))
+
+    /// Bytes on disk, those of blobs that nothing names included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.books.lock().bytes
+    }
+
+    /// Blobs collected since the store was opened.
+    pub(crate) fn collected(&self) -> u64 {
+        self.books.lock().collected
+    }
+
+    fn new(place: Place, bytes: u64, bytes_max: u64) -> Blobs {
+        let books = Mutex::new(Books { bytes, ..Books::default() });
+        Blobs { place, bytes_max, opening: rand::random(), books }
+    }
+
+    fn put_file(&self, dir: &Path, digest: &Digest, bytes: &[u8]) -> Result<(), BlobError> {
+        if !file::is_whole(dir, digest, bytes.len()) {
+            let len = bytes.len() as u64;
+            self.reserve(len)?;
+            let written = file::write(dir, digest, bytes, self.opening, |rename| {
+                let mut books = self.books.lock();
+                let replaced = rename()?;
+                books.bytes = books.bytes.saturating_sub(replaced);
+                Ok(())
+            });
+            if written.is_err() {
+                self.give_back(len);
+            }
+            written?;
+        }
+        // Also for a blob that was there: the process that wrote it may have died before its directory was safe.
+        file::sync(dir, digest)
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), BlobError> {
+        let mut books = self.books.lock();
+        let found = books.bytes.saturating_add(bytes);
+        if found > self.bytes_max {
+            return Err(BlobError::Quota { found, allowed: self.bytes_max });
+        }
+        books.bytes = found;
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let mut books = self.books.lock();
+        books.bytes = books.bytes.saturating_sub(bytes);
+    }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BlobError> {
-    let temporary = path.with_extension(format!("{:016x}.tmp", rand::random::<u64>()));
-    at(&temporary, write_synced(&temporary, bytes))?;
-    fail::fail_point!("store::blob-before-rename");
-    at(path, fs::rename(&temporary, path))?;
-    fail::fail_point!("store::blob-after-rename");
-    Ok(())
-}
+impl Books {
+    /// Remembers a blob as just put.
+    fn note(&mut self, digest: Digest, now_ms: u64) -> Result<(), Overflow> {
+        if self.recent.len() >= limit::BLOBS_RECENT_MAX && !self.recent.contains_key(&digest) {
+            self.forget_old(now_ms);
+        }
+        let noted = self.recent.len() + usize::from(!self.recent.contains_key(&digest));
+        Overflow::check("blobs put within ten minutes", noted, limit::BLOBS_RECENT_MAX)?;
+        self.recent.insert(digest, now_ms);
+        Ok(())
+    }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
+    fn is_recent(&self, digest: &Digest, now_ms: u64) -> bool {
+        self.recent.get(digest).is_some_and(|put_ms| now_ms.saturating_sub(*put_ms) < limit::BLOB_GRACE_MS)
+    }
 
-/// Whether the file is the blob. Reads it: a torn file of the right length must not pass for it.
-fn is_whole(path: &Path, digest: &Digest, len: usize) -> bool {
-    let has_length = fs::metadata(path).is_ok_and(|found| found.len() == len as u64);
-    has_length && fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest)
-}
-
-fn get_file(dir: &Path, digest: &Digest) -> Result<Option<Vec<u8>>, BlobError> {
-    let path = path_of(dir, digest);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(BlobError::File { path, cause }),
-    };
-    if Digest::of(&bytes) == *digest { Ok(Some(bytes)) } else { Err(BlobError::Damaged { path }) }
-}
-
-fn path_of(dir: &Path, digest: &Digest) -> PathBuf {
-    let text = digest.to_string();
-    let (folder, file) = text.split_at(2);
-    dir.join(folder).join(file)
-}
-
-fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, BlobError> {
-    result.map_err(|cause| BlobError::File { path: path.into(), cause })
+    fn forget_old(&mut self, now_ms: u64) {
+        self.recent.retain(|_, put_ms| now_ms.saturating_sub(*put_ms) < limit::BLOB_GRACE_MS);
+    }
 }
 
 #[cfg(test)]

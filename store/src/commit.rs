@@ -17,20 +17,25 @@
 //!
 //! Who else must take part in a commit joins at three places, in this order: what may refuse goes into `ballot::vote`,
 //! what must be durable into `write::write`, what memory follows into `write::Finish`; participants run in the order in
-//! which they stand there, today objects, names, vectors, outbox, audit, records, sessions. Never here: retries, who
-//! may do what.
+//! which they stand there, today objects, names, vectors, outbox, audit, records, generations, sessions. Never here:
+//! retries, who may do what.
 
 mod ballot;
 mod recovery;
+mod room;
 mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLockWriteGuard;
 
 use crate::error::{CommitError, Failure};
+use crate::generation::{self, Raised, Survey};
+use crate::history;
 use crate::id::Position;
 use crate::limit;
 use crate::order::Order;
@@ -103,6 +108,9 @@ impl Decided {
     }
 }
 
+/// How often a unit that is to be alone looks whether it is: a fraction of a commit.
+const ALONE_POLL: Duration = Duration::from_micros(200);
+
 /// One thing for the committer to do.
 pub(crate) enum Job {
     Decide(Box<Ballot>),
@@ -116,6 +124,10 @@ pub(crate) struct Ballot {
     pub(crate) vote: Vote,
     era: Option<u64>,
     snapshot: Position,
+    /// What was found out about the raises among its writes before it voted.
+    survey: Option<Survey>,
+    /// The raises that its vote passed.
+    raises: Vec<Raised>,
     task: Task,
     reply: Option<Reply>,
 }
@@ -134,7 +146,17 @@ impl Ballot {
     fn new(unit: Unit, vote: Vote, reply: Reply) -> Ballot {
         let (snapshot, era) = (unit.snapshot(), unit.era());
         let (seen, writes) = unit.into_parts();
-        Ballot { seen, writes, vote, era, snapshot, task: Task::Write(Position::NONE), reply: Some(reply) }
+        Ballot {
+            seen,
+            writes,
+            vote,
+            era,
+            snapshot,
+            survey: None,
+            raises: Vec::new(),
+            task: Task::Write(Position::NONE),
+            reply: Some(reply),
+        }
     }
 
     fn answer(mut self, result: Result<Commit, CommitError>) {
@@ -178,7 +200,9 @@ type Told = (Box<Ballot>, Result<Commit, CommitError>);
 /// Votes on a unit and sends it to its decision; `on_done` is called exactly once, on the committer's thread or on
 /// this one. A unit that is refused has heard so when this returns, unless the reason itself is not durable yet.
 pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
-    let ballot = Box::new(Ballot::new(unit, vote, on_done));
+    let mut ballot = Box::new(Ballot::new(unit, vote, on_done));
+    ballot.survey = generation::survey(shared, &ballot.writes);
+    let votes = shared.votes.read();
     let told = match ballot.era {
         // A decided state is one snapshot, so a unit that only read it is serializable where it began.
         None if ballot.only_reads() => {
@@ -187,10 +211,42 @@ pub(crate) fn decide(shared: &Shared, unit: Unit, vote: Vote, on_done: Reply) {
         }
         _ => line_up(shared, ballot),
     };
+    drop(votes);
     // Nobody is told anything under the order's lock: a reply may begin the next unit.
     if let Err((ballot, answer)) = told {
         ballot.answer(answer);
     }
+}
+
+/// Waits until nothing is pending; nobody votes while the answer is held.
+pub(crate) fn alone(shared: &Shared) -> RwLockWriteGuard<'_, ()> {
+    let votes = shared.votes.write();
+    while shared.order.read().waiting() > 0 {
+        std::thread::sleep(ALONE_POLL);
+    }
+    votes
+}
+
+/// Decides a unit while nothing else is pending and nobody else votes: for what changes states that pending units may
+/// have read. Blocks, and so do all other votes meanwhile. Aborted when it is alone and `may` answers false.
+pub(crate) fn decide_alone(
+    shared: &Shared,
+    unit: Unit,
+    vote: Vote,
+    may: impl FnOnce() -> bool,
+) -> Result<Commit, CommitError> {
+    let votes = alone(shared);
+    if !may() {
+        return Err(CommitError::Aborted);
+    }
+    let (decided, reply) = pair();
+    let told = line_up(shared, Box::new(Ballot::new(unit, vote, reply)));
+    if let Err((ballot, answer)) = told {
+        ballot.answer(answer);
+    }
+    let outcome = decided.wait();
+    drop(votes);
+    outcome
 }
 
 /// Votes, and sends the ballot on in the order of votes.
@@ -205,7 +261,8 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
             order.add_reader();
             ballot.task = Task::Answer(Box::new(answer));
         }
-        Verdict::Pass => {
+        Verdict::Pass(raises) => {
+            ballot.raises = raises;
             let Ballot { writes, vote, .. } = ballot.as_mut();
             let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
             if let Some(act) = vote.on_voted.take() {
@@ -223,23 +280,23 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
 
 /// What a ballot is told.
 enum Verdict {
-    Pass,
+    Pass(Vec<Raised>),
     Tell(Result<Commit, CommitError>),
     TellOnceDurable(Result<Commit, CommitError>),
 }
 
 fn judge(shared: &Shared, order: &Order, ballot: &Ballot) -> Verdict {
     let verdict = may_vote(shared, order, ballot).and_then(|()| match ballot.only_reads() {
-        true => Ok(()),
+        true => Ok(Vec::new()),
         false => ballot::vote(shared, order, ballot, shared.now_ms()).unwrap_or_else(|failure| {
             shared.report(&failure);
             Err(CommitError::ReadOnlyStore { cause: failure.to_string().into() })
         }),
     });
     match verdict {
-        Ok(()) if !ballot.only_reads() => Verdict::Pass,
-        Ok(()) if ballot.snapshot <= shared.position() => Verdict::Tell(Ok(ballot.as_read(shared))),
-        Ok(()) => Verdict::TellOnceDurable(Ok(ballot.as_read(shared))),
+        Ok(raises) if !ballot.only_reads() => Verdict::Pass(raises),
+        Ok(_) if ballot.snapshot <= shared.position() => Verdict::Tell(Ok(ballot.as_read(shared))),
+        Ok(_) => Verdict::TellOnceDurable(Ok(ballot.as_read(shared))),
         Err(known @ CommitError::DuplicateRequest { position, .. }) if position > shared.position() => {
             Verdict::TellOnceDurable(Err(known))
         }
@@ -298,6 +355,7 @@ struct Group {
 impl Committer {
     fn run(self) {
         while let Ok(job) = self.queue.recv() {
+            let _turn = self.shared.turn.lock();
             match job {
                 Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
                 Job::Reopen(failure) => self.reopen_if_broken(&failure),
@@ -341,10 +399,11 @@ impl Committer {
         let txn = self.shared.database.write()?;
         let mut tables = Tables::open(&txn)?;
         for (ballot, own) in written {
-            write::write(&mut tables, ballot, own, *at_ms, finish)?;
+            write::write(&mut tables, &self.shared, ballot, (own, *at_ms), finish)?;
             *position = own;
         }
         tables.meta.insert(META_POSITION, position.get())?;
+        history::note_group(&mut tables, *position, *at_ms)?;
         write::trim_redo(&mut tables, &self.shared, finish)?;
         drop(tables);
         fail::fail_point!("store::before-commit");
@@ -371,6 +430,7 @@ impl Committer {
     fn make_visible(&self, group: &mut Group) -> Instant {
         let mut order = self.shared.order.write();
         group.finish.apply_outbox(&self.shared);
+        group.finish.apply_generations(&self.shared);
         for ballot in &mut group.ballots {
             if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {
                 (act.0)(position);

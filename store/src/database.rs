@@ -1,30 +1,69 @@
 //! The open redb database, and opening it again after it failed.
 //!
 //! redb refuses further work on a handle after an I/O error, so a failed handle is closed and a new one opened
-//! from the same place. Reads are short: a transaction lives for one lookup, so no reader pins old pages.
+//! from the same place. Opening writes; where the disk refuses that, a handle over the same bytes that keeps its
+//! writes in memory lets reads go on. Reads are short: a transaction lives for one lookup, so no reader pins old
+//! pages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::RwLock;
-use redb::{Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use parking_lot::{RwLock, RwLockReadGuard};
+use redb::{Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
 use crate::error::Failure;
-use crate::layout;
+use crate::layout::{self, OnOlder};
+use crate::overlay::Overlay;
+use crate::rewrite::RewriteError;
+use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, Tables};
+
+/// How long the switch to a rewritten file waits for short reads to end.
+const STEADY_WAIT: Duration = Duration::from_secs(5);
+/// A database that was only begun is smaller; redb's are 72 KiB.
+const BEGUN_BYTES_MAX: u64 = 1024 * 1024;
+/// redb's magic number, at the beginning.
+const MAGIC_BYTES: usize = 9;
+/// More than redb's header, less than its first page.
+const HEADER_BYTES: usize = 512;
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,
-    cache_bytes: usize,
+    opening: Opening,
+    handle: RwLock<Handle>,
+    /// Held shared by every short read, so that the handle is not replaced below one.
+    steady: RwLock<()>,
+    /// Bytes of the place that is open.
+    bytes: Arc<AtomicU64>,
+}
+
+enum Handle {
+    Closed,
+    /// Over bytes that keep their writes in memory, until the disk takes writes again.
+    ReadOnly(redb::Database),
+    Writable(redb::Database),
+}
+
+/// How a database is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// redb's page cache in bytes.
+    pub(crate) cache_bytes: usize,
     /// Unix milliseconds, for the audit row of a raised layout.
-    opened_at_ms: u64,
-    handle: RwLock<Option<redb::Database>>,
+    pub(crate) at_ms: u64,
+    /// Whether every page is checked first: without it redb trusts a file that was closed in good order, and may
+    /// panic over one that was damaged since. Reads the whole file.
+    pub(crate) is_checked: bool,
+    pub(crate) on_older: OnOlder,
 }
 
 /// Why a database did not open.
 pub(crate) enum Refused {
     InUse,
     NewerLayout { found: u64 },
+    OlderLayout { found: u64 },
     Failed(Failure),
 }
 
@@ -36,49 +75,153 @@ impl<E: Into<Failure>> From<E> for Refused {
 
 impl Database {
     /// Opens the database, making it when there is none.
-    pub(crate) fn open(
-        backend: Box<dyn Backend>,
-        cache_bytes: usize,
-        opened_at_ms: u64,
-    ) -> Result<Database, Refused> {
-        let handle = open_handle(backend.as_ref(), cache_bytes, opened_at_ms)?;
-        Ok(Database { backend, cache_bytes, opened_at_ms, handle: RwLock::new(Some(handle)) })
+    pub(crate) fn open(backend: Box<dyn Backend>, opening: Opening) -> Result<Database, Refused> {
+        let bytes = Arc::default();
+        let handle = open_handle(backend.as_ref(), opening, &bytes)?;
+        let handle = RwLock::new(Handle::Writable(handle));
+        Ok(Database { backend, opening, handle, steady: RwLock::default(), bytes })
+    }
+
+    /// Bytes of the file, free pages included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// While this is held the handle is not replaced by a rewritten one. For short reads: the switch waits for it.
+    pub(crate) fn steady(&self) -> RwLockReadGuard<'_, ()> {
+        self.steady.read()
     }
 
     /// A transaction for one short read.
     pub(crate) fn read(&self) -> Result<ReadTransaction, Failure> {
-        Ok(self.handle.read().as_ref().ok_or(Failure::Reopening)?.begin_read()?)
+        match &*self.handle.read() {
+            Handle::Closed => Err(Failure::Reopening),
+            Handle::ReadOnly(handle) | Handle::Writable(handle) => Ok(handle.begin_read()?),
+        }
     }
 
     /// A transaction that is durable when its commit returns: two phases, since guests choose what is written,
     /// and quick repair, so that opening after a crash does not walk the file.
     pub(crate) fn write(&self) -> Result<WriteTransaction, Failure> {
-        let mut txn = self.handle.read().as_ref().ok_or(Failure::Reopening)?.begin_write()?;
-        make_durable(&mut txn)?;
-        Ok(txn)
+        match &*self.handle.read() {
+            Handle::Writable(handle) => begin_durable(handle),
+            Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
+        }
     }
 
-    /// Closes the handle and opens a new one.
+    /// Closes the handle and opens a new one. Where that fails, reads go on from what the place holds, if it can
+    /// be read at all.
     pub(crate) fn reopen(&self) -> Result<(), Failure> {
         let mut handle = self.handle.write();
-        *handle = None;
-        match open_handle(self.backend.as_ref(), self.cache_bytes, self.opened_at_ms) {
-            Ok(opened) => *handle = Some(opened),
-            Err(Refused::Failed(cause)) => return Err(cause),
-            Err(Refused::InUse | Refused::NewerLayout { .. }) => return Err(Failure::Reopening),
+        if let Handle::Writable(_) = *handle {
+            // Closed first: it holds the file's lock.
+            *handle = Handle::Closed;
+        }
+        match self.open_again() {
+            Ok(opened) => *handle = Handle::Writable(opened),
+            Err(cause) => {
+                if let Handle::Closed = *handle {
+                    *handle = self.open_read_only().map_or(Handle::Closed, Handle::ReadOnly);
+                }
+                return Err(cause);
+            }
         }
         Ok(())
     }
 
+    /// Fills a new file with `copy` and lets it take the old one's place. Nobody writes meanwhile: that is the
+    /// caller's promise. On an error the old file is open again, or the handle is closed and says so.
+    pub(crate) fn rewrite<T>(
+        &self,
+        copy: impl FnOnce(&ReadTransaction, &redb::Database) -> Result<T, Failure>,
+    ) -> Result<T, RewriteError> {
+        let answer = self.fill_replacement(copy).and_then(|answer| {
+            fail::fail_point!("store::rewrite-copied");
+            self.switch()?;
+            Ok(answer)
+        });
+        if answer.is_err() {
+            self.backend.discard_replacement();
+        }
+        answer
+    }
+
+    fn fill_replacement<T>(
+        &self,
+        copy: impl FnOnce(&ReadTransaction, &redb::Database) -> Result<T, Failure>,
+    ) -> Result<T, RewriteError> {
+        let fill = || {
+            let place = self.backend.open_replacement()?;
+            let target = create_on(place, self.opening.cache_bytes)?;
+            let answer = copy(&self.read()?, &target)?;
+            target.close()?;
+            Ok(answer)
+        };
+        fill().map_err(RewriteError::Failed)
+    }
+
+    fn switch(&self) -> Result<(), RewriteError> {
+        let waited_ms = STEADY_WAIT.as_secs() * 1_000;
+        let _steady = self.steady.try_write_for(STEADY_WAIT).ok_or(RewriteError::Busy { waited_ms })?;
+        let mut handle = self.handle.write();
+        // Closed before the rename: some systems do not rename over an open file.
+        *handle = Handle::Closed;
+        let replaced = self.backend.replace();
+        *handle = Handle::Writable(self.open_again().map_err(RewriteError::Failed)?);
+        replaced.map_err(|cause| RewriteError::Failed(cause.into()))
+    }
+
+    fn open_again(&self) -> Result<redb::Database, Failure> {
+        match open_handle(self.backend.as_ref(), self.opening, &self.bytes) {
+            Ok(opened) => Ok(opened),
+            Err(Refused::Failed(cause)) => Err(cause),
+            Err(Refused::InUse | Refused::NewerLayout { .. } | Refused::OlderLayout { .. }) => {
+                Err(Failure::Reopening)
+            }
+        }
+    }
+
+    fn open_read_only(&self) -> Result<redb::Database, Failure> {
+        let place = Overlay::over(self.backend.open()?)?;
+        Ok(redb::Builder::new().set_cache_size(self.opening.cache_bytes).create_with_backend(place)?)
+    }
+
     /// redb's own check of every page, on a handle that nobody else uses.
     pub(crate) fn check_integrity(&self) -> Result<bool, Failure> {
-        Ok(self.handle.write().as_mut().ok_or(Failure::Reopening)?.check_integrity()?)
+        match &mut *self.handle.write() {
+            Handle::Writable(handle) => Ok(handle.check_integrity()?),
+            Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
+        }
     }
 }
 
-fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<redb::Database, Refused> {
+/// A transaction of any database that is durable when its commit returns; see [`Database::write`].
+pub(crate) fn begin_durable(database: &redb::Database) -> Result<WriteTransaction, Failure> {
+    let mut txn = database.begin_write()?;
+    make_durable(&mut txn)?;
+    Ok(txn)
+}
+
+/// A new database in an empty place, for a copy.
+pub(crate) fn create_on(
+    place: Box<dyn redb::StorageBackend>,
+    cache_bytes: usize,
+) -> Result<redb::Database, Failure> {
+    let place = Boxed { place, bytes: Arc::default() };
+    Ok(redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(place)?)
+}
+
+fn open_handle(
+    backend: &dyn Backend,
+    Opening { cache_bytes, at_ms, is_checked, on_older }: Opening,
+    bytes: &Arc<AtomicU64>,
+) -> Result<redb::Database, Refused> {
     let place = backend.open().map_err(redb::StorageError::Io)?;
-    let opened = redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Boxed(place));
+    empty_unfinished(place.as_ref())?;
+    let place = Boxed { place, bytes: Arc::clone(bytes) };
+    let mut builder = redb::Builder::new();
+    let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(is_checked);
+    let opened = builder.create_with_backend(place);
     let handle = match opened {
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(Refused::InUse),
         opened => opened?,
@@ -86,22 +229,50 @@ fn open_handle(backend: &dyn Backend, cache_bytes: usize, at_ms: u64) -> Result<
     match tables::read_layout(&handle)? {
         None => make_tables(&handle)?,
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
-        Some(found) if found < LAYOUT => {
-            let mut txn = handle.begin_write()?;
-            make_durable(&mut txn)?;
-            layout::raise(&txn, found, at_ms)?;
-            txn.commit()?;
-        }
+        Some(found) if found < LAYOUT => match on_older {
+            OnOlder::Raise => raise_layout(&handle, found, at_ms)?,
+            OnOlder::Refuse => return Err(Refused::OlderLayout { found }),
+            OnOlder::Leave => {}
+        },
         Some(_) => {}
     }
     Ok(handle)
 }
 
+fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), Failure> {
+    let txn = begin_durable(handle)?;
+    layout::raise(&txn, found, at_ms)?;
+    fail::fail_point!("store::raise-before-commit");
+    txn.commit()?;
+    fail::fail_point!("store::raise-after-commit");
+    Ok(())
+}
+
 fn make_tables(handle: &redb::Database) -> Result<(), Failure> {
-    let mut txn = handle.begin_write()?;
-    make_durable(&mut txn)?;
-    Tables::open(&txn)?.meta.insert(META_LAYOUT, LAYOUT)?;
-    Ok(txn.commit()?)
+    let txn = begin_durable(handle)?;
+    let mut tables = Tables::open(&txn)?;
+    tables.meta.insert(META_LAYOUT, LAYOUT)?;
+    store_id::make(&mut tables)?;
+    drop(tables);
+    fail::fail_point!("store::make-before-commit");
+    txn.commit()?;
+    fail::fail_point!("store::make-after-commit");
+    Ok(())
+}
+
+/// Empties bytes whose maker died before redb's magic number was written, which it is last: redb takes them for
+/// somebody else's and would refuse them for ever. They hold nothing but the rest of a header.
+fn empty_unfinished(place: &dyn StorageBackend) -> std::io::Result<()> {
+    let len = place.len()?;
+    if len == 0 || len > BEGUN_BYTES_MAX {
+        return Ok(());
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+    place.read(0, &mut bytes)?;
+    let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let magic = bytes.get(..MAGIC_BYTES).unwrap_or(&bytes);
+    let pages = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    if is_blank(magic) && is_blank(pages) { place.set_len(0) } else { Ok(()) }
 }
 
 fn make_durable(txn: &mut WriteTransaction) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::id::{ObjectId, ObjectName, Position, PostId};
+use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId};
 
 /// Whose mistake or failure an error was. Decides log level, retry and blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +87,32 @@ pub enum Failure {
         /// What was found.
         why: String,
     },
+    /// The database has a table that today's code does not know.
+    #[error("table {0} is not known to this host; use a newer one")]
+    UnknownTable(String),
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
+}
+
+impl Failure {
+    /// Whether the handle was closed under a read, which another may have replaced by now.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Failure::Storage(cause) if matches!(cause.as_ref(), redb::Error::DatabaseClosed))
+    }
+
+    /// What the operating system refused, when it did: [`io::ErrorKind::StorageFull`] for a full disk.
+    ///
+    /// None also for a call that was only refused because an earlier one had failed.
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Failure::Storage(cause) => match cause.as_ref() {
+                redb::Error::Io(cause) => Some(cause.kind()),
+                _ => None,
+            },
+            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Reopening => None,
+        }
+    }
 }
 
 macro_rules! from_redb {
@@ -133,6 +156,20 @@ pub enum OpenError {
         /// The newest generation this code reads.
         known: u64,
     },
+    /// It was written by an older host, and was to be left as it is.
+    #[error(
+        "{} has layout generation {found}, this host works with {known}; back it up, then run `telos up`, \
+         which raises it",
+        dir.display()
+    )]
+    OlderLayout {
+        /// The directory.
+        dir: PathBuf,
+        /// The generation found.
+        found: u64,
+        /// The generation that it must be raised to.
+        known: u64,
+    },
     /// A directory or file could not be made or opened.
     #[error("{}", path.display())]
     File {
@@ -157,9 +194,10 @@ impl OpenError {
     /// Who can do something about it.
     pub fn fault(&self) -> Fault {
         match self {
-            OpenError::InUse { .. } | OpenError::NewerLayout { .. } | OpenError::File { .. } => {
-                Fault::Operator
-            }
+            OpenError::InUse { .. }
+            | OpenError::NewerLayout { .. }
+            | OpenError::OlderLayout { .. }
+            | OpenError::File { .. } => Fault::Operator,
             OpenError::Failed { .. } => Fault::Host,
         }
     }
@@ -176,6 +214,14 @@ pub enum ReadError {
     /// No object has this identity at this snapshot.
     #[error("no object {0}")]
     NoSuchObject(ObjectId),
+    /// What was so at this snapshot is no longer kept; begin a new unit, or ask for a newer position.
+    #[error("position {snapshot} is too old to read, {oldest} is the oldest kept")]
+    SnapshotTooOld {
+        /// The position asked for.
+        snapshot: Position,
+        /// The history floor: the oldest position that can be read.
+        oldest: Position,
+    },
     /// The unit read more than it may, or an object has too many ancestors.
     #[error(transparent)]
     TooLarge(#[from] Overflow),
@@ -189,7 +235,7 @@ impl ReadError {
     pub fn fault(&self) -> Fault {
         match self {
             ReadError::NoSuchObject(_) | ReadError::TooLarge(_) => Fault::Guest,
-            ReadError::Failed(_) => Fault::Host,
+            ReadError::SnapshotTooOld { .. } | ReadError::Failed(_) => Fault::Host,
         }
     }
 }
@@ -215,6 +261,16 @@ pub enum WriteError {
         /// The object that has it.
         by: ObjectId,
     },
+    /// A generation that is not ahead of the component's state.
+    #[error("generation {found} of {component} is behind its state, which is in generation {in_force}")]
+    Generation {
+        /// The component.
+        component: ComponentId,
+        /// What was asked for.
+        found: u32,
+        /// What its state is in.
+        in_force: u32,
+    },
 }
 
 impl WriteError {
@@ -223,6 +279,7 @@ impl WriteError {
         match self {
             WriteError::Read(cause) => cause.fault(),
             WriteError::Invalid(_) | WriteError::TooLarge(_) | WriteError::NameTaken { .. } => Fault::Guest,
+            WriteError::Generation { .. } => Fault::Host,
         }
     }
 }
@@ -284,6 +341,9 @@ impl From<ReadError> for VectorError {
     fn from(cause: ReadError) -> VectorError {
         match cause {
             ReadError::NoSuchObject(id) => VectorError::NoSuchObject(id),
+            ReadError::SnapshotTooOld { snapshot, oldest } => {
+                VectorError::SnapshotTooOld { snapshot, oldest }
+            }
             ReadError::TooLarge(overflow) => VectorError::TooLarge(overflow),
             ReadError::Failed(failure) => VectorError::Failed(failure),
         }
@@ -314,6 +374,9 @@ pub enum Contested {
     /// A post that is no longer pending.
     #[error("post {0}")]
     Post(PostId),
+    /// A component's generation, raised meanwhile.
+    #[error("the generation of {0}")]
+    Generation(ComponentId),
 }
 
 /// Why a unit did not commit, or why nobody knows.
@@ -323,6 +386,14 @@ pub enum CommitError {
     /// Something the unit read has changed since; run it again on a fresh snapshot.
     #[error("{0} changed since it was read")]
     Conflict(Contested),
+    /// A generation is to be raised, and this object has no state in it; evolve it and decide again.
+    #[error("object {object} of {component} is not evolved yet")]
+    Unevolved {
+        /// The component.
+        component: ComponentId,
+        /// The first such object.
+        object: ObjectId,
+    },
     /// What the unit was built on failed to become durable; run it again.
     #[error("a commit that this one was built on failed; run it again")]
     Aborted,
@@ -365,6 +436,20 @@ pub enum CommitError {
     /// The unit wrote more than it may.
     #[error(transparent)]
     TooLarge(#[from] Overflow),
+    /// The database file is past its quota. Reads, removals and forgetting go on.
+    #[error(
+        "the database takes {bytes} bytes, {allowed} allowed; forget history and rewrite the file, or raise \
+         database_bytes_max"
+    )]
+    DatabaseFull {
+        /// Bytes of the file.
+        bytes: u64,
+        /// The quota.
+        allowed: u64,
+    },
+    /// The unit names a blob that is not stored, or no longer; put it again and run the unit again.
+    #[error("blob {0} is not stored; put it again")]
+    BlobMissing(Digest),
     /// Too many units wait for the committer.
     #[error("{allowed} units wait for the committer; try again")]
     Busy {
@@ -390,6 +475,7 @@ impl CommitError {
     pub fn fault(&self) -> Fault {
         match self {
             CommitError::TooLarge(_) => Fault::Guest,
+            CommitError::DatabaseFull { .. } => Fault::Operator,
             CommitError::Deadline
             | CommitError::DuplicateRequest { .. }
             | CommitError::TooOld { .. }
@@ -405,6 +491,44 @@ impl CommitError {
             CommitError::DuplicateRequest { .. } => Effect::Committed,
             CommitError::Unavailable(_) | CommitError::TooOld { .. } => Effect::Unknown,
             _ => Effect::None,
+        }
+    }
+}
+
+/// Why nothing was forgotten.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// Objects that are not to be forgotten delegate to one that is.
+    #[error(
+        "object {parent} is a parent of {child} and of {more} more; give them other parents or detach them"
+    )]
+    StillParent {
+        /// One object to be forgotten.
+        parent: ObjectId,
+        /// One that delegates to it.
+        child: ObjectId,
+        /// How many others delegate to an object of this call.
+        more: usize,
+    },
+    /// Too many objects in one call, too many states of others to detach, or too long a name of who asked.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The store could not be read.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The commit was refused or failed; its `effect()` says which.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl ForgetError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ForgetError::StillParent { .. } | ForgetError::TooLarge(_) => Fault::Operator,
+            ForgetError::Failed(_) => Fault::Host,
+            ForgetError::Commit(cause) => cause.fault(),
         }
     }
 }
@@ -425,6 +549,17 @@ pub enum BlobError {
         #[source]
         cause: io::Error,
     },
+    /// The blobs on disk would take more than their quota.
+    #[error("blobs would take {found} bytes, {allowed} allowed; collect blobs, or raise blob_bytes_max")]
+    Quota {
+        /// Bytes on disk, with this blob.
+        found: u64,
+        /// The quota.
+        allowed: u64,
+    },
+    /// The rows that name blobs could not be read.
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// The file's bytes are not the ones that were stored.
     #[error("{}: the bytes do not match their digest; restore the file from a backup", path.display())]
     Damaged {
@@ -438,7 +573,8 @@ impl BlobError {
     pub fn fault(&self) -> Fault {
         match self {
             BlobError::TooLarge(_) => Fault::Guest,
-            BlobError::File { .. } | BlobError::Damaged { .. } => Fault::Host,
+            BlobError::Quota { .. } => Fault::Operator,
+            BlobError::File { .. } | BlobError::Failed(_) | BlobError::Damaged { .. } => Fault::Host,
         }
     }
 }

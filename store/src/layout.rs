@@ -14,7 +14,36 @@ use serde_json::json;
 use crate::audit::{self, Fact};
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
+use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, META_OBJECT_ROWS, META_POSITION, Tables};
+
+/// What opening a store does with a database that an older host wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayoutMode {
+    /// Raises it, in one transaction: it has the old layout, whole, or the new one.
+    #[default]
+    Raise,
+    /// Refuses it with [`OpenError::OlderLayout`](crate::OpenError::OlderLayout) and leaves it as it is.
+    Check,
+}
+
+/// The same for every way of opening.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OnOlder {
+    Raise,
+    Refuse,
+    /// For reading that knows older layouts.
+    Leave,
+}
+
+impl From<LayoutMode> for OnOlder {
+    fn from(mode: LayoutMode) -> OnOlder {
+        match mode {
+            LayoutMode::Raise => OnOlder::Raise,
+            LayoutMode::Check => OnOlder::Refuse,
+        }
+    }
+}
 
 /// Raises one layout to the next.
 type Step = fn(&mut Tables<'_>) -> Result<(), Failure>;
@@ -40,7 +69,8 @@ pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<()
     Ok(())
 }
 
-/// 1 → 2: object rows are counted, and owners know their objects.
+/// 1 → 2: object rows are counted, owners know their objects, what ended is listed in order, blobs know the releases
+/// that name them, and the store has an identity.
 fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let (mut rows, mut newest) = (0, None);
     for row in tables.objects.iter()? {
@@ -48,16 +78,46 @@ fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
         let (id, position) = key.value();
         let object = tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value())?;
         rows += 1;
+        let replaced = newest.as_ref().filter(|(before, _, _)| *before == id).map_or(0, |(_, at, _)| *at);
+        tables.changes.insert((position, id), replaced)?;
         // Rows are sorted by object and position: the last one of each object is its newest.
-        if let Some((before, owner)) = newest.replace((id, object.owner))
+        if let Some((before, _, owner)) = newest.replace((id, position, object.owner))
             && before != id
         {
             tables.owned.insert((owner.as_str(), before), ())?;
         }
     }
-    if let Some((id, owner)) = newest {
+    if let Some((id, _, owner)) = newest {
         tables.owned.insert((owner.as_str(), id), ())?;
     }
     tables.meta.insert(META_OBJECT_ROWS, rows)?;
+    list_renames(tables)?;
+    count_references(tables)?;
+    store_id::make(tables)
+}
+
+fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
+    let mut before: Option<(String, u64)> = None;
+    for row in tables.names.iter()? {
+        let (key, _) = row?;
+        let (name, position) = key.value();
+        if let Some((same, replaced)) = &before
+            && same == name
+        {
+            tables.renames.insert((position, name), replaced)?;
+        }
+        before = Some((name.to_owned(), position));
+    }
+    Ok(())
+}
+
+/// A release's digest is the second half of its key.
+fn count_references(tables: &mut Tables<'_>) -> Result<(), Failure> {
+    for row in tables.releases.iter()? {
+        let key = row?.0;
+        let digest = key.value().1;
+        let before = tables.blobs.get(digest)?.map_or(0, |count| count.value());
+        tables.blobs.insert(digest, before + 1)?;
+    }
     Ok(())
 }

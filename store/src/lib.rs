@@ -4,8 +4,8 @@
 //! # Data model
 //!
 //! An *object* is an identity, an owner, parents and slots; every committed state of it is a row of its own, keyed
-//! by (object, *position*), so "as of P" is one range query and history costs nothing extra. A *name* stands for
-//! one object. A *vector* belongs to one object in one collection of one component. A *post* is a message to be
+//! by (object, *position*), so "as of P" is one range query; superseded states are kept up to an age and a count.
+//! A *name* stands for one object. A *vector* belongs to one object in one collection of one component. A *post* is a message to be
 //! sent after its commit. A *session* remembers what it decided, so a resent request is answered, not repeated.
 //! Audit rows and system records (releases, seats, grants) commit with the decision that made them.
 //!
@@ -23,6 +23,7 @@
 //! - Positions, revisions and audit numbers have no gaps.
 //! - redb is the only decision point: indexes and mirrors in memory are rebuilt from it.
 //! - Every object, name and vector a unit read, absent ones included, is still so when it is decided.
+//! - Every position at or above the history floor reads as it was; below it, reads are refused.
 //! - Every size has a bound, all of them in [`limit`].
 //!
 //! ```
@@ -43,11 +44,15 @@
 
 mod audit;
 mod backend;
+mod backup;
 mod blob;
 mod commit;
+mod copy;
 mod database;
 mod directory;
 mod error;
+mod generation;
+mod history;
 mod id;
 mod json;
 mod layout;
@@ -56,11 +61,18 @@ mod lock;
 mod object;
 mod order;
 mod outbox;
+mod overlay;
 mod pin;
+mod progress;
 mod record;
+mod references;
+mod restore;
+mod rewrite;
 mod session;
 mod shared;
 mod store;
+mod store_id;
+mod switch;
 mod tables;
 mod unit;
 mod vectors;
@@ -68,18 +80,28 @@ mod verify;
 
 pub use audit::AuditRow;
 pub use backend::{Backend, FileBackend, MemoryBackend};
+pub use backup::{BackupError, BackupOptions, BackupReport};
+pub use blob::Collected;
 pub use commit::{Commit, Decided, OnDecided, Vote};
 pub use error::{
-    BlobError, CommitError, Contested, Effect, Failure, Fault, NameError, OpenError, Overflow, ReadError,
-    VectorError, WriteError,
+    BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
+    ReadError, VectorError, WriteError,
 };
+pub use generation::GenerationRecord;
+pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
 pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
 pub use json::{Json, JsonError};
+pub use layout::LayoutMode;
 pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
+pub use progress::{Phase, Progress};
 pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};
+pub use redb::StorageBackend;
+pub use restore::{RestoreError, RestoreOptions, RestoreReport};
+pub use rewrite::{RewriteError, RewriteReport};
 pub use session::{Dedupe, DedupeKey, SessionId};
-pub use store::{Counts, Store, StoreOptions};
+pub use store::{Counts, Store, StoreOptions, Usage};
+pub use store_id::StoreId;
 pub use unit::{Savepoint, Unit, WriteCounts};
 pub use vectors::Neighbor;
 pub use verify::Report;

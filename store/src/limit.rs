@@ -49,6 +49,27 @@ pub const AUDIT_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one inbox path.
 pub const PATH_BYTES_MAX: usize = 4 * 1024;
 
+/// The longest time between two moments while something is decided: how exactly a time names a position.
+pub const MOMENT_MS_MAX: u64 = 60 * 1_000;
+/// Moments dropped by one commit that raises the history floor.
+pub const MOMENT_TRIM_ROWS: usize = 4_096;
+/// States and names that one step of pruning removes, so that it never dominates a commit: each may be a page.
+pub const PRUNE_ROWS_PER_STEP: usize = 512;
+/// Entries looked at to find how far a bound in rows raises the history floor: each raise is a commit.
+pub const PRUNE_LOOKAHEAD_ROWS: usize = 16_384;
+/// Objects that one call forgets.
+pub const FORGET_OBJECTS_MAX: usize = 1_000;
+/// States of other objects that one call frees of a forgotten parent.
+pub const FORGET_DETACHED_MAX: usize = 10_000;
+/// Rows that one search for traces names; more are not looked for.
+pub const TRACES_MAX: usize = 1_000;
+/// Objects of one listing of what is still to be evolved.
+pub const UNEVOLVED_PER_LIST_MAX: usize = 1_000;
+/// Bytes after which such a listing ends, so that its evolved copies fit one unit: they may be twice as large.
+pub const SHADOW_BATCH_BYTES_MAX: usize = UNIT_BYTES_MAX / 4;
+/// Shadows that one commit settles or drops, so that other units wait for milliseconds only.
+pub const SHADOWS_PER_STEP_MAX: usize = 1_000;
+
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;
 /// Bytes of one vector's metadata.
@@ -77,3 +98,14 @@ pub const GROUP_UNITS_MAX: usize = 128;
 pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one blob.
 pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that all blobs may take on disk, unless the store is opened with another quota.
+pub const BLOBS_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes that the database file may take before units that add rows are refused, unless the store is opened with
+/// another quota.
+pub const DATABASE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Time for which a blob that was just put is not collected, though nothing names it yet.
+pub const BLOB_GRACE_MS: u64 = 10 * 60 * 1_000;
+/// Distinct blobs put within that time; beyond it a put is refused.
+pub const BLOBS_RECENT_MAX: usize = 65_536;
+/// Blobs that one step of a collection looks at while the committer waits.
+pub const BLOBS_PER_STEP: usize = 256;

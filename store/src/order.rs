@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::id::{ObjectId, ObjectName, Position, PostId};
+use crate::generation::Generations;
+use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::object::Object;
 use crate::record::RecordWrite;
 use crate::session::{DedupeKey, SessionId};
@@ -38,6 +39,12 @@ pub(crate) struct Order {
     /// Posts added and taken by each unit.
     posts: Versions<(usize, usize)>,
     sessions: HashMap<SessionId, PendingSession>,
+    /// Every raise that is in force once everything pending is durable.
+    generations: Arc<Generations>,
+    /// The last vote of this era that wrote an object of a component; kept when it is durable.
+    touched: HashMap<ComponentId, Position>,
+    /// The last vote of this era that wrote, moved or dropped evolved copies; kept when it is durable.
+    copied: Position,
 }
 
 /// What pending requests say about their session.
@@ -78,6 +85,7 @@ impl Order {
         self.waiting += 1;
         for (id, object) in &mut writes.objects {
             Arc::make_mut(object).position = position;
+            self.touched.insert(object.owner.clone(), position);
             push(&mut self.objects, *id, position, Arc::clone(object));
         }
         for (name, id) in &writes.names {
@@ -88,6 +96,7 @@ impl Order {
             push(vectors, *object, position, vector.clone());
         }
         self.add_posts(writes, position);
+        self.add_generations(writes, position);
         if let Some(key) = request {
             let session = self.sessions.entry(key.session).or_default();
             session.acked_through.push(position, key.acked_through);
@@ -129,6 +138,32 @@ impl Order {
         self.position = position;
     }
 
+    /// Begins with what the database says is in force.
+    pub(crate) fn set_generations(&mut self, generations: Arc<Generations>) {
+        self.generations = generations;
+    }
+
+    /// Every raise that is in force once everything pending is durable.
+    pub(crate) fn generations(&self) -> &Arc<Generations> {
+        &self.generations
+    }
+
+    /// The last vote of this era that may have changed what a raise of a component finds.
+    pub(crate) fn touched(&self, component: &ComponentId) -> Position {
+        self.touched.get(component).copied().unwrap_or_default().max(self.copied)
+    }
+
+    /// The last vote of this era that wrote, moved or dropped evolved copies.
+    pub(crate) fn copied(&self) -> Position {
+        self.copied
+    }
+
+    /// The newest pending state of every object that a component will own.
+    pub(crate) fn objects_of(&self, component: &ComponentId) -> impl Iterator<Item = &Arc<Object>> {
+        let newest = self.objects.values().filter_map(|versions| versions.0.last());
+        newest.map(|(_, state)| state).filter(move |state| state.owner == *component)
+    }
+
     /// The pending state of an object as of a position.
     pub(crate) fn object(&self, id: ObjectId, at: Position) -> Option<&Arc<Object>> {
         self.objects.get(&id)?.at(at)
@@ -145,20 +180,10 @@ impl Order {
             .collect()
     }
 
-    /// The commit that will have made an object's newest state; none while no change is pending.
-    pub(crate) fn object_head(&self, id: ObjectId) -> Option<Position> {
-        self.objects.get(&id)?.newest()
-    }
-
     /// What a name stands for as of a position, and the unit that says so; none while no change is pending.
     pub(crate) fn name(&self, name: &ObjectName, at: Position) -> Option<(Option<ObjectId>, Position)> {
         let (position, id) = self.names.get(name)?.entry_at(at)?;
         Some((*id, position))
-    }
-
-    /// As [`Order::object_head`], of a name.
-    pub(crate) fn name_head(&self, name: &ObjectName) -> Option<Position> {
-        self.names.get(name)?.newest()
     }
 
     /// Names after `after`, those with a prefix, as of a position.
@@ -229,6 +254,21 @@ impl Order {
         u32::try_from(above).unwrap_or(u32::MAX)
     }
 
+    fn add_generations(&mut self, writes: &Layer, position: Position) {
+        for record in &writes.records {
+            match record {
+                RecordWrite::RaiseGeneration { component, to, .. } => {
+                    Arc::make_mut(&mut self.generations).raise(component.clone(), position, *to);
+                    self.touched.insert(component.clone(), position);
+                }
+                RecordWrite::Shadow { .. }
+                | RecordWrite::SettleShadows { .. }
+                | RecordWrite::DropShadows { .. } => self.copied = position,
+                _ => {}
+            }
+        }
+    }
+
     fn add_posts(&mut self, writes: &Layer, position: Position) {
         let failed = writes.records.iter().filter_map(|record| match record {
             RecordWrite::FailPost { id, .. } => Some(*id),
@@ -255,10 +295,6 @@ impl<T> Versions<T> {
 
     fn at(&self, at: Position) -> Option<&T> {
         self.entry_at(at).map(|(_, state)| state)
-    }
-
-    fn newest(&self) -> Option<Position> {
-        self.0.last().map(|(position, _)| *position)
     }
 
     /// Forgets what is durable; false when nothing is left.

@@ -84,6 +84,7 @@ pub struct GrantRecord {
 #[derive(Clone, Debug)]
 pub(crate) enum RecordWrite {
     Release(ReleaseRecord),
+    RemoveRelease { component: ComponentId, digest: Digest },
     Seat(SeatRecord),
     RemoveSeat(ComponentId),
     Grant { component: ComponentId, interface: String, by: String },
@@ -91,4 +92,11 @@ pub(crate) enum RecordWrite {
     Consumed { path: String, digest: Digest },
     FailPost { id: crate::id::PostId, cause: String, not_before_ms: u64 },
     SweepSessions { now_ms: u64 },
+    RaiseHistoryFloor(crate::id::Position),
+    SweepHistory(crate::history::Sweep),
+    Forget(std::sync::Arc<crate::history::Forget>),
+    Shadow { base: crate::id::Position, state: Box<crate::object::Object> },
+    RaiseGeneration { component: ComponentId, from: u32, to: u32, evolver: Digest },
+    SettleShadows { keys: Vec<crate::tables::ShadowKey> },
+    DropShadows { keys: Vec<crate::tables::ShadowKey> },
 }

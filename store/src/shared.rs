@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, RwLock};
-use redb::{Key, ReadOnlyTable, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, Value};
 
 use crate::blob::Blobs;
 use crate::commit::Job;
 use crate::database::Database;
-use crate::error::Failure;
+use crate::error::{Failure, ReadError};
+use crate::generation::Generations;
+use crate::history::Past;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::json::Json;
 use crate::lock::DirectoryLock;
@@ -18,7 +20,9 @@ use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::store::StoreOptions;
-use crate::tables::{self, COLLECTIONS, META, META_POSITION, OUTBOX, REDO, VECTORS};
+use crate::tables::{
+    self, COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
+};
 use crate::vectors::{CollectionKey, VectorSet};
 
 pub(crate) struct Shared {
@@ -27,17 +31,28 @@ pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) index: RwLock<VectorSet>,
     pub(crate) outbox: Mutex<Outbox>,
+    /// Only the committer changes it, before the raise's position becomes visible.
+    pub(crate) generations: RwLock<Arc<Generations>>,
     pub(crate) pins: Arc<Pins>,
     /// The newest position that is durable and applied to the memory here. Only the committer moves it.
     pub(crate) decided: AtomicU64,
-    /// What was voted for and is not yet durable. Taken before any other lock here.
+    /// Held to read by whoever votes, to write by a unit that must be alone. Taken before the order.
+    pub(crate) votes: RwLock<()>,
+    /// What was voted for and is not yet durable. Taken before the locks below.
     pub(crate) order: RwLock<Order>,
     /// The newest position that units may begin on; at or above `decided`. Moves under the order's lock.
     pub(crate) voted: AtomicU64,
+    pub(crate) past: Past,
     /// Redo rows kept; only the committer uses it.
     pub(crate) redo_rows: AtomicU64,
     /// Why the store refuses to write, while it does.
     pub(crate) read_only: RwLock<Option<Arc<str>>>,
+    /// Whoever holds this knows that no unit is between its vote and its durable commit. The committer holds it for
+    /// every group; a rewrite and each step of a collection hold it instead of it.
+    pub(crate) turn: Mutex<()>,
+    /// Shared by whoever reads the whole store over one long snapshot, exclusive for whoever replaces its file or
+    /// deletes blobs. Taken before `turn`.
+    pub(crate) whole: RwLock<()>,
     /// The committer's queue; gone when the last handle is dropped.
     pub(crate) queue: Mutex<Option<Sender<Job>>>,
     /// A request to reopen is in the queue; one is enough.
@@ -50,7 +65,9 @@ pub(crate) struct Loaded {
     pub(crate) position: Position,
     pub(crate) index: VectorSet,
     pub(crate) outbox: Outbox,
+    pub(crate) generations: Arc<Generations>,
     pub(crate) redo_rows: u64,
+    pub(crate) floor: Position,
 }
 
 impl Shared {
@@ -58,14 +75,40 @@ impl Shared {
         Position::new(self.decided.load(Ordering::Acquire))
     }
 
-    /// One short read of one table.
+    /// One short read of one table; done again when the handle was replaced by a new one meanwhile.
     pub(crate) fn read<K: Key + 'static, V: Value + 'static, T>(
         &self,
         definition: TableDefinition<'_, K, V>,
-        read: impl FnOnce(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
+        read: impl Fn(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let answer = self.database.read().and_then(|txn| read(&txn.open_table(definition)?));
+        self.read_rows(|txn| read(&txn.open_table(definition)?))
+    }
+
+    /// One short read of several tables, all as of one commit.
+    pub(crate) fn read_rows<T>(
+        &self,
+        read: impl Fn(&ReadTransaction) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let _steady = self.database.steady();
+        let attempt = || self.database.read().and_then(|txn| read(&txn));
+        let answer = match attempt() {
+            Err(failure) if failure.is_closed() => attempt(),
+            answer => answer,
+        };
         answer.inspect_err(|failure| self.report(failure))
+    }
+
+    /// One short read of what one table said as of a position. The floor is looked at afterwards: it is raised before
+    /// anything is pruned, so whoever read what was pruned meanwhile is refused.
+    pub(crate) fn read_at<K: Key + 'static, V: Value + 'static, T>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+        at: Position,
+        read: impl Fn(&ReadOnlyTable<K, V>) -> Result<T, Failure>,
+    ) -> Result<T, ReadError> {
+        let answer = self.read(definition, read)?;
+        self.past.check(at)?;
+        Ok(answer)
     }
 
     /// Asks the committer to reopen a database that failed while it was read; writes notice by themselves.
@@ -86,9 +129,12 @@ impl Shared {
     pub(crate) fn install(&self, loaded: Loaded) {
         let mut order = self.order.write();
         order.begin_at(loaded.position);
+        order.set_generations(Arc::clone(&loaded.generations));
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
+        *self.generations.write() = loaded.generations;
         self.redo_rows.store(loaded.redo_rows, Ordering::Release);
+        self.past.raise(loaded.floor);
         self.decided.store(loaded.position.get(), Ordering::Release);
         self.voted.store(loaded.position.get(), Ordering::Release);
     }
@@ -98,11 +144,15 @@ impl Loaded {
     /// Reads everything that is kept in memory. Cost: one pass over vectors and pending posts.
     pub(crate) fn read(database: &Database) -> Result<Loaded, Failure> {
         let txn = database.read()?;
-        let position = Position::new(tables::read_meta(&txn.open_table(META)?, META_POSITION)?);
+        let meta = txn.open_table(META)?;
+        let position = Position::new(tables::read_meta(&meta, META_POSITION)?);
+        let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
         let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
+        let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
-        Ok(Loaded { position, index, outbox, redo_rows: redb::ReadableTableMetadata::len(&redo)? })
+        let redo_rows = redb::ReadableTableMetadata::len(&redo)?;
+        Ok(Loaded { position, index, outbox, generations, redo_rows, floor })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reads here see the newest decided state, each call its own.
 
+mod generation;
 mod listing;
 
 use std::fmt;
@@ -17,18 +18,30 @@ use parking_lot::{Mutex, RwLock};
 use crate::backend::{Backend, FileBackend, MemoryBackend};
 use crate::blob::Blobs;
 use crate::commit::{self, Commit, Decided, Vote};
-use crate::database::{Database, Refused};
+use crate::database::{Database, Opening, Refused};
 use crate::directory;
-use crate::error::{BlobError, CommitError, Failure, OpenError};
+use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
+use crate::generation::drop_leftovers;
+use crate::history::{Past, Retention};
 use crate::id::{Digest, ObjectId, Position};
+use crate::layout::{LayoutMode, OnOlder};
+use crate::limit;
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
+use crate::progress::Progress;
 use crate::shared::{Loaded, Shared};
-use crate::tables::{self, LAYOUT, OBJECTS};
+use crate::store_id::{self, StoreId};
+use crate::switch;
+use crate::tables::{LAYOUT, META};
 use crate::unit::Unit;
 use crate::verify::{self, Report};
 
-pub use listing::Counts;
+pub use listing::{Counts, Usage};
+
+/// The database's file in a store's directory.
+pub(crate) const DATABASE_FILE: &str = "objects.redb";
+/// The blobs' directory in a store's directory.
+pub(crate) const BLOBS_DIR: &str = "blobs";
 
 /// A store that is open. Clones are the same store; when the last one and the last unit are dropped it is closed,
 /// after everything in its queue was decided.
@@ -42,10 +55,21 @@ pub struct Store {
 pub struct StoreOptions {
     /// redb's page cache in bytes. Default 32 MiB: hot objects fit, and the host shares its machine with models.
     pub cache_bytes: usize,
+    /// What becomes of a database with an older layout. Default: it is raised.
+    pub layout: LayoutMode,
     /// Wait after the first failed attempt to reopen after an I/O error; doubles each time. Default 10 ms.
     pub reopen_first: Duration,
     /// The longest such wait. Default 5 s.
     pub reopen_longest: Duration,
+    /// How much of the past is kept. Default 30 days, and at most a million superseded states.
+    pub retention: Retention,
+    /// Bytes that the database file may take. Past it a unit that adds rows is refused as
+    /// [`CommitError::DatabaseFull`]; reads, removals and forgetting go on. The file grows in steps, by at most 4 GiB,
+    /// and may pass the quota by one. Default 16 GiB: far above what one person's objects take, below a small disk.
+    pub database_bytes_max: u64,
+    /// Bytes that all blobs may take, those that nothing names included. Past it [`Store::put_blob`] answers
+    /// [`BlobError::Quota`]. Default 4 GiB: some thousand releases of common size.
+    pub blob_bytes_max: u64,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -54,8 +78,12 @@ impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
             cache_bytes: 32 * 1024 * 1024,
+            layout: LayoutMode::default(),
             reopen_first: Duration::from_millis(10),
             reopen_longest: Duration::from_secs(5),
+            retention: Retention::default(),
+            database_bytes_max: limit::DATABASE_BYTES_MAX,
+            blob_bytes_max: limit::BLOBS_BYTES_MAX,
             clock: Arc::new(system_clock),
         }
     }
@@ -65,8 +93,12 @@ impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")
             .field("cache_bytes", &self.cache_bytes)
+            .field("layout", &self.layout)
             .field("reopen_first", &self.reopen_first)
             .field("reopen_longest", &self.reopen_longest)
+            .field("retention", &self.retention)
+            .field("database_bytes_max", &self.database_bytes_max)
+            .field("blob_bytes_max", &self.blob_bytes_max)
             .finish_non_exhaustive()
     }
 }
@@ -75,11 +107,11 @@ impl Store {
     /// Opens the store in a directory, making both when they are absent.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::File`],
-    /// [`OpenError::Failed`].
+    /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
+    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`].
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         make_dir(dir)?;
-        Store::open_with_backend(dir, FileBackend::new(dir.join("objects.redb")), options)
+        Store::open_with_backend(dir, FileBackend::new(dir.join(DATABASE_FILE)), options)
     }
 
     /// Opens a store whose rows live in `backend` and whose lock and blobs live in `dir`.
@@ -91,10 +123,10 @@ impl Store {
         backend: impl Backend,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let blobs_dir = dir.join("blobs");
-        make_dir(&blobs_dir)?;
+        make_dir(dir)?;
         let lock = DirectoryLock::take(dir)?;
-        let blobs = Blobs::Files { dir: blobs_dir };
+        switch::finish(dir)?;
+        let blobs = open_blobs(dir, options.blob_bytes_max)?;
         let store = Store::assemble(dir, Box::new(backend), blobs, Some(lock), options)?;
         // A database file that was just made is lost with the power unless its directory knows it.
         directory::sync(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })?;
@@ -107,19 +139,30 @@ impl Store {
     /// [`OpenError::Failed`] when memory or threads are exhausted.
     pub fn scratch(options: StoreOptions) -> Result<Store, OpenError> {
         let backend = Box::new(MemoryBackend::new());
-        Store::assemble(Path::new("scratch"), backend, Blobs::in_memory(), None, options)
+        let blobs = Blobs::in_memory(options.blob_bytes_max);
+        Store::assemble(Path::new("scratch"), backend, blobs, None, options)
     }
 
-    /// Checks every invariant of the store in a directory that no process has open; see [`Report`].
+    /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
+    /// is checked as it is, and not raised.
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
     pub fn verify(dir: &Path) -> Result<Report, OpenError> {
+        Store::verify_with(dir, &mut |_| ())
+    }
+
+    /// As [`Store::verify`], telling how far it is.
+    ///
+    /// # Errors
+    /// As [`Store::verify`].
+    pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, OpenError> {
         let _lock = DirectoryLock::take(dir)?;
-        let backend = Box::new(FileBackend::new(dir.join("objects.redb")));
-        let database = open_database(dir, backend, &StoreOptions::default())?;
-        let blobs = Blobs::Files { dir: dir.join("blobs") };
-        verify::verify_offline(&database, &blobs).map_err(|cause| failed(dir, cause))
+        switch::finish(dir)?;
+        let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
+        let database = open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Leave)?;
+        let blobs = open_blobs(dir, u64::MAX)?;
+        verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
     }
 
     /// Checks every invariant of this open store as of now, except redb's own pages, and that the
@@ -128,7 +171,23 @@ impl Store {
     /// # Errors
     /// [`Failure`] when it cannot be read. Problems found are in the report.
     pub fn verify_open(&self) -> Result<Report, Failure> {
-        verify::verify_open(self.shared())
+        self.verify_open_with(&mut |_| ())
+    }
+
+    /// As [`Store::verify_open`], telling how far it is. Waits for a rewrite under way.
+    ///
+    /// # Errors
+    /// As [`Store::verify_open`].
+    pub fn verify_open_with(&self, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+        verify::verify_open(self.shared(), progress)
+    }
+
+    /// Which store this is: the same for all its copies.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn id(&self) -> Result<StoreId, Failure> {
+        self.shared().read(META, store_id::read)
     }
 
     /// The newest decided position.
@@ -167,7 +226,7 @@ impl Store {
     }
 
     /// As [`Store::decide`], for hosts that do not block: `on_done` is called exactly once, on this thread or on
-    /// the committer's, which waits for it. It must not wait for another decision.
+    /// the committer's, which waits for it. It must not wait for another decision, rewrite or collect.
     pub fn decide_then(
         &self,
         unit: Unit,
@@ -177,21 +236,24 @@ impl Store {
         commit::decide(self.shared(), unit, vote, Box::new(on_done));
     }
 
-    /// The state of an object as of a position; none when it did not exist then.
+    /// The state of an object as of a position; none when it did not exist then, or was forgotten since.
     ///
     /// # Errors
-    /// [`Failure`] when it cannot be read.
-    pub fn object_at(&self, id: ObjectId, at: Position) -> Result<Option<Object>, Failure> {
+    /// [`ReadError::SnapshotTooOld`] below the history floor, [`ReadError::Failed`].
+    pub fn object_at(&self, id: ObjectId, at: Position) -> Result<Option<Object>, ReadError> {
         let at = at.min(self.position());
-        self.shared().read(OBJECTS, |objects| tables::read_object(objects, id, at))
+        let found = self.shared().read_object(id, at)?;
+        self.shared().past.check(at)?;
+        Ok(found)
     }
 
-    /// Stores bytes durably under their digest; the same bytes again cost a read. At most 64 MiB.
+    /// Stores bytes durably under their digest; the same bytes again cost a read. At most 64 MiB. What no commit
+    /// names within ten minutes may be collected; a commit that names it later is then refused.
     ///
     /// # Errors
-    /// [`BlobError::TooLarge`], [`BlobError::File`].
+    /// [`BlobError::TooLarge`], [`BlobError::Quota`], [`BlobError::File`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
-        self.shared().blobs.put(bytes)
+        self.shared().blobs.put(bytes, self.shared().now_ms())
     }
 
     /// The bytes with this digest, checked against it; none when they were never stored.
@@ -202,7 +264,7 @@ impl Store {
         self.shared().blobs.get(digest)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -213,8 +275,11 @@ impl Store {
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let database = open_database(dir, backend, &options)?;
+        let database = open_database(dir, backend, &options, false, options.layout.into())?;
+        fail::fail_point!("store::open-before-load");
         let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
+        drop_leftovers(&database, &loaded.generations).map_err(|cause| failed(dir, cause))?;
+        fail::fail_point!("store::open-after-load");
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
                 database,
@@ -222,11 +287,16 @@ impl Store {
                 options,
                 index: RwLock::default(),
                 outbox: Mutex::default(),
+                generations: RwLock::default(),
                 pins: Arc::default(),
                 decided: AtomicU64::new(0),
+                votes: RwLock::default(),
                 order: RwLock::default(),
                 voted: AtomicU64::new(0),
+                past: Past::default(),
                 redo_rows: AtomicU64::new(0),
+                turn: Mutex::new(()),
+                whole: RwLock::new(()),
                 read_only: RwLock::new(None),
                 queue: Mutex::new(Some(queue)),
                 is_reopen_asked: AtomicBool::new(false),
@@ -273,27 +343,39 @@ impl Shared {
     }
 }
 
-fn system_clock() -> u64 {
+pub(crate) fn system_clock() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn open_database(
+/// Opens a database for a directory's store; `is_checked`: every page first.
+pub(crate) fn open_database(
     dir: &Path,
     backend: Box<dyn Backend>,
     options: &StoreOptions,
+    is_checked: bool,
+    on_older: OnOlder,
 ) -> Result<Database, OpenError> {
-    Database::open(backend, options.cache_bytes, (options.clock)()).map_err(|refused| match refused {
+    let at_ms = (options.clock)();
+    let opening = Opening { cache_bytes: options.cache_bytes, at_ms, is_checked, on_older };
+    Database::open(backend, opening).map_err(|refused| match refused {
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
+        Refused::OlderLayout { found } => OpenError::OlderLayout { dir: dir.into(), found, known: LAYOUT },
         Refused::Failed(cause) => failed(dir, cause),
     })
+}
+
+pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError> {
+    let dir = dir.join(BLOBS_DIR);
+    make_dir(&dir)?;
+    Blobs::files(dir.clone(), bytes_max).map_err(|cause| OpenError::File { path: dir, cause })
 }
 
 fn make_dir(dir: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
 }
 
-fn failed(dir: &Path, cause: Failure) -> OpenError {
+pub(crate) fn failed(dir: &Path, cause: Failure) -> OpenError {
     OpenError::Failed { dir: dir.into(), cause }
 }

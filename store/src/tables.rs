@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table         key                                value
-//! meta          name                               u64: layout, position, objects, audit, redo_floor
+//! meta          name                               u64: layout, position, objects, audit, redo_floor, store_high, store_low, ...
 //! objects       (object, position)                 postcard ObjectRow: the state that this commit made
 //! names         (name, position)                   the object from here on; none: unbound from here on
 //! names_of      (object, name, position)           whether the name is the object's from here on
@@ -19,13 +19,17 @@
 //! grants        (component, interface)             JSON GrantRecord
 //! consumed      (path, digest)                     Unix ms
 //! owned         (owner, object)                    the objects whose newest state has this owner
-//! moments       position                           (Unix ms, object rows written so far): about one a minute
-//! blobs         digest                             (bytes, references): what a commit names; layout 1 had no counts
+//! moments       position                           Unix ms: one or two a minute, and the newest group
+//! changes       (position, object)                 the position of the state that it replaced; 0: a new object
+//! renames       (position, name)                   the position of the row that it replaced
+//! blobs         digest                             rows that name the blob, at least 1
 //! generations   (component, position)              JSON GenerationRecord: in force from here on
 //! shadows       (object, generation)               (position of the state it was made from, postcard ObjectRow)
 //! ```
 //!
 //! Rows keyed by position are never changed: the newest row at or below P is the state as of P, one range query.
+//! `changes` and `renames` list in order what ended where, so pruning costs what it prunes: an entry goes when its
+//! position is at or below the history floor, with the row that ended there. Only forgetting an object breaks the rule.
 //! postcard rows name no fields, so a change of their shape is a new layout generation.
 
 use std::sync::Arc;
@@ -37,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId, Revision};
 use crate::json::Json;
+use crate::limit;
 use crate::object::{MethodSlot, Object, Slot};
 use crate::outbox::OutboxRow;
 use crate::session::{DedupeKey, SessionId, SessionRow};
@@ -52,8 +57,13 @@ pub(crate) const META_AUDIT: &str = "audit";
 pub(crate) const META_REDO_FLOOR: &str = "redo_floor";
 /// States that ended at or before this position may be gone.
 pub(crate) const META_HISTORY_FLOOR: &str = "history_floor";
-/// Object rows ever written; with the rows kept, how many were pruned.
+/// Object rows ever written; with the rows kept, how many were pruned or forgotten.
 pub(crate) const META_OBJECT_ROWS: &str = "object_rows";
+/// The newest commit that forgot objects since the file was last rewritten: free pages may still hold their bytes. 0: none.
+pub(crate) const META_REWRITE_DUE: &str = "rewrite_due";
+/// The two halves of the store's identity.
+pub(crate) const META_STORE_HIGH: &str = "store_high";
+pub(crate) const META_STORE_LOW: &str = "store_low";
 
 pub(crate) type ObjectKey = (u128, u64);
 pub(crate) type NameKey = (&'static str, u64);
@@ -61,6 +71,10 @@ pub(crate) type PostKey = (u64, u32);
 pub(crate) type VectorKey = (u32, u128);
 pub(crate) type VectorRow = (u64, &'static str, &'static [u8]);
 pub(crate) type DedupeRowKey = (u128, u64, u64);
+/// Object and generation.
+pub(crate) type ShadowKey = (u128, u32);
+/// The position of the state that it was made from, and the evolved state.
+pub(crate) type ShadowRow = (u64, &'static [u8]);
 pub(crate) type DigestKey = (&'static str, &'static [u8; 32]);
 
 pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -80,10 +94,12 @@ pub(crate) const SEATS: TableDefinition<&str, &[u8]> = TableDefinition::new("sea
 pub(crate) const GRANTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("grants");
 pub(crate) const CONSUMED: TableDefinition<DigestKey, u64> = TableDefinition::new("consumed");
 pub(crate) const OWNED: TableDefinition<(&str, u128), ()> = TableDefinition::new("owned");
-pub(crate) const MOMENTS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("moments");
-pub(crate) const BLOBS: TableDefinition<&[u8; 32], (u64, u64)> = TableDefinition::new("blobs");
+pub(crate) const MOMENTS: TableDefinition<u64, u64> = TableDefinition::new("moments");
+pub(crate) const CHANGES: TableDefinition<(u64, u128), u64> = TableDefinition::new("changes");
+pub(crate) const RENAMES: TableDefinition<(u64, &str), u64> = TableDefinition::new("renames");
+pub(crate) const BLOBS: TableDefinition<&[u8; 32], u64> = TableDefinition::new("blobs");
 pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
-pub(crate) const SHADOWS: TableDefinition<(u128, u32), (u64, &[u8])> = TableDefinition::new("shadows");
+pub(crate) const SHADOWS: TableDefinition<ShadowKey, ShadowRow> = TableDefinition::new("shadows");
 
 /// All tables of one write transaction.
 pub(crate) struct Tables<'txn> {
@@ -104,10 +120,12 @@ pub(crate) struct Tables<'txn> {
     pub(crate) grants: Table<'txn, (&'static str, &'static str), &'static [u8]>,
     pub(crate) consumed: Table<'txn, DigestKey, u64>,
     pub(crate) owned: Table<'txn, (&'static str, u128), ()>,
-    pub(crate) moments: Table<'txn, u64, (u64, u64)>,
-    pub(crate) blobs: Table<'txn, &'static [u8; 32], (u64, u64)>,
+    pub(crate) moments: Table<'txn, u64, u64>,
+    pub(crate) changes: Table<'txn, (u64, u128), u64>,
+    pub(crate) renames: Table<'txn, (u64, &'static str), u64>,
+    pub(crate) blobs: Table<'txn, &'static [u8; 32], u64>,
     pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
-    pub(crate) shadows: Table<'txn, (u128, u32), (u64, &'static [u8])>,
+    pub(crate) shadows: Table<'txn, ShadowKey, ShadowRow>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -132,6 +150,8 @@ impl<'txn> Tables<'txn> {
             consumed: txn.open_table(CONSUMED)?,
             owned: txn.open_table(OWNED)?,
             moments: txn.open_table(MOMENTS)?,
+            changes: txn.open_table(CHANGES)?,
+            renames: txn.open_table(RENAMES)?,
             blobs: txn.open_table(BLOBS)?,
             generations: txn.open_table(GENERATIONS)?,
             shadows: txn.open_table(SHADOWS)?,
@@ -183,7 +203,19 @@ pub(crate) fn read_object_position(
     Ok(newest.map_or(Position::NONE, |(key, _)| Position::new(key.value().1)))
 }
 
-/// The states of an object as of a position, newest first.
+/// The position, owner and generation of an object's row as of a position.
+pub(crate) fn read_object_head(
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+    id: ObjectId,
+    at: Position,
+) -> Result<Option<(Position, ComponentId, u32)>, Failure> {
+    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    let Some((key, row)) = newest else { return Ok(None) };
+    let (owner, generation) = decode_object_head(row.value())?;
+    Ok(Some((Position::new(key.value().1), owner, generation)))
+}
+
+/// The rows of an object as of a position, newest first.
 pub(crate) fn read_history(
     objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
     id: ObjectId,
@@ -223,6 +255,24 @@ pub(crate) fn read_session(
     }))
 }
 
+/// Sessions that were idle for too long, as many as one sweep closes.
+pub(crate) fn read_idle_sessions(
+    sessions: &impl ReadableTable<(u128, u64), (u64, u64, u32)>,
+    now_ms: u64,
+) -> Result<Vec<(u128, u64)>, Failure> {
+    let mut idle = Vec::new();
+    for row in sessions.iter()? {
+        let (key, row) = row?;
+        if now_ms.saturating_sub(row.value().1) > limit::SESSION_IDLE_MS_MAX {
+            idle.push(key.value());
+        }
+        if idle.len() == limit::SESSIONS_PER_SWEEP_MAX {
+            break;
+        }
+    }
+    Ok(idle)
+}
+
 /// The stored decision of one request.
 pub(crate) fn read_decided(
     dedupe: &impl ReadableTable<DedupeRowKey, (u64, &'static [u8])>,
@@ -247,7 +297,8 @@ pub(crate) fn count_rows_above(
     }
     let (client, incarnation) = (key.session.client, key.session.incarnation);
     let acked = dedupe.range((client, incarnation, 0)..=(client, incarnation, key.acked_through))?;
-    let forgotten = u32::try_from(acked.count()).unwrap_or(u32::MAX);
+    // Stops at the first error: an iterator that failed answers errors for ever.
+    let forgotten = acked.map(|row| row.map(|_| 1)).sum::<Result<u32, _>>()?;
     Ok(row.rows.saturating_sub(forgotten))
 }
 
@@ -283,11 +334,28 @@ pub(crate) fn read_post(
 struct ObjectRow<'a> {
     #[serde(borrow)]
     owner: &'a str,
+    // `decode_object_head` reads the fields up to here.
     generation: u32,
     revision: u64,
     parents: Vec<u128>,
     #[serde(borrow)]
     slots: Vec<(&'a str, SlotRow<'a>)>,
+}
+
+/// The front of an [`ObjectRow`]: what may be asked of many rows without reading their slots.
+#[derive(Deserialize)]
+pub(crate) struct ObjectHead<'a> {
+    #[serde(borrow)]
+    pub(crate) owner: &'a str,
+    #[expect(dead_code, reason = "it lies between what is asked")]
+    generation: u32,
+    pub(crate) revision: u64,
+    pub(crate) parents: Vec<u128>,
+}
+
+/// The front of an object's row.
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<ObjectHead<'_>, Failure> {
+    Ok(postcard::take_from_bytes(bytes).map_err(|why| unreadable("objects", &why))?.0)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -322,6 +390,13 @@ pub(crate) fn decode_object(id: ObjectId, position: Position, bytes: &[u8]) -> R
         parents: row.parents.into_iter().map(ObjectId::from_bits).collect(),
         slots: row.slots.into_iter().map(|(name, slot)| (name.into(), decode_slot(&slot))).collect(),
     })
+}
+
+/// Owner and generation of the object in a row, without the rest.
+pub(crate) fn decode_object_head(bytes: &[u8]) -> Result<(ComponentId, u32), Failure> {
+    let ((owner, generation), _) =
+        postcard::take_from_bytes::<(&str, u32)>(bytes).map_err(|why| unreadable("objects", &why))?;
+    Ok((ComponentId::trusted(owner), generation))
 }
 
 fn encode_slot(slot: &Slot) -> SlotRow<'_> {

@@ -12,6 +12,7 @@
 //! Reads are short transactions that pick rows by position, so a unit may live for minutes and pins no pages.
 //! Never here: durability, clocks, who may do what.
 
+mod generation;
 mod layer;
 mod name;
 mod record;
@@ -50,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) objects: HashMap<ObjectId, Option<Arc<Object>>>,
     pub(crate) names: HashMap<ObjectName, (Option<ObjectId>, Position)>,
     pub(crate) vectors: HashMap<(CollectionKey, ObjectId), Position>,
+    /// Objects that must still exist, whatever their state.
+    pub(crate) existing: HashSet<ObjectId>,
     bytes: usize,
 }
 
@@ -131,7 +134,8 @@ impl Unit {
     /// Makes an empty object.
     ///
     /// # Errors
-    /// [`WriteError::TooLarge`] past 32 parents; [`ReadError::NoSuchObject`] for a parent that does not exist.
+    /// [`WriteError::TooLarge`] past 32 parents; [`ReadError::NoSuchObject`] for a parent that does not exist;
+    /// [`WriteError::Generation`] below the owner's generation in force.
     pub fn create(
         &mut self,
         owner: ComponentId,
@@ -139,6 +143,7 @@ impl Unit {
         parents: Vec<ObjectId>,
     ) -> Result<ObjectId, WriteError> {
         let id = ObjectId::random();
+        self.check_generation(&owner, generation)?;
         self.check_parents(&parents)?;
         self.put(Object {
             id,
@@ -190,13 +195,14 @@ impl Unit {
     /// Gives the object to an owner, in a generation of the owner's schema.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchObject`].
+    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the owner's generation in force.
     pub fn set_owner_generation(
         &mut self,
         id: ObjectId,
         owner: ComponentId,
         generation: u32,
     ) -> Result<(), WriteError> {
+        self.check_generation(&owner, generation)?;
         let mut object = self.writable(id)?;
         object.owner = owner;
         object.generation = generation;
@@ -210,12 +216,13 @@ impl Unit {
     pub fn history(&mut self, id: ObjectId, limit: usize) -> Result<Vec<Arc<Object>>, ReadError> {
         let (at, limit) = (self.snapshot(), limit.min(limit::HISTORY_ROWS_MAX));
         let mut states = self.pending(|order| order.history(id, at));
-        let durable = self.shared.read(OBJECTS, |objects| tables::read_history(objects, id, at, limit))?;
-        let oldest = states.last().map(|state| state.position);
-        states
-            .extend(durable.into_iter().filter(|state| oldest.is_none_or(|oldest| state.position < oldest)));
+        states.extend(self.shared.read_history(id, at, limit)?);
+        self.shared.past.check(at)?;
+        // What became durable meanwhile is in both; a raise may stand between pending states.
+        states.sort_by_key(|state| std::cmp::Reverse(state.position));
+        states.dedup_by_key(|state| state.position);
         states.truncate(limit);
-        Ok(states)
+        Ok(self.shared.past.within_floor(states))
     }
 
     /// A place to return to. Savepoints nest.
@@ -281,30 +288,39 @@ impl Unit {
         }
         let at = self.snapshot();
         let found = match self.pending(|order| order.object(id, at).cloned()) {
-            Some(pending) => Some(pending),
-            None => self.shared.read(OBJECTS, |objects| tables::read_object(objects, id, at))?.map(Arc::new),
+            Some(pending) => Some(self.shared.raised_over(pending, at)?),
+            None => {
+                let found = self.shared.read_object(id, at)?;
+                self.shared.past.check(at)?;
+                found.map(Arc::new)
+            }
         };
         self.seen.record(found.as_ref().map_or(0, |object| object.bytes()))?;
         self.seen.objects.insert(id, found.clone());
         Ok(found)
     }
 
-    /// Objects are never deleted, so only an absent one is recorded: a present one is no reason for a conflict.
+    /// An absent object is recorded; of a present one only that it must not be forgotten: another state of it is no
+    /// reason for a conflict.
     fn check_exists(&mut self, id: ObjectId) -> Result<(), ReadError> {
         let is_known =
             self.layers.object(id).is_some() || matches!(self.seen.objects.get(&id), Some(Some(_)));
+        let is_known = is_known || self.seen.existing.contains(&id);
         if is_known {
             return Ok(());
         }
         let at = self.snapshot();
-        if self.pending(|order| order.object(id, at).is_some()) {
-            return Ok(());
-        }
-        let position = self.shared.read(OBJECTS, |objects| tables::read_object_position(objects, id, at))?;
-        if position != Position::NONE {
-            return Ok(());
-        }
         self.seen.record(0)?;
+        if self.pending(|order| order.object(id, at).is_some()) {
+            self.seen.existing.insert(id);
+            return Ok(());
+        }
+        let position =
+            self.shared.read_at(OBJECTS, at, |objects| tables::read_object_position(objects, id, at))?;
+        if position != Position::NONE {
+            self.seen.existing.insert(id);
+            return Ok(());
+        }
         self.seen.objects.insert(id, None);
         Err(ReadError::NoSuchObject(id))
     }
@@ -333,7 +349,7 @@ impl Unit {
 impl Seen {
     /// Counts one more read.
     fn record(&mut self, bytes: usize) -> Result<(), Overflow> {
-        let reads = self.objects.len() + self.names.len() + self.vectors.len();
+        let reads = self.objects.len() + self.names.len() + self.vectors.len() + self.existing.len();
         Overflow::check("reads of one unit", reads + 1, limit::UNIT_READS_MAX)?;
         Overflow::check("bytes read by one unit", self.bytes + bytes, limit::UNIT_READ_BYTES_MAX)?;
         self.bytes += bytes;

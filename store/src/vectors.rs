@@ -6,7 +6,7 @@
 
 mod flat;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::VectorError;
@@ -72,6 +72,12 @@ pub(crate) trait VectorIndex: Send + Sync {
 
     /// Objects that have a vector now.
     fn live(&self) -> Vec<ObjectId>;
+
+    /// Drops every vector that these objects have or ever had, for old snapshots too.
+    fn forget(&mut self, objects: &HashSet<ObjectId>);
+
+    /// Whether it holds anything of an object, dated or not.
+    fn holds(&self, object: ObjectId) -> bool;
 }
 
 /// One decided change, in the order of positions.
@@ -125,6 +131,16 @@ impl VectorSet {
             }
             None => index.remove(change.position, change.object),
         }
+    }
+
+    /// Drops every vector of these objects, whatever snapshot still asks for it. Cost: one pass over each index.
+    pub(crate) fn forget(&mut self, objects: &HashSet<ObjectId>) {
+        self.collections.values_mut().for_each(|(_, index)| index.forget(objects));
+    }
+
+    /// Whether any index holds anything of an object.
+    pub(crate) fn holds(&self, object: ObjectId) -> bool {
+        self.collections.values().any(|(_, index)| index.holds(object))
     }
 
     /// The dimension of a collection; none when there is no such collection.

@@ -1,28 +1,40 @@
 //! Every invariant of a stored database, checked offline or over one snapshot of an open store.
 //!
 //! ```text
-//! objects   revisions 1, 2, 3..., positions rising and decided, bounds hold, parents exist, their count
+//! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
+//! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
+//!           state or was when it came into force; in memory as on disk
 //! names     each stands for an object that exists, and the table by object says the same
+//! history   what replaced what is listed for all above the floor and all not yet pruned
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
 //! outbox    posts are decided, have attempts left; dead letters have none
 //! sessions  rows only above the watermark, as many as counted, within the bound
 //! audit     numbers without gaps, positions never falling
-//! records   every release's blob is there and whole, every seat names a release
+//! records   every seat names a release
+//! blobs     counted as often as rows name them, each there and whole
 //! ```
 
 mod check;
+mod generation;
+mod past;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::blob::Blobs;
+use crate::copy;
 use crate::database::Database;
 use crate::error::Failure;
+use crate::generation::Generations;
 use crate::id::{ObjectId, Position};
+use crate::progress::{Meter, Phase, Progress};
 use crate::shared::{Shared, read_collections};
-use crate::tables::{COLLECTIONS, META, META_POSITION, VECTORS, read_meta};
+use crate::tables::{
+    COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta,
+};
 use crate::vectors::CollectionKey;
 
 use check::Check;
@@ -33,6 +45,8 @@ const PROBLEMS_MAX: usize = 1_000;
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// The layout that the database has; what an older one did not have is not checked.
+    pub layout: u64,
     /// The newest decided position in the database.
     pub position: Position,
     /// Rows that were looked at.
@@ -55,9 +69,17 @@ impl Report {
 }
 
 /// Checks a database that nobody else has open, redb's own pages first.
-pub(crate) fn verify_offline(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
+pub(crate) fn verify_offline(
+    database: &Database,
+    blobs: &Blobs,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Failure> {
+    let mut meter = Meter::new(progress);
+    meter.begin(Phase::Pages, 1);
     let pages_were_whole = database.check_integrity()?;
-    let mut report = verify_rows(database, blobs)?;
+    meter.step(1);
+    meter.end();
+    let mut report = verify_rows(database, blobs, progress)?;
     if !pages_were_whole {
         report.problem("redb: damaged pages were found and repaired".into());
     }
@@ -65,30 +87,57 @@ pub(crate) fn verify_offline(database: &Database, blobs: &Blobs) -> Result<Repor
 }
 
 /// Checks an open store: its rows, and that memory follows them.
-pub(crate) fn verify_open(shared: &Shared) -> Result<Report, Failure> {
-    let mut report = verify_rows(&shared.database, &shared.blobs)?;
+pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+    let _whole = shared.whole.read();
+    let mut report = verify_rows(&shared.database, &shared.blobs, progress)?;
     let before = shared.position();
     let (position, stored) = live_vectors(&shared.database)?;
     let indexed = shared.index.read().live();
+    let generations = Generations::read(&shared.database.read()?.open_table(GENERATIONS)?)?;
+    let known = Arc::clone(&shared.generations.read());
     // Between a commit and its finish memory is behind; then another verification tells.
-    if before == position && shared.position() == position && stored != indexed {
+    let is_quiet = before == position && shared.position() == position;
+    if is_quiet && stored != indexed {
         report.problem("vectors: the indexes in memory do not hold what the rows say".into());
+    }
+    if is_quiet && generations != *known {
+        report.problem("generations: memory does not hold what the rows say".into());
     }
     Ok(report)
 }
 
-fn verify_rows(database: &Database, blobs: &Blobs) -> Result<Report, Failure> {
+fn verify_rows(
+    database: &Database,
+    blobs: &Blobs,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Failure> {
     let txn = database.read()?;
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
-    let mut check = Check::new(&txn, position);
+    let meta = txn.open_table(META)?;
+    let floor = Position::new(read_meta(&meta, META_HISTORY_FLOOR)?);
+    let layout = read_meta(&meta, META_LAYOUT)?;
+    let mut check = Check::new(&txn, position, floor, layout, Meter::new(progress));
+    check.begin_rows(copy::count(&txn)?);
+    if layout >= 2 {
+        check.generations()?;
+    }
     check.objects()?;
-    check.owned()?;
+    if layout >= 2 {
+        check.shadows()?;
+        check.owned()?;
+    }
     check.names()?;
+    if layout >= 2 {
+        check.past()?;
+    }
     check.vectors()?;
     check.outbox()?;
     check.sessions()?;
     check.audit()?;
-    check.records(blobs)?;
+    check.records()?;
+    if layout >= 2 {
+        check.blobs(blobs)?;
+    }
     Ok(check.into_report())
 }
 

@@ -67,6 +67,21 @@ async fn an_acknowledged_request_is_never_run_again() {
     assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 2);
 }
 
+/// A day of reads leaves no trace of their session.
+#[tokio::test]
+async fn a_closed_session_may_read_and_is_told_to_begin_anew_when_it_writes() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let long_ago = SessionId { client: 7, incarnation: 1 };
+    let sent = |number, selector| {
+        let request = Some(DedupeKey { session: long_ago, number, acked_through: 0 });
+        kernel.send_as("counter", selector, Value::Null, Sending { request, ..Sending::default() })
+    };
+    assert_eq!(sent(1, "read").await.unwrap().value, 0);
+    let refused = sent(2, "increment").await.unwrap_err();
+    assert_eq!((refused.kind(), refused.effect()), ("unknown-session", Effect::None));
+    assert_eq!(sent(3, "read").await.unwrap().value, 0, "it was not run");
+}
+
 #[tokio::test]
 async fn an_unknown_object_and_an_unknown_selector_say_what_was_tried() {
     let kernel = TestKernel::with_guests(&["counter"]).await;
@@ -89,10 +104,12 @@ async fn bad_arguments_are_named() {
 #[tokio::test]
 async fn a_message_past_its_deadline_has_no_effect() {
     let kernel = TestKernel::with_guests(&["spinner", "counter"]).await;
-    let sending = Sending { within: Some(Duration::from_millis(50)), ..Sending::default() };
-    let refused = kernel.send_as("spinner", "spin", Value::Null, sending).await.unwrap_err();
+    let sending = Sending { within: Some(Duration::from_millis(300)), ..Sending::default() };
+    let before = kernel.kernel.object("spinner").unwrap();
+    let refused = kernel.send_as("spinner", "write_and_spin", Value::Null, sending).await.unwrap_err();
     assert!(matches!(refused, Failure::Deadline), "{refused}");
     assert_eq!(refused.effect(), Effect::None);
+    assert_eq!(kernel.kernel.object("spinner").unwrap(), before, "it wrote a slot before it spun");
     assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 1);
 }
 

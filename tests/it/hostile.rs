@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use telos_kernel::seams::MindError;
 use telos_kernel::{Breakage, Failure, Fault, Granting};
-use telos_tests::{Sending, TestKernel};
+use telos_tests::{ScriptedMinds, Sending, TestKernel};
 
 async fn breakage(kernel: &TestKernel, guest: &str, selector: &str) -> Breakage {
     let sending = Sending { within: Some(Duration::from_secs(60)), ..Sending::default() };
@@ -78,9 +79,22 @@ async fn an_overreacher_waits_for_its_grant_and_is_denied_without_it() {
 
 #[tokio::test]
 async fn a_flood_of_prints_is_bounded() {
+    const KEPT: usize = 8 << 10;
     let kernel = TestKernel::with_guests(&["trapper"]).await;
-    kernel.send("trapper", "panic", Value::Null).await.unwrap_err();
+    assert_eq!(kernel.send("trapper", "flood", Value::Null).await.unwrap(), true);
     let printed = kernel.journal.lines("plugin.output");
     assert_eq!(printed.len(), 1);
     assert_eq!(printed[0].plugin.as_deref(), Some("trapper"));
+    assert!(printed[0].body.len() <= KEPT && printed[0].body.starts_with("000"), "{}", printed[0].body.len());
+    assert_eq!(printed[0].attributes["dropped_bytes"], 1_000 * 100 - KEPT);
+}
+
+#[tokio::test]
+async fn a_host_failure_that_a_plugin_called_for_counts_against_its_own_lines() {
+    let minds = ScriptedMinds::new(|_| async { Err(MindError::Failed("out of memory".into())) });
+    let kernel = TestKernel::with_minds(minds);
+    kernel.install("overreacher").await;
+    kernel.send("overreacher", "think", json!({})).await.unwrap_err();
+    let said = kernel.journal.lines("hostcall.failed");
+    assert_eq!((said.len(), said[0].plugin.as_deref()), (1, Some("overreacher")));
 }

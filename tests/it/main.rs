@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod conflict;
+mod disk;
 mod dispatch;
 mod hostile;
 mod messaging;
 mod operator;
+mod posts;
 mod storage;
 mod swap;
 mod tidy;

@@ -1,8 +1,10 @@
-//! Messages between objects: one tree is one unit of work; posts are delivered after it, once.
+//! Messages between objects: one tree is one unit of work.
+
+use std::time::Duration;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use telos_kernel::Failure;
@@ -63,51 +65,6 @@ async fn recursion_ends_at_its_bound_and_the_sender_goes_on() {
     assert!(deepest["stopped"].as_str().unwrap().contains("8 deep"), "{deepest}");
 }
 
-async fn wait_for_count(kernel: &TestKernel, wanted: u64) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let count = kernel.send("counter", "read", Value::Null).await.unwrap();
-        if count == wanted || Instant::now() > deadline {
-            assert_eq!(count, wanted);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_is_delivered_after_the_commit_and_once() {
-    let kernel = relay_and_counter().await;
-    for _ in 0..10 {
-        kernel.send("relay", "post_to", to_counter("increment")).await.unwrap();
-    }
-    wait_for_count(&kernel, 10).await;
-    assert!(kernel.store.outbox_due(u64::MAX, 10).unwrap().is_empty());
-    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 10);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_of_a_unit_that_fails_is_never_delivered() {
-    let kernel = relay_and_counter().await;
-    kernel.send("relay", "post_then_fail", to_counter("increment")).await.unwrap_err();
-    kernel.send("relay", "post_to", to_counter("increment")).await.unwrap();
-    wait_for_count(&kernel, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_that_keeps_failing_becomes_a_dead_letter() {
-    let kernel = TestKernel::with_guests(&["relay", "trapper"]).await;
-    kernel.send("relay", "post_to", json!({"to": "trapper", "selector": "panic"})).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while kernel.store.dead_letters(10).unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "no dead letter");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let letter = kernel.store.dead_letters(10).unwrap().remove(0);
-    assert_eq!(letter.attempts, 3);
-    assert!(letter.cause.contains("the trapper panics on purpose"), "{}", letter.cause);
-}
-
 #[derive(Default)]
 struct Pieces(Mutex<Vec<(u32, Value)>>);
 
@@ -129,6 +86,41 @@ async fn pieces_reach_the_sender_in_order() {
     let answer = kernel.send_as("relay", "stream", json!({"n": 50}), sending).await.unwrap();
     assert_eq!(answer.value, 50);
     assert_eq!(*pieces.0.lock(), (0..50).map(|number| (1, json!(number))).collect::<Vec<_>>());
+}
+
+/// Takes a piece whenever it is let.
+struct Slow {
+    pieces: Mutex<Vec<Value>>,
+    turns: tokio::sync::Semaphore,
+}
+
+#[async_trait]
+impl StreamSink for Slow {
+    fn chunk(&self, _attempt: u32, value: Value) {
+        self.pieces.lock().push(value);
+    }
+
+    fn reset(&self, _attempt: u32) {}
+
+    async fn chunk_when_room(&self, attempt: u32, value: Value) {
+        self.turns.acquire().await.unwrap().forget();
+        self.chunk(attempt, value);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_reads_slowly_slows_the_message_and_the_deadline_ends_it() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    let slow = Arc::new(Slow { pieces: Mutex::default(), turns: tokio::sync::Semaphore::new(3) });
+    let sink: Arc<dyn StreamSink> = Arc::<Slow>::clone(&slow);
+    let within = Some(Duration::from_millis(500));
+    let sending = Sending { sink: Some(Arc::clone(&sink)), within, ..Sending::default() };
+    let late = kernel.send_as("relay", "stream", json!({"n": 5}), sending).await.unwrap_err();
+    assert!(matches!(late, Failure::Deadline), "{late}");
+    assert_eq!(*slow.pieces.lock(), [0, 1, 2], "it waited for its fourth turn");
+    slow.turns.add_permits(5);
+    let sending = Sending { sink: Some(sink), ..Sending::default() };
+    assert_eq!(kernel.send_as("relay", "stream", json!({"n": 5}), sending).await.unwrap().value, 5);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Objects, delegation and the persistence covenant, through guests.
 
 use serde_json::{Value, json};
-use telos_kernel::{Breakage, Failure};
+use telos_kernel::{Breakage, Failure, Fault};
+use telos_store::{ComponentId, Vote, limit};
 use telos_tests::TestKernel;
 
 #[tokio::test]
@@ -65,12 +66,49 @@ async fn a_guest_makes_and_names_objects_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_guest_names_nothing_that_another_component_may_need() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    for name in ["counter", "counter/mine", "relayed", "relay-two/x"] {
+        let refused = kernel.send("relay", "spawn", json!({"name": name})).await.unwrap_err();
+        assert!(refused.to_string().contains("belongs to another component"), "{name}: {refused}");
+    }
+    kernel.install("counter").await;
+    assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn an_operator_sets_data_but_not_behaviour() {
     let kernel = TestKernel::with_guests(&["counter"]).await;
     kernel.kernel.set_slot("counter", "count", Some(&json!(41))).await.unwrap();
     assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 42);
     let refused = kernel.kernel.set_slot("counter", "increment", Some(&json!(0))).await.unwrap_err();
     assert!(refused.to_string().contains("behaviour changes by plugin swap"), "{refused}");
-    let history = kernel.kernel.object_history("counter", 2).unwrap();
+    let history = kernel.kernel.object_history("counter", None, 2).unwrap();
     assert_eq!((&history[0]["slots"]["count"], &history[1]["slots"]["count"]), (&json!(42), &json!(41)));
+}
+
+/// The last of a chain of objects longer than one lookup follows.
+fn deep_object(kernel: &TestKernel) -> String {
+    let mut unit = kernel.store.begin();
+    let mut last = unit.create(ComponentId::operator(), 1, Vec::new()).unwrap();
+    for _ in 0..limit::ANCESTORS_MAX {
+        last = unit.create(ComponentId::operator(), 1, vec![last]).unwrap();
+    }
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    last.to_string()
+}
+
+#[tokio::test]
+async fn a_bound_that_guests_made_is_named_and_not_blamed_on_the_host() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    let deep = deep_object(&kernel);
+    let refused = kernel.send(&deep, "anything", Value::Null).await.unwrap_err();
+    assert!(matches!(&refused, Failure::Refused(text) if text.contains("1024 allowed")), "{refused}");
+    assert_eq!(refused.fault(), Fault::Peer);
+    let nested = json!({"to": deep, "selector": "anything"});
+    assert_eq!(kernel.send("relay", "try_forward", nested.clone()).await.unwrap()["arm"], "refused");
+    let looked = kernel.send("relay", "look", nested).await.unwrap();
+    assert!(looked.as_str().unwrap().contains("1024 allowed"), "{looked}");
+    assert!(kernel.journal.lines("hostcall.failed").is_empty(), "the host did not fail");
+    assert!(kernel.journal.lines("message.host-failed").is_empty(), "the host did not fail");
 }

@@ -53,6 +53,35 @@ async fn swaps_under_load_lose_and_repeat_nothing() {
     assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), sent);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tree_sees_two_releases_whether_it_reads_or_writes() {
+    let kernel = Arc::new(TestKernel::with_guests(&["relay", "counter"]).await);
+    kernel.install("counter-v2").await;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let askers: Vec<_> = ["ask_twice", "ask_twice", "ask_twice_and_count", "ask_twice_and_count"]
+        .into_iter()
+        .map(|selector| {
+            let (kernel, is_done) = (Arc::clone(&kernel), Arc::clone(&is_done));
+            tokio::spawn(async move {
+                let mut asked = 0;
+                while !is_done.load(Ordering::Relaxed) || asked == 0 {
+                    let about = json!({"to": "counter", "selector": "release"});
+                    assert_eq!(kernel.send("relay", selector, about).await.unwrap(), true, "{selector}");
+                    asked += 1;
+                }
+            })
+        })
+        .collect();
+    for round in 0..40 {
+        let version = if round % 2 == 0 { "0.1.0" } else { "0.2.0" };
+        kernel.kernel.swap("counter", version.into()).await.unwrap();
+    }
+    is_done.store(true, Ordering::Relaxed);
+    for asker in askers {
+        asker.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_removed_plugin_keeps_its_data_and_can_come_back() {
     let kernel = TestKernel::with_guests(&["counter"]).await;

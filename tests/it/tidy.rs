@@ -48,7 +48,7 @@ const BENCHES: [&str; 7] = [
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
 const HOMES: [(&str, &[&str], &[&str]); 8] = [
-    ("redb", &["store"], &["store/"]),
+    ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),

@@ -1,21 +1,25 @@
 //! Fixtures: a kernel on a store of its own, and the guests of `tests/guests`. Everything has a default, so whatever a
 //! test sets matters to that test.
 
+mod disk;
 mod journal;
+mod minds;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, Failure, Granting, InstallRequest, Kernel, KernelConfig, Root, SwapError, Swapped,
+    Answer, Failure, Granting, InstallRequest, Kernel, KernelConfig, LinedUp, Root, SwapError, Swapped,
 };
-use telos_store::{DedupeKey, Json, Store, StoreOptions};
+use telos_store::{ComponentId, DedupeKey, Json, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
 
+pub use disk::Disk;
 pub use journal::RecordingJournal;
+pub use minds::{PIECES, ScriptedMinds};
 
 /// The bytes of a built guest: `cargo xtask guests` puts them where `TELOS_GUESTS` says, or into `target/guests`.
 ///
@@ -79,8 +83,22 @@ impl TestKernel {
         kernel
     }
 
+    /// An empty kernel without minds, on a disk in the test's hands.
+    pub fn on_disk(disk: &Disk) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let reopen = Duration::from_millis(1);
+        let options =
+            StoreOptions { reopen_first: reopen, reopen_longest: reopen, ..StoreOptions::default() };
+        let store = open_roomy(&home.path().join("store"), disk, options);
+        Self::on_store(home, store, Arc::new(NoMinds))
+    }
+
     fn in_home(home: TempDir, minds: Arc<dyn Minds>) -> Self {
         let store = Store::open(&home.path().join("store"), StoreOptions::default()).expect("a store");
+        Self::on_store(home, store, minds)
+    }
+
+    fn on_store(home: TempDir, store: Store, minds: Arc<dyn Minds>) -> Self {
         let journal = Arc::new(RecordingJournal::default());
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
@@ -131,16 +149,50 @@ impl TestKernel {
         arguments: Value,
         sending: Sending,
     ) -> Result<Answer, Failure> {
-        let within = sending.within.unwrap_or(Duration::from_secs(10));
-        let root = Root {
-            receiver: receiver.to_owned(),
-            selector: selector.to_owned(),
-            arguments: Json::from_value(&arguments).expect("small arguments"),
-            deadline: Instant::now() + within,
-            request: sending.request,
-            sink: sending.sink,
-        };
-        self.kernel.send(root).await
+        self.kernel.send(root(receiver, selector, &arguments, sending)).await
+    }
+
+    /// Takes a message in: its place is that of this call. It has a minute.
+    pub fn line_up(&self, receiver: &str, selector: &str, arguments: Value) -> LinedUp {
+        let within = Some(Duration::from_secs(60));
+        self.kernel.line_up(root(receiver, selector, &arguments, Sending { within, ..Sending::default() }))
+    }
+}
+
+fn root(receiver: &str, selector: &str, arguments: &Value, sending: Sending) -> Root {
+    Root {
+        receiver: receiver.to_owned(),
+        selector: selector.to_owned(),
+        arguments: Json::from_value(arguments).expect("small arguments"),
+        deadline: Instant::now() + sending.within.unwrap_or(Duration::from_secs(10)),
+        request: sending.request,
+        sink: sending.sink,
+    }
+}
+
+/// A store whose file is larger than what it holds: redb syncs under a lock of its readers while its file grows, so a
+/// held disk would hold readers too.
+fn open_roomy(dir: &Path, disk: &Disk, options: StoreOptions) -> Store {
+    let store = Store::open_with_backend(dir, disk.clone(), options).expect("a store");
+    let ballast = Json::from_value(&"x".repeat(200 * 1024).into()).expect("a large value");
+    let mut unit = store.begin();
+    for _ in 0..8 {
+        let object = unit.create(ComponentId::operator(), 1, Vec::new()).expect("an object");
+        unit.set_slot(object, "ballast", Slot::Value(ballast.clone())).expect("a slot");
+    }
+    store.decide(unit, Vote::default()).wait().expect("a commit");
+    store
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not after a minute; `what` says what was waited for.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not after a minute");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Set-up: what a machine with only rustup, a C compiler and Python 3 still lacks.
 //!
 //! ```text
-//! native tools     cmake, libclang          present | apt-get as root | pinned Python wheels in target/tools
+//! native tools     C++ compiler, make, pip  present | apt-get as root
+//!                  cmake, libclang          present | apt-get as root | pinned Python wheels in target/tools
 //! wasm target      wasm32-wasip2            present | rustup
 //! nextest          cargo-nextest            present | cargo install, pinned
 //! windows target   rust-std, mingw-w64      present | rustup, apt-get as root | skipped outside CI

@@ -7,29 +7,31 @@
 //!          BackingOff  1, 2, 4 .. 32 s; forgotten only when a host says WELCOME
 //! ```
 //! A new channel (another host, or one that forgot us) hears every open call again, under the same number, in order
-//! of numbers. Within a channel nothing needs repeating that the channel does not repeat itself.
-//! Never here: sockets, the clock, randomness (jitter comes from the client's own id), JSON.
+//! of numbers. Within a channel nothing needs repeating that the channel does not repeat itself, but for a call whose
+//! error cannot tell its effect: it is asked again under its number, until the host knows or time is up (`verdict`).
+//! A host that is stopping, and one that closed the session, only put a call off: it waits for the next.
+//! Never here: sockets, the clock, randomness (jitter comes from the client's own id), JSON of requests and results.
 //!
 //! # Source
 //! ZeroMQ Guide, chapter 4: Lazy Pirate and Paranoid Pirate patterns.
 
 mod backoff;
+mod calls;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::channel::{Receiver, Sender, Weigh};
-use crate::frame::{ClientBody, Hello, HostBody, PROTOCOL, Place, Refusal, ToClient, ToHost, Welcome};
+use crate::channel::{Receiver, Sender};
+use crate::frame::{ClientBody, Hello, PROTOCOL, Place, Refusal, ToClient, ToHost, Welcome};
 use crate::service::Role;
 use crate::token::Token;
 
 use backoff::Backoff;
+use calls::{OpenCall, Wish};
 
-/// Calls open at once, and the bytes of their requests: beyond it a call is refused at once.
-const CALLS_MAX: usize = 1_024;
-const CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A call outlives its deadline by so many heartbeats: the host answers first, and its answer knows the effect.
 const GRACE_HEARTBEATS: u32 = 2;
 
@@ -65,6 +67,11 @@ pub(crate) enum Input {
     },
     Cancel {
         number: u64,
+    },
+    /// The reader of a stream fell behind, or caught up.
+    Pace {
+        number: u64,
+        is_paused: bool,
     },
     /// Say goodbye and end every open call.
     Close,
@@ -102,6 +109,11 @@ pub(crate) enum News {
     },
     Result(Bytes),
     Error(Bytes),
+    /// Nobody could tell its effect, however often it was asked; the error that began it.
+    Unresolved {
+        asks: u32,
+        cause: Bytes,
+    },
     /// No answer by the deadline.
     TimedOut {
         was_sent: bool,
@@ -135,31 +147,6 @@ enum State {
     Closed,
 }
 
-#[derive(Debug)]
-struct OpenCall {
-    payload: Bytes,
-    deadline: Instant,
-    attempt: u32,
-    was_sent: bool,
-    had_chunks: bool,
-}
-
-/// What goes through the channel; a request is complete here but for the clock.
-#[derive(Debug, Clone)]
-enum Wish {
-    Request { number: u64, attempt: u32, deadline: Instant, payload: Bytes },
-    Cancel { number: u64 },
-}
-
-impl Weigh for Wish {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Request { payload, .. } => payload.len(),
-            Self::Cancel { .. } => 0,
-        }
-    }
-}
-
 /// One client session.
 #[derive(Debug)]
 pub(crate) struct LazyPirate {
@@ -173,6 +160,10 @@ pub(crate) struct LazyPirate {
     calls: BTreeMap<u64, OpenCall>,
     call_bytes: usize,
     deadlines: BTreeSet<(Instant, u64)>,
+    /// When calls in doubt are asked again.
+    asks: BTreeSet<(Instant, u64)>,
+    /// The host has closed the session; a new one is opened as soon as no call is under way in this one.
+    is_session_closed: bool,
     sender: Sender<Wish, ()>,
     receiver: Receiver,
     /// When the channel last got on, or was last repeated.
@@ -200,6 +191,8 @@ impl LazyPirate {
             calls: BTreeMap::new(),
             call_bytes: 0,
             deadlines: BTreeSet::new(),
+            asks: BTreeSet::new(),
+            is_session_closed: false,
             sender: Sender::new(),
             receiver: Receiver::default(),
             progress_at: now,
@@ -234,9 +227,11 @@ impl LazyPirate {
             Input::Garbage => {}
             Input::Call { number, payload, deadline } => self.open(now, number, payload, deadline),
             Input::Cancel { number } => self.cancel(number),
+            Input::Pace { number, is_paused } => self.pace(number, is_paused),
             Input::Close => self.close(),
         }
         self.look_at_clock(now);
+        self.renew_session();
         self.flush(now);
         std::mem::take(&mut self.actions)
     }
@@ -252,7 +247,8 @@ impl LazyPirate {
         };
         let repeat = self.is_repeat_possible().then(|| self.progress_at + self.settings.request_timeout);
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline + self.grace());
-        [state, repeat, deadline].into_iter().flatten().min()
+        let ask = self.asks.first().map(|(at, _)| *at);
+        [state, repeat, deadline, ask].into_iter().flatten().min()
     }
 
     /// Every number up to this one has ended here.
@@ -346,7 +342,7 @@ impl LazyPirate {
             ToClient::Said { at, serial, body }
                 if self.take_place(now, at) && self.receiver.take(serial, body.payload_len()) =>
             {
-                self.take(body);
+                self.take(now, body);
             }
             ToClient::Ack { at } => {
                 self.take_place(now, at);
@@ -395,14 +391,10 @@ impl LazyPirate {
         (self.run, self.channel, self.beat) = (welcome.run, welcome.channel, 0);
         self.sender = Sender::new();
         self.receiver = Receiver::default();
-        for (&number, call) in &mut self.calls {
-            if call.was_sent {
-                call.attempt += 1;
-            }
-            if std::mem::take(&mut call.had_chunks) {
-                self.actions.push(Action::Tell { number, news: News::Reset { attempt: call.attempt } });
-            }
-            self.sender.push(call.wish(number));
+        self.asks.clear();
+        let open: Vec<u64> = self.calls.keys().copied().collect();
+        for number in open {
+            self.say(number);
         }
     }
 
@@ -433,68 +425,17 @@ impl LazyPirate {
         self.back_off(now);
     }
 
-    fn take(&mut self, body: HostBody) {
-        let number = body.number();
-        let Some(call) = self.calls.get_mut(&number) else {
+    /// Leaves a session that the host has closed for a new one, with the calls that were refused for it.
+    fn renew_session(&mut self) {
+        let is_under_way = |call: &OpenCall| call.was_sent;
+        if !self.is_session_closed || self.calls.values().any(is_under_way) {
             return;
-        };
-        let news = match body {
-            HostBody::Accepted { .. } => News::Accepted,
-            HostBody::Chunk { attempt, payload, .. } => {
-                call.had_chunks = true;
-                News::Chunk { attempt, payload }
-            }
-            HostBody::Reset { attempt, .. } => {
-                call.had_chunks = false;
-                News::Reset { attempt }
-            }
-            HostBody::Result { payload, .. } => News::Result(payload),
-            HostBody::Error { payload, .. } => News::Error(payload),
-        };
-        if news.is_end() {
-            self.forget(number);
         }
-        self.actions.push(Action::Tell { number, news });
-    }
-
-    fn forget(&mut self, number: u64) -> Option<OpenCall> {
-        let call = self.calls.remove(&number)?;
-        self.deadlines.remove(&(call.deadline, number));
-        self.call_bytes -= call.payload.len();
-        Some(call)
-    }
-
-    fn open(&mut self, now: Instant, number: u64, payload: Bytes, deadline: Instant) {
-        if self.state == State::Closed {
-            return self.tell(number, News::Closed { was_sent: false });
-        }
-        if self.is_crowded(payload.len()) {
-            return self.tell(number, News::Crowded);
-        }
-        if self.sender.unacked_size().messages == 0 {
-            self.progress_at = now;
-        }
-        let call = OpenCall { payload, deadline, attempt: 1, was_sent: false, had_chunks: false };
-        self.call_bytes += call.payload.len();
-        self.deadlines.insert((deadline, number));
-        // Before the first channel there is nothing to put it in; `begin_channel` does.
-        if self.channel != 0 {
-            self.sender.push(call.wish(number));
-        }
-        self.calls.insert(number, call);
-    }
-
-    /// Cancelled calls may still wait in the channel, so both are counted.
-    fn is_crowded(&self, more: usize) -> bool {
-        let waiting = self.sender.waiting_size();
-        self.calls.len() >= CALLS_MAX
-            || waiting.messages >= 2 * CALLS_MAX
-            || self.call_bytes.max(waiting.bytes) + more > CALL_BYTES_MAX
-    }
-
-    fn cancel(&mut self, number: u64) {
-        if self.forget(number).is_some() && self.channel != 0 {
-            self.sender.push(Wish::Cancel { number });
+        if let State::Ready { .. } = self.state {
+            self.is_session_closed = false;
+            (self.incarnation, self.run, self.channel) = (0, 0, 0);
+            self.actions.extend([Action::Send(ToHost::Bye), Action::Disconnect]);
+            self.connect();
         }
     }
 
@@ -517,6 +458,7 @@ impl LazyPirate {
 
     fn look_at_clock(&mut self, now: Instant) {
         self.expire_calls(now);
+        self.ask_again(now);
         match self.state {
             State::BackingOff { until } if now >= until => self.connect(),
             State::Greeting { since, .. } if now >= since + self.patience() => self.give_up_connection(now),
@@ -562,18 +504,6 @@ impl LazyPirate {
         }
     }
 
-    fn expire_calls(&mut self, now: Instant) {
-        while let Some(&(deadline, number)) = self.deadlines.first()
-            && now >= deadline + self.grace()
-        {
-            let was_sent = self.forget(number).is_some_and(|call| call.was_sent);
-            self.tell(number, News::TimedOut { was_sent });
-            if self.channel != 0 {
-                self.sender.push(Wish::Cancel { number });
-            }
-        }
-    }
-
     fn flush(&mut self, now: Instant) {
         let State::Ready { .. } = self.state else { return };
         while let Some((serial, wish)) = self.sender.take_next(()) {
@@ -593,6 +523,7 @@ impl LazyPirate {
     fn send(&mut self, now: Instant, serial: u64, wish: Wish) {
         let body = match wish {
             Wish::Cancel { number } => ClientBody::Cancel { number },
+            Wish::Pace { number, is_paused } => ClientBody::Pace { number, is_paused },
             Wish::Request { number, attempt, deadline, payload } => {
                 let acked_through = self.acked_through().min(number - 1);
                 let remaining = deadline.saturating_duration_since(now).as_millis();
@@ -606,17 +537,6 @@ impl LazyPirate {
 
     fn tell_place(&mut self) -> Place {
         Place { channel: self.channel, received: self.receiver.tell() }
-    }
-}
-
-impl OpenCall {
-    fn wish(&self, number: u64) -> Wish {
-        Wish::Request {
-            number,
-            attempt: self.attempt,
-            deadline: self.deadline,
-            payload: self.payload.clone(),
-        }
     }
 }
 

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::backlog::Unread;
 use crate::client::News;
 use crate::endpoint::Endpoint;
 use crate::frame::MESSAGE_PAYLOAD_MAX;
 use crate::rpc::{self, Effect};
-use crate::service::{Backlog, Role};
+use crate::service::Role;
 use crate::token::Token;
 
 pub use error::{CallError, ConnectError};
 
-use driver::{Command, Listener};
+use driver::{Aside, Command, Listener};
 
 /// How a client connects and how stubborn it is.
 #[derive(Debug, Clone)]
@@ -111,7 +112,7 @@ pub struct Client {
     endpoint: Endpoint,
     role: Role,
     commands: mpsc::Sender<Command>,
-    cancels: mpsc::UnboundedSender<u64>,
+    asides: mpsc::UnboundedSender<Aside>,
 }
 
 impl Client {
@@ -122,8 +123,8 @@ impl Client {
     pub async fn connect(endpoint: Endpoint, config: ClientConfig) -> Result<Self, ConnectError> {
         endpoint.check()?;
         driver::probe(&endpoint, config.connect_timeout).await?;
-        let (commands, cancels, role) = driver::start(&endpoint, config).await?;
-        Ok(Self { endpoint, role, commands, cancels })
+        let (commands, asides, role) = driver::start(&endpoint, config).await?;
+        Ok(Self { endpoint, role, commands, asides })
     }
 
     /// Where the host is.
@@ -138,10 +139,12 @@ impl Client {
         self.role
     }
 
-    /// Calls `method` and waits for its result; chunks are dropped unread.
+    /// Calls `method` and waits for its result; chunks are dropped unread, by contract: only the result is
+    /// authoritative.
     ///
     /// # Errors
-    /// [`CallError`], whose `effect` says whether it happened.
+    /// [`CallError`], whose `effect` says whether it happened. While nobody can tell that, the host is asked again
+    /// under the same number, with growing pauses, until the deadline; only then [`CallError::Unresolved`].
     ///
     /// # Cancel safety
     /// Dropping the future cancels the call at the host.
@@ -160,7 +163,8 @@ impl Client {
 
     /// Calls `method` and hands out what happens as it happens. Dropping the stream cancels the call.
     ///
-    /// At most 1,024 chunks and 4 MiB wait to be received; a slower reader ends in [`CallError::SlowReader`].
+    /// A slow reader slows the host's producer down. Against one that cannot be slowed down, at most 1,024 chunks and
+    /// 4 MiB wait to be received; beyond it the stream ends in [`CallError::SlowReader`].
     pub async fn stream(&self, method: &str, params: Value, options: CallOptions) -> Stream {
         self.open(method, params, options, true).await
     }
@@ -176,8 +180,8 @@ impl Client {
     async fn open(&self, method: &str, params: Value, options: CallOptions, wants_chunks: bool) -> Stream {
         let (news, events) = mpsc::unbounded_channel();
         let number = Arc::new(OnceLock::new());
-        let backlog = Arc::new(Backlog::default());
-        let listener = Listener { news, backlog: Arc::clone(&backlog), wants_chunks };
+        let unread = Arc::new(Unread::default());
+        let listener = Listener { news, unread: Arc::clone(&unread), wants_chunks };
         let command = Command::Call {
             number: Arc::clone(&number),
             method: method.to_owned(),
@@ -187,7 +191,7 @@ impl Client {
         };
         // When the driver is gone, the listener goes with the command and the stream ends by itself.
         let _ = self.commands.send(command).await;
-        Stream { number, events, backlog, cancels: self.cancels.clone(), is_done: false }
+        Stream { number, events, unread, asides: self.asides.clone(), is_done: false }
     }
 }
 
@@ -200,8 +204,8 @@ pub struct Stream {
     /// Set by the driver when it has taken the call.
     number: Arc<OnceLock<u64>>,
     events: mpsc::UnboundedReceiver<News>,
-    backlog: Arc<Backlog>,
-    cancels: mpsc::UnboundedSender<u64>,
+    unread: Arc<Unread>,
+    asides: mpsc::UnboundedSender<Aside>,
     is_done: bool,
 }
 
@@ -229,7 +233,7 @@ impl Stream {
             News::Accepted => Event::Accepted,
             News::Reset { attempt } => Event::Reset { attempt },
             News::Chunk { attempt, payload } => {
-                self.backlog.release(payload.len());
+                self.release(payload.len());
                 match rpc::decode_chunk(number, &payload) {
                     Some(value) => Event::Chunk { attempt, value },
                     None => {
@@ -244,6 +248,8 @@ impl Stream {
             News::Error(payload) => Event::Done(Err(
                 rpc::decode_error(Some(number), &payload).map_or(CallError::Malformed, CallError::Host)
             )),
+            News::Unresolved { asks, cause } => Event::Done(Err(rpc::decode_error(Some(number), &cause)
+                .map_or(CallError::Malformed, |cause| CallError::Unresolved { asks, cause }))),
             News::TimedOut { was_sent } => {
                 Event::Done(Err(CallError::Timeout { effect: effect_of(was_sent) }))
             }
@@ -256,9 +262,20 @@ impl Stream {
         }
     }
 
+    fn release(&self, bytes: usize) {
+        if self.unread.release(bytes) {
+            self.say(Aside::Resume);
+        }
+    }
+
     fn cancel(&self) {
+        self.say(Aside::Cancel);
+    }
+
+    fn say(&self, aside: impl FnOnce(u64) -> Aside) {
         if let Some(number) = self.number.get() {
-            let _ = self.cancels.send(*number);
+            // A driver that is gone has ended every call.
+            let _ = self.asides.send(aside(*number));
         }
     }
 }

@@ -12,6 +12,8 @@
 //! 14 CANCEL     channel u64, serial u64, received u64, number u64
 //! 15 ACK        channel u64, received u64
 //! 16 BYE
+//! 17 PAUSE      channel u64, serial u64, received u64, number u64 (its reader fell behind: send it no more chunks)
+//! 18 RESUME     channel u64, serial u64, received u64, number u64 (its reader caught up)
 //! host to client
 //! 21 WELCOME    protocol u8, incarnation u64, run u64, channel u64, received u64, heartbeat_ms u32, role u8
 //! 22 HEARTBEAT  channel u64, received u64, beat u64 (rising)
@@ -44,8 +46,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const FRAMES_MAX: usize = 64;
 /// What a payload may have, so that its message keeps within [`MESSAGE_BYTES_MAX`] with any header.
 pub(crate) const MESSAGE_PAYLOAD_MAX: usize = MESSAGE_BYTES_MAX - 128;
-/// The protocol we speak.
-pub(crate) const PROTOCOL: u8 = 1;
+/// The protocol we speak. 2 added PAUSE and RESUME.
+pub(crate) const PROTOCOL: u8 = 2;
 
 /// Why bytes are not a frame of ours.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +191,7 @@ pub(crate) enum ToHost {
 pub(crate) enum ClientBody {
     Request { number: u64, acked_through: u64, remaining_ms: u32, attempt: u32, payload: Bytes },
     Cancel { number: u64 },
+    Pace { number: u64, is_paused: bool },
 }
 
 /// What a host says.
@@ -240,6 +243,8 @@ mod kind {
     pub(super) const CANCEL: u8 = 0x14;
     pub(super) const ACK: u8 = 0x15;
     pub(super) const BYE: u8 = 0x16;
+    pub(super) const PAUSE: u8 = 0x17;
+    pub(super) const RESUME: u8 = 0x18;
     pub(super) const WELCOME: u8 = 0x21;
     pub(super) const HOST_HEARTBEAT: u8 = 0x22;
     pub(super) const ACCEPTED: u8 = 0x23;
@@ -279,7 +284,7 @@ impl ToHost {
             kind::HEARTBEAT => {
                 Self::Heartbeat { at: fields.place()?, acked_through: fields.u64()?, beat: fields.u64()? }
             }
-            kind::REQUEST | kind::CANCEL => {
+            kind::REQUEST | kind::CANCEL | kind::PAUSE | kind::RESUME => {
                 let (at, serial) = fields.place_of_said()?;
                 Self::Said { at, serial, body: decode_client_body(&mut fields)? }
             }
@@ -449,20 +454,26 @@ fn encode_client_body(header: &mut BytesMut, at: Place, serial: u64, body: &Clie
         ClientBody::Cancel { number } => {
             put(header, kind::CANCEL, &[at.channel, serial, at.received, *number])
         }
+        ClientBody::Pace { number, is_paused } => {
+            let kind = if *is_paused { kind::PAUSE } else { kind::RESUME };
+            put(header, kind, &[at.channel, serial, at.received, *number])
+        }
     }
 }
 
 fn decode_client_body(fields: &mut Fields<'_>) -> Result<ClientBody, FrameError> {
     let number = fields.u64()?;
-    if fields.kind == kind::CANCEL {
-        return Ok(ClientBody::Cancel { number });
-    }
-    Ok(ClientBody::Request {
-        number,
-        acked_through: fields.u64()?,
-        remaining_ms: fields.u32()?,
-        attempt: fields.u32()?,
-        payload: fields.payload()?,
+    Ok(match fields.kind {
+        kind::CANCEL => ClientBody::Cancel { number },
+        kind::PAUSE => ClientBody::Pace { number, is_paused: true },
+        kind::RESUME => ClientBody::Pace { number, is_paused: false },
+        _ => ClientBody::Request {
+            number,
+            acked_through: fields.u64()?,
+            remaining_ms: fields.u32()?,
+            attempt: fields.u32()?,
+            payload: fields.payload()?,
+        },
     })
 }
 

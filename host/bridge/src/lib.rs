@@ -9,14 +9,17 @@
 //! channel  serials, acknowledgements, windows; what was sent arrives once, in order  pure
 //! client   Lazy Pirate: numbers, heartbeats, back-off, resend under the same number  pure
 //! queue    sessions, presence, calls in flight, finished replies                     pure
+//! backlog  chunks on their way and unread, and who waits for room
 //! socket   the only file that names ZeroMQ
 //! server, connection   one task each: socket and clock in, actions out
 //! ```
 //!
 //! Promises. A call ends in exactly one outcome, by its deadline plus two heartbeats. A number is handed to the
-//! service again only when the queue has forgotten it (a host restart, or a client that was away for three
-//! heartbeats): a service whose effects must not repeat keeps them by (session, number). Chunks of one call
-//! arrive in order; after a [`Event::Reset`] those before it are void. No peer makes the host hold more than
+//! service again only when the queue has no answer to it (a host restart, a client that was away for three
+//! heartbeats, or an answer whose effect was unknown, which the client does not settle for while time is left): a
+//! service whose effects must not repeat keeps them by (session, number). Chunks of one call arrive in order; after a
+//! [`Event::Reset`] those before it are void. A host that stops answers what it has begun, up to
+//! [`BridgeConfig::drain`]; the rest the clients take to the next host, as after a crash. No peer makes the host hold more than
 //! [`Limits`] allows; at a limit the documentation of its field says what happens. Dead peers are gone after three
 //! missed heartbeats.
 //!
@@ -24,6 +27,7 @@
 //! against hostile peers below our frames, since the ZeroMQ crate trusts a frame's claimed length. So an endpoint is
 //! a Unix socket in a private directory, or loopback TCP with a token.
 
+mod backlog;
 mod endpoint;
 mod frame;
 mod rpc;

@@ -4,9 +4,12 @@
 //!   `cancelled`, its queued replies are dropped and counted.
 //! - A call is handed to the service once per (session, number) while the queue remembers it: a repeat of a running
 //!   one joins it, a repeat of a finished one is answered from a small memory. One that was cancelled because its
-//!   client vanished, and whose client returned, is handed over again only if it ended without effect.
+//!   client vanished, and whose client returned, is handed over again only if it ended without effect. An answer that
+//!   cannot tell the effect is not remembered: a repeat goes to the service, which may know by then.
 //! - A call that somebody waits for ends in exactly one reply: the service's, or at deadline + one heartbeat an error
 //!   `timeout` with effect unknown.
+//! - A host that is closing lets what it has go on, and answers new calls `closing`, which their client takes to the
+//!   next host. What is not done when it leaves is not answered: its client asks the next host, as after a crash.
 //!
 //! Never here: sockets, the clock (`now` comes in), JSON of requests, randomness.
 
@@ -108,19 +111,32 @@ pub(crate) enum Input {
         call: CallId,
         output: Output,
     },
-    /// Take no more calls, cancel those that run.
+    /// Take no more calls; those that run go on.
     Close,
-    /// Say goodbye to everybody.
+    /// Say goodbye to everybody, and stop what still runs: its answers reach nobody.
     Leave,
 }
 
 /// What to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Send { route: Route, frame: ToClient },
-    Disconnect { route: Route },
+    Send {
+        route: Route,
+        frame: ToClient,
+    },
+    Disconnect {
+        route: Route,
+    },
     Dispatch(Dispatch),
-    Cancel { call: CallId, reason: CancelReason },
+    Cancel {
+        call: CallId,
+        reason: CancelReason,
+    },
+    /// The call's reader fell behind, or caught up.
+    Pace {
+        call: CallId,
+        is_paused: bool,
+    },
 }
 
 /// One call for the service.
@@ -192,7 +208,7 @@ impl Queue {
             Input::Garbage { route, error } => self.refuse_garbage(&route, error),
             Input::Lost { route } => self.lose(&route),
             Input::Said { call, output } => self.take_output(now, call, output),
-            Input::Close => self.close(),
+            Input::Close => self.is_closing = true,
             Input::Leave => self.leave(),
         }
         std::mem::take(&mut self.actions)
@@ -290,6 +306,7 @@ impl Queue {
         }
         match body {
             ClientBody::Cancel { number } => self.cancel_by_caller(client, number),
+            ClientBody::Pace { number, is_paused } => self.pace(client, number, is_paused),
             ClientBody::Request { number, acked_through, remaining_ms, attempt, payload } => {
                 let deadline = now + Duration::from_millis(u64::from(remaining_ms));
                 session.release_finished(acked_through);
@@ -343,18 +360,14 @@ impl Queue {
         }
     }
 
-    fn close(&mut self) {
-        self.is_closing = true;
-        let calls: Vec<CallId> = self.calls.keys().copied().collect();
-        for call in calls {
-            self.cancel(call, CancelReason::Shutdown);
-        }
-    }
-
     fn leave(&mut self) {
         let clients: Vec<u128> = self.sessions.keys().copied().collect();
         for client in clients {
             self.send(client, ToClient::Bye);
+        }
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in calls {
+            self.cancel(call, CancelReason::Shutdown);
         }
     }
 }

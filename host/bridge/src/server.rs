@@ -4,18 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::ToHost;
 use crate::queue::{Action, CallId, Dispatch, Input, Limits, Outcome, Output, PeerInfo, Queue, Rules, Stats};
 use crate::rpc::{self, RpcError};
-use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service};
+use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
 use crate::socket::{self, Incoming, Listening, Outgoing};
 use crate::token::{Token, TokenError};
 
@@ -31,7 +32,8 @@ pub struct BridgeConfig {
     pub role_max: Role,
     /// Where the token of a TCP endpoint is written, anew at every start. Required there; unused on a Unix socket.
     pub token_file: Option<PathBuf>,
-    /// How long [`Server::shutdown`] waits for cancelled calls to end and replies to leave. 2 s.
+    /// How long [`Server::shutdown`] waits for calls to end and their replies to arrive. 5 s, so that most of what is
+    /// under way is answered, and whoever stops a host need not wonder whether it hangs.
     pub drain: Duration,
     /// What peers may make us hold.
     pub limits: Limits,
@@ -44,7 +46,7 @@ impl Default for BridgeConfig {
             liveness: 3,
             role_max: Role::Operator,
             token_file: None,
-            drain: Duration::from_secs(2),
+            drain: Duration::from_secs(5),
             limits: Limits::default(),
         }
     }
@@ -162,8 +164,11 @@ impl Server {
         self.queue.lock().stats()
     }
 
-    /// Refuses new calls, cancels those that run, waits up to `drain` for their replies to arrive, says goodbye
+    /// Takes no new calls, waits up to `drain` for those that run to end and for their replies to arrive, says goodbye,
     /// and closes. When it returns, another host may serve the same endpoint.
+    ///
+    /// Clients keep new calls, and those that did not end in time, for that host: none is answered for being late. What
+    /// still runs is told [`crate::CancelReason::Shutdown`].
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
@@ -232,16 +237,23 @@ struct Shell {
     queue: Arc<Mutex<Queue>>,
     service: Arc<dyn Service>,
     listening: Listening,
-    tokens: HashMap<CallId, CancelToken>,
+    open: HashMap<CallId, OpenCall>,
+    backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
+}
+
+/// What the shell keeps of a call that the service has.
+struct OpenCall {
+    cancelled: CancelToken,
+    backlog: Arc<Backlog>,
 }
 
 impl Shell {
     fn new(queue: Arc<Mutex<Queue>>, service: Arc<dyn Service>, listening: Listening) -> Self {
         // Unbounded, and bounded by `Backlog`: a call's chunks are counted until the peer has them.
         let (mouth, said) = mpsc::unbounded_channel();
-        Self { queue, service, listening, tokens: HashMap::new(), said, mouth }
+        Self { queue, service, listening, open: HashMap::new(), backlogs: HashMap::new(), said, mouth }
     }
 
     async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
@@ -280,7 +292,7 @@ impl Shell {
 
     fn hear_service(&mut self, said: Said) -> Input {
         if let Output::Finished(_) = said.output {
-            self.tokens.remove(&said.call);
+            self.open.remove(&said.call);
         }
         Input::Said { call: said.call, output: said.output }
     }
@@ -307,8 +319,14 @@ impl Shell {
                 None
             }
             Action::Cancel { call, reason } => {
-                if let Some(token) = self.tokens.get(&call) {
-                    token.cancel(reason);
+                if let Some(open) = self.open.get(&call) {
+                    open.cancelled.cancel(reason);
+                }
+                None
+            }
+            Action::Pace { call, is_paused } => {
+                if let Some(open) = self.open.get(&call) {
+                    open.backlog.pace(is_paused);
                 }
                 None
             }
@@ -324,14 +342,26 @@ impl Shell {
             Err(error) => return Some(end_early(call, number, &error)),
         };
         let cancelled = CancelToken::new();
-        self.tokens.insert(call, cancelled.clone());
-        let reply = Reply::new(call, number, self.mouth.clone(), cancelled.clone());
+        let backlog = Arc::new(Backlog::new(self.backlog_of(session)));
+        self.open.insert(call, OpenCall { cancelled: cancelled.clone(), backlog: Arc::clone(&backlog) });
+        let reply = Reply::new(call, number, self.mouth.clone(), cancelled.clone(), backlog);
         let call = Call { session, role, number, acked_through, deadline, method, params, cancelled };
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(number, "bridge.service_panicked");
         }
         None
+    }
+
+    /// One for all calls of a session that are open, or whose chunks are on their way.
+    fn backlog_of(&mut self, session: SessionId) -> Arc<SessionBacklog> {
+        if let Some(backlog) = self.backlogs.get(&session).and_then(Weak::upgrade) {
+            return backlog;
+        }
+        self.backlogs.retain(|_, backlog| backlog.strong_count() > 0);
+        let backlog = Arc::default();
+        self.backlogs.insert(session, Arc::downgrade(&backlog));
+        backlog
     }
 }
 

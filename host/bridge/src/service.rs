@@ -5,15 +5,16 @@
 //! counted until the peer has them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::Backlog;
 use crate::frame::MESSAGE_PAYLOAD_MAX;
 use crate::queue::{CallId, Outcome, Output};
 use crate::rpc::{self, Effect, RpcError};
@@ -93,7 +94,8 @@ pub enum CancelReason {
     SlowReader,
     /// A chunk was larger than a message may be.
     TooLarge,
-    /// The host stops serving.
+    /// The host stops serving and has waited for this call as long as it does: the answer reaches nobody, and the
+    /// client asks the next host.
     Shutdown,
 }
 
@@ -135,59 +137,6 @@ impl CancelToken {
     pub fn cancel(&self, reason: CancelReason) {
         self.reason.lock().get_or_insert(reason);
         self.fired.cancel();
-    }
-}
-
-/// Chunks that one call may have on their way, from the service to the peer's acknowledgement.
-const CHUNKS_MAX: usize = 1_024;
-/// Bytes of such chunks; a single larger one goes alone.
-const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Below these a producer that asks need not wait: twice the window's messages keep it full.
-const CHUNKS_EASY: usize = 128;
-const CHUNK_BYTES_EASY: usize = 1024 * 1024;
-
-/// The chunks of one call that are on their way.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog {
-    chunks: AtomicUsize,
-    bytes: AtomicUsize,
-    eased: Notify,
-}
-
-impl Backlog {
-    /// Counts one chunk in, or refuses it.
-    pub(crate) fn admit(&self, bytes: usize) -> bool {
-        let chunks = self.chunks.fetch_add(1, Ordering::AcqRel);
-        let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let fits = chunks < CHUNKS_MAX && (before == 0 || before + bytes <= CHUNK_BYTES_MAX);
-        if !fits {
-            self.release(bytes);
-        }
-        fits
-    }
-
-    pub(crate) fn release(&self, bytes: usize) {
-        self.chunks.fetch_sub(1, Ordering::AcqRel);
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.eased.notify_waiters();
-    }
-
-    async fn ease(&self) {
-        loop {
-            let eased = self.eased.notified();
-            tokio::pin!(eased);
-            // Registered before looking, so that no release in between is missed.
-            eased.as_mut().enable();
-            if self.is_easy() {
-                return;
-            }
-            eased.await;
-        }
-    }
-
-    fn is_easy(&self) -> bool {
-        self.chunks.load(Ordering::Acquire) < CHUNKS_EASY
-            && self.bytes.load(Ordering::Acquire) < CHUNK_BYTES_EASY
     }
 }
 
@@ -234,8 +183,9 @@ impl Reply {
         number: u64,
         queue: mpsc::UnboundedSender<Said>,
         cancelled: CancelToken,
+        backlog: Arc<Backlog>,
     ) -> Self {
-        let (backlog, next_index) = (Arc::default(), AtomicU64::new(0));
+        let next_index = AtomicU64::new(0);
         Self { call, number, queue, cancelled, backlog, next_index, is_finished: false }
     }
 
@@ -245,38 +195,55 @@ impl Reply {
         self.say(Output::Accepted);
     }
 
-    /// Streams one provisional value of `attempt`. Dropped silently once the call is cancelled.
+    /// Streams one provisional value of `attempt` at once. Dropped silently once the call is cancelled.
     ///
     /// At most 1,024 chunks and 4 MiB of a call are on their way to the peer's acknowledgement, and of all its calls
     /// what [`crate::Limits`] allows. One more cuts the stream: the call is cancelled and ends in an error of kind
     /// `slow-reader`, even if the service succeeds, because the reader has missed something; its effect is then
-    /// `committed`. Who has more to say than that waits for [`Reply::room`] in between.
+    /// `committed`. Who has more to say than that uses [`Reply::chunk_when_room`].
     pub fn chunk(&self, attempt: u32, value: Value) {
         if self.cancelled.is_cancelled() {
             return;
         }
-        let index = self.next_index.fetch_add(1, Ordering::AcqRel);
-        let payload = rpc::encode_chunk(self.number, attempt, index, &value);
+        let (index, payload) = self.encode(attempt, &value);
         if payload.len() > MESSAGE_PAYLOAD_MAX {
             self.say(Output::Refused(CancelReason::TooLarge));
         } else if self.backlog.admit(payload.len()) {
-            let payload = Bytes::from_owner(Counted { payload, backlog: Arc::clone(&self.backlog) });
-            self.say(Output::Chunk { attempt, index, payload });
+            self.say_chunk(attempt, index, payload);
         } else {
             self.say(Output::Refused(CancelReason::SlowReader));
         }
     }
 
-    /// Waits until few chunks of this call are on their way, or the call is cancelled: a producer that waits here
-    /// before every chunk goes at the reader's pace and is never cut.
+    /// The same at the reader's pace: waits while more than a few chunks are on their way or unread, so that a stream
+    /// of chunks up to 1 MiB is never cut. False when the call was cancelled first, and the value was dropped.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing.
-    pub async fn room(&self) {
-        tokio::select! {
-            () = self.backlog.ease() => {}
-            () = self.cancelled.cancelled() => {}
+    /// Dropping the future before it is ready streams nothing.
+    pub async fn chunk_when_room(&self, attempt: u32, value: Value) -> bool {
+        let (index, payload) = self.encode(attempt, &value);
+        if payload.len() > MESSAGE_PAYLOAD_MAX {
+            self.say(Output::Refused(CancelReason::TooLarge));
+            return false;
         }
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return false,
+            () = self.backlog.admit_when_room(payload.len()) => {}
+        }
+        self.say_chunk(attempt, index, payload);
+        true
+    }
+
+    fn encode(&self, attempt: u32, value: &Value) -> (u64, Bytes) {
+        let index = self.next_index.fetch_add(1, Ordering::AcqRel);
+        (index, rpc::encode_chunk(self.number, attempt, index, value))
+    }
+
+    /// `payload` was admitted.
+    fn say_chunk(&self, attempt: u32, index: u64, payload: Bytes) {
+        let payload = Bytes::from_owner(Counted { payload, backlog: Arc::clone(&self.backlog) });
+        self.say(Output::Chunk { attempt, index, payload });
     }
 
     /// Declares every chunk so far void; `attempt` is the one that follows.

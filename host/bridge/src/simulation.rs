@@ -1,7 +1,8 @@
 //! Goal: whatever the network, the host and the clients suffer, each call ends once, tells the truth about its effect,
 //! and happens at most once; and when all is over, nothing of anybody is left.
 //! Method: one queue and some Lazy Pirates in virtual time, over links that lose, repeat, delay and swap; hosts and
-//! clients are killed, lines are cut silently. One seed is one history: `TELOS_BRIDGE_SEEDS=from..to` runs others.
+//! clients are killed, hosts are stopped, lines are cut silently, commits end without anybody knowing how. One seed is
+//! one history: `TELOS_BRIDGE_SEEDS=from..to` runs others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -19,6 +20,20 @@ const CLIENTS: usize = 4;
 /// Trouble lasts so long; then the world heals and everything must come to an end.
 const TROUBLE_MS: u64 = 40_000;
 const END_MS: u64 = TROUBLE_MS + 150_000;
+
+/// A host that is stopped waits so long.
+const DRAIN_MS: u64 = 5_000;
+
+/// What happens besides the calls.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    /// Lost, late and repeated frames, silent lines, killed clients and hosts, calls given up, short deadlines.
+    is_rough: bool,
+    /// Hosts are stopped, and others started.
+    has_stops: bool,
+    /// Commits fail half-way, and the store is away for a while.
+    has_doubts: bool,
+}
 
 /// SplitMix64.
 struct Dice(u64);
@@ -41,7 +56,7 @@ impl Dice {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Event {
     ToHost {
         line: u64,
@@ -81,7 +96,18 @@ enum Event {
         number: u64,
     },
     KillHost,
+    StopHost,
+    /// The stopped host has waited long enough.
+    LeaveHost {
+        run: u64,
+    },
     StartHost,
+    Pace {
+        client: usize,
+        life: u32,
+        number: u64,
+        is_paused: bool,
+    },
     KillClient {
         client: usize,
     },
@@ -115,6 +141,7 @@ struct Job {
     next_index: u64,
     is_cancelled: bool,
     is_decided: bool,
+    is_paused: bool,
 }
 
 #[derive(Default)]
@@ -127,6 +154,7 @@ struct Fate {
 }
 
 struct World {
+    trouble: Trouble,
     dice: Dice,
     start: Instant,
     now_ms: u64,
@@ -145,13 +173,18 @@ struct World {
     /// What the service keeps on disk: effects by request, and how often each was applied.
     durable: BTreeMap<(SessionId, u64), Bytes>,
     applied: BTreeMap<Bytes, u32>,
+    /// The store is being reopened until then: nobody can look anything up.
+    store_open_at_ms: u64,
+    doubts: u64,
+    stops: u64,
     dispatched: u64,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, trouble: Trouble) -> Self {
         let start = Instant::now();
         let mut world = Self {
+            trouble,
             dice: Dice(seed),
             start,
             now_ms: 0,
@@ -168,6 +201,9 @@ impl World {
             names: HashMap::new(),
             durable: BTreeMap::new(),
             applied: BTreeMap::new(),
+            store_open_at_ms: 0,
+            doubts: 0,
+            stops: 0,
             dispatched: 0,
         };
         world.plan_trouble();
@@ -186,18 +222,33 @@ impl World {
                 let at = self.dice.within(1..TROUBLE_MS);
                 self.at(at, Event::NewCall { client });
             }
-            if self.dice.percent(30) {
-                let at = self.dice.within(1..TROUBLE_MS);
-                self.at(at, Event::KillClient { client });
-            }
-            for _ in 0..self.dice.within(0..3) {
-                let at = self.dice.within(1..TROUBLE_MS);
-                self.at(at, Event::Silence { client });
+            if self.trouble.is_rough {
+                self.plan_rough_client(client);
             }
         }
+        if self.trouble.is_rough {
+            self.plan_some(Event::KillHost);
+        }
+        if self.trouble.has_stops {
+            self.plan_some(Event::StopHost);
+        }
+    }
+
+    fn plan_rough_client(&mut self, client: usize) {
+        if self.dice.percent(30) {
+            let at = self.dice.within(1..TROUBLE_MS);
+            self.at(at, Event::KillClient { client });
+        }
+        for _ in 0..self.dice.within(0..3) {
+            let at = self.dice.within(1..TROUBLE_MS);
+            self.at(at, Event::Silence { client });
+        }
+    }
+
+    fn plan_some(&mut self, event: Event) {
         for _ in 0..self.dice.within(0..4) {
             let at = self.dice.within(1..TROUBLE_MS);
-            self.at(at, Event::KillHost);
+            self.at(at, event.clone());
         }
     }
 
@@ -289,6 +340,22 @@ impl World {
             Event::NewCall { client } => self.new_call(client),
             Event::GiveUp { client, life, number } => self.give_up(client, life, number),
             Event::KillHost => self.kill_host(),
+            Event::StopHost => {
+                self.stops += u64::from(self.queue.is_some());
+                self.step_host(queue::Input::Close);
+                self.after(DRAIN_MS, Event::LeaveHost { run: self.run });
+            }
+            Event::LeaveHost { run } => {
+                if run == self.run {
+                    self.step_host(queue::Input::Leave);
+                    self.kill_host();
+                }
+            }
+            Event::Pace { client, life, number, is_paused } => {
+                if self.actors[client].life == life {
+                    self.step_client(client, client::Input::Pace { number, is_paused });
+                }
+            }
             Event::StartHost => self.start_host(),
             Event::KillClient { client } => self.kill_client(client),
             Event::Silence { client } => {
@@ -314,16 +381,11 @@ impl World {
             liveness: 3,
             role_max: Role::Operator,
             token: None,
-            // Tight, so that the bounds are met.
-            limits: Limits {
-                session_calls_max: 6,
-                finished_max: 4,
-                stream_messages_max: 40,
-                ..Limits::default()
-            },
+            limits: if self.trouble.is_rough { tight_limits() } else { Limits::default() },
         };
         self.queue = Some(Queue::new(rules, self.run, self.instant()));
         self.host_woken_at = None;
+        self.store_open_at_ms = self.now_ms;
         self.step_host(queue::Input::Tick);
     }
 
@@ -389,8 +451,8 @@ impl World {
         self.names.insert((client, actor.life, number), name.clone());
         self.fates.insert(name.clone(), Fate::default());
         let life = actor.life;
-        let patience = self.dice.within(200..30_000);
-        if self.dice.percent(10) {
+        let patience = self.dice.within(if self.trouble.is_rough { 200..30_000 } else { 100_000..140_000 });
+        if self.trouble.is_rough && self.dice.percent(10) {
             let delay = self.dice.within(1..2_000);
             self.after(delay, Event::GiveUp { client, life, number });
         }
@@ -452,6 +514,11 @@ impl World {
                 }
                 queue::Action::Dispatch(dispatch) => self.begin_job(dispatch),
                 queue::Action::Cancel { call, reason } => self.cancel_job(call, reason),
+                queue::Action::Pace { call, is_paused } => {
+                    if let Some(job) = self.jobs.get_mut(&call) {
+                        job.is_paused = is_paused;
+                    }
+                }
             }
         }
         let wake_at = self.ms_of(self.queue.as_ref().unwrap().wake_at()).max(self.now_ms + 1);
@@ -463,7 +530,7 @@ impl World {
 
     /// Frames of one direction keep their order as on a stream, but for those that are late or come twice.
     fn carry<F: Clone>(&mut self, line: u64, arrive: impl Fn(F) -> Event, frame: F) {
-        let is_trouble = self.now_ms < TROUBLE_MS;
+        let is_trouble = self.trouble.is_rough && self.now_ms < TROUBLE_MS;
         if self.lines[&line].is_silent || (is_trouble && self.dice.percent(2)) {
             return;
         }
@@ -488,9 +555,18 @@ impl World {
         let is_twin = |job: &Job| (job.session, job.number) == (session, number);
         assert!(!self.jobs.values().any(is_twin), "{payload:?} runs twice at once");
         let chunks_left = if self.dice.percent(40) { self.dice.within(1..80) } else { 0 };
-        let (next_index, is_cancelled, is_decided) = (0, false, false);
-        let job =
-            Job { session, number, deadline, payload, chunks_left, next_index, is_cancelled, is_decided };
+        let (next_index, is_cancelled, is_decided, is_paused) = (0, false, false, false);
+        let job = Job {
+            session,
+            number,
+            deadline,
+            payload,
+            chunks_left,
+            next_index,
+            is_cancelled,
+            is_decided,
+            is_paused,
+        };
         self.jobs.insert(call, job);
         self.schedule_work(call);
     }
@@ -514,6 +590,9 @@ impl World {
             return;
         };
         if job.chunks_left > 0 && !job.is_cancelled {
+            if job.is_paused {
+                return self.schedule_work(call);
+            }
             job.chunks_left -= 1;
             let index = job.next_index;
             job.next_index += 1;
@@ -524,18 +603,35 @@ impl World {
         }
         if !job.is_decided {
             let key = (job.session, job.number);
+            if self.now_ms < self.store_open_at_ms {
+                return self.end_job(call, Err(Effect::Unknown));
+            }
             if !self.durable.contains_key(&key) && (job.is_cancelled || now > job.deadline) {
                 return self.end_job(call, Err(Effect::None));
             }
             job.is_decided = true;
-            if let Some(first) = self.durable.insert(key, job.payload.clone()) {
-                assert_eq!(first, job.payload, "a number was used for two requests");
-            } else {
-                *self.applied.entry(job.payload.clone()).or_default() += 1;
-            }
-            return self.schedule_work(call);
+            let payload = job.payload.clone();
+            return self.decide(call, key, payload);
         }
         self.end_job(call, Ok(()));
+    }
+
+    /// One commit. One that fails half-way happened or not, and the store knows only when it is open again.
+    fn decide(&mut self, call: CallId, key: (SessionId, u64), payload: Bytes) {
+        let is_failure = self.trouble.has_doubts && self.now_ms < TROUBLE_MS && self.dice.percent(5);
+        if !is_failure || self.dice.percent(50) {
+            if let Some(first) = self.durable.insert(key, payload.clone()) {
+                assert_eq!(first, payload, "a number was used for two requests");
+            } else {
+                *self.applied.entry(payload).or_default() += 1;
+            }
+        }
+        if is_failure {
+            self.doubts += 1;
+            self.store_open_at_ms = self.now_ms + self.dice.within(1..1_000);
+            return self.end_job(call, Err(Effect::Unknown));
+        }
+        self.schedule_work(call);
     }
 
     fn end_job(&mut self, call: CallId, result: Result<(), Effect>) {
@@ -553,12 +649,14 @@ impl World {
         let fate = self.fates.get_mut(name).unwrap();
         assert!(!fate.is_abandoned, "{name:?} was given up and hears {news:?}");
         assert!(fate.outcomes.is_empty(), "{name:?} ended in {:?} and hears {news:?}", fate.outcomes);
+        let mut is_chunk = false;
         fate.claims_effect = match &news {
             News::Accepted => None,
             News::Chunk { payload, .. } => {
                 let expected = [&name[..], format!("#{}", fate.next_index).as_bytes()].concat();
                 assert_eq!(payload[..], expected[..], "another chunk than the next");
                 fate.next_index += 1;
+                is_chunk = true;
                 None
             }
             News::Reset { .. } => {
@@ -579,6 +677,15 @@ impl World {
         if news.is_end() {
             fate.outcomes.push(format!("{news:?}"));
         }
+        if is_chunk && self.dice.percent(1) {
+            self.pause_reading(client, number);
+        }
+    }
+
+    fn pause_reading(&mut self, client: usize, number: u64) {
+        let (life, pause) = (self.actors[client].life, self.dice.within(1..3_000));
+        self.after(0, Event::Pace { client, life, number, is_paused: true });
+        self.after(pause, Event::Pace { client, life, number, is_paused: false });
     }
 
     fn check_presence(&self) {
@@ -615,6 +722,11 @@ impl World {
     }
 }
 
+/// So that the bounds are met.
+fn tight_limits() -> Limits {
+    Limits { session_calls_max: 6, finished_max: 4, stream_messages_max: 40, ..Limits::default() }
+}
+
 fn route_of(line: u64) -> Route {
     Bytes::copy_from_slice(&line.to_be_bytes())
 }
@@ -623,28 +735,65 @@ fn line_of(route: &Route) -> u64 {
     u64::from_be_bytes(route[..].try_into().unwrap())
 }
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds(trouble: Trouble) -> std::ops::Range<u64> {
     let Ok(range) = std::env::var("TELOS_BRIDGE_SEEDS") else {
-        return 0..100;
+        return if trouble.is_rough { 0..100 } else { 0..40 };
     };
     let (from, to) = range.split_once("..").expect("TELOS_BRIDGE_SEEDS=from..to");
     from.parse().unwrap()..to.parse().unwrap()
 }
 
+/// Runs every seed's history to its end, and hands it to `check`.
+fn for_each_history(trouble: Trouble, mut check: impl FnMut(&World)) {
+    for seed in seeds(trouble) {
+        let end = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed, trouble);
+            world.run_until(END_MS);
+            world.check_end();
+            world
+        });
+        let Ok(world) = end else { panic!("seed {seed}: TELOS_BRIDGE_SEEDS={seed}..{}", seed + 1) };
+        check(&world);
+    }
+}
+
 #[test]
 fn every_history_ends_each_call_once_and_truthfully() {
     let (mut calls, mut dispatched, mut applied) = (0, 0, 0);
-    for seed in seeds() {
-        let end = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            world.run_until(END_MS);
-            world.check_end();
-            (world.fates.len(), world.dispatched, world.applied.len())
-        });
-        let Ok(end) = end else { panic!("seed {seed}: TELOS_BRIDGE_SEEDS={seed}..{}", seed + 1) };
-        (calls, dispatched, applied) = (calls + end.0, dispatched + end.1, applied + end.2);
-    }
+    for_each_history(Trouble { is_rough: true, has_stops: true, has_doubts: true }, |world| {
+        calls += world.fates.len();
+        dispatched += world.dispatched;
+        applied += world.applied.len();
+    });
     // The trouble must be real, and most of the work must survive it.
     assert!(dispatched > applied as u64, "no call was ever handed over twice");
     assert!(applied * 10 > calls * 6, "{applied} of {calls} calls happened");
+}
+
+/// Every call had its result, and every caller heard it.
+fn check_all_succeed(world: &World) {
+    for (name, fate) in &world.fates {
+        assert_eq!(fate.claims_effect, Some(true), "{name:?} ended in {:?}", fate.outcomes);
+    }
+    assert_eq!(world.applied.len(), world.fates.len());
+}
+
+#[test]
+fn a_commit_whose_fate_nobody_knew_happens_once_and_its_caller_learns_how() {
+    let mut doubts = 0;
+    for_each_history(Trouble { is_rough: false, has_stops: false, has_doubts: true }, |world| {
+        check_all_succeed(world);
+        doubts += world.doubts;
+    });
+    assert!(doubts > 0, "{doubts} commits failed");
+}
+
+#[test]
+fn a_stopped_host_leaves_nobody_in_doubt() {
+    let mut stops = 0;
+    for_each_history(Trouble { is_rough: false, has_stops: true, has_doubts: false }, |world| {
+        check_all_succeed(world);
+        stops += world.stops;
+    });
+    assert!(stops > 0, "{stops} hosts were stopped");
 }

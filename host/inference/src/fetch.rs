@@ -101,6 +101,11 @@ pub enum FetchError {
         "python3 was not found; install it (with pip), or put the mind's file into the directory of models"
     )]
     NoPython,
+    /// Python is there without pip.
+    #[error(
+        "python3 has no pip; install it (Debian: python3-pip), or put the mind's file into the directory of models"
+    )]
+    NoPip,
     /// A Python program failed.
     #[error("{what} failed: {output}")]
     Python {

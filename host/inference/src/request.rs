@@ -39,7 +39,10 @@ pub struct GenerateRequest {
     ///
     /// The subset that bounds the work of the engine: `type`, `properties`, `required`, `additionalProperties: false`,
     /// `items`, `enum`, `const`, `anyOf`, `oneOf`, `minItems`, `maxItems`, `minLength`, `maxLength`, `minimum`,
-    /// `maximum` and annotations. Anything else is [`MindError::Invalid`], by name.
+    /// `maximum` and annotations. Anything else is [`MindError::Invalid`], by name. Integer bounds have at most 15
+    /// digits; a `minimum` above 99 or a `maximum` below 0 needs the other one too; counts are at most 1,024 each and
+    /// 8,192 together; names of properties have 1 to 64 bytes; properties, values of `enum`, arms of `anyOf` and digits
+    /// of bounds are at most 256 together.
     pub schema: Option<String>,
 }
 

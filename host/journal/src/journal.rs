@@ -37,6 +37,15 @@ pub struct JournalConfig {
     pub wait_ms_max: u64,
 }
 
+/// The audit that a journal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditAtHand {
+    /// The number of its newest row; 0 when it has none.
+    pub newest: u64,
+    /// The last row before its newest restore; `newest` when it knows of none.
+    pub restored_after: u64,
+}
+
 /// What the journal stands on; tests bring their own.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -75,6 +84,19 @@ impl Journal {
         Journal::open_in(dir, config, Surroundings::default())
     }
 
+    /// As [`Journal::open`], for an audit that may be older than what this journal shows of it: the store was restored
+    /// since. Then facts are shown again from [`AuditAtHand::restored_after`] on, and `journal.opened` says why.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_beside(
+        dir: impl AsRef<Path>,
+        config: JournalConfig,
+        audit: AuditAtHand,
+    ) -> Result<Journal, JournalError> {
+        Journal::open_with(dir.as_ref(), config, Surroundings::default(), Some(audit))
+    }
+
     /// As [`Journal::open`], on the given clock and disk.
     ///
     /// # Errors
@@ -84,11 +106,24 @@ impl Journal {
         config: JournalConfig,
         on: Surroundings,
     ) -> Result<Journal, JournalError> {
+        Journal::open_with(dir.as_ref(), config, on, None)
+    }
+
+    fn open_with(
+        dir: &Path,
+        config: JournalConfig,
+        on: Surroundings,
+        audit: Option<AuditAtHand>,
+    ) -> Result<Journal, JournalError> {
         config.check()?;
-        let dir = dir.as_ref().to_owned();
+        let dir = dir.to_owned();
         std::fs::create_dir_all(&dir).map_err(at("create", &dir))?;
         let lock = lock(&dir)?;
-        let found = recovery::recover(&dir)?;
+        let mut found = recovery::recover(&dir)?;
+        if let Some(audit) = audit.filter(|audit| audit.newest < found.audit_cursor) {
+            found.audit_cursor = audit.restored_after.min(audit.newest);
+            found.is_restored = true;
+        }
         let intake = Arc::new(Intake::new(config.bounds(), first_stats(&found), found.incident_next));
         let writer = start_writer(&dir, &config, &on, &intake, found)?;
         Ok(Journal {

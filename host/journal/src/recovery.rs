@@ -27,6 +27,8 @@ pub(crate) struct Found {
     /// Not counted, only "none" (0) or "more than its opening line" (2).
     pub(crate) lines: u64,
     pub(crate) audit_cursor: u64,
+    /// The cursor was set back, because the audit was.
+    pub(crate) is_restored: bool,
     pub(crate) incident_next: u64,
     pub(crate) torn: Option<Torn>,
 }

@@ -33,6 +33,8 @@ const INCIDENTS_AHEAD: u64 = 1_000;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Tries left for a disk that refuses, once the journal is closing.
+/// Why a file was opened whose facts begin again below those before.
+pub(crate) const REASON_RESTORED: &str = "store-restored";
 const CLOSING_TRIES: u32 = 3;
 
 pub(crate) struct Writer {
@@ -43,6 +45,7 @@ pub(crate) struct Writer {
     file_bytes_max: u64,
     sync_after: Duration,
     torn: Option<Torn>,
+    is_restored: bool,
 
     sequence: u64,
     own_sequence: u64,
@@ -81,6 +84,7 @@ impl Writer {
             file_bytes_max: config.file_bytes_max,
             sync_after: Duration::from_millis(config.sync_after_ms),
             torn: found.torn,
+            is_restored: found.is_restored,
             sequence: 0,
             own_sequence: 0,
             fact_sequence: 0,
@@ -116,7 +120,7 @@ impl Writer {
             self.count_rotation();
         }
         self.incident_reserved = self.intake.peek_incident() + INCIDENTS_AHEAD;
-        self.put_state("journal.opened", "start");
+        self.put_state("journal.opened", if self.is_restored { REASON_RESTORED } else { "start" });
         if let Some(torn) = self.torn.take() {
             self.put_own(&recovered_line(&torn));
         }

@@ -2,28 +2,25 @@
 //!
 //! The commit carries everything the change decides. It is asked for again when somebody else changed the root object
 //! meanwhile; a change of that object waits its turn in the object's own lane, so that a busy object delays its own
-//! swap, up to a bound, and nobody else's. The pointer is published inside the commit's finish, before its position
-//! becomes visible.
+//! swap, up to a bound, and nobody else's. How the pointer is published is `publication`'s.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
-use telos_store::{
-    Commit, CommitError, ComponentId, DedupeKey, Digest, ObjectId, OnDecided, Position, ReleaseRecord,
-    SeatRecord, Unit, Vote,
-};
+use telos_store::{CommitError, ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, SeatRecord, Unit};
 use tokio::sync::MutexGuard;
 
-use crate::change::change;
+use crate::change::{Settled, change};
 use crate::lane::Place;
+use crate::publication::{Change, Publication};
 use crate::root_object;
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
-use crate::swap::{Settled, SwapError, Swapped, Swapper, now_ms, root_name};
+use crate::swap::{SwapError, Swapped, Swapper, now_ms, root_name};
 
 /// How long a change waits for a busy root object before it is refused.
 const ROOT_WAIT: Duration = Duration::from_secs(5);
@@ -71,8 +68,8 @@ pub(crate) struct Decision {
 
 /// The turn to change seats, with a place in the root object's lane where that object changes.
 pub(crate) struct Turn<'a> {
-    _turn: MutexGuard<'a, ()>,
-    _place: Option<Place>,
+    _seats: MutexGuard<'a, ()>,
+    place: Option<Place>,
 }
 
 impl Decision {
@@ -112,8 +109,8 @@ impl Swapper {
             let root = self.changing_root(&decision)?;
             Ok((decision, root))
         };
-        let (decision, _turn) = self.in_turn(component, with_root).await?;
-        self.settle(decision).await
+        let (decision, turn) = self.in_turn(component, with_root).await?;
+        self.settle(decision, turn).await
     }
 
     /// Prepares a change while nobody else changes seats or grants. A root object that will change is waited for
@@ -131,13 +128,16 @@ impl Swapper {
                     drop(turn);
                     place = Some(self.root_place(component, root).await?);
                 }
-                (prepared, _) => return Ok((prepared, Turn { _turn: turn, _place: place })),
+                (prepared, _) => return Ok((prepared, Turn { _seats: turn, place })),
             }
         }
     }
 
-    async fn settle(&self, decision: Decision) -> Result<Swapped, SwapError> {
-        if decision.missing.is_empty() { self.activate(decision).await } else { self.stage(decision).await }
+    async fn settle(&self, decision: Decision, turn: Turn<'_>) -> Result<Swapped, SwapError> {
+        match decision.missing.is_empty() {
+            true => self.activate(decision, turn).await,
+            false => self.stage(decision).await,
+        }
     }
 
     async fn stage(&self, decision: Decision) -> Result<Swapped, SwapError> {
@@ -149,31 +149,32 @@ impl Swapper {
                 let detail =
                     json!({ "version": release.version(), "digest": release.digest, "needs": decision.missing });
                 unit.audit("plugin.staged", release.component.as_str(), detail)?;
-                let (grants, component) = (Arc::clone(&self.grants), release.component.clone());
-                let granting = decision.granting.clone();
-                let on_decided = OnDecided::new(move |_| grants.extend(&component, granting));
-                let vote = Vote { on_decided: Some(on_decided), ..Vote::default() };
-                Ok((decision.swapped("staged", previous.clone()), vote))
+                let change = Change::Grant(release.component.clone(), decision.granting.clone());
+                let staged = decision.swapped("staged", previous.clone());
+                Ok((staged, Some(self.publication(change, None))))
             })
             .await?;
         Ok(staged)
     }
 
-    async fn activate(&self, decision: Decision) -> Result<Swapped, SwapError> {
+    async fn activate(&self, decision: Decision, turn: Turn<'_>) -> Result<Swapped, SwapError> {
         self.same_generation(&decision.release)?;
         let previous = self.serving_version(&decision.release.component);
         let changes_root = self.changes_root(&decision.release)?;
-        let published = Arc::new(OnceLock::new());
-        let (mut swapped, commit) = self
+        let (swapped, pause) = self
             .change(decision.request, |unit| {
                 self.write_activation(unit, &decision, changes_root)?;
-                let on_decided = Some(self.publish(&decision, Arc::clone(&published)));
-                let vote = Vote { on_decided, ..Vote::default() };
-                Ok((decision.swapped("serving", previous.clone()), vote))
+                let (release, granting) = (Arc::clone(&decision.release), decision.granting.clone());
+                let change = Change::Seat { release, granting };
+                let swapped = decision.swapped("serving", previous.clone());
+                Ok((swapped, Some(self.publication(change, turn.place.clone()))))
             })
             .await?;
-        swapped.pause_us = commit.map_or(0, |commit| pause_us(&commit, published.get()));
-        Ok(swapped)
+        Ok(Swapped { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..swapped })
+    }
+
+    pub(crate) fn publication(&self, change: Change, place: Option<Place>) -> Publication {
+        Publication::new(&self.seats, &self.grants, change, place)
     }
 
     fn write_activation(
@@ -197,21 +198,12 @@ impl Swapper {
         Ok(unit.audit(decision.reason.kind(), release.component.as_str(), detail)?)
     }
 
-    fn publish(&self, decision: &Decision, published: Arc<OnceLock<Instant>>) -> OnDecided {
-        let (seats, grants) = (Arc::clone(&self.seats), Arc::clone(&self.grants));
-        let (next, granting) = (Arc::clone(&decision.release), decision.granting.clone());
-        OnDecided::new(move |position: Position| {
-            let _ = published.set(Instant::now());
-            grants.extend(&next.component, granting);
-            seats.publish(seats.current().with(position, next));
-        })
-    }
-
     /// Takes a component's seat and its root object's method slots away.
     pub(crate) async fn vacate(
         &self,
         component: &ComponentId,
         digest: Digest,
+        turn: Turn<'_>,
         request: Option<DedupeKey>,
     ) -> Result<u64, SwapError> {
         let (Settled { position }, _) = self
@@ -219,10 +211,8 @@ impl Swapper {
                 unit.remove_seat(component)?;
                 root_object::unseat(unit, component)?;
                 unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
-                let (seats, gone) = (Arc::clone(&self.seats), component.clone());
-                let publish = move |position| seats.publish(seats.current().without(position, &gone));
-                let vote = Vote { on_decided: Some(OnDecided::new(publish)), ..Vote::default() };
-                Ok((Settled::default(), vote))
+                let change = Change::Vacate(component.clone());
+                Ok((Settled::default(), Some(self.publication(change, turn.place.clone()))))
             })
             .await?;
         Ok(position)
@@ -232,8 +222,8 @@ impl Swapper {
     pub(crate) async fn change<T: Serialize + DeserializeOwned>(
         &self,
         request: Option<DedupeKey>,
-        prepare: impl FnMut(&mut Unit) -> Result<(T, Vote), SwapError>,
-    ) -> Result<(T, Option<Commit>), SwapError> {
+        prepare: impl FnMut(&mut Unit) -> Result<(T, Option<Publication>), SwapError>,
+    ) -> Result<(T, Duration), SwapError> {
         let changed = change(&self.store, request, prepare).await;
         if let Err(SwapError::Commit(CommitError::Unavailable(_))) = &changed {
             self.read_again().await;
@@ -269,12 +259,12 @@ impl Swapper {
     }
 
     fn changes_root(&self, release: &Release) -> Result<bool, SwapError> {
-        Ok(!root_object::is_seated(&mut self.store.begin(), release)?)
+        Ok(!root_object::is_seated(&mut self.store.begin_on_voted(), release)?)
     }
 
     /// The component's root object, when it is there.
     pub(crate) fn root(&self, component: &ComponentId) -> Result<Option<ObjectId>, SwapError> {
-        Ok(self.store.begin().find(&root_name(component)?)?)
+        Ok(self.store.begin_on_voted().find(&root_name(component)?)?)
     }
 
     /// A place in the root object's lane, or a refusal when the lane is full or too slow.
@@ -302,11 +292,6 @@ impl Swapper {
             wanted,
         })
     }
-}
-
-fn pause_us(commit: &Commit, published: Option<&Instant>) -> u64 {
-    let pause = published.map(|moment| commit.visible_at.saturating_duration_since(*moment));
-    u64::try_from(pause.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn next_seat(release: &Release, serving: Option<&SeatRecord>) -> SeatRecord {

@@ -2,35 +2,44 @@
 //!
 //! ```text
 //! remembered   the request was decided before       its answer again, nothing runs
-//! prepare      a unit, and what will be answered    pure; run anew when others changed what it read
+//! prepare      a unit, and what will be answered    run anew when others changed what it read
 //! decide       the unit, the request's number and the answer in one commit
 //! ```
 //! The answer is stored without its position, which the commit adds; so the first answer and every later one are read
-//! from the same bytes.
+//! from the same bytes. It names no object: what is forgotten must not live on in answers.
 //!
 //! Never here: who may ask, what a change is about.
 
-use serde::Serialize;
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use telos_store::{Commit, CommitError, DedupeKey, Position, Store, Unit, Vote};
+use telos_store::{CommitError, DedupeKey, Position, Store, Unit, Vote};
 
 use crate::decide::decide;
-use crate::failure::Effect;
+use crate::failure::{Effect, FREE_ROOM};
+use crate::publication::Publication;
 
 /// Attempts of one change before it gives up. Whoever waits for a lane first can only lose to nested messages.
 const ATTEMPTS_MAX: u32 = 64;
 
-/// Decides what `prepare` writes into a fresh unit, and answers what it said, with the commit's position; the commit
-/// is none when the request had been decided before.
+/// What became of a change that has nothing to tell but where it was decided.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Settled {
+    pub(crate) position: u64,
+}
+
+/// Decides what `prepare` writes into a fresh unit, and answers what it said, with the commit's position, and the pause
+/// that its publication made; none when the request had been decided before.
 ///
 /// # Errors
 /// Whatever `prepare` refuses; a [`CommitError`] says by its effect whether the change may have happened.
 pub(crate) async fn change<T, E>(
     store: &Store,
     request: Option<DedupeKey>,
-    mut prepare: impl FnMut(&mut Unit) -> Result<(T, Vote), E>,
-) -> Result<(T, Option<Commit>), E>
+    mut prepare: impl FnMut(&mut Unit) -> Result<(T, Option<Publication>), E>,
+) -> Result<(T, Duration), E>
 where
     T: Serialize + DeserializeOwned,
     E: From<CommitError>,
@@ -39,15 +48,21 @@ where
     loop {
         // On what is voted for, so that a busy object does not refuse every attempt.
         let mut unit = store.begin_on_voted();
-        let (answer, vote) = prepare(&mut unit)?;
-        let outcome = keep(&answer);
-        let vote = Vote { dedupe: request, outcome: outcome.clone(), ..vote };
-        match decide(store, unit, vote).await {
-            Ok(commit) => return Ok((recall(outcome, commit.position)?, Some(commit))),
+        let (answer, publication) = prepare(&mut unit)?;
+        let (outcome, is_published) = (keep(&answer), publication.is_some());
+        let vote = Vote { dedupe: request, outcome: outcome.clone(), ..Vote::default() };
+        let decided = match publication {
+            Some(publication) => publication.commit(store, unit, vote).await,
+            None => decide(store, unit, vote).await.map(|commit| (commit, Duration::ZERO)),
+        };
+        match decided {
+            Ok((commit, pause)) => return Ok((recall(outcome, commit.position)?, pause)),
             Err(CommitError::DuplicateRequest { outcome, position }) => {
-                return Ok((recall(outcome, position)?, None));
+                return Ok((recall(outcome, position)?, Duration::ZERO));
             }
-            Err(CommitError::Conflict(_) | CommitError::Aborted) if attempt < ATTEMPTS_MAX => attempt += 1,
+            Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
+            // What was published in its vote has passed its place in the lane on, so it is not tried again.
+            Err(CommitError::Aborted) if attempt < ATTEMPTS_MAX && !is_published => attempt += 1,
             Err(error) => return Err(error.into()),
         }
     }
@@ -101,7 +116,8 @@ pub(crate) fn kind(error: &CommitError) -> &'static str {
         CommitError::Unavailable(_) => "unavailable",
         CommitError::Deadline => "deadline",
         CommitError::TooOld { .. } | CommitError::UnknownSession => "session",
-        CommitError::Busy { .. } | CommitError::SessionFull { .. } => "busy",
+        CommitError::DatabaseFull { .. } => "full",
+        CommitError::Busy { .. } | CommitError::SessionFull { .. } | CommitError::BlobMissing(_) => "busy",
         CommitError::ReadOnlyStore { .. } | CommitError::Closed => "busy",
         _ => "refused",
     }
@@ -113,6 +129,7 @@ pub(crate) fn next_step(error: &CommitError) -> Option<&'static str> {
         "conflict" | "busy" => Some("ask again in a moment"),
         "unavailable" => Some("look whether it happened, with `telos audit`, before asking again"),
         "session" => Some("open a new session and ask again"),
+        "full" => Some(FREE_ROOM),
         _ => None,
     }
 }
@@ -143,7 +160,7 @@ mod tests {
             change::<Counted, CommitError>(&store, key(1), |unit| {
                 tries += 1;
                 unit.audit("counted", "test", Value::Null).unwrap();
-                Ok((Counted { tries, position: 0 }, Vote::default()))
+                Ok((Counted { tries, position: 0 }, None))
             })
             .await
             .unwrap()
@@ -170,7 +187,7 @@ mod tests {
                 rival.set_owner_generation(id, ComponentId::operator(), 3).unwrap();
                 store.decide(rival, Vote::default()).wait().unwrap();
             }
-            Ok((Counted { tries, position: 0 }, Vote::default()))
+            Ok((Counted { tries, position: 0 }, None))
         })
         .await
         .unwrap();

@@ -1,8 +1,15 @@
 //! Roots: a message from outside, its lane, its attempts, and the one commit that makes its tree real.
 //!
 //! ```text
-//! dedupe → lane (writers) → admission → [ unit + seat table → tree → commit ] retried on conflict → answer
+//! line up   dedupe, and a place in the receiver's lane     in the order of arrival, without waiting
+//! attempt   turn → admission → unit + seat table → tree → vote
+//! decide    the lane goes on with the vote; the answer waits until what the tree read is durable
 //! ```
+//! Roots that may write, and deliveries of posts, have a place in a lane and begin on what is voted for, so those of a
+//! busy object follow each other while the disk writes, and share commits. Roots that only read begin on what is
+//! decided and never wait for the disk. A root is run again when somebody else changed what it read, or when what it
+//! was built on failed; then in its old place, before everyone who came later.
+//!
 //! Never here: how a selector is looked up (`deliver`), how a guest runs (`instance`).
 
 use std::sync::Arc;
@@ -12,12 +19,13 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, Dedupe, DedupeKey, Json, ObjectId, ObjectName, Position, PostId, Slot, Store, Unit, Vote,
+    CommitError, Dedupe, DedupeKey, Json, ObjectId, ObjectName, OnDecided, Position, PostId, Slot, Store,
+    Unit, Vote,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::MESSAGE_DEPTH_MAX;
-use crate::decide::decide;
+use crate::decide::ask;
 use crate::deliver::{CLONE, Message, deliver};
 use crate::effects::EffectLog;
 use crate::engine::Engines;
@@ -33,6 +41,10 @@ pub const ATTEMPTS_MAX: u32 = 8;
 
 /// Roots that may wait for an instance; the next is told `busy`.
 pub(crate) const ADMISSION_QUEUE_MAX: usize = 256;
+
+/// How long a root that runs again waits for a store that failed below it; then it is told `busy`, as new ones are.
+const STORE_BACK_TIME: Duration = Duration::from_secs(5);
+const STORE_BACK_POLL: Duration = Duration::from_millis(2);
 
 /// What every message of this host, or of one trial, works with.
 pub(crate) struct Surroundings {
@@ -111,20 +123,30 @@ pub struct DispatchStats {
 }
 
 /// A root on its way: what all attempts share, and what each needs anew.
-struct Attempting {
+pub(crate) struct Attempting {
     receiver: ObjectId,
     selector: String,
     arguments: Json,
     context: RootContext,
     request: Option<DedupeKey>,
     post: Option<(PostId, u32)>,
+    /// In the receiver's lane; none for a root that only reads.
+    place: Option<Place>,
+}
+
+/// A root that has arrived.
+pub(crate) enum Arrived {
+    /// Its request was answered before.
+    Remembered(Answer),
+    /// It may run.
+    Attempting(Box<Attempting>),
 }
 
 enum Attempted {
     Done(Answer),
     Failed(Failure),
-    /// Somebody else changed what it read.
-    Conflict(EffectLog),
+    /// To be run again; the failure is what it ends in when it may not.
+    Again(EffectLog, Failure),
 }
 
 impl Dispatcher {
@@ -148,9 +170,22 @@ impl Dispatcher {
         }
     }
 
-    /// Runs a root to its answer, within its deadline.
-    pub(crate) async fn send(&self, root: Root) -> Result<Answer, Failure> {
-        let outcome = self.run(root).await;
+    /// Takes a root in: looks whether its request was answered before, and takes its place in its receiver's lane
+    /// when it may write. Waits for nothing, so that roots run in the order of these calls.
+    pub(crate) fn line_up(&self, root: Root) -> Result<Arrived, Failure> {
+        if let Some(answer) = self.remembered(root.request.as_ref())? {
+            return Ok(Arrived::Remembered(answer));
+        }
+        Ok(Arrived::Attempting(Box::new(self.attempting(root)?)))
+    }
+
+    /// Runs a root that was taken in to its answer, within its deadline.
+    pub(crate) async fn answer(&self, arrived: Result<Arrived, Failure>) -> Result<Answer, Failure> {
+        let outcome = match arrived {
+            Ok(Arrived::Remembered(answer)) => Ok(answer),
+            Ok(Arrived::Attempting(attempting)) => self.run_attempts(*attempting).await,
+            Err(failure) => Err(failure),
+        };
         let count = if outcome.is_ok() { &self.counts.answered } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
         outcome
@@ -159,15 +194,7 @@ impl Dispatcher {
     /// Runs a root up to its commit, and then throws it away: nothing it did is kept.
     pub(crate) async fn rehearse(&self, root: Root) -> Result<Rehearsal, Failure> {
         let start = Instant::now();
-        let attempting = Attempting {
-            receiver: self.resolve(&root.receiver)?,
-            selector: root.selector,
-            arguments: root.arguments,
-            context: context(None, root.deadline, root.sink),
-            request: None,
-            post: None,
-        };
-        let _place = self.line_up(&attempting).await?;
+        let attempting = self.attempting(Root { request: None, ..root })?;
         let (_tree, outcome) = self.run_tree(&attempting, EffectLog::default()).await?;
         Ok(Rehearsal { elapsed: start.elapsed(), value: outcome?.to_value() })
     }
@@ -179,39 +206,51 @@ impl Dispatcher {
         post: telos_store::Post,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let attempting = Attempting {
+        let place = Some(self.place(post.target)?);
+        self.run_attempts(Attempting {
             receiver: post.target,
             selector: post.selector,
             arguments: post.arguments,
             context: context(Some(post.trace), deadline, None),
             request: None,
             post: Some((id, post.hops)),
-        };
-        self.run_attempts(attempting).await
+            place,
+        })
+        .await
     }
 
-    async fn run(&self, root: Root) -> Result<Answer, Failure> {
-        if let Some(answer) = self.remembered(root.request.as_ref())? {
-            return Ok(answer);
-        }
+    fn attempting(&self, root: Root) -> Result<Attempting, Failure> {
         let receiver = self.resolve(&root.receiver)?;
-        self.run_attempts(Attempting {
+        let writes = self.may_write(receiver, &root.selector)?;
+        let place = writes.then(|| self.place(receiver)).transpose()?;
+        Ok(Attempting {
             receiver,
             selector: root.selector,
             arguments: root.arguments,
             context: context(None, root.deadline, root.sink),
             request: root.request,
             post: None,
+            place,
         })
-        .await
+    }
+
+    fn place(&self, receiver: ObjectId) -> Result<Place, Failure> {
+        self.lanes.line_up(receiver).ok_or_else(|| {
+            Failure::Busy(format!(
+                "{} messages wait for this object, the most there may be",
+                crate::lane::LANE_ENTRIES_MAX
+            ))
+        })
     }
 
     fn remembered(&self, request: Option<&DedupeKey>) -> Result<Option<Answer>, Failure> {
         let Some(key) = request else {
             return Ok(None);
         };
-        match self.store.dedupe_lookup(key).map_err(|error| self.failure(error.into()))? {
-            Dedupe::Fresh => Ok(None),
+        // A store that cannot be read cannot say whether an earlier run of this request took effect.
+        match self.store.dedupe_lookup(key).map_err(|error| Failure::Unavailable(error.to_string()))? {
+            // A session that only reads leaves no trace, and its reads need none. The commit refuses what writes.
+            Dedupe::Fresh | Dedupe::UnknownSession => Ok(None),
             Dedupe::Replay { outcome, .. } => Ok(Some(replayed(&outcome))),
             Dedupe::TooOld { .. } => Err(Failure::Session(format!(
                 "request {} was acknowledged; its answer is no longer kept",
@@ -220,7 +259,6 @@ impl Dispatcher {
             Dedupe::SessionFull => {
                 Err(Failure::Busy("this session has 1,024 answers that were never acknowledged".into()))
             }
-            Dedupe::UnknownSession => Err(Failure::Session("this session was closed after 24 h idle".into())),
         }
     }
 
@@ -236,88 +274,78 @@ impl Dispatcher {
         receiver.parse().map_err(|_| unknown())
     }
 
+    /// Whether the selector may write, as far as its slot tells.
+    fn may_write(&self, receiver: ObjectId, selector: &str) -> Result<bool, Failure> {
+        let (mut unit, seats) = loop {
+            if let Some(begun) = self.begin_on_decided() {
+                break begun;
+            }
+            std::thread::yield_now();
+        };
+        let found = unit.lookup(receiver, selector).map_err(|error| self.failure(error.into()))?;
+        Ok(match found.map(|found| found.slot) {
+            Some(Slot::Value(_)) => false,
+            Some(Slot::Method(method)) => seats
+                .releases
+                .get(&method.component)
+                .and_then(|release| release.descriptor.selectors.get(&method.selector))
+                .is_some_and(|selector| !selector.read_only),
+            None => selector == CLONE,
+        })
+    }
+
     async fn run_attempts(&self, mut attempting: Attempting) -> Result<Answer, Failure> {
-        let deadline = attempting.context.deadline;
-        let _place = within(deadline, self.line_up(&attempting)).await?;
         let mut effects = EffectLog::default();
-        while attempting.context.attempt < ATTEMPTS_MAX {
+        loop {
             attempting.context.attempt += 1;
-            match self.attempt(&attempting, effects).await {
+            let failure = match self.attempt(&attempting, effects).await {
                 Attempted::Done(answer) => return Ok(answer),
                 Attempted::Failed(failure) => return Err(failure),
-                Attempted::Conflict(mut log) => {
-                    self.counts.retried.fetch_add(1, Ordering::Relaxed);
-                    if !log.rewind() {
-                        break;
-                    }
+                Attempted::Again(log, failure) => {
                     effects = log;
+                    failure
                 }
+            };
+            self.counts.retried.fetch_add(1, Ordering::Relaxed);
+            if attempting.context.attempt >= ATTEMPTS_MAX || !effects.rewind() {
+                return Err(failure);
             }
             if let Some(sink) = &attempting.context.sink {
                 sink.reset(attempting.context.attempt + 1);
             }
         }
-        Err(Failure::Conflict { attempts: attempting.context.attempt })
-    }
-
-    /// A place in the receiver's lane, when the message may write.
-    async fn line_up(&self, attempting: &Attempting) -> Result<Option<Place>, Failure> {
-        let (mut unit, seats) = self.begin().await;
-        let writes = may_write(&mut unit, &seats, attempting).map_err(|error| self.failure(error))?;
-        if !writes && attempting.post.is_none() {
-            return Ok(None);
-        }
-        match self.lanes.enter(attempting.receiver).await {
-            Some(place) => Ok(Some(place)),
-            None => Err(Failure::Busy(format!(
-                "{} messages wait for this object, the most there may be",
-                crate::lane::LANE_ENTRIES_MAX
-            ))),
-        }
-    }
-
-    /// A snapshot and the seat table that belongs to it.
-    ///
-    /// The table is published before its commit's position becomes visible, so a snapshot can only be too old, for the
-    /// microseconds between the two; then it begins again.
-    async fn begin(&self) -> (Unit, Arc<SeatTable>) {
-        loop {
-            let unit = self.store.begin();
-            let seats = self.seats.current();
-            if seats.position <= unit.snapshot() {
-                return (unit, seats);
-            }
-            tokio::task::yield_now().await;
-        }
     }
 
     async fn attempt(&self, attempting: &Attempting, effects: EffectLog) -> Attempted {
-        // The commit is not under this clock: the committer looks at the deadline before it decides, and what it has
-        // decided is the answer, late or not.
+        // The commit is not under this clock: the vote looks at the deadline, and what is decided is the answer, late
+        // or not.
         let running = within(attempting.context.deadline, self.run_tree(attempting, effects));
         let (tree, outcome) = match running.await {
             Ok(ran) => ran,
             Err(failure) => return Attempted::Failed(failure),
         };
         match outcome {
-            _ if tree.effects.is_diverged() => Attempted::Conflict(tree.effects),
+            _ if tree.effects.is_diverged() => Attempted::Again(tree.effects, conflict(attempting)),
             Ok(answer) => self.commit(*tree, answer, attempting).await,
-            Err(failure) => Attempted::Failed(failure),
+            Err(failure) => self.fail(*tree, failure, attempting).await,
         }
     }
 
-    /// Runs the whole tree on a fresh snapshot, as soon as there is an instance for it.
+    /// Runs the whole tree on a fresh snapshot, as soon as it is its turn and there is an instance for it.
     async fn run_tree(
         &self,
         attempting: &Attempting,
         effects: EffectLog,
     ) -> Result<(Box<Tree>, Result<Json, Failure>), Failure> {
-        let _admitted = self.admission.enter().await?;
-        let (unit, seats) = self.begin().await;
-        let mut tree = self.tree(unit, seats, attempting, effects);
-        if let Some((id, _)) = attempting.post {
-            tree.unit.take_post(id);
+        if let Some(place) = &attempting.place {
+            place.turn().await;
         }
+        let _admitted = self.admission.enter().await?;
+        let (unit, seats) = match &attempting.place {
+            Some(place) => self.begin_in_lane(place, attempting.context.attempt).await?,
+            None => self.begin_to_read().await,
+        };
+        let tree = self.tree(unit, seats, attempting, effects);
         let message = Message {
             receiver: attempting.receiver,
             selector: attempting.selector.clone(),
@@ -325,6 +353,48 @@ impl Dispatcher {
         };
         let _running = self.engines.running();
         Ok(deliver(tree, message).await)
+    }
+
+    /// A snapshot of what is decided and the seat table that belongs to it.
+    async fn begin_to_read(&self) -> (Unit, Arc<SeatTable>) {
+        loop {
+            if let Some(begun) = self.begin_on_decided() {
+                return begun;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// None for the microseconds in which a table is published and its position not yet visible.
+    fn begin_on_decided(&self) -> Option<(Unit, Arc<SeatTable>)> {
+        let unit = self.store.begin();
+        let seats = self.seats.current();
+        (seats.position <= unit.snapshot()).then_some((unit, seats))
+    }
+
+    /// A snapshot of what is voted for and the seat table that belongs to it, while it is this place's turn.
+    ///
+    /// What was voted for can fail. Then those built on it line up again before the store takes writes, so a root whose
+    /// turn it still is after it began, on a store that takes writes, overtakes nobody.
+    async fn begin_in_lane(&self, place: &Place, attempt: u32) -> Result<(Unit, Arc<SeatTable>), Failure> {
+        let patience = if attempt > 1 { STORE_BACK_TIME } else { Duration::ZERO };
+        let give_up_at = Instant::now() + patience;
+        loop {
+            place.turn().await;
+            let unit = self.store.begin_on_voted();
+            if let Some(cause) = self.store.read_only_cause() {
+                if Instant::now() >= give_up_at {
+                    return Err(self.failure(CommitError::ReadOnlyStore { cause }.into()));
+                }
+                tokio::time::sleep(STORE_BACK_POLL).await;
+                continue;
+            }
+            let seats = self.seats.voted();
+            if place.has_turn() && seats.position <= unit.snapshot() {
+                return Ok((unit, seats));
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn tree(
@@ -349,47 +419,112 @@ impl Dispatcher {
     }
 
     async fn commit(&self, tree: Tree, answer: Json, attempting: &Attempting) -> Attempted {
-        let Tree { unit, effects, .. } = tree;
         let value = answer.to_value();
+        let Tree { mut unit, effects, .. } = tree;
+        if let Some((id, _)) = attempting.post {
+            unit.take_post(id);
+        }
         if unit.is_unwritten() {
-            return Attempted::Done(Answer { value, position: None, is_replay: false });
+            let answer = Answer { value, position: None, is_replay: false };
+            return self.confirm(unit, effects, attempting, Attempted::Done(answer)).await;
         }
         let has_posts = unit.writes().posts > 0;
+        let passing = attempting.place.clone();
         let vote = Vote {
             deadline: Some(attempting.context.deadline),
             dedupe: attempting.request,
             outcome: remember(&value),
+            on_voted: passing.map(|place| OnDecided::new(move |_| place.pass_on())),
             ..Vote::default()
         };
-        match decide(&self.store, unit, vote).await {
+        match self.decide(unit, vote, attempting).await {
             Ok(commit) => {
                 if has_posts {
                     (self.on_posts)();
                 }
                 Attempted::Done(Answer { value, position: Some(commit.position), is_replay: false })
             }
-            Err(CommitError::Conflict { .. }) => Attempted::Conflict(effects),
-            Err(CommitError::DuplicateRequest { outcome, .. }) => Attempted::Done(replayed(&outcome)),
-            Err(error) => Attempted::Failed(self.failure(error.into())),
+            Err(error) => self.refused(error, effects, attempting),
         }
     }
 
-    fn failure(&self, error: StoreFailure) -> Failure {
+    /// A failed tree has discarded what it wrote; what it read it has read.
+    async fn fail(&self, tree: Tree, failure: Failure, attempting: &Attempting) -> Attempted {
+        let Tree { unit, effects, .. } = tree;
+        self.confirm(unit, effects, attempting, Attempted::Failed(failure)).await
+    }
+
+    /// Gives an answer that changed nothing, once what it relies on is durable.
+    async fn confirm(
+        &self,
+        unit: Unit,
+        effects: EffectLog,
+        attempting: &Attempting,
+        answer: Attempted,
+    ) -> Attempted {
+        let Some(place) = attempting.place.as_ref().filter(|_| unit.is_unwritten()) else {
+            return answer;
+        };
+        place.pass_on();
+        match self.decide(unit, Vote::default(), attempting).await {
+            Ok(_) => answer,
+            Err(error) => self.refused(error, effects, attempting),
+        }
+    }
+
+    async fn decide(
+        &self,
+        unit: Unit,
+        vote: Vote,
+        attempting: &Attempting,
+    ) -> Result<telos_store::Commit, CommitError> {
+        let place = attempting.place.clone();
+        let on_failed = move |error: &CommitError| {
+            if let (CommitError::Aborted, Some(place)) = (error, place) {
+                place.line_up_again();
+            }
+        };
+        ask(&self.store, unit, vote, on_failed).decided().await
+    }
+
+    fn refused(&self, error: CommitError, effects: EffectLog, attempting: &Attempting) -> Attempted {
+        match error {
+            CommitError::Conflict { .. } => Attempted::Again(effects, conflict(attempting)),
+            CommitError::Aborted => Attempted::Again(effects, Failure::Busy(error.to_string())),
+            CommitError::DuplicateRequest { outcome, .. } => Attempted::Done(replayed(&outcome)),
+            error => Attempted::Failed(self.failure(error.into())),
+        }
+    }
+
+    pub(crate) fn failure(&self, error: StoreFailure) -> Failure {
         match error {
             StoreFailure::Failure(failure) => failure,
             StoreFailure::Host(cause) => {
                 let incident = self.surroundings.journal.next_incident();
-                self.surroundings.journal.record(JournalLine {
-                    severity: Severity::Error,
-                    event: "message.host-failed",
-                    body: cause.clone(),
-                    trace: None,
-                    plugin: None,
-                    attributes: Map::from_iter([("incident".into(), Value::from(incident))]),
-                });
+                let attributes = Map::from_iter([("incident".into(), Value::from(incident))]);
+                self.note(Severity::Error, "message.host-failed", cause.clone(), None, attributes);
                 Failure::Host { cause, incident }
             }
         }
+    }
+
+    /// Writes a line of the host's own to the journal.
+    pub(crate) fn note(
+        &self,
+        severity: Severity,
+        event: &'static str,
+        body: String,
+        trace: Option<String>,
+        attributes: Map<String, Value>,
+    ) {
+        self.surroundings.journal.record(JournalLine {
+            severity,
+            event,
+            body,
+            trace,
+            plugin: None,
+            attributes,
+        });
     }
 }
 
@@ -410,19 +545,8 @@ fn context(trace: Option<String>, deadline: Instant, sink: Option<Arc<dyn Stream
     }
 }
 
-/// Whether the message's selector may write, as far as its slot tells.
-fn may_write(unit: &mut Unit, seats: &SeatTable, attempting: &Attempting) -> Result<bool, StoreFailure> {
-    Ok(match unit.lookup(attempting.receiver, &attempting.selector)? {
-        Some(found) => match found.slot {
-            Slot::Value(_) => false,
-            Slot::Method(method) => seats
-                .releases
-                .get(&method.component)
-                .and_then(|release| release.descriptor.selectors.get(&method.selector))
-                .is_some_and(|selector| !selector.read_only),
-        },
-        None => attempting.selector == CLONE,
-    })
+fn conflict(attempting: &Attempting) -> Failure {
+    Failure::Conflict { attempts: attempting.context.attempt }
 }
 
 fn remember(value: &Value) -> Vec<u8> {

@@ -2,6 +2,9 @@
 
 use telos_store::{CommitError, ReadError, WriteError};
 
+/// What to do when the database is past its quota.
+pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota: `telos up --database-mib`";
+
 /// Whose doing a failure is. Decides log level, retry and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -22,7 +25,7 @@ pub enum Effect {
     None,
     /// It happened; only the answer is missing.
     Committed,
-    /// Not known; send again under the same number to learn it.
+    /// Not known; send again under the same number to learn it, not under a new one.
     Unknown,
 }
 
@@ -121,6 +124,9 @@ pub enum Failure {
     /// A bound was reached; names it.
     #[error("busy: {0}")]
     Busy(String),
+    /// The store has no room for what the message wrote.
+    #[error("full: {0}")]
+    Full(String),
     /// The deadline passed first.
     #[error("the deadline passed before an answer was decided")]
     Deadline,
@@ -136,7 +142,10 @@ pub enum Failure {
     /// This session's number was acknowledged or is out of the window.
     #[error("{0}")]
     Session(String),
-    /// The first run of this request failed for the same reason every time.
+    /// The session was closed, and what writes needs one.
+    #[error("this session was closed after 24 h without a write")]
+    UnknownSession,
+    /// The store cannot say whether this request took effect.
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// The host failed.
@@ -161,10 +170,12 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::Broken { .. } => "broken",
             Self::Busy(_) => "busy",
+            Self::Full(_) => "full",
             Self::Deadline => "deadline",
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
             Self::Session(_) => "session",
+            Self::UnknownSession => "unknown-session",
             Self::Unavailable(_) => "unavailable",
             Self::Host { .. } => "host",
         }
@@ -174,7 +185,7 @@ impl Failure {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Broken { .. } => Fault::Guest,
-            Self::NotServing { .. } | Self::Requirement { .. } => Fault::Operator,
+            Self::NotServing { .. } | Self::Requirement { .. } | Self::Full(_) => Fault::Operator,
             Self::Unavailable(_) | Self::Host { .. } => Fault::Host,
             _ => Fault::Peer,
         }
@@ -198,11 +209,16 @@ impl Failure {
             Self::NotServing { component, .. } | Self::Requirement { component, .. } => {
                 format!("see `telos plugin info {component}`")
             }
-            Self::Busy(_) | Self::Conflict { .. } | Self::Unavailable(_) => {
-                "send it again in a moment".into()
+            Self::Busy(_) | Self::Conflict { .. } => "send it again in a moment".into(),
+            // The bridge's client does so by itself, and says this when it gives up.
+            Self::Unavailable(_) => {
+                "ask again under the same number; or look at the receiver with `telos object show` before you send \
+                 it anew, which may do it twice"
+                    .into()
             }
+            Self::Full(_) => FREE_ROOM.into(),
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
-            Self::Session(_) => "open a new session and send it again".into(),
+            Self::Session(_) | Self::UnknownSession => "open a new session and send it again".into(),
             // The incident number says where to look.
             Self::Broken { .. } | Self::Host { .. } => return None,
             Self::BadArguments(_) | Self::Refused(_) | Self::ReadOnly(_) => return None,
@@ -230,6 +246,8 @@ impl From<ReadError> for StoreFailure {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::NoSuchObject(id) => Self::Failure(Failure::NoSuchObject(id.to_string())),
+            // The objects are the senders', and so is what the message read before.
+            ReadError::TooLarge(overflow) => Self::Failure(Failure::Refused(overflow.to_string())),
             other => Self::Host(other.to_string()),
         }
     }
@@ -254,15 +272,17 @@ impl From<CommitError> for StoreFailure {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Deadline => Self::Failure(Failure::Deadline),
-            CommitError::OutboxFull { .. } | CommitError::SessionFull { .. } => {
-                Self::Failure(Failure::Busy(error.to_string()))
+            CommitError::DatabaseFull { bytes, allowed } => {
+                Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
             }
-            CommitError::Busy { .. } | CommitError::ReadOnlyStore { .. } | CommitError::Closed => {
-                Self::Failure(Failure::Busy(error.to_string()))
-            }
-            CommitError::TooOld { .. } | CommitError::UnknownSession => {
-                Self::Failure(Failure::Session(error.to_string()))
-            }
+            CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
+            CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),
+            CommitError::OutboxFull { .. }
+            | CommitError::SessionFull { .. }
+            | CommitError::BlobMissing(_)
+            | CommitError::Busy { .. }
+            | CommitError::ReadOnlyStore { .. }
+            | CommitError::Closed => Self::Failure(Failure::Busy(error.to_string())),
             CommitError::Unavailable { .. } => Self::Failure(Failure::Unavailable(error.to_string())),
             CommitError::TooLarge { .. } => Self::Failure(Failure::Refused(error.to_string())),
             other => Self::Host(other.to_string()),

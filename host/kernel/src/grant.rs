@@ -31,20 +31,25 @@ impl Grants {
         Ok(())
     }
 
-    /// Adds what a commit has just granted, while that commit is being finished.
-    pub(crate) fn extend(&self, component: &ComponentId, interfaces: BTreeSet<String>) {
+    /// Adds what a commit grants that has just passed its vote; answers what was not granted before.
+    pub(crate) fn extend(&self, component: &ComponentId, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
         let mut table = Table::clone(&self.0.load());
-        table.entry(component.clone()).or_default().extend(interfaces);
+        let granted = table.entry(component.clone()).or_default();
+        let added = interfaces.difference(granted).cloned().collect();
+        granted.extend(interfaces.iter().cloned());
         self.0.store(Arc::new(table));
+        added
     }
 
-    /// Takes away what a commit has just revoked, while that commit is being finished.
-    pub(crate) fn retract(&self, component: &ComponentId, interfaces: &BTreeSet<String>) {
+    /// Takes away what a commit revokes that has just passed its vote, or granted and failed after it; answers what was
+    /// granted until now.
+    pub(crate) fn retract(&self, component: &ComponentId, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
         let mut table = Table::clone(&self.0.load());
-        if let Some(granted) = table.get_mut(component) {
-            granted.retain(|interface| !interfaces.contains(interface));
-        }
+        let granted = table.entry(component.clone()).or_default();
+        let taken = granted.intersection(interfaces).cloned().collect();
+        granted.retain(|interface| !interfaces.contains(interface));
         self.0.store(Arc::new(table));
+        taken
     }
 
     /// Grants for trials: everything, since every answer there is a recording or scratch.

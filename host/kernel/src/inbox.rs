@@ -6,13 +6,17 @@
 //! rival when another file changed, the rest after a while.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::manifest::Manifest;
+use crate::examine::COMPONENT_BYTES_MAX;
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+
+mod regular;
 
 /// A candidate must not have changed for this long: a copy in progress is not a candidate.
 pub const QUIET: Duration = Duration::from_millis(500);
@@ -197,7 +201,8 @@ pub fn read_candidate(seen: &Seen) -> Result<Candidate, CandidateError> {
         return Err(CandidateError::Malformed(problem.clone()));
     }
     let manifest = seen.manifest.as_deref().map(read_manifest).transpose()?;
-    let bytes = std::fs::read(&seen.path).map_err(|error| cannot_read(&seen.path, &error))?;
+    let bytes =
+        regular::read(&seen.path, COMPONENT_BYTES_MAX).map_err(|error| cannot_read(&seen.path, &error))?;
     Ok(Candidate { bytes, manifest })
 }
 
@@ -220,7 +225,7 @@ pub fn read_path(path: &Path) -> Result<Candidate, CandidateError> {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, CandidateError> {
-    let text = std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?;
+    let text = regular::read_text(path, MANIFEST_BYTES_MAX).map_err(|error| cannot_read(path, &error))?;
     let refused = |error: toml::de::Error| {
         CandidateError::Malformed(format!("{}: {}", path.display(), one_line(&error.to_string())))
     };
@@ -257,41 +262,55 @@ pub fn scan(directory: &Path) -> io::Result<Vec<Seen>> {
 }
 
 fn file(path: &Path) -> io::Result<Option<Seen>> {
-    if path.extension().is_none_or(|extension| extension != "wasm") {
+    if !is_wasm(path) {
         return Ok(None);
     }
-    Ok(Some(Seen { path: path.to_owned(), manifest: None, stamp: vec![stamp(path)?], problem: None }))
+    let about = std::fs::metadata(path)?;
+    let problem = regular::problem(&about, COMPONENT_BYTES_MAX).map(|problem| name(path, &problem));
+    Ok(Some(Seen { path: path.to_owned(), manifest: None, stamp: vec![stamp(&about)], problem }))
 }
 
 fn folder(path: &Path) -> io::Result<Option<Seen>> {
     let manifest = path.join("plugin.toml");
-    if !manifest.is_file() {
-        return Ok(None);
-    }
-    let stamp_of_manifest = stamp(&manifest)?;
-    let component = match component_in(path, &manifest)? {
+    let about_manifest = match std::fs::metadata(&manifest) {
+        Ok(about) => about,
+        // A folder that is named like a component is reported as what is wrong with that component.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return file(path),
+        Err(error) => return Err(error),
+    };
+    let component = match regular::problem(&about_manifest, MANIFEST_BYTES_MAX) {
+        Some(problem) => Err(name(&manifest, &problem)),
+        None => component_in(path, &manifest)?,
+    };
+    let component = match component {
         Ok(component) => component,
         Err(problem) => {
-            let seen = Seen {
-                path: manifest,
-                manifest: None,
-                stamp: vec![stamp_of_manifest],
-                problem: Some(problem),
-            };
-            return Ok(Some(seen));
+            let stamp = vec![stamp(&about_manifest)];
+            return Ok(Some(Seen { path: manifest, manifest: None, stamp, problem: Some(problem) }));
         }
     };
-    let stamps = vec![stamp_of_manifest, stamp(&component)?];
-    Ok(Some(Seen { path: component, manifest: Some(manifest), stamp: stamps, problem: None }))
+    let about = std::fs::metadata(&component)?;
+    let stamp = vec![stamp(&about_manifest), stamp(&about)];
+    let problem = regular::problem(&about, COMPONENT_BYTES_MAX).map(|problem| name(&component, &problem));
+    Ok(Some(Seen { path: component, manifest: Some(manifest), stamp, problem }))
+}
+
+fn is_wasm(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wasm")
+}
+
+fn name(path: &Path, problem: &str) -> String {
+    format!("{} {problem}", path.display())
 }
 
 /// The component file that a folder's manifest is about.
 fn component_in(path: &Path, manifest: &Path) -> io::Result<Result<PathBuf, String>> {
-    let named = std::fs::read_to_string(manifest).ok().and_then(|text| Manifest::parse(&text).ok()?.wasm);
+    let text = regular::read_text(manifest, MANIFEST_BYTES_MAX);
+    let named = text.ok().and_then(|text| Manifest::parse(&text).ok()?.wasm);
     if let Some(name) = named {
         let is_plain = Path::new(&name).components().count() == 1 && !name.starts_with("..");
         let component = path.join(&name);
-        return Ok(match is_plain && component.is_file() {
+        return Ok(match is_plain && component.exists() {
             true => Ok(component),
             false => Err(format!("{} names `{name}`, which is not a file beside it", manifest.display())),
         });
@@ -299,7 +318,7 @@ fn component_in(path: &Path, manifest: &Path) -> io::Result<Result<PathBuf, Stri
     let mut components = Vec::new();
     for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
+        if is_wasm(&path) {
             components.push(path);
         }
     }
@@ -313,9 +332,8 @@ fn component_in(path: &Path, manifest: &Path) -> io::Result<Result<PathBuf, Stri
     })
 }
 
-fn stamp(path: &Path) -> io::Result<(u64, Option<SystemTime>)> {
-    let about = std::fs::metadata(path)?;
-    Ok((about.len(), about.modified().ok()))
+fn stamp(about: &Metadata) -> (u64, Option<SystemTime>) {
+    (about.len(), about.modified().ok())
 }
 
 #[cfg(test)]
@@ -404,5 +422,123 @@ mod tests {
         std::fs::write(home.path().join("x.wasm"), "x").unwrap();
         let Err(refusal) = read_path(home.path()) else { panic!("accepted") };
         assert!(refusal.to_string().contains("memroy"), "{refusal}");
+    }
+
+    fn only(directory: &Path) -> Seen {
+        let mut seen = scan(directory).unwrap();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        seen.remove(0)
+    }
+
+    /// What is in a directory is refused, and the reason names the file and says what to do.
+    #[track_caller]
+    fn refused(directory: &Path, file: &str, reason: &str) {
+        let seen = only(directory);
+        let Err(refusal) = read_candidate(&seen) else { panic!("{file} was read") };
+        let refusal = refusal.to_string();
+        assert!(refusal.contains(file) && refusal.contains(reason), "{refusal}");
+        assert!(refusal.contains("remove it"), "{refusal}");
+    }
+
+    fn sparse(path: &Path, bytes: u64) {
+        std::fs::File::create(path).unwrap().set_len(bytes).unwrap();
+    }
+
+    #[cfg(unix)]
+    fn pipe(path: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+
+    #[cfg(unix)]
+    fn endless(path: &Path) {
+        std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    }
+
+    #[test]
+    fn a_component_past_the_bound_is_refused_unread() {
+        let home = tempfile::tempdir().unwrap();
+        sparse(&home.path().join("a.wasm"), 3 << 30);
+        refused(home.path(), "a.wasm", "is 3221225472 bytes, at most 67108864");
+    }
+
+    #[test]
+    fn a_component_of_exactly_the_bound_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        sparse(&home.path().join("a.wasm"), COMPONENT_BYTES_MAX as u64);
+        assert_eq!(
+            read_candidate(&only(home.path())).map(|read| read.bytes.len()).ok(),
+            Some(COMPONENT_BYTES_MAX)
+        );
+        sparse(&home.path().join("a.wasm"), COMPONENT_BYTES_MAX as u64 + 1);
+        refused(home.path(), "a.wasm", "at most 67108864");
+    }
+
+    #[test]
+    fn a_file_that_outgrew_the_bound_after_the_scan_is_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.wasm");
+        std::fs::write(&path, "x").unwrap();
+        let seen = only(home.path());
+        sparse(&path, 3 << 30);
+        let Err(refusal) = read_candidate(&seen) else { panic!("read") };
+        assert!(refusal.to_string().contains("at most 67108864"), "{refusal}");
+    }
+
+    #[test]
+    fn a_folder_named_like_a_component_is_no_component() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("x.wasm")).unwrap();
+        refused(home.path(), "x.wasm", "is a folder");
+    }
+
+    #[test]
+    fn a_huge_manifest_is_refused_unread() {
+        let home = tempfile::tempdir().unwrap();
+        let plugin = home.path().join("counter");
+        std::fs::create_dir(&plugin).unwrap();
+        std::fs::write(plugin.join("a.wasm"), "x").unwrap();
+        sparse(&plugin.join("plugin.toml"), 3 << 30);
+        refused(home.path(), "plugin.toml", "at most 65536");
+        std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
+        std::fs::create_dir(plugin.join("plugin.toml")).unwrap();
+        refused(home.path(), "plugin.toml", "is a folder");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_refused_without_being_opened() {
+        for make in [pipe, endless] {
+            let home = tempfile::tempdir().unwrap();
+            make(&home.path().join("zz.wasm"));
+            refused(home.path(), "zz.wasm", "is not a regular file");
+            std::fs::remove_file(home.path().join("zz.wasm")).unwrap();
+            let plugin = home.path().join("counter");
+            std::fs::create_dir(&plugin).unwrap();
+            make(&plugin.join("zz.wasm"));
+            std::fs::write(plugin.join("plugin.toml"), "id = \"counter\"\n").unwrap();
+            refused(home.path(), "zz.wasm", "is not a regular file");
+            std::fs::write(plugin.join("plugin.toml"), "id = \"counter\"\nwasm = \"zz.wasm\"\n").unwrap();
+            refused(home.path(), "zz.wasm", "is not a regular file");
+            std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
+            make(&plugin.join("plugin.toml"));
+            refused(home.path(), "plugin.toml", "is not a regular file");
+            let Err(refusal) = read_path(&plugin) else { panic!("read") };
+            assert!(refusal.to_string().contains("is not a regular file"), "{refusal}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_or_device_put_in_place_of_a_file_after_the_scan_keeps_nobody_waiting() {
+        for make in [pipe, endless] {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join("a.wasm");
+            std::fs::write(&path, "x").unwrap();
+            let seen = only(home.path());
+            std::fs::remove_file(&path).unwrap();
+            make(&path);
+            let Err(refusal) = read_candidate(&seen) else { panic!("read") };
+            assert!(refusal.to_string().contains("is not a regular file"), "{refusal}");
+        }
     }
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, Store};
+use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use crate::descriptor::{Descriptor, Kind};
-use crate::dispatch::{Answer, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
+use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
 use crate::examine::Examiner;
 use crate::failure::Failure;
@@ -149,10 +149,13 @@ impl Kernel {
     /// # Errors
     /// Every [`Failure`] says whether an effect may exist, whose fault it was and what to do next.
     pub async fn send(&self, root: Root) -> Result<Answer, Failure> {
-        let dispatcher = Arc::clone(&self.0.dispatcher);
-        self.on_guest_runtime(async move { dispatcher.send(root).await })
-            .await
-            .unwrap_or_else(|cause| Err(self.host_failure(cause)))
+        self.line_up(root).answer().await
+    }
+
+    /// Takes a message from outside in: roots that write to one object run in the order of these calls. Costs a few
+    /// point reads and never waits for another message; the bounds of a lane are checked here.
+    pub fn line_up(&self, root: Root) -> LinedUp {
+        LinedUp { arrived: self.0.dispatcher.line_up(root), kernel: self.clone() }
     }
 
     /// Runs a message up to its commit and throws it away: what it would answer, and how long that takes.
@@ -352,12 +355,26 @@ impl Kernel {
         operator::show(&self.0.store, &self.0.seats, target)
     }
 
-    /// The newest states of an object, newest first.
+    /// The kept states of an object, newest first, at most `limit` (capped at 100). `before`: only those with a smaller
+    /// revision, which gives the next page.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchObject`].
-    pub fn object_history(&self, target: &str, limit: usize) -> Result<Vec<Value>, ObjectError> {
-        operator::history(&self.0.store, target, limit)
+    pub fn object_history(
+        &self,
+        target: &str,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Value>, ObjectError> {
+        operator::history(&self.0.store, target, before, limit)
+    }
+
+    /// The object behind a name or an id.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchObject`].
+    pub fn resolve(&self, target: &str) -> Result<ObjectId, ObjectError> {
+        operator::resolve(&mut self.0.store.begin(), target)
     }
 
     /// Makes a named object that delegates to `parents`.
@@ -476,6 +493,31 @@ impl Kernel {
             attributes: Map::from_iter([("incident".into(), Value::from(incident))]),
         });
         Failure::Host { cause, incident }
+    }
+}
+
+/// A message that was taken in. Dropping it gives its place up.
+#[must_use = "a message that was taken in is answered"]
+pub struct LinedUp {
+    kernel: Kernel,
+    arrived: Result<Arrived, Failure>,
+}
+
+impl LinedUp {
+    /// Runs the message and waits for its authoritative answer; see [`Kernel::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Kernel::send`].
+    ///
+    /// # Errors
+    /// As [`Kernel::send`].
+    pub async fn answer(self) -> Result<Answer, Failure> {
+        let Self { kernel, arrived } = self;
+        let dispatcher = Arc::clone(&kernel.0.dispatcher);
+        kernel
+            .on_guest_runtime(async move { dispatcher.answer(arrived).await })
+            .await
+            .unwrap_or_else(|cause| Err(kernel.host_failure(cause)))
     }
 }
 

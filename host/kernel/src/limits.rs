@@ -137,3 +137,19 @@ impl CpuAccount {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_by_itself_lowers_limits_and_raises_none() {
+        let default = Limits::default();
+        let asked = Limits { memory_mib: default.memory_mib * 4, cpu_ms: default.cpu_ms / 2 };
+        assert_eq!(
+            asked.only_lowered(),
+            Limits { memory_mib: default.memory_mib, cpu_ms: default.cpu_ms / 2 }
+        );
+        assert_eq!(default.only_lowered(), default);
+    }
+}

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 
+/// Bytes of a manifest file: a thousand times what one needs, and cheap to read on every scan.
+pub(crate) const MANIFEST_BYTES_MAX: usize = 64 << 10;
+
 /// A plugin's manifest. Unknown keys are refused, so that a misspelt limit is not silently no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

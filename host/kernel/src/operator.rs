@@ -1,13 +1,13 @@
 //! What an operator may do to objects directly: make, look at, set, unname, list. Each is a unit of its own.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, DedupeKey, Json, Object, ObjectId, ObjectName, ReadError, Slot, Store, Unit,
-    Vote, WriteError,
+    CommitError, ComponentId, DedupeKey, Json, Object, ObjectId, ObjectName, Position, ReadError, Revision,
+    Slot, Store, Unit, WriteError,
 };
 
-use crate::change::{self, change, remembered};
+use crate::change::{self, Settled, change, remembered};
 use crate::failure::Effect;
 use crate::objects;
 use crate::seat::Seats;
@@ -90,16 +90,10 @@ impl From<telos_store::Failure> for ObjectError {
 }
 
 /// An object that was changed, and where that was decided.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Changed {
     pub(crate) id: ObjectId,
     pub(crate) position: u64,
-}
-
-impl Changed {
-    fn of(id: ObjectId) -> (Self, Vote) {
-        (Self { id, position: 0 }, Vote::default())
-    }
 }
 
 /// An object in a listing.
@@ -168,7 +162,7 @@ pub(crate) async fn new(
     request: Option<DedupeKey>,
 ) -> Result<Changed, ObjectError> {
     let name = object_name(name)?;
-    change_object(store, request, |unit| {
+    let position = settle(store, request, |unit| {
         if unit.find(&name)?.is_some() {
             return Err(ObjectError::NameTaken(name.to_string()));
         }
@@ -183,10 +177,10 @@ pub(crate) async fn new(
         };
         let id = unit.create(owner, generation, parents)?;
         unit.bind(&name, id)?;
-        unit.audit("object.new", name.as_str(), json!({ "id": id }))?;
-        Ok(id)
+        Ok(unit.audit("object.new", name.as_str(), json!({ "id": id }))?)
     })
-    .await
+    .await?;
+    changed(store, name.as_str(), position, position)
 }
 
 /// Sets or removes a value slot.
@@ -199,7 +193,7 @@ pub(crate) async fn set(
 ) -> Result<Changed, ObjectError> {
     let value = value.map(|value| Json::parse(&value.to_string())).transpose();
     let value = value.map_err(|error| ObjectError::Invalid(error.to_string()))?;
-    change_object(store, request, |unit| {
+    let position = settle(store, request, |unit| {
         let id = resolve(unit, target)?;
         let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(target.into()))?;
         if object.slots.get(name).is_some_and(Slot::is_method) {
@@ -209,10 +203,11 @@ pub(crate) async fn set(
             Some(value) => unit.set_slot(id, name, Slot::Value(value.clone()))?,
             None => drop(unit.remove_slot(id, name)?),
         }
-        unit.audit("object.set", target, json!({ "id": id, "slot": name, "removed": value.is_none() }))?;
-        Ok(id)
+        let detail = json!({ "id": id, "slot": name, "removed": value.is_none() });
+        Ok(unit.audit("object.set", target, detail)?)
     })
-    .await
+    .await?;
+    changed(store, target, position, position)
 }
 
 /// Takes a name away; the object stays, under its id and its other names. The name of a root object whose component
@@ -223,7 +218,7 @@ pub(crate) async fn unname(
     request: Option<DedupeKey>,
 ) -> Result<Changed, ObjectError> {
     let name = object_name(name)?;
-    change_object(store, request, |unit| {
+    let position = settle(store, request, |unit| {
         let id = unit.find(&name)?.ok_or_else(|| ObjectError::NoSuchObject(name.to_string()))?;
         let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(name.to_string()))?;
         let is_root = object.owner.as_str() == name.as_str();
@@ -231,32 +226,56 @@ pub(crate) async fn unname(
             return Err(ObjectError::RootName(name.to_string()));
         }
         unit.unbind(&name)?;
-        unit.audit("object.unnamed", name.as_str(), json!({ "id": id, "owner": object.owner }))?;
-        Ok(id)
+        Ok(unit.audit("object.unnamed", name.as_str(), json!({ "id": id, "owner": object.owner }))?)
     })
-    .await
+    .await?;
+    changed(store, name.as_str(), position.saturating_sub(1), position)
 }
 
-async fn change_object(
+/// Decides a change, and answers where.
+async fn settle(
     store: &Store,
     request: Option<DedupeKey>,
-    mut write: impl FnMut(&mut Unit) -> Result<ObjectId, ObjectError>,
-) -> Result<Changed, ObjectError> {
-    if let Some(answer) = remembered::<Changed, ObjectError>(store, request)? {
-        return Ok(answer);
+    mut write: impl FnMut(&mut Unit) -> Result<(), ObjectError>,
+) -> Result<u64, ObjectError> {
+    if let Some(Settled { position }) = remembered::<_, ObjectError>(store, request)? {
+        return Ok(position);
     }
-    Ok(change(store, request, |unit| write(unit).map(Changed::of)).await?.0)
+    let (settled, _) = change(store, request, |unit| {
+        write(unit)?;
+        Ok::<_, ObjectError>((Settled::default(), None))
+    })
+    .await?;
+    Ok(settled.position)
+}
+
+/// The object that a decided change was about: the one that its name stood for, then. One that was forgotten since is
+/// not named again.
+fn changed(store: &Store, target: &str, then: u64, position: u64) -> Result<Changed, ObjectError> {
+    let named = match ObjectName::new(target) {
+        Ok(name) => store.name_at(&name, Position::new(then))?,
+        Err(_) => None,
+    };
+    let id = named.or_else(|| target.parse().ok());
+    let position_then = Position::new(position);
+    let forgotten = CommitError::DuplicateRequest { outcome: Vec::new(), position: position_then };
+    Ok(Changed { id: id.ok_or(forgotten)?, position })
 }
 
 fn object_name(name: &str) -> Result<ObjectName, ObjectError> {
     ObjectName::new(name).map_err(|error| ObjectError::Invalid(error.to_string()))
 }
 
-/// The newest states of an object, newest first.
-pub(crate) fn history(store: &Store, target: &str, limit: usize) -> Result<Vec<Value>, ObjectError> {
-    let mut unit = store.begin();
-    let id = resolve(&mut unit, target)?;
-    Ok(unit.history(id, limit)?.iter().map(|state| revision(state)).collect())
+/// The kept states of an object, newest first; with `before` only those with a smaller revision.
+pub(crate) fn history(
+    store: &Store,
+    target: &str,
+    before: Option<Revision>,
+    limit: usize,
+) -> Result<Vec<Value>, ObjectError> {
+    let id = resolve(&mut store.begin(), target)?;
+    let states = store.object_history(id, before, limit).map_err(ReadError::from)?;
+    Ok(states.iter().map(|state| revision(state)).collect())
 }
 
 fn revision(state: &Object) -> Value {

@@ -47,9 +47,14 @@ pub trait JournalSink: Send + Sync {
 }
 
 /// The sender of a root listens to its provisional answers here. Calls must not block.
+#[async_trait]
 pub trait StreamSink: Send + Sync {
     /// A piece of the answer; `attempt` counts from 1.
     fn chunk(&self, attempt: u32, value: Value);
+    /// The same at the sender's pace: waits while it is too far behind. Dropping the future gives it nothing.
+    async fn chunk_when_room(&self, attempt: u32, value: Value) {
+        self.chunk(attempt, value);
+    }
     /// Everything of earlier attempts is void.
     fn reset(&self, attempt: u32);
 }

@@ -1,8 +1,14 @@
-//! Seats: which release serves each component, for the whole host behind one pointer.
+//! Seats: which release serves each component, for the whole host behind two pointers.
 //!
-//! A root captures the table when it is admitted and its whole tree uses it, so no tree ever sees a mixed set. Every
-//! table carries the position of the commit that decided it, and is published inside that commit's finish, before the
-//! position becomes visible: a root whose snapshot is older than its table begins again, so objects and code agree.
+//! A root captures a table when it is admitted and its whole tree uses it, so no tree ever sees a mixed set. Every
+//! table carries the position of the commit that decides it:
+//!
+//! ```text
+//! voted      published in the vote, before units may begin on its position       for roots that may write
+//! decided    published in the finish, before its position becomes visible        for roots that only read
+//! withdrawn  the commit failed: what is voted for is again what is decided        before anyone can vote anew
+//! ```
+//! A root whose snapshot is older than its table begins again, so objects and code agree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,19 +67,47 @@ impl SeatTable {
     }
 }
 
-/// The current table.
-pub(crate) struct Seats(ArcSwap<SeatTable>);
+/// The tables that roots begin with. One change at a time: whoever changes them takes turns.
+pub(crate) struct Seats {
+    voted: ArcSwap<SeatTable>,
+    decided: ArcSwap<SeatTable>,
+}
 
 impl Seats {
     pub(crate) fn new(table: SeatTable) -> Self {
-        Self(ArcSwap::from_pointee(table))
+        let table = Arc::new(table);
+        Self { voted: ArcSwap::new(Arc::clone(&table)), decided: ArcSwap::new(table) }
     }
 
+    /// The table of what is decided.
     pub(crate) fn current(&self) -> Arc<SeatTable> {
-        self.0.load_full()
+        self.decided.load_full()
     }
 
+    /// The table of what is voted for.
+    pub(crate) fn voted(&self) -> Arc<SeatTable> {
+        self.voted.load_full()
+    }
+
+    /// Replaces both by what the store says.
     pub(crate) fn publish(&self, table: SeatTable) {
-        self.0.store(Arc::new(table));
+        let table = Arc::new(table);
+        self.decided.store(Arc::clone(&table));
+        self.voted.store(table);
+    }
+
+    /// A change has passed its vote.
+    pub(crate) fn vote(&self, table: Arc<SeatTable>) {
+        self.voted.store(table);
+    }
+
+    /// A change that was voted for is durable.
+    pub(crate) fn decide(&self, table: Arc<SeatTable>) {
+        self.decided.store(table);
+    }
+
+    /// A change that was voted for failed.
+    pub(crate) fn withdraw(&self) {
+        self.voted.store(self.decided.load_full());
     }
 }

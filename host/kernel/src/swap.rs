@@ -5,7 +5,7 @@
 //! stored requirements  names, slots, grants        crash after: nothing happened
 //! decide               one commit: release, seat,  durable      crash after: the new release serves
 //!                      root-object slots, audit
-//! publish              inside that commit's finish, before its position becomes visible
+//! publish              in that commit's vote for roots that may write, in its finish for those that only read
 //! ```
 //! One change at a time: a turn of its own, never held on the serving path, nor while a busy object is waited for. Any
 //! failure leaves what served serving.
@@ -18,12 +18,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telos_store::{
-    BlobError, CommitError, ComponentId, DedupeKey, Digest, Json, ObjectName, OnDecided, ReadError,
-    ReleaseRecord, ReleaseState, SeatRecord, Slot, Store, Vote, WriteError,
+    BlobError, CommitError, ComponentId, DedupeKey, Digest, Json, ObjectName, ReadError, ReleaseRecord,
+    ReleaseState, SeatRecord, Slot, Store, WriteError,
 };
 
 use crate::activation::{Decision, Reason};
-use crate::change::{self, remembered};
+use crate::change::{self, Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::descriptor::Descriptor;
 use crate::examine::{ExamineError, Examined, Examiner};
@@ -31,6 +31,7 @@ use crate::failure::Effect;
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
+use crate::publication::Change;
 use crate::root_object::RootObjectError;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
@@ -271,15 +272,10 @@ pub struct Swapped {
     pub previous: Option<String>,
     /// The commit that decided it.
     pub position: u64,
-    /// Microseconds during which no root could begin: table published → position visible. 0 in a later answer to the
-    /// same request.
+    /// Microseconds during which no root could begin, table published → position visible: of the two such moments,
+    /// one for roots that may write and one for those that only read, the longer. 0 in a later answer to the same
+    /// request.
     pub pause_us: u64,
-}
-
-/// What became of a change that has nothing to tell but where it was decided.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Settled {
-    pub(crate) position: u64,
 }
 
 /// A candidate's examination for people, nothing changed.
@@ -426,8 +422,8 @@ impl Swapper {
             return Ok(position);
         }
         let prepare = || Ok((self.seat(component)?, self.root(component)?));
-        let (seat, _turn) = self.in_turn(component, prepare).await?;
-        self.vacate(component, seat.digest, request).await
+        let (seat, turn) = self.in_turn(component, prepare).await?;
+        self.vacate(component, seat.digest, turn, request).await
     }
 
     /// Grants interfaces, and lets a release serve that waited for them.
@@ -479,9 +475,8 @@ impl Swapper {
                 unit.put_grant(component, interface, "operator")?;
             }
             unit.audit("grant.given", component.as_str(), json!({ "interfaces": wanted }))?;
-            let (grants, component, given) = (Arc::clone(&self.grants), component.clone(), wanted.clone());
-            let on_decided = OnDecided::new(move |_| grants.extend(&component, given));
-            Ok((Settled::default(), Vote { on_decided: Some(on_decided), ..Vote::default() }))
+            let change = Change::Grant(component.clone(), wanted.clone());
+            Ok((Settled::default(), Some(self.publication(change, None))))
         })
         .await?;
         Ok(())
@@ -510,9 +505,8 @@ impl Swapper {
                     unit.remove_grant(component, interface)?;
                 }
                 unit.audit("grant.revoked", component.as_str(), json!({ "interfaces": all }))?;
-                let (grants, component, taken) = (Arc::clone(&self.grants), component.clone(), all.clone());
-                let on_decided = OnDecided::new(move |_| grants.retract(&component, &taken));
-                Ok((Settled::default(), Vote { on_decided: Some(on_decided), ..Vote::default() }))
+                let change = Change::Revoke(component.clone(), all.clone());
+                Ok((Settled::default(), Some(self.publication(change, None))))
             })
             .await?;
         Ok(position)
@@ -531,7 +525,7 @@ impl Swapper {
                 unit.mark_consumed(path, digest)?;
             }
             unit.audit("plugin.refused", path, json!({ "digest": consumed, "cause": cause }))?;
-            Ok((Settled::default(), Vote::default()))
+            Ok((Settled::default(), None))
         })
         .await?;
         Ok(())

@@ -57,18 +57,18 @@ impl Bundle {
         Ok(Self { directory: Some(directory.to_owned()), grants })
     }
 
-    fn granting(&self, digest: Digest) -> Granting {
-        match self.grants.get(&digest.to_string()) {
-            Some(interfaces) => Granting::These(interfaces.clone()),
-            None => Granting::Nothing,
-        }
-    }
-
     /// Whether the bundle answers for a file: it is the pinned one, in the bundle's own directory, where also the
     /// manifest beside it is the bundle's.
     fn vouches_for(&self, path: &Path, digest: Digest) -> bool {
         let is_inside = self.directory.as_ref().is_some_and(|directory| path.starts_with(directory));
         is_inside && self.grants.contains_key(&digest.to_string())
+    }
+
+    fn granting(&self, digest: Digest) -> Granting {
+        match self.grants.get(&digest.to_string()) {
+            Some(interfaces) => Granting::These(interfaces.clone()),
+            None => Granting::Nothing,
+        }
     }
 }
 

@@ -70,13 +70,41 @@ pub(crate) fn run(
 }
 
 fn store_check(store: &Store) -> Check {
-    match store.read_only_cause() {
-        None => Check::ok("store", format!("open at position {}", store.position())),
-        Some(cause) => {
-            let next = "free the disk or mend it; the store reopens by itself".to_owned();
-            Check::new("store", CheckState::Degraded, format!("read-only: {cause}"), Some(next))
+    if let Some(cause) = store.read_only_cause() {
+        let next = "free the disk or mend it; the store reopens by itself".to_owned();
+        return Check::new("store", CheckState::Degraded, format!("read-only: {cause}"), Some(next));
+    }
+    let usage = store.usage();
+    let full = [
+        ("the database", usage.database_bytes, usage.database_bytes_max, FREE_DATABASE),
+        ("blobs", usage.blob_bytes, usage.blob_bytes_max, FREE_BLOBS),
+    ];
+    let full = full.into_iter().find(|(_, bytes, quota, _)| is_nearly_full(*bytes, *quota));
+    match full {
+        None => Check::ok("store", format!("open at position {}{}", store.position(), past(store))),
+        Some((what, bytes, quota, next)) => {
+            let cause = format!("{what} takes {} of {} MiB", bytes >> 20, quota >> 20);
+            Check::new("store", CheckState::Degraded, cause, Some(next.to_owned()))
         }
     }
+}
+
+/// What frees the database, once it is nearly full.
+const FREE_DATABASE: &str =
+    "`telos object forget`, then `telos store rewrite`; or raise the quota: `telos up --database-mib`";
+/// What frees blobs.
+const FREE_BLOBS: &str = "raise the quota: `telos up --blob-mib`";
+
+/// Nine tenths: early enough to act, before units are refused.
+fn is_nearly_full(bytes: u64, quota: u64) -> bool {
+    bytes / 9 >= quota / 10
+}
+
+/// How much of the past is kept, since nothing tells better that the past has a bound.
+fn past(store: &Store) -> String {
+    let Ok(view) = store.retention() else { return String::new() };
+    let days = view.age_ms / (24 * 60 * 60 * 1_000);
+    format!("; history from position {}, kept for {days} days", view.floor)
 }
 
 fn journal_check(journal: &Journal) -> Check {

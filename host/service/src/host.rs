@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use telos_bridge::{BridgeConfig, BridgeError, Endpoint, Server, serve};
+use telos_bridge::{BridgeConfig, BridgeError, CancelReason, CancelToken, Endpoint, Server, serve};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
 use crate::home::Home;
-use crate::journaling::{Facts, KernelJournal};
+use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
 use crate::minding::KernelMinds;
 
@@ -31,6 +31,8 @@ pub struct HostConfig {
     pub models: PathBuf,
     /// Loopback TCP instead of the private socket.
     pub tcp: Option<SocketAddr>,
+    /// How the store is kept: quotas, how much of the past.
+    pub store: StoreOptions,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
 }
@@ -67,6 +69,7 @@ pub struct Host {
     kernel: Kernel,
     minds: Arc<Minds>,
     server: Server,
+    stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
 }
@@ -80,8 +83,9 @@ impl Host {
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
         home.prepare()?;
-        let store = Store::open(&home.store(), StoreOptions::default())?;
-        let journal = Arc::new(Journal::open(home.journal(), JournalConfig::default())?);
+        let store = Store::open(&home.store(), config.store)?;
+        let audit = journaling::audit_at_hand(&store);
+        let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };
@@ -92,7 +96,8 @@ impl Host {
         directories.extend(config.plugins);
         let arrivals = Arrivals::new(kernel.clone(), store.clone(), config.bundle, directories);
         arrivals.take_in_present().await;
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals);
+        let stopping = CancelToken::new();
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
@@ -106,6 +111,7 @@ impl Host {
             kernel,
             minds,
             server,
+            stopping,
             facts,
         };
         host.announce()?;
@@ -137,10 +143,12 @@ impl Host {
         &self.kernel
     }
 
-    /// Stops in order: no new messages, then everything said so far is in the journal.
+    /// Stops in order: messages under way are answered, for a few seconds, and new ones left to the next host; then
+    /// everything said so far is in the journal.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(self.home.endpoint_file());
         self.watcher.abort();
+        self.stopping.cancel(CancelReason::Shutdown);
         self.server.shutdown().await;
         let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
         self.journal.producer("host", Rate::HOST).record(&stopped);

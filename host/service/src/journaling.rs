@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use telos_journal::{AuditFact, Journal, Line, Producer, Rate};
+use telos_journal::{AuditAtHand, AuditFact, Journal, Line, Producer, Rate};
 use telos_kernel::seams::{JournalLine, JournalSink, Severity};
 use telos_store::{AuditRow, Store};
 
@@ -13,6 +13,8 @@ use telos_store::{AuditRow, Store};
 const PRODUCERS_MAX: usize = 256;
 /// Audit rows read at a time.
 const FACTS_AT_A_TIME: usize = 256;
+/// Newest audit rows looked at for a restore: the host that starts after one finds it among the last few.
+const RESTORE_LOOKBACK: u64 = 256;
 /// How soon a decision shows in the journal.
 const FACTS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -74,6 +76,15 @@ fn severity(severity: Severity) -> telos_journal::Severity {
         Severity::Warn => telos_journal::Severity::Warn,
         Severity::Error => telos_journal::Severity::Error,
     }
+}
+
+/// The store's audit, for a journal that may have seen a newer one before a restore.
+pub(crate) fn audit_at_hand(store: &Store) -> AuditAtHand {
+    // Numbers have no gaps, so their count is the newest. A store that cannot be read says so elsewhere.
+    let newest = store.counts().map_or(u64::MAX, |counts| counts.audit_rows);
+    let rows = store.audit_after(newest.saturating_sub(RESTORE_LOOKBACK), usize::MAX).unwrap_or_default();
+    let restored = rows.iter().rev().find(|row| row.kind == "store.restored");
+    AuditAtHand { newest, restored_after: restored.map_or(newest, |row| row.number - 1) }
 }
 
 /// Shows every decision in the journal, from the last one it shows: a decision is never dropped.

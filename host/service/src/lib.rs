@@ -12,8 +12,12 @@ mod host;
 mod journaling;
 mod methods;
 mod minding;
+mod offline;
+mod outcome;
+mod turnstile;
 
 pub use arrivals::Bundle;
 pub use checks::{Check, CheckState};
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
+pub use offline::OfflineStore;

@@ -5,17 +5,20 @@
 //! calls after a crash: it happens once, and a resend is answered from the decision.
 
 mod audit;
+mod forget;
 mod host;
 mod journal;
 mod memory;
 mod object;
+mod past;
 mod plugin;
+mod store;
 
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{Call, CancelReason, Effect, Reply, Role, RpcError, Service};
+use telos_bridge::{Call, CancelReason, CancelToken, Effect, Reply, Role, RpcError, Service};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -23,6 +26,7 @@ use telos_store::{DedupeKey, SessionId, Store};
 
 use crate::arrivals::Arrivals;
 use crate::home::Home;
+use crate::turnstile::{Turn, Turnstile};
 
 /// The parts that methods speak to.
 #[derive(Clone)]
@@ -33,6 +37,9 @@ pub(crate) struct Methods {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
+    turnstile: Turnstile,
+    /// Fires when the host begins to stop: what goes on for ever ends then.
+    stopping: CancelToken,
 }
 
 impl Methods {
@@ -43,6 +50,7 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
+        stopping: &CancelToken,
     ) -> Self {
         Self {
             home: home.clone(),
@@ -51,21 +59,24 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
+            turnstile: Turnstile::default(),
+            stopping: stopping.clone(),
         }
     }
 
-    async fn answer(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+    async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {
         if !is_open_to_all(&call.method) && call.role != Role::Operator {
             return Err(RpcError::new("denied", Effect::None, format!("`{}` is for operators", call.method)));
         }
         match call.method.as_str() {
             "host.info" => self.host_info(),
-            "object.send" => self.object_send(call, reply).await,
+            "object.send" => self.object_send(call, turn, reply).await,
             "object.list" => self.object_list(params(call)?),
-            "object.show" => self.object_show(params(call)?),
+            "object.show" => self.object_show(call),
             "object.new" => self.object_new(call).await,
             "object.set" => self.object_set(call).await,
             "object.unname" => self.object_unname(call).await,
+            "object.forget" => self.object_forget(reply, params(call)?).await,
             "object.history" => self.object_history(params(call)?),
             "plugin.list" => self.plugin_list(),
             "plugin.info" => self.plugin_info(params(call)?),
@@ -77,6 +88,10 @@ impl Methods {
             "plugin.history" => self.plugin_history(params(call)?),
             "plugin.grant" => self.plugin_grant(call).await,
             "plugin.revoke" => self.plugin_revoke(call).await,
+            "store.verify" => self.store_verify(reply).await,
+            "store.backup" => self.store_backup(reply, params(call)?).await,
+            "store.rewrite" => self.store_rewrite(reply).await,
+            "store.stats" => self.store_stats(),
             "audit.list" => self.audit_list(params(call)?),
             "journal.tail" => self.journal_tail(call, reply).await,
             "memory.search" => self.memory_search(call).await,
@@ -113,11 +128,13 @@ fn is_open_to_all(method: &str) -> bool {
 impl Service for Methods {
     fn call(&self, call: Call, reply: Reply) {
         let methods = self.clone();
+        // Taken here, where calls still come one after another.
+        let turn = (call.method == "object.send").then(|| self.turnstile.arrive(call.session));
         tokio::spawn(async move {
             reply.accepted();
             let reply = Arc::new(reply);
             let outcome = tokio::select! {
-                outcome = methods.answer(&call, &reply) => outcome,
+                outcome = methods.answer(&call, turn, &reply) => outcome,
                 () = given_up(&call) => Err(cancelled()),
             };
             match Arc::try_unwrap(reply) {
@@ -129,8 +146,8 @@ impl Service for Methods {
     }
 }
 
-/// Nobody wants the answer any more. A passed deadline is no such reason: the kernel keeps deadlines itself, and says
-/// whether the effect happened.
+/// Nobody wants the answer any more, or the host has waited for it as long as a stop may: then the client asks the next
+/// one. A passed deadline is no such reason: the kernel keeps deadlines itself, and says whether the effect happened.
 async fn given_up(call: &Call) {
     call.cancelled.cancelled().await;
     if call.cancelled.reason() == Some(CancelReason::Deadline) {

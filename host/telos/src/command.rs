@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Audit(audit::Audit),
     /// Check whether the host is well, and say what to do.
     Doctor,
-    /// Check the store while its host is stopped.
+    /// Check, copy, restore, rewrite and count the whole store.
     #[command(subcommand)]
     Store(store::Store),
     /// List and fetch minds.
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
         match arguments.command {
             Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
             Command::Doctor => doctor::run(&home, output).await,
-            Command::Store(store) => store::run(&store, &home, output),
+            Command::Store(store) => store::run(store, &home, output).await,
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
             command => {
                 let host = Connection::open(&home).await?;
@@ -97,7 +97,7 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
     match command {
         Command::Send(send) => send::run(send, host, output).await?,
         Command::Chat(chat) => chat::run(chat, host, output).await?,
-        Command::Object(object) => object::run(object, host, output).await?,
+        Command::Object(object) => return object::run(object, host, output).await,
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
         Command::Memory(memory) => memory::run(memory, host, output).await?,
         Command::Journal(journal) => journal::run(journal, host, output).await?,
@@ -161,7 +161,15 @@ mod tests {
             "object set mine count 3",
             "object set mine count --remove",
             "object unname mine",
-            "object history mine --limit 3",
+            "object history mine --limit 3 --before 40",
+            "object show mine --as-of 12",
+            "object show mine --as-of 2026-11-22T23:01:51Z",
+            "object forget mine babs/alice --yes --detach --no-rewrite",
+            "store verify",
+            "store backup ./copy",
+            "store restore ./copy --force",
+            "store rewrite",
+            "store stats",
             "plugin list",
             "plugin info counter",
             "plugin check ./counter.wasm",

@@ -21,6 +21,9 @@ pub(crate) enum CommandError {
     Endpoint { path: PathBuf, source: EndpointError },
     #[error(transparent)]
     Call(Box<CallError>),
+    /// Said by this process in the host's words, since no host was there to say it.
+    #[error(transparent)]
+    Said(Box<RpcError>),
     #[error("{what}: {source}")]
     File { what: String, source: io::Error },
     /// Refused or failed on this side of the bridge.
@@ -39,6 +42,12 @@ impl From<ConnectError> for CommandError {
 impl From<CallError> for CommandError {
     fn from(error: CallError) -> CommandError {
         CommandError::Call(Box::new(error))
+    }
+}
+
+impl From<RpcError> for CommandError {
+    fn from(error: RpcError) -> CommandError {
+        CommandError::Said(Box::new(error))
     }
 }
 
@@ -77,6 +86,7 @@ impl CommandError {
     fn to_rpc(&self) -> RpcError {
         let (kind, next) = match self {
             CommandError::Call(error) => return error.to_rpc(),
+            CommandError::Said(error) => return RpcError::clone(error),
             CommandError::Usage { next, .. } => ("usage", Some(next.clone())),
             CommandError::Refused { next, .. } => ("refused", Some(next.clone())),
             CommandError::NoHost { .. } => ("no-host", Some("start one with `telos up`".to_owned())),

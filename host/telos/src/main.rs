@@ -7,6 +7,7 @@ mod command;
 mod connection;
 mod error;
 mod output;
+mod progress;
 
 use std::process::ExitCode;
 

@@ -172,6 +172,15 @@ pub(crate) fn time(value: &Value) -> String {
     at.map(|at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
 }
 
+/// Bytes as MiB with one decimal; below one MiB as KiB.
+pub(crate) fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        return format!("{} KiB", bytes.div_ceil(1 << 10));
+    }
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 /// The beginning of a digest: enough to tell releases apart.
 pub(crate) fn short(digest: &str) -> String {
     digest.chars().take(12).collect()

@@ -5,28 +5,31 @@ use std::cell::OnceCell;
 use redb::ReadTransaction;
 
 use crate::error::{CommitError, Contested, Failure, Overflow};
-use crate::id::Position;
+use crate::generation::{self, Raised};
+use crate::id::{Digest, ObjectId, Position};
 use crate::limit;
 use crate::order::Order;
+use crate::record::RecordWrite;
 use crate::session::{self, DedupeKey};
 use crate::shared::Shared;
 use crate::tables::{
-    self, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, VECTORS,
+    self, BLOBS, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, SHADOWS, VECTORS,
 };
 
-use super::Ballot;
+use super::{Ballot, room};
 
 const NEWEST: Position = Position::new(u64::MAX);
 
 /// Judges a ballot. The caller holds the order's lock, so nothing leaves the order while the tables are read.
 ///
-/// The outer error is the disk's: then nothing happened.
+/// Answers the raises among its writes. The outer error is the disk's: then nothing happened.
 pub(super) fn vote(
     shared: &Shared,
     order: &Order,
     ballot: &Ballot,
     now_ms: u64,
-) -> Result<Result<(), CommitError>, Failure> {
+) -> Result<Result<Vec<Raised>, CommitError>, Failure> {
+    let _steady = shared.database.steady();
     let voter = Voter { txn: OnceCell::new(), shared, order };
     // A resent request is answered as decided before anything else is judged: its reads have long changed.
     if let Some(key) = &ballot.vote.dedupe
@@ -37,7 +40,13 @@ pub(super) fn vote(
     if let Err(refused) = voter.check_bounds(ballot) {
         return Ok(Err(refused));
     }
-    Ok(voter.contested(ballot)?.map_or(Ok(()), |contested| Err(CommitError::Conflict(contested))))
+    if let Some(contested) = voter.contested(ballot)? {
+        return Ok(Err(CommitError::Conflict(contested)));
+    }
+    if let Err(refused) = room::vote(shared, ballot, |digest| voter.is_named(digest))? {
+        return Ok(Err(refused));
+    }
+    generation::judge(order, &ballot.writes, ballot.survey.as_ref(), || voter.tables())
 }
 
 /// What a vote looks at: the order first, the tables second.
@@ -73,6 +82,11 @@ impl Voter<'_> {
         let rows = tables::count_rows_above(&dedupe, &key, stored)?;
         let rows = rows.saturating_add(self.order.rows_above(key.session, acked_through, durable));
         Ok(session::judge(&key, stored, decided, rows, now_ms))
+    }
+
+    /// Whether a durable row names a blob.
+    fn is_named(&self, digest: &Digest) -> Result<bool, Failure> {
+        Ok(self.tables()?.open_table(BLOBS)?.get(digest.as_bytes())?.is_some())
     }
 
     fn check_bounds(&self, ballot: &Ballot) -> Result<(), CommitError> {
@@ -114,21 +128,38 @@ impl Voter<'_> {
     }
 
     fn contested_object(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
-        if ballot.seen.objects.is_empty() {
+        if ballot.seen.objects.is_empty() && ballot.seen.existing.is_empty() {
             return Ok(None);
         }
-        let objects = self.tables()?.open_table(OBJECTS)?;
         for (id, seen) in &ballot.seen.objects {
             let seen = seen.as_ref().map_or(Position::NONE, |object| object.position);
-            let newest = match self.order.object_head(*id) {
-                Some(pending) => pending,
-                None => tables::read_object_position(&objects, *id, NEWEST)?,
-            };
-            if newest != seen {
+            if self.object_head(*id)? != seen {
+                return Ok(Some(Contested::Object(*id)));
+            }
+        }
+        for id in &ballot.seen.existing {
+            if self.object_head(*id)? == Position::NONE {
                 return Ok(Some(Contested::Object(*id)));
             }
         }
         Ok(None)
+    }
+
+    /// The commit that made, or will have made, an object's newest state.
+    fn object_head(&self, id: ObjectId) -> Result<Position, Failure> {
+        let generations = self.order.generations();
+        let pending = self.order.object(id, NEWEST);
+        if generations.is_empty() {
+            return match pending {
+                Some(state) => Ok(state.position),
+                None => tables::read_object_position(&self.tables()?.open_table(OBJECTS)?, id, NEWEST),
+            };
+        }
+        let (objects, shadows) = (self.tables()?.open_table(OBJECTS)?, self.tables()?.open_table(SHADOWS)?);
+        match pending {
+            Some(state) => generation::position_over(&shadows, generations, state),
+            None => generation::newest_position(&objects, &shadows, generations, id),
+        }
     }
 
     fn contested_name(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
@@ -136,10 +167,11 @@ impl Voter<'_> {
             return Ok(None);
         }
         let names = self.tables()?.open_table(NAMES)?;
-        for (name, (_, seen)) in &ballot.seen.names {
-            let newest = match self.order.name_head(name) {
+        // What a name stood for counts too: forgetting an object changes a row without moving it.
+        for (name, seen) in &ballot.seen.names {
+            let newest = match self.order.name(name, NEWEST) {
                 Some(pending) => pending,
-                None => tables::read_name(&names, name, NEWEST)?.1,
+                None => tables::read_name(&names, name, NEWEST)?,
             };
             if newest != *seen {
                 return Ok(Some(Contested::Name(name.clone())));
@@ -176,6 +208,13 @@ impl Voter<'_> {
             let dim = decided.or_else(|| self.order.dim(collection));
             if dim.is_some_and(|dim| dim != vector.components.len()) {
                 return Ok(Some(Contested::Collection(collection.name.clone())));
+            }
+        }
+        for record in &ballot.writes.records {
+            if let RecordWrite::Forget(forget) = record
+                && let Some(child) = forget.contested(self.tables()?)?
+            {
+                return Ok(Some(Contested::Object(child)));
             }
         }
         if ballot.writes.taken.is_empty() {

@@ -3,6 +3,7 @@
 //! redb refuses further work on a handle that failed. Whether the failed group was decided is known only from the
 //! reopened database, so memory is read again from there.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ impl Committer {
         let mut order = self.shared.order.write();
         *self.shared.read_only.write() = Some(failure.to_string().into());
         order.end_era(self.shared.position());
+        order.set_generations(Arc::clone(&self.shared.generations.read()));
         self.shared.voted.store(self.shared.decided.load(Ordering::Acquire), Ordering::Release);
     }
 
@@ -62,8 +64,10 @@ impl Committer {
     fn reopen(&self) {
         let mut delay = self.shared.options.reopen_first;
         loop {
+            fail::fail_point!("store::reopen-before-open");
             match self.shared.database.reopen().and_then(|()| Loaded::read(&self.shared.database)) {
                 Ok(loaded) => {
+                    fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
                     *self.shared.read_only.write() = None;
                     tracing::info!(position = %self.shared.position(), "the object store is open again");

@@ -1,18 +1,22 @@
 //! Writing one unit's rows, and remembering what memory must do once they are durable.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::ReadableTableMetadata;
 use serde_json::json;
 
 use crate::audit::{self, Fact};
 use crate::error::Failure;
+use crate::generation::{self, Generations};
+use crate::history::{self, Gone};
 use crate::id::{ObjectId, ObjectName, Position, PostId};
 use crate::limit;
 use crate::object::Object;
 use crate::outbox::{DeadLetter, OutboxChange, OutboxRow, Post};
 use crate::record::{GrantRecord, RecordWrite};
+use crate::references;
 use crate::session::{self, DedupeKey, SessionRow};
 use crate::shared::Shared;
 use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
@@ -28,15 +32,37 @@ pub(super) struct Finish {
     outbox: Vec<OutboxChange>,
     redo_added: u64,
     redo_trimmed: u64,
+    floor: Position,
+    gone: Gone,
+    /// The generations in force once the group is durable; none when it raises none.
+    generations: Option<Arc<Generations>>,
 }
 
 impl Finish {
+    /// Puts in force what the group raises. Cannot fail.
+    pub(super) fn apply_generations(&mut self, shared: &Shared) {
+        if let Some(generations) = self.generations.take() {
+            *shared.generations.write() = generations;
+            fail::fail_point!("store::generation-in-force");
+        }
+    }
+
+    /// The generations in force once the group so far is durable.
+    fn generations(&self, shared: &Shared) -> Arc<Generations> {
+        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
+    }
+
     /// Applies the group to the indexes. Cannot fail. Snapshots see it by position, so it may come early.
     pub(super) fn apply_index(&self, shared: &Shared) {
         if !self.index.is_empty() {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
             shared.index.write().apply(&self.index, oldest);
         }
+        if !self.gone.objects.is_empty() {
+            // After the changes above: some of them may have been made before the object was forgotten.
+            shared.index.write().forget(&self.gone.objects);
+        }
+        shared.past.raise(self.floor);
     }
 
     /// Applies the group to the rest of the memory that follows the database. Cannot fail.
@@ -52,16 +78,18 @@ impl Finish {
 /// Writes everything of one ballot as of a position.
 pub(super) fn write(
     tables: &mut Tables<'_>,
+    shared: &Shared,
     ballot: &Ballot,
-    position: Position,
-    at_ms: u64,
+    (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
+    let mut generations = finish.generations(shared);
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
     let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
     tables::add_to_meta(tables, META_OBJECTS, made)?;
     tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
     for object in objects.values() {
+        generation::drop_outdated(tables, &generations, object.id)?;
         write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
@@ -81,7 +109,11 @@ pub(super) fn write(
         audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
-        write_record(tables, record, position, at_ms, finish)?;
+        write_record(tables, record, &generations, (position, at_ms), finish)?;
+    }
+    if !ballot.raises.is_empty() {
+        generation::write_raised(tables, &ballot.raises, (position, at_ms), &mut generations)?;
+        finish.generations = Some(generations);
     }
     match &ballot.vote.dedupe {
         Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
@@ -116,8 +148,11 @@ fn write_object(
     let id = object.id.to_bits();
     let row = tables::encode_object(object)?;
     tables.objects.insert((id, position.get()), row.as_slice())?;
-    // Whoever changes an object has read it, so its former owner is among what was seen.
-    let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref).map(|former| &former.owner);
+    // Whoever changes an object has read it, so its former state is among what was seen.
+    let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref);
+    let replaced = former.map_or(Position::NONE, |former| former.position);
+    tables.changes.insert((position.get(), id), replaced.get())?;
+    let former = former.map(|former| &former.owner);
     if former == Some(&object.owner) {
         return Ok(());
     }
@@ -134,9 +169,12 @@ fn write_name(
     id: Option<ObjectId>,
     position: Position,
 ) -> Result<(), Failure> {
-    let (before, _) = tables::read_name(&tables.names, name, position)?;
+    let (before, replaced) = tables::read_name(&tables.names, name, position)?;
     if before == id {
         return Ok(());
+    }
+    if replaced != Position::NONE {
+        tables.renames.insert((position.get(), name.as_str()), replaced.get())?;
     }
     tables.names.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
     if let Some(before) = before {
@@ -258,14 +296,22 @@ fn fail_post(
 fn write_record(
     tables: &mut Tables<'_>,
     record: &RecordWrite,
-    position: Position,
-    at_ms: u64,
+    generations: &Generations,
+    (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
     match record {
         RecordWrite::Release(release) => {
             let key = (release.component.as_str(), release.digest.as_bytes());
-            tables.releases.insert(key, encode_json("releases", release)?.as_slice())?;
+            let is_new = tables.releases.insert(key, encode_json("releases", release)?.as_slice())?.is_none();
+            if is_new {
+                references::add(tables, &release.digest)?;
+            }
+        }
+        RecordWrite::RemoveRelease { component, digest } => {
+            if tables.releases.remove((component.as_str(), digest.as_bytes()))?.is_some() {
+                references::remove(tables, digest)?;
+            }
         }
         RecordWrite::Seat(seat) => {
             tables.seats.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;
@@ -287,8 +333,34 @@ fn write_record(
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
         }
         RecordWrite::SweepSessions { now_ms } => sweep_sessions(tables, *now_ms)?,
+        RecordWrite::RaiseHistoryFloor(floor) => {
+            history::raise_floor(tables, *floor)?;
+            finish.floor = finish.floor.max(*floor);
+        }
+        RecordWrite::SweepHistory(sweep) => sweep.write(tables)?,
+        RecordWrite::Forget(forget) => {
+            let gone = forget.write(tables, position, at_ms)?;
+            forget_in_memory(gone, finish);
+        }
+        RecordWrite::Shadow { base, state } => generation::write_shadow(tables, generations, *base, state)?,
+        // Judged, and written after everything else of its unit.
+        RecordWrite::RaiseGeneration { .. } => {}
+        RecordWrite::SettleShadows { keys } => {
+            keys.iter().try_for_each(|key| generation::settle(tables, generations, *key))?;
+        }
+        RecordWrite::DropShadows { keys } => {
+            generation::drop_shadows(tables, generations, keys)?;
+            fail::fail_point!("store::shadows-dropped");
+        }
     }
     Ok(())
+}
+
+fn forget_in_memory(gone: Gone, finish: &mut Finish) {
+    let removed = gone.posts.iter().map(|(id, lane)| OutboxChange::Remove { id: *id, lane: *lane });
+    finish.outbox.extend(removed);
+    finish.redo_trimmed += gone.redo_rows;
+    finish.gone.objects.extend(gone.objects);
 }
 
 /// Stores a request's outcome and forgets what the client has acknowledged.
@@ -327,17 +399,7 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
 }
 
 fn sweep_sessions(tables: &mut Tables<'_>, now_ms: u64) -> Result<(), Failure> {
-    let mut idle = Vec::new();
-    for row in tables.sessions.iter()? {
-        let (key, value) = row?;
-        if now_ms.saturating_sub(value.value().1) > limit::SESSION_IDLE_MS_MAX {
-            idle.push(key.value());
-        }
-        if idle.len() == limit::SESSIONS_PER_SWEEP_MAX {
-            break;
-        }
-    }
-    for (client, incarnation) in idle {
+    for (client, incarnation) in tables::read_idle_sessions(&tables.sessions, now_ms)? {
         tables.sessions.remove((client, incarnation))?;
         tables.dedupe.retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
     }

@@ -40,12 +40,12 @@ fn each_position_sees_what_was_voted_for_up_to_it() {
     assert_eq!(order.name(&name(), second), Some((None, second)));
     assert_eq!(order.vector(&collection(), id(1), first), Some(first));
     assert_eq!(order.vector(&collection(), id(1), second), Some(Position::NONE));
-    assert_eq!((order.dim(&collection()), order.name_head(&name())), (Some(2), Some(second)));
+    assert_eq!(order.dim(&collection()), Some(2));
     order.settle(first, 1);
     assert_eq!(order.name(&name(), first), None, "the tables have it now");
     assert_eq!(order.name(&name(), second), Some((None, second)));
     order.settle(second, 1);
-    assert_eq!((order.name_head(&name()), order.dim(&collection()), order.waiting()), (None, None, 0));
+    assert_eq!((order.name(&name(), second), order.dim(&collection()), order.waiting()), (None, None, 0));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_failure_ends_the_era_and_everything_in_it() {
     let era = order.era();
     order.end_era(Position::new(7));
     assert_eq!((order.era(), order.position().get(), order.waiting()), (era + 1, 7, 0));
-    assert_eq!((order.name_head(&name()), order.decided(&key(1, 0))), (None, None));
+    assert_eq!((order.name(&name(), Position::new(7)), order.decided(&key(1, 0))), (None, None));
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
 use crate::session::{self, Dedupe, DedupeKey};
 use crate::tables::{
-    self, AUDIT, CONSUMED, DEAD_LETTERS, DEDUPE, GRANTS, META, META_OBJECTS, NAMES, OBJECTS, OUTBOX, REDO,
-    RELEASES, SEATS, SESSIONS, VECTORS,
+    self, AUDIT, BLOBS, CONSUMED, DEAD_LETTERS, DEDUPE, GRANTS, META, META_OBJECTS, NAMES, OBJECTS, OUTBOX,
+    REDO, RELEASES, SEATS, SESSIONS, VECTORS,
 };
 
 use super::Store;
@@ -43,11 +43,42 @@ pub struct Counts {
     pub sessions: u64,
     /// Audit rows.
     pub audit_rows: u64,
+    /// Blobs that rows name.
+    pub blobs: u64,
+    /// Bytes of all blobs on disk, those that no row names included.
+    pub blob_bytes: u64,
     /// Units open in this process.
     pub units_open: u64,
 }
 
+/// What a store takes of the disk, against what it may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Bytes of the database file, free pages included.
+    pub database_bytes: u64,
+    /// Its quota.
+    pub database_bytes_max: u64,
+    /// Bytes of all blobs.
+    pub blob_bytes: u64,
+    /// Their quota.
+    pub blob_bytes_max: u64,
+    /// Blobs collected since the store was opened.
+    pub blobs_collected: u64,
+}
+
 impl Store {
+    /// What the store takes of the disk. Costs nothing.
+    pub fn usage(&self) -> Usage {
+        let shared = self.shared();
+        Usage {
+            database_bytes: shared.database.bytes(),
+            database_bytes_max: shared.options.database_bytes_max,
+            blob_bytes: shared.blobs.bytes(),
+            blob_bytes_max: shared.options.blob_bytes_max,
+            blobs_collected: shared.blobs.collected(),
+        }
+    }
+
     /// Releases, of one component or of all, by component and digest.
     ///
     /// # Errors
@@ -218,6 +249,14 @@ impl Store {
         Ok(session::judge(key, row, decided, rows, self.shared().now_ms()))
     }
 
+    /// How many sessions the next sweep would close, at most 256; 0 when none was idle for 24 hours.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn idle_sessions(&self, now_ms: u64) -> Result<usize, Failure> {
+        self.shared().read(SESSIONS, |sessions| Ok(tables::read_idle_sessions(sessions, now_ms)?.len()))
+    }
+
     /// Closes sessions that were idle for 24 hours, at most 256 per call.
     ///
     /// # Errors
@@ -246,6 +285,8 @@ impl Store {
             dead_letters: shared.read(DEAD_LETTERS, |table| Ok(table.len()?))?,
             sessions: shared.read(SESSIONS, |table| Ok(table.len()?))?,
             audit_rows: shared.read(AUDIT, |table| Ok(table.len()?))?,
+            blobs: shared.read(BLOBS, |table| Ok(table.len()?))?,
+            blob_bytes: shared.blobs.bytes(),
             units_open: shared.pins.len() as u64,
         })
     }

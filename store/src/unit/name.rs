@@ -26,7 +26,7 @@ impl Unit {
         let at = self.snapshot();
         let found = match self.pending(|order| order.name(name, at)) {
             Some(pending) => pending,
-            None => self.shared.read(NAMES, |names| tables::read_name(names, name, at))?,
+            None => self.shared.read_at(NAMES, at, |names| tables::read_name(names, name, at))?,
         };
         self.seen.record(name.as_str().len())?;
         self.seen.names.insert(name.clone(), found);
@@ -73,7 +73,8 @@ impl Unit {
         own.extend(self.layers.names(|name| name.as_str().starts_with(prefix) && name.as_str() > after));
         // Writes that are not durable hide at most their own number of committed names.
         let (at, enough) = (self.snapshot(), limit + own.len());
-        let mut listed = self.shared.read(NAMES, |names| list_names(names, prefix, after, enough, at))?;
+        let mut listed =
+            self.shared.read_at(NAMES, at, |names| list_names(names, prefix, after, enough, at))?;
         overlay(&mut listed, own);
         Ok(listed.into_iter().take(limit).collect())
     }
@@ -85,7 +86,7 @@ impl Unit {
     pub fn names_of(&mut self, id: ObjectId) -> Result<Vec<ObjectName>, ReadError> {
         let at = self.snapshot();
         let pending = self.pending(|order| order.names("", "", at));
-        let mut listed = self.shared.read(NAMES_OF, |names_of| list_names_of(names_of, id, at))?;
+        let mut listed = self.shared.read_at(NAMES_OF, at, |names_of| list_names_of(names_of, id, at))?;
         overlay(&mut listed, pending);
         overlay(&mut listed, self.layers.names(|_| true));
         Ok(listed.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect())

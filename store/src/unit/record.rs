@@ -1,10 +1,13 @@
 //! Posts, audit rows and system records of one unit: everything that commits with its writes and is not an object.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::audit::Fact;
 use crate::error::{Overflow, WriteError};
-use crate::id::{ComponentId, Digest, PostId};
+use crate::history::{Forget, Sweep};
+use crate::id::{ComponentId, Digest, Position, PostId};
 use crate::limit;
 use crate::outbox::Post;
 use crate::record::{RecordWrite, ReleaseRecord, SeatRecord};
@@ -48,13 +51,24 @@ impl Unit {
         Ok(self.layers.put_fact(fact)?)
     }
 
-    /// Stores a release, or replaces its record. Its blob must have been put before.
+    /// Stores a release, or replaces its record. Its blob must have been put before; else the commit is refused as
+    /// [`crate::CommitError::BlobMissing`].
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] past the unit's bytes.
     pub fn put_release(&mut self, release: ReleaseRecord) -> Result<(), WriteError> {
         let bytes = json_bytes(&release);
         Ok(self.layers.put_record(RecordWrite::Release(release), bytes)?)
+    }
+
+    /// Forgets a release. Its blob is collected once nothing else names it; that no seat needs it is the caller's
+    /// business. Nothing happens when there is no such release.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLarge`] past the unit's records.
+    pub fn remove_release(&mut self, component: &ComponentId, digest: Digest) -> Result<(), WriteError> {
+        let record = RecordWrite::RemoveRelease { component: component.clone(), digest };
+        Ok(self.layers.put_record(record, 96)?)
     }
 
     /// Sets which release serves a component.
@@ -111,6 +125,23 @@ impl Unit {
         Overflow::check("bytes of a path", path.len(), limit::PATH_BYTES_MAX)?;
         let record = RecordWrite::Consumed { path: path.into(), digest };
         Ok(self.layers.put_record(record, path.len() + 32)?)
+    }
+
+    /// Raises the history floor in this unit's commit.
+    pub(crate) fn raise_history_floor(&mut self, floor: Position) -> Result<(), WriteError> {
+        Ok(self.layers.put_record(RecordWrite::RaiseHistoryFloor(floor), 16)?)
+    }
+
+    /// Removes what ended at or below the history floor in this unit's commit.
+    pub(crate) fn sweep_history(&mut self, sweep: Sweep) -> Result<(), WriteError> {
+        let bytes = sweep.bytes();
+        Ok(self.layers.put_record(RecordWrite::SweepHistory(sweep), bytes)?)
+    }
+
+    /// Removes every row of some objects in this unit's commit.
+    pub(crate) fn forget(&mut self, forget: Arc<Forget>) -> Result<(), Overflow> {
+        let bytes = forget.bytes();
+        self.layers.put_record(RecordWrite::Forget(forget), bytes)
     }
 
     /// Closes sessions that were idle for 24 hours, at most 256 in this unit's commit.

@@ -4,7 +4,7 @@
 //! nobody can see any more. 4,000 vectors of 384 components scan in well under a millisecond; this is also the
 //! oracle for any approximate index.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
@@ -37,6 +37,20 @@ impl Flat {
     /// An empty index for vectors of `dim` components.
     pub(crate) fn new(dim: usize) -> Flat {
         Flat { dim, matrix: Vec::new(), rows: Vec::new(), live: HashMap::new(), dead: 0 }
+    }
+
+    /// Rebuilds it of the rows that are kept.
+    fn keep(&mut self, is_kept: impl Fn(&Row) -> bool) {
+        let mut kept = Flat::new(self.dim);
+        for (number, row) in self.rows.iter().enumerate().filter(|(_, row)| is_kept(row)) {
+            kept.matrix.extend_from_slice(self.vector(number));
+            match row.removed {
+                None => drop(kept.live.insert(row.object, kept.rows.len())),
+                Some(_) => kept.dead += 1,
+            }
+            kept.rows.push(row.clone());
+        }
+        *self = kept;
     }
 
     fn vector(&self, row: usize) -> &[f32] {
@@ -111,21 +125,22 @@ impl VectorIndex for Flat {
             return None;
         }
         let dropped = self.rows.iter().filter(|row| is_dropped(row)).filter_map(|row| row.removed).max();
-        let mut kept = Flat::new(self.dim);
-        for (number, row) in self.rows.iter().enumerate().filter(|(_, row)| !is_dropped(row)) {
-            kept.matrix.extend_from_slice(self.vector(number));
-            match row.removed {
-                None => drop(kept.live.insert(row.object, kept.rows.len())),
-                Some(_) => kept.dead += 1,
-            }
-            kept.rows.push(row.clone());
-        }
-        *self = kept;
+        self.keep(|row| !is_dropped(row));
         dropped
     }
 
     fn live(&self) -> Vec<ObjectId> {
         self.live.keys().copied().collect()
+    }
+
+    fn forget(&mut self, objects: &HashSet<ObjectId>) {
+        if self.rows.iter().any(|row| objects.contains(&row.object)) {
+            self.keep(|row| !objects.contains(&row.object));
+        }
+    }
+
+    fn holds(&self, object: ObjectId) -> bool {
+        self.rows.iter().any(|row| row.object == object)
     }
 }
 

@@ -11,25 +11,45 @@ use crate::id::{Digest, ObjectId, Position};
 use crate::limit;
 use crate::object::{Object, check_bounds};
 use crate::outbox::{DeadLetter, OutboxRow};
+use crate::progress::{Meter, Phase};
 use crate::record::{ReleaseRecord, SeatRecord};
 use crate::shared::{Collection, read_collections};
 use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
 
 use super::Report;
+use super::generation::States;
 
 /// A verification under way.
 pub(super) struct Check<'a> {
-    txn: &'a ReadTransaction,
-    position: Position,
+    pub(super) txn: &'a ReadTransaction,
+    pub(super) position: Position,
+    /// The history floor.
+    pub(super) floor: Position,
     objects: HashSet<u128>,
     owners: BTreeSet<(String, u128)>,
-    report: Report,
+    /// How many rows name each blob.
+    named: BTreeMap<Digest, u64>,
+    pub(super) states: States,
+    pub(super) report: Report,
+    meter: Meter<'a>,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(txn: &'a ReadTransaction, position: Position) -> Check<'a> {
-        let report = Report { position, ..Report::default() };
-        Check { txn, position, objects: HashSet::new(), owners: BTreeSet::new(), report }
+    pub(super) fn new(
+        txn: &'a ReadTransaction,
+        position: Position,
+        floor: Position,
+        layout: u64,
+        meter: Meter<'a>,
+    ) -> Check<'a> {
+        let report = Report { layout, position, ..Report::default() };
+        let (objects, owners, named) = (HashSet::new(), BTreeSet::new(), BTreeMap::new());
+        Check { txn, position, floor, objects, owners, named, states: States::default(), report, meter }
+    }
+
+    /// Begins the phase that reads every row.
+    pub(super) fn begin_rows(&mut self, total: u64) {
+        self.meter.begin(Phase::Rows, total);
     }
 
     pub(super) fn into_report(self) -> Report {
@@ -44,11 +64,12 @@ impl<'a> Check<'a> {
             let (id, position) = key.value();
             let decoded =
                 tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value());
-            self.report.rows += 1;
+            self.row();
             self.objects.insert(id);
             match decoded {
                 Ok(object) => {
-                    self.object(&object, before.as_ref());
+                    self.states_between(before.as_ref(), Some(&object));
+                    self.object(&object);
                     parents.extend(object.parents.iter().copied());
                     if let Some(before) = before.replace(object) {
                         self.owned_by(&before, id);
@@ -57,6 +78,7 @@ impl<'a> Check<'a> {
                 Err(failure) => self.report.problem(format!("object {id:032x} at {position}: {failure}")),
             }
         }
+        self.states_between(before.as_ref(), None);
         if let Some(last) = &before {
             self.owners.insert((last.owner.to_string(), last.id.to_bits()));
         }
@@ -81,7 +103,7 @@ impl<'a> Check<'a> {
         for row in self.txn.open_table(tables::OWNED)?.iter()? {
             let (key, ()) = row.map(|(key, _)| (key, ()))?;
             let (owner, object) = key.value();
-            self.report.rows += 1;
+            self.row();
             listed.insert((owner.to_owned(), object));
         }
         if listed != self.owners {
@@ -90,9 +112,9 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn object(&mut self, object: &Object, before: Option<&Object>) {
-        let before = before.filter(|before| before.id == object.id);
-        let revision = before.map_or(1, |before| before.revision.get() + 1);
+    /// One state, in the order of an object's states.
+    pub(super) fn object(&mut self, object: &Object) {
+        let revision = self.states.revision_after(object, self.floor);
         let what = format!("object {} at {}: revision", object.id, object.position);
         self.expect(&what, object.revision.get(), revision);
         self.decided(&format!("object {}", object.id), object.position);
@@ -106,7 +128,7 @@ impl<'a> Check<'a> {
         for row in self.txn.open_table(tables::NAMES)?.iter()? {
             let (key, value) = row?;
             let (name, position) = key.value();
-            self.report.rows += 1;
+            self.row();
             self.decided(&format!("name {name}"), Position::new(position));
             by_name.insert(name.to_owned(), value.value());
         }
@@ -125,7 +147,7 @@ impl<'a> Check<'a> {
         for row in self.txn.open_table(tables::NAMES_OF)?.iter()? {
             let (key, is_bound) = row?;
             let (id, name, _) = key.value();
-            self.report.rows += 1;
+            self.row();
             let entry = (id, name.to_owned());
             if is_bound.value() {
                 bound.insert(entry)
@@ -145,7 +167,7 @@ impl<'a> Check<'a> {
         for row in self.txn.open_table(tables::VECTORS)?.iter()? {
             let (key, value) = row?;
             let (position, _, bytes) = value.value();
-            self.report.rows += 1;
+            self.row();
             self.vector(key.value(), bytes, &dims);
             self.decided("vectors", Position::new(position));
             stored.insert(key.value(), position);
@@ -174,7 +196,7 @@ impl<'a> Check<'a> {
         for row in self.txn.open_table(tables::REDO)?.iter()? {
             let (key, value) = row?;
             let (number, object, is_added) = value.value();
-            self.report.rows += 1;
+            self.row();
             self.decided("redo", Position::new(key.value().0));
             newest.insert((number, object), is_added.then_some(key.value().0));
         }
@@ -199,7 +221,7 @@ impl<'a> Check<'a> {
     pub(super) fn outbox(&mut self) -> Result<(), Failure> {
         for row in self.txn.open_table(tables::OUTBOX)?.iter()? {
             let (key, value) = row?;
-            self.report.rows += 1;
+            self.row();
             match tables::decode::<OutboxRow>("outbox", value.value()) {
                 Ok(row) => self.post(key.value(), tables::post_key(row.id), row.attempts, false),
                 Err(failure) => self.report.problem(failure.to_string()),
@@ -207,7 +229,7 @@ impl<'a> Check<'a> {
         }
         for row in self.txn.open_table(tables::DEAD_LETTERS)?.iter()? {
             let (key, value) = row?;
-            self.report.rows += 1;
+            self.row();
             match tables::decode::<DeadLetter>("dead_letters", value.value()) {
                 Ok(row) => self.post(key.value(), tables::post_key(row.id), row.attempts, true),
                 Err(failure) => self.report.problem(failure.to_string()),
@@ -228,14 +250,14 @@ impl<'a> Check<'a> {
         for row in self.txn.open_table(tables::DEDUPE)?.iter()? {
             let (key, value) = row?;
             let (client, incarnation, number) = key.value();
-            self.report.rows += 1;
+            self.row();
             self.decided("dedupe", Position::new(value.value().0));
             rows.entry((client, incarnation)).or_default().push(number);
         }
         for row in self.txn.open_table(tables::SESSIONS)?.iter()? {
             let (key, value) = row?;
             let (acked_through, _, counted) = value.value();
-            self.report.rows += 1;
+            self.row();
             let numbers = rows.remove(&key.value()).unwrap_or_default();
             let what = format!("session {:032x}: dedupe rows", key.value().0);
             self.expect(&what, numbers.len() as u64, u64::from(counted));
@@ -257,7 +279,7 @@ impl<'a> Check<'a> {
         let mut before = (0, Position::NONE);
         for row in table.iter()? {
             let (key, value) = row?;
-            self.report.rows += 1;
+            self.row();
             match tables::decode_json::<AuditRow>("audit", value.value()) {
                 Ok(row)
                     if row.number == key.value()
@@ -277,20 +299,20 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    pub(super) fn records(&mut self, blobs: &Blobs) -> Result<(), Failure> {
+    pub(super) fn records(&mut self) -> Result<(), Failure> {
         let mut releases: HashSet<(String, Digest)> = HashSet::new();
         for row in self.txn.open_table(tables::RELEASES)?.iter()? {
-            self.report.rows += 1;
+            self.row();
             match tables::decode_json::<ReleaseRecord>("releases", row?.1.value()) {
                 Ok(release) => {
-                    self.blob(&release, blobs);
+                    *self.named.entry(release.digest).or_default() += 1;
                     releases.insert((release.component.to_string(), release.digest));
                 }
                 Err(failure) => self.report.problem(failure.to_string()),
             }
         }
         for row in self.txn.open_table(tables::SEATS)?.iter()? {
-            self.report.rows += 1;
+            self.row();
             match tables::decode_json::<SeatRecord>("seats", row?.1.value()) {
                 Ok(seat) if releases.contains(&(seat.component.to_string(), seat.digest)) => {}
                 Ok(seat) => {
@@ -302,22 +324,53 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn blob(&mut self, release: &ReleaseRecord, blobs: &Blobs) {
-        let what = format!("release {} {}", release.component, release.version);
-        match blobs.get(&release.digest) {
+    /// Each blob is counted as often as rows name it, and is there and whole.
+    pub(super) fn blobs(&mut self, blobs: &Blobs) -> Result<(), Failure> {
+        let mut counted = BTreeMap::new();
+        for row in self.txn.open_table(tables::BLOBS)?.iter()? {
+            let (key, value) = row?;
+            self.row();
+            counted.insert(Digest::from_bytes(*key.value()), value.value());
+        }
+        let named = std::mem::take(&mut self.named);
+        for digest in counted.keys().filter(|digest| !named.contains_key(digest)) {
+            self.report.problem(format!("blob {digest}: counted, but no row names it"));
+        }
+        self.meter.end();
+        self.meter.begin(Phase::Blobs, named.len() as u64);
+        for (digest, rows) in named {
+            self.expect(
+                &format!("blob {digest}: references"),
+                counted.get(&digest).copied().unwrap_or(0),
+                rows,
+            );
+            self.blob(&digest, blobs);
+            self.meter.step(1);
+        }
+        self.meter.end();
+        Ok(())
+    }
+
+    fn blob(&mut self, digest: &Digest, blobs: &Blobs) {
+        match blobs.get(digest) {
             Ok(Some(_)) => {}
-            Ok(None) => self.report.problem(format!("{what}: blob {} is missing", release.digest)),
-            Err(error) => self.report.problem(format!("{what}: {error}")),
+            Ok(None) => self.report.problem(format!("blob {digest}: named, but missing")),
+            Err(error) => self.report.problem(format!("blob {digest}: {error}")),
         }
     }
 
-    fn decided(&mut self, what: &str, position: Position) {
+    fn row(&mut self) {
+        self.report.rows += 1;
+        self.meter.step(1);
+    }
+
+    pub(super) fn decided(&mut self, what: &str, position: Position) {
         if position == Position::NONE || position > self.position {
             self.report.problem(format!("{what}: position {position} of {}", self.position));
         }
     }
 
-    fn expect(&mut self, what: &str, found: u64, expected: u64) {
+    pub(super) fn expect(&mut self, what: &str, found: u64, expected: u64) {
         if found != expected {
             self.report.problem(format!("{what}: {found}, expected {expected}"));
         }

@@ -1,93 +1,333 @@
 //! Goal: a process that dies leaves every acknowledged unit whole, and every other whole or absent.
-//! Method: a real child process works on a real directory and prints what it was acknowledged; it is killed at
-//! random times, or aborts at a failpoint; the parent reopens the directory and counts.
+//! Method: a real child process works on a real directory and prints what it asked and what it was acknowledged. It
+//! aborts at a named point, at a pass drawn from a seed, or is killed at a random time; where it dies while it
+//! starts, it dies again. The parent reopens the directory, resends, delivers, and balances the books.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use telos_store::{
-    Digest, Json, ObjectName, ReleaseRecord, ReleaseState, Store, StoreOptions, Unit, Vote, WriteError,
-};
+use parking_lot::Mutex;
+use telos_store::{Backend, Counts, FileBackend, Position, Store, StoreOptions};
 
-use crate::fixture::{assert_clean, name, number, operator, read};
+use crate::fixture::{assert_clean, operator, within};
+use crate::frozen::{cases, copy_tree};
+use crate::ledger::{Ear, Known, Ledger, Said};
+use crate::random::{Random, is_long};
 
 const DIR: &str = "TELOS_STORE_CRASH_DIR";
-const FAILPOINT: &str = "TELOS_STORE_CRASH_FAILPOINT";
-const WRITERS: u32 = 3;
-const OBJECTS_PER_UNIT: u32 = 4;
+const POINT: &str = "TELOS_STORE_CRASH_POINT";
+const WORK: &str = "TELOS_STORE_CRASH_WORK";
+const OPENED_MS: &str = "TELOS_STORE_CRASH_OPENED_MS";
+const CLIENTS: u32 = 3;
+/// Deaths after which a directory has a long enough past.
+const DEATHS_PER_DIRECTORY: u64 = 5;
 
-/// Where the process dies; every unit passes each of them.
-const FAILPOINTS: [&str; 5] = [
-    "store::before-commit",
-    "store::after-commit",
-    "store::before-reply",
-    "store::blob-before-rename",
-    "store::blob-after-rename",
+/// Every named place where a process can die: what passes it, and at which pass at most. A new point is a line here.
+const POINTS: &[(&str, Work, u64)] = &[
+    ("store::before-commit", Work::Serve, 64),
+    ("store::after-commit", Work::Serve, 64),
+    ("store::before-reply", Work::Serve, 64),
+    ("store::blob-before-rename", Work::Serve, 64),
+    ("store::blob-after-rename", Work::Serve, 64),
+    ("disk::write", Work::Serve, 500),
+    ("disk::sync", Work::Serve, 64),
+    ("disk::set-len", Work::Serve, 3),
+    ("store::make-before-commit", Work::Make, 1),
+    ("store::make-after-commit", Work::Make, 1),
+    ("disk::write", Work::Make, 30),
+    ("disk::sync", Work::Make, 4),
+    ("disk::set-len", Work::Make, 1),
+    ("store::open-before-load", Work::Start, 1),
+    ("store::open-after-load", Work::Start, 1),
+    ("disk::write", Work::Start, 3),
+    ("disk::sync", Work::Start, 2),
+    ("store::raise-before-commit", Work::Raise, 1),
+    ("store::raise-after-commit", Work::Raise, 1),
+    ("disk::write", Work::Raise, 30),
+    ("disk::sync", Work::Raise, 4),
+    ("store::reopen-before-open", Work::Reopen, 4),
+    ("store::reopen-before-install", Work::Reopen, 3),
 ];
 
-/// What a child said before it died.
-#[derive(Debug)]
-struct Outcome {
-    /// Each writer's last acknowledged unit.
-    acknowledged: BTreeMap<u32, i64>,
-    /// How it ended, when it was not killed.
-    own_end: Option<ExitStatus>,
+/// What the child does until it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Answers requests and delivers posts.
+    Serve,
+    /// Opens an empty directory.
+    Make,
+    /// Opens a directory with a past.
+    Start,
+    /// Opens a directory of an older layout.
+    Raise,
+    /// As `Serve`, on a disk that refuses a sync now and then.
+    Reopen,
+}
+
+#[test]
+fn a_process_that_dies_while_it_serves_leaves_acknowledged_units_whole() {
+    die_serving(Work::Serve);
+}
+
+#[test]
+fn a_process_that_dies_while_it_recovers_from_a_refused_sync_leaves_acknowledged_units_whole() {
+    die_serving(Work::Reopen);
+}
+
+#[test]
+fn a_process_that_dies_while_it_makes_its_store_is_followed_by_one_that_makes_it() {
+    each_death(Work::Make, |death| {
+        let home = Home::new();
+        (0..death.random.below(3)).for_each(|_| home.die(death));
+        home.assert_whole(&death.what);
+    });
+}
+
+#[test]
+fn a_process_that_dies_while_it_starts_again_and_again_leaves_acknowledged_units_whole() {
+    each_death(Work::Start, |death| {
+        let home = Home::new();
+        let pass = 1 + death.random.below(12);
+        home.run("store::after-commit", pass, Work::Serve, &death.what);
+        (0..=death.random.below(3)).for_each(|_| home.die(death));
+        home.assert_whole(&death.what);
+    });
+}
+
+#[test]
+fn a_process_that_dies_while_it_raises_the_layout_leaves_the_old_layout_or_the_new_one() {
+    let raised = counts_when_raised();
+    each_death(Work::Raise, |death| {
+        let home = Home::new();
+        copy_tree(&cases().join("layout-1"), home.dir.path());
+        (0..=death.random.below(3)).for_each(|_| home.die(death));
+        let store = home.open(&death.what);
+        assert_eq!(store.counts().unwrap(), raised, "{}", death.what);
+        assert_clean(&store);
+        within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+    });
 }
 
 #[test]
 fn a_killed_process_leaves_acknowledged_units_whole() {
-    let rounds = if std::env::var_os("TELOS_LONG").is_some() { 200 } else { 12 };
-    let dir = tempfile::tempdir().unwrap();
-    let mut seed = 0x5eed_u64;
+    let rounds = if is_long() { 400 } else { 8 };
+    let mut random = Random::new(0x5eed);
+    let mut home = Home::new();
     for round in 0..rounds {
-        let mut child = spawn(dir.path(), None);
-        let delay = Duration::from_millis(next(&mut seed) % 120);
-        let outcome = collect(&mut child, delay);
-        let what = format!("round {round}, killed {delay:?} after the first");
-        assert!(!outcome.acknowledged.is_empty() && outcome.own_end.is_none(), "{what}: {outcome:?}");
-        assert_whole(dir.path(), &outcome.acknowledged, &what);
+        let delay = Duration::from_millis(random.below(120));
+        let what = format!("round {round}, killed {delay:?} after the first acknowledgement");
+        let end = home.listen(spawn(&home, None, Work::Serve), Some(delay));
+        assert!(end.is_none() && home.known.lock().acknowledged() > 0, "{what}: {end:?}");
+        home.assert_whole(&what);
+        if round % DEATHS_PER_DIRECTORY == DEATHS_PER_DIRECTORY - 1 {
+            home = Home::new();
+        }
     }
 }
 
-#[test]
-fn a_process_that_dies_at_a_failpoint_leaves_acknowledged_units_whole() {
-    for failpoint in FAILPOINTS {
-        let dir = tempfile::tempdir().unwrap();
-        for pass in [1, 2, 5] {
-            let mut child = spawn(dir.path(), Some(&format!("{failpoint} {pass}")));
-            let outcome = collect(&mut child, Duration::from_secs(60));
-            let what = format!("{failpoint}, pass {pass}");
-            // 101 is a test that failed, as opposed to a process that aborted.
-            let has_aborted = outcome.own_end.is_some_and(|end| !end.success() && end.code() != Some(101));
-            assert!(has_aborted, "{what}: {outcome:?}");
-            assert_whole(dir.path(), &outcome.acknowledged, &what);
+/// One death to come.
+struct Death {
+    point: &'static str,
+    passes: u64,
+    work: Work,
+    random: Random,
+    what: String,
+}
+
+/// Every seed of every point that a kind of work passes.
+fn each_death(work: Work, mut die: impl FnMut(&mut Death)) {
+    let seeds = if is_long() { 200 } else { 2 };
+    for &(point, _, passes) in POINTS.iter().filter(|(_, of, _)| *of == work) {
+        for seed in 0..seeds {
+            let what = format!("{point} of {work:?}, seed {seed}");
+            die(&mut Death { point, passes, work, random: Random::new(seed), what });
         }
     }
+}
+
+fn die_serving(work: Work) {
+    let mut home = Home::new();
+    let mut deaths = 0;
+    each_death(work, |death| {
+        home.die(death);
+        home.assert_whole(&death.what);
+        deaths += 1;
+        if deaths % DEATHS_PER_DIRECTORY == 0 {
+            home = Home::new();
+        }
+    });
+}
+
+/// A directory, and what the processes in it were told.
+struct Home {
+    dir: tempfile::TempDir,
+    ledger: Ledger,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Home {
+    fn new() -> Home {
+        let ledger = Ledger::with_releases(Ledger::new().opened_ms);
+        let known = Arc::new(Mutex::new(Known::nothing(CLIENTS)));
+        Home { dir: tempfile::tempdir().unwrap(), ledger, known }
+    }
+
+    /// Lets a process die at a point. One that opens only may be done before it is there.
+    fn die(&self, death: &mut Death) {
+        let pass = 1 + death.random.below(death.passes);
+        self.run(death.point, pass, death.work, &death.what);
+    }
+
+    fn run(&self, point: &str, pass: u64, work: Work, what: &str) {
+        let end = self.listen(spawn(self, Some(&format!("{point} {pass}")), work), None);
+        let end = end.unwrap_or_else(|| panic!("{what}: pass {pass} was never reached"));
+        // 101 is a test that failed, as opposed to a process that aborted.
+        let has_aborted = !end.success() && end.code() != Some(101);
+        let is_done = end.success() && !matches!(work, Work::Serve | Work::Reopen);
+        assert!(has_aborted || is_done, "{what}, pass {pass}: {end}");
+    }
+
+    /// Hears a child until it dies; kills it after a time from its first acknowledgement, or when it hangs.
+    fn listen(&self, mut child: Child, delay: Option<Duration>) -> Option<ExitStatus> {
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, first) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for said in lines.map_while(Result::ok).filter_map(|line| parse(&line)) {
+                    self.known.lock().hear(said);
+                    if let Said::Acknowledged { .. } = said {
+                        let _ = sender.send(());
+                    }
+                }
+            });
+            // An error means that the child closed its output, so that it has died or is about to.
+            let has_acknowledged = first.recv().is_ok();
+            let delay = delay.filter(|_| has_acknowledged);
+            let end = wait_or_exit(&mut child, delay.unwrap_or(Duration::from_secs(60)));
+            let _ = child.kill();
+            child.wait().unwrap();
+            end
+        })
+    }
+
+    fn open(&self, what: &str) -> Store {
+        let opened = Store::open(self.dir.path(), StoreOptions::default());
+        opened.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    }
+
+    /// As it was acknowledged; and still so when everything was resent and delivered.
+    #[track_caller]
+    fn assert_whole(&self, what: &str) {
+        let report = Store::verify(self.dir.path()).unwrap();
+        assert!(report.is_clean(), "{what}: {:#?}", report.problems);
+        let store = self.open(what);
+        let balance = |when: &str| {
+            let known = self.known.lock().clone();
+            self.ledger.check(&store, &known).unwrap_or_else(|problem| panic!("{what}, {when}: {problem}"));
+            known
+        };
+        let known = balance("when it was opened");
+        let ear = self.ear();
+        self.ledger.resend(&store, &known, &ear).unwrap_or_else(|problem| panic!("{what}: {problem}"));
+        balance("after resends");
+        self.ledger.drain(&store).unwrap_or_else(|trouble| panic!("{what}: {trouble}"));
+        balance("after deliveries");
+    }
+
+    fn ear(&self) -> Ear {
+        let known = Arc::clone(&self.known);
+        Arc::new(move |said| known.lock().hear(said))
+    }
+}
+
+fn counts_when_raised() -> Counts {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(&cases().join("layout-1"), dir.path());
+    Store::open(dir.path(), StoreOptions::default()).unwrap().counts().unwrap()
+}
+
+fn spawn(home: &Home, point: Option<&str>, work: Work) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["crash::child", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(DIR, home.dir.path()).env(WORK, format!("{work:?}"));
+    command.env(OPENED_MS, home.ledger.opened_ms.to_string());
+    if let Some(point) = point {
+        command.env(POINT, point);
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The random part of the test is when the child dies, so this one waits for time to pass.
+fn wait_or_exit(child: &mut Child, delay: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + delay;
+    let mut end = child.try_wait().unwrap();
+    while end.is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+        end = child.try_wait().unwrap();
+    }
+    end
+}
+
+/// A torn last line says nothing: its last word is a full stop.
+fn parse(line: &str) -> Option<Said> {
+    // The test harness prints on the same line, before.
+    let (_, said) = line.rsplit_once("said ")?;
+    let words: Vec<_> = said.split(' ').collect();
+    match words[..] {
+        ["sent", client, number, "."] => {
+            Some(Said::Sent { client: client.parse().ok()?, number: number.parse().ok()? })
+        }
+        ["acknowledged", client, number, position, "."] => Some(Said::Acknowledged {
+            client: client.parse().ok()?,
+            number: number.parse().ok()?,
+            position: Position::new(position.parse().ok()?),
+        }),
+        ["shown", position, "."] => Some(Said::Shown { position: Position::new(position.parse().ok()?) }),
+        _ => None,
+    }
+}
+
+fn print(said: Said) {
+    let mut out = io::stdout().lock();
+    let printed = match said {
+        Said::Sent { client, number } => writeln!(out, "said sent {client} {number} ."),
+        Said::Acknowledged { client, number, position } => {
+            writeln!(out, "said acknowledged {client} {number} {position} .")
+        }
+        Said::Shown { position } => writeln!(out, "said shown {position} ."),
+    };
+    printed.and_then(|()| out.flush()).unwrap();
 }
 
 /// The child's side; does nothing when it is not one.
 #[test]
 fn child() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    if let Ok(failpoint) = std::env::var(FAILPOINT) {
-        abort_at(&failpoint);
+    let Some(dir) = std::env::var_os(DIR).map(PathBuf::from) else { return };
+    let work = std::env::var(WORK).unwrap();
+    if let Ok(point) = std::env::var(POINT) {
+        abort_at(&point);
     }
-    let store = Store::open(Path::new(&dir), StoreOptions::default()).unwrap();
-    std::thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let store = &store;
-            scope.spawn(move || write_for_ever(store, writer));
-        }
-    });
+    let opened_ms = std::env::var(OPENED_MS).unwrap().parse().unwrap();
+    let ledger = Ledger::with_releases(opened_ms);
+    let is_refusing = work == format!("{:?}", Work::Reopen);
+    let store = Store::open_with_backend(&dir, Disk::new(&dir, is_refusing), options()).unwrap();
+    if is_refusing || work == format!("{:?}", Work::Serve) {
+        serve_for_ever(&ledger, &store);
+    }
 }
 
-fn abort_at(failpoint: &str) {
-    let (name, pass) = failpoint.split_once(' ').unwrap();
-    let left = AtomicU32::new(pass.parse().unwrap());
+fn options() -> StoreOptions {
+    StoreOptions { reopen_first: Duration::from_micros(100), ..StoreOptions::default() }
+}
+
+fn abort_at(point: &str) {
+    let (name, pass) = point.split_once(' ').unwrap();
+    let left = AtomicU64::new(pass.parse().unwrap());
     let die_in_time = move || {
         if left.fetch_sub(1, Ordering::SeqCst) == 1 {
             std::process::abort();
@@ -96,179 +336,91 @@ fn abort_at(failpoint: &str) {
     fail::cfg_callback(name, die_in_time).unwrap();
 }
 
-fn write_for_ever(store: &Store, writer: u32) {
-    let mut done = count(store, writer);
-    loop {
-        done += 1;
-        let blob = store.put_blob(format!("{writer}/{done}").as_bytes()).unwrap();
-        let mut unit = store.begin();
-        write_one(&mut unit, writer, done, blob).unwrap();
-        store.decide(unit, Vote::default()).wait().unwrap();
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "ack {writer} {done}").and_then(|()| out.flush()).unwrap();
-    }
-}
-
-/// Four named objects with vectors, their sum and count in a fifth, and a release that names a blob.
-fn write_one(unit: &mut Unit, writer: u32, done: i64, blob: Digest) -> Result<(), WriteError> {
-    let mut sum = 0;
-    for part in 0..OBJECTS_PER_UNIT {
-        let id = unit.create(operator(), 1, vec![])?;
-        let value = done * 10 + i64::from(part);
-        unit.set_slot(id, "value", number(value))?;
-        unit.bind(&part_name(writer, done, part), id)?;
-        let metadata = Json::parse(&format!("{{\"value\": {value}}}")).unwrap();
-        unit.upsert_vector(&operator(), &format!("w{writer}"), id, direction(done, part), metadata).unwrap();
-        sum += value;
-    }
-    let books = match unit.find(&books_name(writer))? {
-        Some(books) => books,
-        None => {
-            let books = unit.create(operator(), 1, vec![])?;
-            unit.bind(&books_name(writer), books)?;
-            books
-        }
-    };
-    let before = read(unit, books, "sum").unwrap_or(0);
-    unit.set_slot(books, "sum", number(before + sum))?;
-    unit.set_slot(books, "count", number(done))?;
-    unit.put_release(release(writer, done, blob))
-}
-
-fn release(writer: u32, done: i64, digest: Digest) -> ReleaseRecord {
-    ReleaseRecord {
-        component: operator(),
-        digest,
-        version: format!("{writer}.{done}.0"),
-        descriptor: Json::null(),
-        contract: String::new(),
-        imports: vec![],
-        limits: Json::null(),
-        source: String::new(),
-        state: ReleaseState::Staged,
-        installed_at_ms: 0,
-    }
-}
-
-fn part_name(writer: u32, done: i64, part: u32) -> ObjectName {
-    name(&format!("{writer}/{done}/{part}"))
-}
-
-fn books_name(writer: u32) -> ObjectName {
-    name(&format!("books/{writer}"))
-}
-
-/// A random direction of its own for every part: in eight dimensions no two come near each other.
-#[expect(clippy::cast_precision_loss, reason = "24 bits fit an f32")]
-fn direction(done: i64, part: u32) -> Vec<f32> {
-    let mut seed = done.unsigned_abs() * 10 + u64::from(part);
-    (0..8).map(|_| (next(&mut seed) % (1 << 24)) as f32 - (1 << 23) as f32).collect()
-}
-
-fn count(store: &Store, writer: u32) -> i64 {
-    let mut unit = store.begin();
-    let books = unit.find(&books_name(writer)).unwrap();
-    books.and_then(|books| read(&mut unit, books, "count")).unwrap_or(0)
-}
-
-fn spawn(dir: &Path, failpoint: Option<&str>) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["crash::child", "--exact", "--nocapture", "--test-threads=1"]).env(DIR, dir);
-    if let Some(failpoint) = failpoint {
-        command.env(FAILPOINT, failpoint);
-    }
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Reads acknowledgements; kills the child `delay` after the first, and answers each writer's last.
-fn collect(child: &mut Child, delay: Duration) -> Outcome {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut acknowledged = BTreeMap::new();
-    let (sender, first) = std::sync::mpsc::channel();
-    let own_end = std::thread::scope(|scope| {
-        let acknowledged = &mut acknowledged;
-        scope.spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let Some(rest) = line.split("ack ").nth(1) else {
-                    continue;
-                };
-                let Some((writer, done)) = rest.split_once(' ') else {
-                    continue;
-                };
-                // A torn last line is no acknowledgement, or an earlier one.
-                if let (Ok(writer), Ok(done)) = (writer.parse::<u32>(), done.parse::<i64>()) {
-                    let last = acknowledged.entry(writer).or_insert(done);
-                    *last = done.max(*last);
-                    let _ = sender.send(());
+fn serve_for_ever(ledger: &Ledger, store: &Store) {
+    let ear: Ear = Arc::new(print);
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let ear = &ear;
+            scope.spawn(move || {
+                let done = ledger.done(store, client).unwrap();
+                // The newest again, as a client does that was not answered.
+                for number in done.max(1).. {
+                    ledger.settle(store, client, number, ear);
+                    // What the disk refused is shown or delivered later.
+                    let _ = ledger.show(store, client, ear);
+                    if number.is_multiple_of(2) {
+                        let _ = ledger.deliver(store);
+                    }
                 }
-            }
-        });
-        // An error means that the child closed its output, so that it has died or is about to.
-        let has_acknowledged = first.recv().is_ok();
-        let own_end = if has_acknowledged { wait_or_exit(child, delay) } else { child.wait().ok() };
-        let _ = child.kill();
-        child.wait().unwrap();
-        own_end
-    });
-    Outcome { acknowledged, own_end }
-}
-
-/// The random part of the test is when the child dies, so this one waits for time to pass.
-fn wait_or_exit(child: &mut Child, delay: Duration) -> Option<ExitStatus> {
-    let until = Instant::now() + delay;
-    let mut own_end = child.try_wait().unwrap();
-    while own_end.is_none() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(1));
-        own_end = child.try_wait().unwrap();
-    }
-    own_end
-}
-
-#[track_caller]
-fn assert_whole(dir: &Path, acknowledged: &BTreeMap<u32, i64>, what: &str) {
-    let report = Store::verify(dir).unwrap();
-    assert!(report.is_clean(), "{what}: {:#?}", report.problems);
-    let store = Store::open(dir, StoreOptions::default()).unwrap();
-    assert_clean(&store);
-    for writer in 0..WRITERS {
-        let done = count(&store, writer);
-        let last = acknowledged.get(&writer).copied().unwrap_or(0);
-        // One unit per writer is under way when the process dies.
-        assert!(done >= last, "{what}: writer {writer} was acknowledged {last}, found {done}");
-        assert!(
-            last == 0 || done <= last + 1,
-            "{what}: writer {writer} was acknowledged {last}, found {done}"
-        );
-        assert_books(&store, writer, done, what);
-    }
-}
-
-fn assert_books(store: &Store, writer: u32, done: i64, what: &str) {
-    let mut unit = store.begin();
-    let mut sum = 0;
-    for unit_number in 1..=done {
-        for part in 0..OBJECTS_PER_UNIT {
-            let found = unit.find(&part_name(writer, unit_number, part)).unwrap();
-            let id = found.unwrap_or_else(|| panic!("{what}: {writer}/{unit_number}/{part} is missing"));
-            sum += read(&mut unit, id, "value").unwrap();
+            });
         }
-    }
-    let parts = unit.names(&format!("{writer}/{}/", done + 1), "", 10).unwrap();
-    assert!(parts.is_empty(), "{what}: half a unit: {parts:?}");
-    let books = unit.find(&books_name(writer)).unwrap();
-    let booked = books.and_then(|books| read(&mut unit, books, "sum")).unwrap_or(0);
-    assert_eq!(booked, sum, "{what}: the sum of writer {writer}");
-    // The newest unit's vectors find themselves.
-    for part in (0..OBJECTS_PER_UNIT).filter(|_| done > 0) {
-        let id = unit.find(&part_name(writer, done, part)).unwrap();
-        let query = direction(done, part);
-        let hits = unit.search_vectors(&operator(), &format!("w{writer}"), &query, 1, &[]).unwrap();
-        assert_eq!(hits.first().map(|hit| hit.object), id, "{what}");
+    });
+}
+
+/// The database's file, with a point to die at before each change; refuses a sync now and then if it is to.
+struct Disk {
+    file: FileBackend,
+    syncs: Arc<AtomicU64>,
+    is_refusing: bool,
+}
+
+struct OpenDisk {
+    file: Box<dyn redb::StorageBackend>,
+    syncs: Arc<AtomicU64>,
+    is_refusing: bool,
+}
+
+/// Opening takes fewer, so that the store is open before the first is refused.
+const SYNCS_PER_REFUSAL: u64 = 15;
+
+impl Disk {
+    fn new(dir: &Path, is_refusing: bool) -> Disk {
+        Disk { file: FileBackend::new(dir.join("objects.redb")), syncs: Arc::default(), is_refusing }
     }
 }
 
-/// A small generator, so that a failing round is the same round again.
-fn next(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *seed >> 33
+impl Backend for Disk {
+    fn open(&self) -> io::Result<Box<dyn redb::StorageBackend>> {
+        let syncs = Arc::clone(&self.syncs);
+        Ok(Box::new(OpenDisk { file: self.file.open()?, syncs, is_refusing: self.is_refusing }))
+    }
+}
+
+impl fmt::Debug for OpenDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenDisk")
+    }
+}
+
+impl redb::StorageBackend for OpenDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        fail::fail_point!("disk::set-len");
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        fail::fail_point!("disk::sync");
+        let number = self.syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.is_refusing && number.is_multiple_of(SYNCS_PER_REFUSAL) {
+            return Err(io::Error::other("the disk refused"));
+        }
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        fail::fail_point!("disk::write");
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
 }

@@ -67,7 +67,7 @@ fn freeze() {
     ["lock", "pid"].iter().for_each(|file| fs::remove_file(dir.join(file)).unwrap());
 }
 
-fn cases() -> PathBuf {
+pub(crate) fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
@@ -75,7 +75,7 @@ fn options() -> StoreOptions {
     StoreOptions { clock: Arc::new(|| NOW_MS), ..StoreOptions::default() }
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,16 +1,33 @@
 //! The store as its users meet it: one binary, one subject per module.
 
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+#![allow(clippy::print_stdout, reason = "a proof says how much it tried")]
 
+mod backup;
+mod blob;
 mod commit;
 mod crash;
+mod death;
 mod fault;
 mod fixture;
+mod forget;
 mod frozen;
+mod generation;
+mod generation_crash;
+mod history;
+mod history_crash;
+mod isolation;
+mod ledger;
 mod model;
 mod open;
 mod outbox;
+mod power;
+mod random;
 mod record;
+mod rewrite;
 mod search;
 mod session;
+mod simulated_disk;
+mod start;
 mod voted;
+mod whole;

@@ -1,5 +1,8 @@
 //! Random units, several open at a time, against a model that copies everything.
 
+mod delegation;
+mod outbox;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -64,8 +67,9 @@ enum Step {
     NamesOf(usize),
     History(usize),
     Savepoint,
-    Keep,
-    Discard,
+    /// Ends the open savepoint of that depth, and those above it.
+    Keep(usize),
+    Discard(usize),
     Commit,
     Drop,
 }
@@ -87,8 +91,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => object.clone().prop_map(Step::NamesOf),
         1 => object.prop_map(Step::History),
         2 => Just(Step::Savepoint),
-        1 => Just(Step::Keep),
-        1 => Just(Step::Discard),
+        1 => (0_usize..4).prop_map(Step::Keep),
+        1 => (0_usize..4).prop_map(Step::Discard),
         4 => Just(Step::Commit),
         1 => Just(Step::Drop),
     ]
@@ -190,7 +194,7 @@ impl World {
                 self.write(&mut open, step);
             }
             Step::Bind(..) | Step::Unbind(..) => self.rename(&mut open, step),
-            Step::Savepoint | Step::Keep | Step::Discard => save(&mut open, step),
+            Step::Savepoint | Step::Keep(_) | Step::Discard(_) => save(&mut open, step),
             _ => self.look(&mut open, step),
         }
         self.open[place] = Some(open);
@@ -390,19 +394,26 @@ fn save(open: &mut Open, step: &Step) {
             let savepoint = open.unit.savepoint();
             open.savepoints.push((savepoint, open.state.clone()));
         }
-        Step::Keep => {
-            if let Some((savepoint, _)) = open.savepoints.pop() {
+        Step::Keep(depth) => {
+            if let Some((savepoint, _)) = end(open, *depth) {
                 open.unit.keep(savepoint);
             }
         }
-        Step::Discard => {
-            if let Some((savepoint, state)) = open.savepoints.pop() {
+        Step::Discard(depth) => {
+            if let Some((savepoint, state)) = end(open, *depth) {
                 open.unit.discard(savepoint);
                 open.state = state;
             }
         }
         _ => unreachable!(),
     }
+}
+
+/// The open savepoint of a depth; those above it are forgotten.
+fn end(open: &mut Open, depth: usize) -> Option<(Savepoint, State)> {
+    let at = depth % open.savepoints.len().max(1);
+    let ended = open.savepoints.drain(at.min(open.savepoints.len())..);
+    ended.into_iter().next()
 }
 
 fn value(slot: &Slot) -> i64 {

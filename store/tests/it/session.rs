@@ -122,6 +122,29 @@ fn a_session_idle_for_a_day_is_unknown_ever_after() {
 }
 
 #[test]
+fn sweeps_close_a_bounded_number_of_sessions_until_none_is_idle() {
+    let (store, now) = scratch_at(NOW_MS);
+    let most = limit::SESSIONS_PER_SWEEP_MAX;
+    let sessions = 2 * u128::try_from(most).unwrap() + 3;
+    let open = |client| {
+        let session = SessionId { client, incarnation: NOW_MS };
+        store.decide(store.begin(), vote(DedupeKey { session, number: 1, acked_through: 0 }, "x"))
+    };
+    let opened: Vec<_> = (0..sessions).map(open).collect();
+    assert!(opened.into_iter().map(telos_store::Decided::wait).all(|opened| opened.is_ok()));
+    let late = NOW_MS + limit::SESSION_IDLE_MS_MAX + 1;
+    now.store(late, Ordering::Relaxed);
+    let swept = [0; 4].map(|_| {
+        let idle = store.idle_sessions(late).unwrap();
+        store.sweep_sessions(late).unwrap();
+        idle
+    });
+    assert_eq!(swept, [most, most, 3, 0]);
+    assert_eq!(store.counts().unwrap().sessions, 0);
+    assert_clean(&store);
+}
+
+#[test]
 fn an_outcome_counts_against_the_unit() {
     let store = scratch();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();

@@ -1,4 +1,7 @@
 use super::*;
+use crate::client::calls::CALLS_MAX;
+use crate::frame::HostBody;
+use crate::rpc::Effect;
 
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,11 @@ fn welcome(run: u64, channel: u64, received: u64) -> Input {
 
 fn said(channel: u64, serial: u64, received: u64, body: HostBody) -> Input {
     Input::Heard(ToClient::Said { at: Place { channel, received }, serial, body })
+}
+
+fn error(number: u64, kind: &str, effect: Effect) -> HostBody {
+    let error = crate::rpc::RpcError::new(kind, effect, "it says");
+    HostBody::Error { number, payload: crate::rpc::encode_error(Some(number), &error) }
 }
 
 fn result(number: u64) -> HostBody {
@@ -258,4 +266,122 @@ fn a_refused_token_ends_everything() {
     assert_eq!(told(actions), [(1, News::Closed { was_sent: true })]);
     assert_eq!(told(bench.call(1)), [(2, News::Closed { was_sent: false })]);
     assert_eq!(bench.pirate.wake_at(), None);
+}
+
+#[test]
+fn a_call_whose_effect_nobody_can_tell_is_asked_again_under_its_number_until_the_host_knows() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    assert_eq!(bench.step(said(5, 1, 1, error(1, "unavailable", Effect::Unknown))), [], "not yet an outcome");
+    assert_eq!(requests(&bench.pass(Duration::from_millis(150))), [(1, 2)]);
+    bench.step(said(5, 2, 2, error(1, "busy", Effect::None)));
+    assert_eq!(requests(&bench.pass(Duration::from_millis(600))), [(1, 3)], "busy settles nothing");
+    assert_eq!(told(bench.step(said(5, 3, 3, result(1)))), [(1, News::Result(Bytes::from_static(b"r")))]);
+    assert_eq!(requests(&bench.pass(2 * BEAT)), []);
+}
+
+#[test]
+fn chunks_of_a_call_that_is_asked_again_are_void() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    let chunk = HostBody::Chunk { number: 1, attempt: 1, index: 0, payload: Bytes::new() };
+    bench.step(said(5, 1, 1, chunk));
+    bench.step(said(5, 2, 1, error(1, "unavailable", Effect::Unknown)));
+    assert_eq!(told(bench.pass(Duration::from_millis(150))), [(1, News::Reset { attempt: 2 })]);
+}
+
+#[test]
+fn a_call_nobody_can_tell_about_by_its_deadline_ends_and_says_so() {
+    let mut bench = Bench::ready();
+    bench.call(2);
+    let (mut serial, mut asks, mut ends) = (0, 0, Vec::new());
+    for tenth in 0..30 {
+        let actions = bench.pass(Duration::from_millis(tenth * 100));
+        for _ in 0..requests(&actions).len() + usize::from(tenth == 0) {
+            serial += 1;
+            asks += 1;
+            ends.extend(told(bench.step(said(5, serial, serial, error(1, "unavailable", Effect::Unknown)))));
+        }
+        ends.extend(told(actions));
+    }
+    let HostBody::Error { payload, .. } = error(1, "unavailable", Effect::Unknown) else { panic!() };
+    assert_eq!(ends, [(1, News::Unresolved { asks: asks - 1, cause: payload })]);
+    assert!(asks > 3, "{asks}");
+}
+
+#[test]
+fn a_new_host_is_asked_about_a_call_in_doubt_at_once_and_only_once() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    bench.step(said(5, 1, 1, error(1, "unavailable", Effect::Unknown)));
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    assert_eq!(requests(&bench.step(welcome(2, 1, 0))), [(1, 2)]);
+    assert_eq!(requests(&bench.pass(BEAT / 2)), [], "the pause that had begun is over");
+}
+
+#[test]
+fn a_host_that_is_stopping_leaves_the_call_to_the_next() {
+    let mut bench = Bench::ready();
+    bench.call(2);
+    assert_eq!(bench.step(said(5, 1, 1, error(1, "closing", Effect::None))), []);
+    assert_eq!(bench.step(Input::Heard(ToClient::Bye)), [Action::Disconnect, Action::Connect]);
+    bench.step(Input::Connected);
+    assert_eq!(requests(&bench.step(welcome(2, 1, 0))), [(1, 1)], "no host has begun it");
+
+    let mut bench = Bench::ready();
+    bench.call(2);
+    bench.step(said(5, 1, 1, error(1, "closing", Effect::None)));
+    bench.step(Input::Lost);
+    assert_eq!(told(bench.pass(5 * BEAT)), [(1, News::TimedOut { was_sent: false })], "no host came");
+}
+
+/// A day of reads leaves no trace in the host's store, which then does not know the session of the first write.
+#[test]
+fn a_closed_session_is_left_for_a_new_one_once_nothing_is_under_way_in_it() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    bench.call(60);
+    assert_eq!(bench.step(said(5, 1, 2, error(2, "unknown-session", Effect::None))), []);
+    let actions = bench.step(said(5, 2, 2, result(1)));
+    assert_eq!(actions[1..], [Action::Send(ToHost::Bye), Action::Disconnect, Action::Connect]);
+    let actions = bench.step(Input::Connected);
+    let [Action::Send(ToHost::Hello(hello))] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((hello.incarnation, hello.run, hello.channel), (0, 0, 0));
+    assert_eq!(requests(&bench.step(welcome(1, 6, 0))), [(2, 1)]);
+    let refused = error(2, "unknown-session", Effect::None);
+    let ends = told(bench.step(said(6, 1, 1, refused)));
+    assert!(matches!(ends[..], [(2, News::Error(_))]), "once is enough: {ends:?}");
+}
+
+#[test]
+fn a_call_that_a_closed_session_may_have_done_is_not_sent_into_a_new_one() {
+    let mut bench = Bench::ready();
+    bench.call(60);
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    bench.step(welcome(2, 1, 0));
+    let ends = told(bench.step(said(1, 1, 1, error(1, "unknown-session", Effect::None))));
+    assert!(matches!(ends[..], [(1, News::Unresolved { .. })]), "{ends:?}");
+}
+
+#[test]
+fn a_pause_is_said_once_and_again_to_a_new_host() {
+    let pauses = |actions: &[Action]| {
+        let is_pause = |action: &&Action| {
+            matches!(
+                action,
+                Action::Send(ToHost::Said { body: ClientBody::Pace { number: 1, is_paused: true }, .. })
+            )
+        };
+        actions.iter().filter(is_pause).count()
+    };
+    let mut bench = Bench::ready();
+    bench.call(60);
+    assert_eq!(pauses(&bench.step(Input::Pace { number: 1, is_paused: true })), 1);
+    assert_eq!(pauses(&bench.step(Input::Pace { number: 1, is_paused: true })), 0);
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    assert_eq!(pauses(&bench.step(welcome(2, 1, 0))), 1);
+    assert_eq!(bench.step(Input::Pace { number: 9, is_paused: true }), [], "there is no such call");
 }

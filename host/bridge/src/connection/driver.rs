@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{ClientConfig, ConnectError};
+use crate::backlog::Unread;
 use crate::client::{Action, Input, LazyPirate, News, Settings};
 use crate::endpoint::Endpoint;
 use crate::frame::{MESSAGE_PAYLOAD_MAX, ToClient};
 use crate::os;
 use crate::rpc::{self, Effect, RpcError};
-use crate::service::{Backlog, Role};
+use crate::service::Role;
 use crate::socket::{self, Line};
 use crate::token::{Token, TokenError};
 
@@ -31,9 +32,9 @@ pub(super) enum Command {
 /// Whom to tell about a call.
 #[derive(Debug)]
 pub(super) struct Listener {
-    /// Unbounded, and bounded by the backlog: chunks are counted until they are received.
+    /// Unbounded, and bounded by `unread`: chunks are counted until they are received.
     pub(super) news: mpsc::UnboundedSender<News>,
-    pub(super) backlog: Arc<Backlog>,
+    pub(super) unread: Arc<Unread>,
     pub(super) wants_chunks: bool,
 }
 
@@ -44,7 +45,7 @@ impl Listener {
             if !self.wants_chunks {
                 return true;
             }
-            if !self.backlog.admit(payload.len()) {
+            if !self.unread.admit(payload.len()) {
                 return false;
             }
         }
@@ -54,7 +55,16 @@ impl Listener {
     }
 }
 
-pub(super) type Started = (mpsc::Sender<Command>, mpsc::UnboundedSender<u64>, Role);
+/// What a stream's reader tells the driver in passing.
+#[derive(Debug)]
+pub(super) enum Aside {
+    /// It is gone.
+    Cancel(u64),
+    /// It caught up.
+    Resume(u64),
+}
+
+pub(super) type Started = (mpsc::Sender<Command>, mpsc::UnboundedSender<Aside>, Role);
 
 /// Fails at once when nobody listens, where a ZeroMQ socket would wait.
 pub(super) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<(), ConnectError> {
@@ -81,7 +91,7 @@ fn explain(endpoint: &Endpoint, cause: io::Error) -> ConnectError {
 pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<Started, ConnectError> {
     let token = read_token(&config)?;
     let (commands, command_out) = mpsc::channel(COMMANDS_MAX);
-    let (cancels, cancel_out) = mpsc::unbounded_channel();
+    let (asides, aside_out) = mpsc::unbounded_channel();
     let (greeted, greeting) = oneshot::channel();
     let waited = config.connect_timeout;
     let driver = Driver {
@@ -93,9 +103,9 @@ pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<S
         listeners: HashMap::new(),
         greeted: Some(greeted),
     };
-    let task = tokio::spawn(driver.run(command_out, cancel_out));
+    let task = tokio::spawn(driver.run(command_out, aside_out));
     match tokio::time::timeout(waited, greeting).await {
-        Ok(Ok(Ok(role))) => Ok((commands, cancels, role)),
+        Ok(Ok(Ok(role))) => Ok((commands, asides, role)),
         Ok(Ok(Err(cause))) => Err(ConnectError::Refused { endpoint: endpoint.clone(), cause }),
         Ok(Err(_)) | Err(_) => {
             task.abort();
@@ -137,7 +147,11 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut cancels: mpsc::UnboundedReceiver<u64>) {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut asides: mpsc::UnboundedReceiver<Aside>,
+    ) {
         self.step(Input::Tick);
         loop {
             let wake_at = self.pirate.wake_at();
@@ -153,7 +167,7 @@ impl Driver {
                     }
                     None => return self.step(Input::Close),
                 },
-                Some(number) = cancels.recv() => self.cancel(number),
+                Some(aside) = asides.recv() => self.take_aside(aside),
                 heard = hear(&mut self.line) => self.take_heard(heard),
                 connected = finish(&mut self.connecting) => self.take_connected(connected),
                 () = sleep_until(wake_at) => self.step(Input::Tick),
@@ -181,6 +195,13 @@ impl Driver {
         }
         self.listeners.insert(number, listener);
         self.step(Input::Call { number, payload, deadline });
+    }
+
+    fn take_aside(&mut self, aside: Aside) {
+        match aside {
+            Aside::Cancel(number) => self.cancel(number),
+            Aside::Resume(number) => self.step(Input::Pace { number, is_paused: false }),
+        }
     }
 
     fn cancel(&mut self, number: u64) {
@@ -265,8 +286,12 @@ impl Driver {
             listener.tell(News::Overflowed);
             return self.cancel(number);
         }
+        // The reader can ask for more only after this, so the two arrive in order.
+        let wants_pause = listener.unread.wants_pause();
         if is_end {
             self.listeners.remove(&number);
+        } else if wants_pause {
+            self.step(Input::Pace { number, is_paused: true });
         }
     }
 

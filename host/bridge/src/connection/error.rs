@@ -78,6 +78,15 @@ pub enum CallError {
     /// The host's own error.
     #[error("{0}")]
     Host(RpcError),
+    /// Nobody could tell whether it happened, though the host was asked again under the same number.
+    #[error("whether it happened is not known, after asking {asks} more times: {cause}")]
+    Unresolved {
+        /// How often.
+        asks: u32,
+        /// The error that began it.
+        #[source]
+        cause: RpcError,
+    },
     /// No answer by the deadline and two heartbeats.
     #[error("no answer by the deadline; effect: {effect}")]
     Timeout {
@@ -117,7 +126,7 @@ impl CallError {
             Self::Host(error) => error.data.effect,
             Self::Timeout { effect } | Self::Closed { effect } => *effect,
             Self::Crowded | Self::TooLarge { .. } => Effect::None,
-            Self::SlowReader | Self::Malformed => Effect::Unknown,
+            Self::Unresolved { .. } | Self::SlowReader | Self::Malformed => Effect::Unknown,
         }
     }
 
@@ -126,7 +135,7 @@ impl CallError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Host(_) | Self::Malformed => Fault::Peer,
-            Self::Timeout { .. } | Self::Closed { .. } => Fault::Host,
+            Self::Unresolved { .. } | Self::Timeout { .. } | Self::Closed { .. } => Fault::Host,
             Self::Crowded | Self::TooLarge { .. } | Self::SlowReader => Fault::Operator,
         }
     }
@@ -136,6 +145,8 @@ impl CallError {
     pub fn to_rpc(&self) -> RpcError {
         let (kind, next) = match self {
             Self::Host(error) => return error.clone(),
+            Self::Unresolved { .. } => ("unresolved", LOOK_FIRST),
+            Self::Timeout { effect: Effect::Unknown } => ("timeout", LOOK_FIRST),
             Self::Timeout { .. } => ("timeout", "is the host up? see `telos doctor`; or allow more time"),
             Self::Closed { .. } => ("closed", "connect again"),
             Self::Crowded => ("busy", "wait for an answer, then send it again"),
@@ -143,6 +154,14 @@ impl CallError {
             Self::SlowReader => ("slow-reader", "read it faster, or ask for less"),
             Self::Malformed => ("malformed", "use a client and a host of the same version"),
         };
-        RpcError::new(kind, self.effect(), self.to_string()).with_next(next)
+        let mut error = RpcError::new(kind, self.effect(), self.to_string()).with_next(next);
+        if let Self::Unresolved { cause, .. } = self {
+            error.data.incident = cause.data.incident;
+        }
+        error
     }
 }
+
+/// How to find out what nobody could tell. Sending anew is no way to: a new call is a second effect if there was one.
+const LOOK_FIRST: &str =
+    "when the host is up (`telos doctor`), look at what it would have changed before you send it anew";

@@ -34,7 +34,8 @@ fn client_bodies() -> impl Strategy<Value = ClientBody> {
             payload,
         },
     );
-    prop_oneof![requests, any::<u64>().prop_map(|number| ClientBody::Cancel { number })]
+    let paces = any::<(u64, bool)>().prop_map(|(number, is_paused)| ClientBody::Pace { number, is_paused });
+    prop_oneof![requests, paces, any::<u64>().prop_map(|number| ClientBody::Cancel { number })]
 }
 
 fn to_host() -> impl Strategy<Value = ToHost> {
@@ -195,4 +196,12 @@ fn the_layout_is_frozen() {
     let frames = ToClient::Said { at: AT, serial: 1, body: chunk }.encode();
     assert_eq!(frames[0].len(), 1 + 4 * 8 + 4 + 8);
     assert_eq!(frames[0][0], 0x24);
+    for (is_paused, kind) in [(true, 0x17), (false, 0x18)] {
+        let frames =
+            ToHost::Said { at: AT, serial: 9, body: ClientBody::Pace { number: 3, is_paused } }.encode();
+        let mut header = vec![kind];
+        header.extend([0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8]);
+        header.extend([0, 0, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(frames, [Bytes::from(header)]);
+    }
 }

@@ -15,7 +15,7 @@ const WAITING_MESSAGES_MAX: usize = 8_192;
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) number: u64,
-    /// More than 1: an earlier channel, perhaps of an earlier host, may have carried it.
+    /// More than 1: it may have been begun before, perhaps by an earlier host.
     pub(super) attempt: u32,
     pub(super) deadline: Instant,
     pub(super) payload: Bytes,
@@ -31,6 +31,7 @@ pub(super) struct RunningCall {
     pub(super) is_accepted: bool,
     /// Somebody waits for the reply.
     pub(super) is_wanted: bool,
+    pub(super) is_paused: bool,
     pub(super) cancelled: Option<CancelReason>,
     /// The client returned after we cancelled on its behalf, and asked again.
     pub(super) again: Option<Request>,
@@ -72,7 +73,7 @@ impl Queue {
             return refuse(
                 "closing",
                 "the host is stopping".to_owned(),
-                "send it again when the host is back",
+                "ask the next host under the same number",
             );
         }
         if request.deadline <= now {
@@ -84,6 +85,14 @@ impl Queue {
             return refuse("busy", message, "wait for an answer, then send it again");
         }
         None
+    }
+
+    fn dispatch_again(&mut self, id: SessionId, request: Request, is_paused: bool) {
+        let number = request.number;
+        self.dispatch(id, request);
+        if is_paused {
+            self.pace(id.client, number, true);
+        }
     }
 
     fn dispatch(&mut self, id: SessionId, request: Request) {
@@ -106,6 +115,7 @@ impl Queue {
                 due: deadline,
                 is_accepted: false,
                 is_wanted: true,
+                is_paused: false,
                 cancelled: None,
                 again: None,
                 overdue: None,
@@ -132,11 +142,23 @@ impl Queue {
         }
     }
 
-    pub(super) fn cancel_by_caller(&mut self, client: u128, number: u64) {
-        let Some(id) = self.sessions.get(&client).map(|session| session.id) else {
+    fn find_call(&self, client: u128, number: u64) -> Option<CallId> {
+        let id = self.sessions.get(&client)?.id;
+        self.by_number.get(&(id, number)).copied()
+    }
+
+    pub(super) fn pace(&mut self, client: u128, number: u64, is_paused: bool) {
+        let Some(call) = self.find_call(client, number) else {
             return;
         };
-        let Some(&call) = self.by_number.get(&(id, number)) else {
+        if let Some(running) = self.calls.get_mut(&call) {
+            running.is_paused = is_paused;
+            self.actions.push(Action::Pace { call, is_paused });
+        }
+    }
+
+    pub(super) fn cancel_by_caller(&mut self, client: u128, number: u64) {
+        let Some(call) = self.find_call(client, number) else {
             return;
         };
         if let Some(running) = self.calls.get_mut(&call) {
@@ -211,7 +233,7 @@ impl Queue {
         let had_no_effect = outcome.failed == Some(Effect::None);
         if let Some(request) = running.again {
             if had_no_effect && request.deadline > now {
-                return self.dispatch(id, request);
+                return self.dispatch_again(id, request, running.is_paused);
             }
         } else if running.overdue.is_some() {
             session.finished.remember(number, outcome, &self.rules.limits);
@@ -265,7 +287,7 @@ impl Queue {
             return;
         }
         let message = format!("request {number}: no answer by its deadline; it may still happen");
-        let next = "look at the object's state, or allow more time";
+        let next = "look at what it would have changed before sending it anew, or allow more time";
         let outcome =
             Outcome::error(number, &RpcError::new("timeout", Effect::Unknown, message).with_next(next));
         running.overdue = Some(outcome.clone());

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{Limits, Outcome, PeerInfo, Route};
 use crate::channel::{Receiver, Sender, Weigh};
 use crate::frame::{HostBody, Place, ToClient};
+use crate::rpc::Effect;
 use crate::service::{Role, SessionId};
 
 impl Weigh for HostBody {
@@ -161,6 +162,7 @@ impl Session {
 }
 
 /// Replies that the client has not acknowledged, for repeats; the lowest numbers go first when it is full.
+/// Never one that cannot tell its effect: the service may be able to when it is asked again.
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     replies: BTreeMap<u64, Outcome>,
@@ -173,6 +175,9 @@ impl Finished {
     }
 
     pub(super) fn remember(&mut self, number: u64, outcome: Outcome, limits: &Limits) {
+        if outcome.failed == Some(Effect::Unknown) {
+            return;
+        }
         self.bytes += outcome.payload.len();
         if let Some(old) = self.replies.insert(number, outcome) {
             self.bytes -= old.payload.len();

@@ -380,14 +380,57 @@ fn a_lost_message_is_noticed_by_the_beat_that_overtook_it() {
 }
 
 #[test]
-fn closing_cancels_refuses_and_then_says_goodbye() {
+fn closing_lets_calls_end_puts_new_ones_off_and_then_says_goodbye() {
     let mut bench = Bench::ready();
     let call = dispatched(&bench.say(request(1, 1, 60_000)))[0].1;
-    assert_eq!(bench.step(Input::Close), [Action::Cancel { call, reason: CancelReason::Shutdown }]);
+    assert_eq!(bench.step(Input::Close), []);
     assert_eq!(kind_of(&said(&bench.say(request(2, 2, 60_000)))[0]), "closing");
     assert!(!bench.queue.is_idle());
-    bench.service(call, done(None));
+    let bodies = said(&bench.service(call, done(None)));
+    assert!(matches!(bodies[..], [HostBody::Result { number: 1, .. }]), "{bodies:?}");
     bench.hear("a", ToHost::Ack { at: Place { channel: 1, received: 2 } });
     assert!(bench.queue.is_idle());
     assert_eq!(bench.step(Input::Leave), [Action::Send { route: route("a"), frame: ToClient::Bye }]);
+}
+
+#[test]
+fn what_is_not_done_when_the_host_leaves_is_stopped_and_not_answered() {
+    let mut bench = Bench::ready();
+    let call = dispatched(&bench.say(request(1, 1, 60_000)))[0].1;
+    bench.step(Input::Close);
+    let goodbye = Action::Send { route: route("a"), frame: ToClient::Bye };
+    let stop = Action::Cancel { call, reason: CancelReason::Shutdown };
+    assert_eq!(bench.step(Input::Leave), [goodbye, stop], "goodbye first: the client asks elsewhere");
+}
+
+/// A store that cannot say what became of a commit can, once it is open again.
+#[test]
+fn an_answer_that_cannot_tell_the_effect_is_not_remembered() {
+    let mut bench = Bench::ready();
+    let call = dispatched(&bench.say(request(1, 1, 60_000)))[0].1;
+    let bodies = said(&bench.service(call, done(Some(Effect::Unknown))));
+    assert!(matches!(bodies[..], [HostBody::Error { number: 1, .. }]), "{bodies:?}");
+    let call = dispatched(&bench.say(request(2, 1, 60_000)))[0].1;
+    bench.service(call, done(None));
+    let bodies = said(&bench.say(request(3, 1, 60_000)));
+    assert!(matches!(bodies[..], [HostBody::Result { number: 1, .. }]), "{bodies:?}");
+}
+
+#[test]
+fn a_pause_reaches_the_call_and_outlives_its_second_run() {
+    let mut bench = Bench::ready();
+    let call = dispatched(&bench.say(request(1, 1, 60_000)))[0].1;
+    let paused = |call| Action::Pace { call, is_paused: true };
+    assert_eq!(bench.say((2, ClientBody::Pace { number: 1, is_paused: true })), [paused(call)]);
+    assert_eq!(bench.say((3, ClientBody::Pace { number: 9, is_paused: true })), [], "there is no such call");
+    bench.pass(4 * BEAT);
+    let welcome = bench.greet("a", Hello { incarnation: 1_000, run: 1, channel: 1, ..hello(7) });
+    let at = Place { channel: welcome.channel, received: 0 };
+    let (serial, body) = request(1, 1, 60_000);
+    bench.hear("a", ToHost::Said { at, serial, body });
+    let body = ClientBody::Pace { number: 1, is_paused: true };
+    bench.hear("a", ToHost::Said { at, serial: 2, body });
+    let actions = bench.service(call, done(Some(Effect::None)));
+    let again = dispatched(&actions)[0].1;
+    assert!(actions.contains(&paused(again)), "{actions:?}");
 }

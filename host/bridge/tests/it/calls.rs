@@ -1,11 +1,12 @@
 //! One call, one outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_bridge::{CallError, CancelReason, Effect, Role};
+use telos_bridge::{BridgeConfig, CallError, CancelReason, Effect, Role, serve};
 
-use crate::fixture::{Host, SOON, calm, echo, eventually, quick, within};
+use crate::fixture::{Host, SOON, calm, echo, eventually, performer, quick, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_two_clients_make_a_thousand_calls_each() {
@@ -76,10 +77,31 @@ async fn a_service_that_drops_or_panics_still_answers() {
     let host = Host::start(calm()).await;
     let client = host.client().await;
     for method in ["drop", "panic"] {
-        let error = client.call(method, Value::Null, within(SOON)).await.unwrap_err().to_rpc();
-        assert_eq!((error.data.kind.as_str(), error.data.effect), ("abandoned", Effect::Unknown), "{method}");
+        let error = client.call(method, Value::Null, within(Duration::from_millis(500))).await.unwrap_err();
+        let CallError::Unresolved { cause, .. } = &error else { panic!("{method}: {error:?}") };
+        assert_eq!((cause.data.kind.as_str(), error.effect()), ("abandoned", Effect::Unknown), "{method}");
     }
     assert_eq!(echo(&client, json!(1)).await, json!(1));
+}
+
+#[tokio::test]
+async fn an_unknown_effect_is_asked_about_under_the_same_number_until_it_is_known() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    assert_eq!(client.call("doubtful", json!(3), within(SOON)).await.unwrap(), 3);
+    assert_eq!(host.server.stats().dispatched, 4);
+}
+
+#[tokio::test]
+async fn an_effect_unknown_to_the_end_is_told_with_how_to_find_out() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let error = client.call("doubtful", json!(1_000), within(Duration::from_millis(500))).await.unwrap_err();
+    let error = error.to_rpc();
+    assert_eq!((error.data.kind.as_str(), error.data.effect), ("unresolved", Effect::Unknown));
+    assert_eq!(error.data.incident, Some(7));
+    assert!(error.data.next.unwrap().contains("look at what it would have changed"));
+    assert!(host.deeds.asked.load(std::sync::atomic::Ordering::SeqCst) > 1);
 }
 
 #[tokio::test]
@@ -126,14 +148,37 @@ async fn closing_a_client_cancels_its_calls_at_once() {
 }
 
 #[tokio::test]
-async fn shutdown_cancels_answers_and_frees_the_endpoint() {
+async fn a_stopping_host_ends_what_it_has_begun_and_frees_the_endpoint() {
     let host = Host::start(calm()).await;
     let client = host.client().await;
-    let waiting = tokio::spawn(async move { client.call("wait", Value::Null, within(SOON)).await });
+    let waiting = tokio::spawn(async move { client.call("gate", Value::Null, within(SOON)).await });
     eventually(|| host.open() == 1).await;
-    let path = host.socket_path();
-    host.server.shutdown().await;
-    let error = waiting.await.unwrap().unwrap_err().to_rpc();
-    assert_eq!((error.data.kind.as_str(), error.message.as_str()), ("cancelled", "Shutdown"));
+    let (path, deeds) = (host.socket_path(), Arc::clone(&host.deeds));
+    let stopping = tokio::spawn(host.server.shutdown());
+    deeds.gate.notify_one();
+    assert_eq!(waiting.await.unwrap().unwrap(), "through");
+    stopping.await.unwrap();
     assert!(!path.exists());
+}
+
+/// What comes while it stops, and what it could not end in time, is the next host's: nobody is told of the change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_host_leaves_the_rest_to_the_next() {
+    let host = Host::start(BridgeConfig { drain: Duration::from_millis(500), ..quick() }).await;
+    let (early, late) = (host.client().await, host.client().await);
+    let unfinished = tokio::spawn(async move { early.call("gate", Value::Null, within(SOON)).await });
+    eventually(|| host.open() == 1).await;
+    let (endpoint, deeds) = (host.server.endpoint().clone(), Arc::clone(&host.deeds));
+    let stopping = tokio::spawn(host.server.shutdown());
+    let refused = tokio::spawn(async move { echo(&late, json!("late")).await });
+    stopping.await.unwrap();
+
+    let next = serve(endpoint, performer(&deeds), quick()).await.unwrap();
+    assert_eq!(refused.await.unwrap(), "late");
+    eventually(|| next.peers().iter().any(|peer| peer.calls == 1)).await;
+    // The first host's, whose answer reaches nobody, and the next one's.
+    deeds.gate.notify_one();
+    deeds.gate.notify_one();
+    assert_eq!(unfinished.await.unwrap().unwrap(), "through");
+    next.shutdown().await;
 }

@@ -1,5 +1,6 @@
 //! Where a host may listen, and what it does with what it finds there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -34,7 +35,7 @@ async fn the_file_of_a_dead_host_is_replaced() {
     let path = dir.path().join("host.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a dead listener leaves its file");
-    let server = serve(Endpoint::Unix(path.clone()), performer(), calm()).await.unwrap();
+    let server = serve(Endpoint::Unix(path.clone()), performer(&Arc::default()), calm()).await.unwrap();
     let client = Client::connect(Endpoint::Unix(path), ClientConfig::default()).await.unwrap();
     assert_eq!(echo(&client, json!(1)).await, json!(1));
     server.shutdown().await;
@@ -43,7 +44,7 @@ async fn the_file_of_a_dead_host_is_replaced() {
 #[tokio::test]
 async fn the_file_of_a_living_host_is_left_alone() {
     let host = Host::start(calm()).await;
-    let error = serve(host.server.endpoint().clone(), performer(), calm()).await.unwrap_err();
+    let error = serve(host.server.endpoint().clone(), performer(&Arc::default()), calm()).await.unwrap_err();
     assert!(matches!(error, BridgeError::InUse { .. }), "{error}");
     let client = host.client().await;
     assert_eq!(echo(&client, json!(1)).await, json!(1));
@@ -54,7 +55,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.sock");
     std::fs::write(&path, "precious").unwrap();
-    let error = serve(Endpoint::Unix(path.clone()), performer(), calm()).await.unwrap_err();
+    let error = serve(Endpoint::Unix(path.clone()), performer(&Arc::default()), calm()).await.unwrap_err();
     assert!(error.to_string().contains("not a socket"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
@@ -72,11 +73,11 @@ async fn a_tcp_endpoint_wants_its_token() {
     let dir = tempfile::tempdir().unwrap();
     let token_file = dir.path().join("token");
     let any_port: Endpoint = "tcp:127.0.0.1:0".parse().unwrap();
-    let error = serve(any_port.clone(), performer(), calm()).await.unwrap_err();
+    let error = serve(any_port.clone(), performer(&Arc::default()), calm()).await.unwrap_err();
     assert!(matches!(error, BridgeError::NoTokenFile { .. }), "{error}");
 
     let config = BridgeConfig { token_file: Some(token_file.clone()), ..calm() };
-    let server = serve(any_port, performer(), config).await.unwrap();
+    let server = serve(any_port, performer(&Arc::default()), config).await.unwrap();
     let wrong = [None, Some(Token::from_bytes([0; 32]))];
     for token in wrong {
         let config = ClientConfig { token, ..ClientConfig::default() };
@@ -93,5 +94,8 @@ async fn a_tcp_endpoint_wants_its_token() {
 #[tokio::test]
 async fn an_open_port_is_not_served() {
     let endpoint = Endpoint::Tcp("0.0.0.0:0".parse().unwrap());
-    assert!(matches!(serve(endpoint, performer(), calm()).await, Err(BridgeError::Endpoint(_))));
+    assert!(matches!(
+        serve(endpoint, performer(&Arc::default()), calm()).await,
+        Err(BridgeError::Endpoint(_))
+    ));
 }

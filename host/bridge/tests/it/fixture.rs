@@ -18,6 +18,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Deeds {
     pub(crate) open: AtomicUsize,
+    pub(crate) asked: AtomicUsize,
+    pub(crate) said: AtomicUsize,
+    pub(crate) gate: tokio::sync::Notify,
     pub(crate) cancelled: parking_lot::Mutex<Vec<CancelReason>>,
 }
 
@@ -44,8 +47,8 @@ async fn perform(call: Call, reply: Reply, deeds: &Deeds) {
             reply.accepted();
             let n = call.params.as_u64().unwrap();
             for i in 0..n {
-                reply.room().await;
-                reply.chunk(1, json!(i));
+                reply.chunk_when_room(1, json!(i)).await;
+                deeds.said.fetch_add(1, Ordering::SeqCst);
             }
             reply.finish(Ok(json!(n)));
         }
@@ -66,6 +69,19 @@ async fn perform(call: Call, reply: Reply, deeds: &Deeds) {
                 tokio::task::yield_now().await;
             }
             end_cancelled(&call, reply, deeds);
+        }
+        // Its fate is unknown until it has been asked about as often as its parameter says.
+        "doubtful" => {
+            let asked = deeds.asked.fetch_add(1, Ordering::SeqCst) as u64;
+            reply.finish(if asked < call.params.as_u64().unwrap() {
+                Err(RpcError::new("unavailable", Effect::Unknown, "the disk failed").with_incident(7))
+            } else {
+                Ok(json!(asked))
+            });
+        }
+        "gate" => {
+            deeds.gate.notified().await;
+            reply.finish(Ok(json!("through")));
         }
         "wait" => {
             call.cancelled.cancelled().await;
@@ -128,8 +144,9 @@ impl Host {
     }
 }
 
-pub(crate) fn performer() -> Arc<dyn Service> {
-    Arc::new(Performer(Arc::default()))
+/// The service alone, for a host that a test starts itself.
+pub(crate) fn performer(deeds: &Arc<Deeds>) -> Arc<dyn Service> {
+    Arc::new(Performer(Arc::clone(deeds)))
 }
 
 pub(crate) fn within(deadline: Duration) -> CallOptions {

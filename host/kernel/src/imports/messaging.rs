@@ -1,7 +1,7 @@
 //! `messaging`: awaited sends inside the tree, posts after its commit, pieces for whoever waits.
 
 use serde_json::Value;
-use telos_store::{Json, Post, WriteError};
+use telos_store::{Json, Post, ReadError, WriteError};
 
 use crate::contract::{messaging, types};
 use crate::deliver::{Message, deliver};
@@ -70,7 +70,10 @@ impl messaging::Host for MessageState {
             hops: tree.hops + 1,
             trace: tree.root.trace.clone(),
         };
-        Ok(tree.unit.post(post).map_err(post_refusal))
+        match tree.unit.post(post) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => Ok(Err(self.post_refusal(error)?)),
+        }
     }
 
     async fn emit(&mut self, chunk: String) -> Answer<()> {
@@ -95,7 +98,9 @@ impl messaging::Host for MessageState {
                 if verdict == Verdict::Live {
                     tree.effects.record(Operation::Emit, chunk.as_bytes(), String::new());
                 }
-                sink.chunk(tree.root.attempt, value);
+                // A sender that reads slowly slows the message down, up to the deadline that ends the whole tree.
+                let attempt = tree.root.attempt;
+                sink.chunk_when_room(attempt, value).await;
                 Ok(Ok(()))
             }
         }
@@ -109,12 +114,16 @@ impl MessageState {
         self.ended = Some(failure);
         Err(wasmtime::Error::msg(text))
     }
-}
 
-fn post_refusal(error: WriteError) -> messaging::Error {
-    match error {
-        WriteError::Read(_) => messaging::Error::NoSuchObject,
-        other => messaging::Error::Busy(other.to_string()),
+    fn post_refusal(&mut self, error: WriteError) -> wasmtime::Result<messaging::Error> {
+        Ok(match error {
+            WriteError::Read(ReadError::NoSuchObject(_)) => messaging::Error::NoSuchObject,
+            WriteError::Invalid(error) => messaging::Error::Invalid(error.to_string()),
+            WriteError::TooLarge(error) | WriteError::Read(ReadError::TooLarge(error)) => {
+                messaging::Error::Busy(error.to_string())
+            }
+            other => messaging::Error::Failed(self.host_incident("messaging", &other.to_string())?),
+        })
     }
 }
 
@@ -127,12 +136,13 @@ fn nested_failure(failure: Failure) -> messaging::Error {
         Failure::BadArguments(text) => messaging::Error::Invalid(text),
         Failure::Refused(text) => messaging::Error::Refused(text),
         Failure::Broken { incident, .. } => messaging::Error::Broken(incident),
-        Failure::Busy(text) => messaging::Error::Busy(text),
+        Failure::Busy(text) | Failure::Full(text) => messaging::Error::Busy(text),
         Failure::Deadline => messaging::Error::Deadline,
         Failure::ReadOnly(_) => messaging::Error::ReadOnly,
         Failure::Host { incident, .. } => messaging::Error::Failed(incident),
-        Failure::Conflict { .. } | Failure::Session(_) | Failure::Unavailable(_) => {
-            messaging::Error::Busy(text)
-        }
+        Failure::Conflict { .. }
+        | Failure::Session(_)
+        | Failure::UnknownSession
+        | Failure::Unavailable(_) => messaging::Error::Busy(text),
     }
 }

@@ -264,6 +264,7 @@ impl MessageState {
         Ok(match outcome {
             Ok(value) => Ok(value),
             Err(ReadError::NoSuchObject(_)) => Err(Error::NoSuchObject),
+            Err(ReadError::TooLarge(overflow)) => Err(Error::TooLarge(overflow.to_string())),
             Err(other) => Err(Error::Failed(self.host_incident("storage", &other.to_string())?)),
         })
     }
@@ -278,7 +279,8 @@ impl MessageState {
         }
     }
 
-    /// Writes a failure of the host to the journal and gives the guest its number.
+    /// Writes a failure of the host to the journal and gives the guest its number. The line counts against the plugin's
+    /// own rate, since it is the plugin that makes the calls.
     pub(crate) fn host_incident(&mut self, interface: &'static str, cause: &str) -> wasmtime::Result<u64> {
         let component = self.release.component.to_string();
         let tree = self.tree()?;
@@ -286,14 +288,13 @@ impl MessageState {
         let attributes = serde_json::Map::from_iter([
             ("incident".into(), Value::from(incident)),
             ("interface".into(), interface.into()),
-            ("component".into(), component.into()),
         ]);
         tree.surroundings.journal.record(JournalLine {
             severity: Severity::Error,
             event: "hostcall.failed",
             body: cause.to_owned(),
             trace: Some(tree.root.trace.clone()),
-            plugin: None,
+            plugin: Some(component),
             attributes,
         });
         Ok(incident)

@@ -92,6 +92,7 @@ impl MessageState {
             }
             Err(VectorError::NotFinite) => Err(vectors::Error::NotFinite),
             Err(VectorError::NoSuchCollection { .. }) => Err(vectors::Error::NoSuchCollection),
+            Err(VectorError::SnapshotTooOld { .. }) => Err(vectors::Error::SnapshotTooOld),
             Err(VectorError::Failed(error)) => {
                 Err(vectors::Error::Failed(self.host_incident("vectors", &error.to_string())?))
             }

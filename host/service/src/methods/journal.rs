@@ -35,20 +35,32 @@ impl Methods {
         if !asked.follow {
             let shown = tail(self.journal.dir(), lines, &filter).map_err(unreadable)?;
             let count = shown.len();
-            shown.into_iter().for_each(|line| reply.chunk(1, line));
+            for (told, line) in shown.into_iter().enumerate() {
+                if !reply.chunk_when_room(1, line).await {
+                    return Err(out_of_time(told, count));
+                }
+            }
             return Ok(json!({ "lines": count }));
         }
         let mut follower = follow(self.journal.dir(), From::Last(lines), filter).map_err(unreadable)?;
         let mut count = 0;
-        while !call.cancelled.is_cancelled() {
+        while !call.cancelled.is_cancelled() && !self.stopping.is_cancelled() {
             for line in follower.poll().map_err(unreadable)? {
-                reply.chunk(1, line);
-                count += 1;
+                count += u64::from(reply.chunk_when_room(1, line).await);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                // A host that stops waits for its calls, and this one would not end by itself.
+                () = self.stopping.cancelled() => {}
+            }
         }
         Ok(json!({ "lines": count }))
     }
+}
+
+fn out_of_time(told: usize, of: usize) -> RpcError {
+    let message = format!("only {told} of {of} lines were read before the deadline");
+    RpcError::new("deadline", Effect::None, message).with_next("read them faster, or ask for fewer")
 }
 
 fn filter(asked: &Tail) -> Result<Filter, RpcError> {

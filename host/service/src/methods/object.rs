@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::{Call, Reply, RpcError};
+use telos_bridge::{Call, Effect, Reply, Role, RpcError};
 use telos_kernel::Root;
 use telos_kernel::seams::StreamSink;
-use telos_store::Json;
+use telos_store::limit::HISTORY_ROWS_MAX;
+use telos_store::{Json, Revision};
 
 use super::{Methods, dedupe_key, invalid, message_error, object_error, params};
+use crate::turnstile::Turn;
 
 /// Most rows of one answer.
 const LIMIT_MAX: usize = 1_000;
@@ -36,8 +39,9 @@ pub(super) struct List {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Show {
+struct Show {
     object: String,
+    as_of: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,15 +72,22 @@ struct Unname {
 #[serde(deny_unknown_fields)]
 pub(super) struct History {
     object: String,
+    before: Option<u64>,
     limit: Option<usize>,
 }
 
 /// Pieces of an answer on their way to the caller.
 struct ReplySink(Arc<Reply>);
 
+#[async_trait]
 impl StreamSink for ReplySink {
     fn chunk(&self, attempt: u32, value: Value) {
         self.0.chunk(attempt, value);
+    }
+
+    async fn chunk_when_room(&self, attempt: u32, value: Value) {
+        // False says that the call was cancelled, and whoever cancelled it stops the message.
+        self.0.chunk_when_room(attempt, value).await;
     }
 
     fn reset(&self, attempt: u32) {
@@ -85,7 +96,14 @@ impl StreamSink for ReplySink {
 }
 
 impl Methods {
-    pub(super) async fn object_send(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+    /// Writes of one session to one receiver run in the order in which they came: `turn` keeps it until the kernel has
+    /// given the message its place.
+    pub(super) async fn object_send(
+        &self,
+        call: &Call,
+        turn: Option<Turn>,
+        reply: &Arc<Reply>,
+    ) -> Result<Value, RpcError> {
         let send: Send = params(call)?;
         let arguments =
             Json::parse(&send.arguments.to_string()).map_err(|error| invalid(error.to_string()))?;
@@ -97,7 +115,14 @@ impl Methods {
             request: Some(dedupe_key(call)),
             sink: Some(Arc::new(ReplySink(Arc::clone(reply)))),
         };
-        let answer = self.kernel.send(root).await.map_err(|failure| message_error(&failure))?;
+        let lined_up = match turn {
+            Some(mut turn) => {
+                turn.come().await;
+                self.kernel.line_up(root)
+            }
+            None => self.kernel.line_up(root),
+        };
+        let answer = lined_up.answer().await.map_err(|failure| message_error(&failure))?;
         Ok(json!({
             "value": answer.value,
             "position": answer.position.map(|position| position.get()),
@@ -111,8 +136,16 @@ impl Methods {
         Ok(json!({ "objects": objects }))
     }
 
-    pub(super) fn object_show(&self, show: Show) -> Result<Value, RpcError> {
-        self.kernel.object(&show.object).map_err(object_error)
+    /// The past is for operators, as histories are.
+    pub(super) fn object_show(&self, call: &Call) -> Result<Value, RpcError> {
+        let Show { object, as_of } = params(call)?;
+        match as_of {
+            None => self.kernel.object(&object).map_err(object_error),
+            Some(_) if call.role != Role::Operator => {
+                Err(RpcError::new("denied", Effect::None, "the past of objects is for operators"))
+            }
+            Some(as_of) => self.object_as_of(&object, &as_of),
+        }
     }
 
     pub(super) async fn object_new(&self, call: &Call) -> Result<Value, RpcError> {
@@ -142,8 +175,13 @@ impl Methods {
     }
 
     pub(super) fn object_history(&self, history: History) -> Result<Value, RpcError> {
-        let limit = history.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
-        let revisions = self.kernel.object_history(&history.object, limit).map_err(object_error)?;
-        Ok(json!({ "revisions": revisions }))
+        let limit = history.limit.unwrap_or(HISTORY_ROWS_MAX).clamp(1, HISTORY_ROWS_MAX);
+        let before = history.before.map(Revision::new);
+        let page = self.kernel.object_history(&history.object, before, limit);
+        let revisions = page.map_err(object_error)?;
+        // A short page is the last one; a full one may be, and then the next is empty.
+        let last = revisions.last().filter(|_| revisions.len() == limit);
+        let next_before = last.map(|revision| revision["revision"].clone());
+        Ok(json!({ "revisions": revisions, "next_before": next_before }))
     }
 }

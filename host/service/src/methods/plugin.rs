@@ -45,7 +45,7 @@ struct Grants {
 }
 
 /// Decisions of one history: the newest.
-const HISTORY_ROWS: usize = 200;
+const HISTORY_ROWS: usize = 1_000;
 
 impl Methods {
     pub(super) fn plugin_list(&self) -> Result<Value, RpcError> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::connection::Connection;
 use crate::error::CommandError;
-use crate::output::{Output, Paint, field, rows, time};
+use crate::output::{Output, Paint, field, rows, short, show, time};
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
@@ -45,10 +45,35 @@ pub(super) fn render_rows<'a>(rows: impl Iterator<Item = &'a Value>, paint: Pain
             position,
             field(row, "kind"),
             field(row, "subject"),
-            field(row, "detail"),
+            detail(&row["detail"]),
         ]
     };
     paint.table(&["number", "at", "position", "kind", "subject", "detail"], rows.map(row).collect())
+}
+
+/// `from 1, to 2`: what counts nothing is left out, times are dates, digests are cut.
+fn detail(detail: &Value) -> String {
+    let Some(members) = detail.as_object() else { return show(detail) };
+    let is_telling =
+        |value: &Value| !(value.is_null() || value == &Value::from(0) || value == &Value::from(""));
+    let told = members.iter().filter(|(_, value)| is_telling(value)).map(|(name, value)| {
+        let said = if name.ends_with("_ms") && value.as_u64().is_some_and(|ms| ms > YEAR_2000_MS) {
+            time(value)
+        } else if let Some(digest) = value.as_str().filter(|text| is_digest(text)) {
+            short(digest)
+        } else {
+            show(value)
+        };
+        format!("{} {said}", name.trim_end_matches("_ms").replace('_', " "))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// Milliseconds below this are a length of time, above it a date.
+const YEAR_2000_MS: u64 = 946_684_800_000;
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -59,6 +84,33 @@ mod tests {
     fn a_decision_shows_number_kind_subject_and_detail() {
         let row = json!({"number": 7, "at_ms": 0, "position": 9, "kind": "seat.activate", "subject": "counter", "detail": {"version": "0.2.0"}});
         let text = render_rows([row].iter(), Paint::default());
-        assert!(text.contains("seat.activate  counter  {\"version\":\"0.2.0\"}"), "{text}");
+        assert!(text.contains("seat.activate  counter  version 0.2.0"), "{text}");
+    }
+
+    #[track_caller]
+    fn check(row: &Value, expected: &str) {
+        assert_eq!(detail(row), expected);
+    }
+
+    #[test]
+    fn what_the_store_decides_by_itself_reads_as_a_sentence() {
+        check(&json!({"from": 1, "to": 2}), "from 1, to 2");
+        check(
+            &json!({"by": "operator", "states": 3, "names": 1, "vectors": 0, "posts": 0}),
+            "by operator, names 1, states 3",
+        );
+        check(
+            &json!({"from": 1, "to": 2, "evolver": "ab".repeat(32), "objects": 4, "evolved": 4}),
+            "evolved 4, evolver abababababab, from 1, objects 4, to 2",
+        );
+        let restored = detail(&json!({"position": 7, "created_at_ms": 1_795_737_548_000_u64}));
+        assert!(
+            restored.starts_with("created at 2026-11-2") && restored.ends_with(", position 7"),
+            "{restored}"
+        );
+        check(
+            &json!({"source": "a1", "target": "b2", "selector": "tick", "attempts": 3, "cause": "it trapped", "trace": null}),
+            "attempts 3, cause it trapped, selector tick, source a1, target b2",
+        );
     }
 }

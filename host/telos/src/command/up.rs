@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
 use telos_service::{Bundle, Check, CheckState, Home, Host, HostConfig};
+use telos_store::StoreOptions;
 
 use crate::command::models_dir;
 use crate::error::{CommandError, refused};
@@ -26,6 +27,34 @@ pub(crate) struct Up {
     /// Listen on loopback TCP with a token instead of the private socket.
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcp: Option<SocketAddr>,
+
+    /// The most that the database file may take [default: 16384].
+    #[arg(long, value_name = "MIB")]
+    database_mib: Option<u64>,
+
+    /// The most that releases and other blobs may take [default: 4096].
+    #[arg(long, value_name = "MIB")]
+    blob_mib: Option<u64>,
+
+    /// How long earlier states of objects can be read [default: 30].
+    #[arg(long, value_name = "DAYS")]
+    history_days: Option<u32>,
+}
+
+impl Up {
+    fn store_options(&self) -> StoreOptions {
+        let mut options = StoreOptions::default();
+        if let Some(mib) = self.database_mib {
+            options.database_bytes_max = mib.saturating_mul(1 << 20);
+        }
+        if let Some(mib) = self.blob_mib {
+            options.blob_bytes_max = mib.saturating_mul(1 << 20);
+        }
+        if let Some(days) = self.history_days {
+            options.retention.age = Duration::from_secs(u64::from(days) * 24 * 3_600);
+        }
+        options
+    }
 }
 
 /// Starts, says so, and serves until SIGINT or SIGTERM.
@@ -33,6 +62,7 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
     let start = Instant::now();
     let mut stop = StopSignal::new()?;
     let home = Home::at(home);
+    let store = up.store_options();
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
         Some(directory) => {
             Bundle::read(&directory).map_err(|cause| refused(cause, "mend or remove that file"))?
@@ -40,7 +70,7 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
         None => Bundle::default(),
     };
     let models = models_dir(home.root());
-    let config = HostConfig { home, plugins: up.plugins, bundle, models, tcp: up.tcp, engine: None };
+    let config = HostConfig { home, plugins: up.plugins, bundle, models, tcp: up.tcp, store, engine: None };
     let host = Host::start(config).await.map_err(|error| refused(error.to_string(), next_step(&error)))?;
     output.result(&announcement(&host, start), render)?;
     stop.wait().await;

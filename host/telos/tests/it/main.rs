@@ -8,3 +8,4 @@ mod host;
 #[cfg(feature = "llama")]
 mod minds;
 mod running;
+mod store;

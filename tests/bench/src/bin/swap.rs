@@ -10,6 +10,7 @@ use telos_bench::{Better, Row, Samples, resident_mib};
 use telos_bridge::{CallOptions, Client, ClientConfig};
 use telos_kernel::{Granting, InstallRequest};
 use telos_service::{Bundle, Home, Host, HostConfig};
+use telos_store::StoreOptions;
 use telos_tests::guest;
 
 const CLIENTS: usize = 32;
@@ -81,8 +82,15 @@ async fn run() {
 async fn start(home: &tempfile::TempDir) -> Host {
     let home = Home::at(home.path());
     let models = home.models();
-    let config =
-        HostConfig { home, plugins: Vec::new(), bundle: Bundle::default(), models, tcp: None, engine: None };
+    let config = HostConfig {
+        home,
+        plugins: Vec::new(),
+        bundle: Bundle::default(),
+        models,
+        tcp: None,
+        store: StoreOptions::default(),
+        engine: None,
+    };
     Host::start(config).await.expect("a host")
 }
 

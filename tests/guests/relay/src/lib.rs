@@ -76,6 +76,29 @@ impl Relay {
         Ok(first == second)
     }
 
+    /// As `ask_twice`, from a selector that writes: it counts itself among the attempts.
+    #[selector]
+    fn ask_twice_and_count(this: &Receiver, envelope: Envelope) -> Result<bool, Failure> {
+        *this.slot::<u64>("attempts")? += 1;
+        Self::ask_twice(this, envelope)
+    }
+
+    /// Looks a slot of another object up, as a message would find it, and answers how that went.
+    #[selector(read_only)]
+    fn look(_this: &Receiver, envelope: Envelope) -> Result<String, Failure> {
+        Ok(match object(&envelope.to)?.lookup(&envelope.selector) {
+            Ok(found) => format!("found {}", found.is_some()),
+            Err(error) => error.to_string(),
+        })
+    }
+
+    /// Posts and answers the contract's name of the refusal, or `posted`.
+    #[selector]
+    fn try_post(_this: &Receiver, envelope: Envelope) -> Result<&'static str, Failure> {
+        let posted = object(&envelope.to)?.post(&envelope.selector, &envelope.arguments);
+        Ok(posted.map_or_else(|error| arm(&error), |()| "posted"))
+    }
+
     /// As `forward`, from a selector that promises to change nothing.
     #[selector(read_only)]
     fn forward_read_only(this: &Receiver, envelope: Envelope) -> Result<Value, Failure> {

@@ -15,6 +15,13 @@ impl Trapper {
         panic!("the trapper panics on purpose");
     }
 
+    /// Prints 1,000 lines of 100 bytes, then answers.
+    #[selector(read_only)]
+    fn flood(_this: &Receiver) -> Result<bool, Failure> {
+        print_flood();
+        Ok(true)
+    }
+
     /// Writes, then executes an instruction that cannot be.
     #[selector]
     fn trap(this: &Receiver) -> Result<bool, Failure> {
@@ -45,6 +52,13 @@ fn unreachable_instruction() -> ! {
 #[cfg(not(target_arch = "wasm32"))]
 fn unreachable_instruction() -> ! {
     std::process::abort()
+}
+
+#[expect(clippy::print_stdout, reason = "that is the fault")]
+fn print_flood() {
+    for number in 0..1_000 {
+        println!("{number:099}");
+    }
 }
 
 /// Not a loop in disguise: the array keeps a frame alive across the call.

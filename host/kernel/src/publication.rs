@@ -1,0 +1,154 @@
+//! Publishing a change of seats or grants: with its vote to roots that may write, with its decision to roots that only read, and
+//! taken back when it fails in between.
+//!
+//! ```text
+//! vote     grants and the voted table, before units may begin on the change      taken back when the commit fails
+//! decide   the decided table, before snapshots show the change                    final
+//! ```
+//! Never here: what a change writes, retries.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use telos_store::{Commit, CommitError, ComponentId, OnDecided, Position, Store, Unit, Vote};
+
+use crate::decide::ask;
+use crate::grant::Grants;
+use crate::lane::Place;
+use crate::seat::{Release, SeatTable, Seats};
+
+/// What changes.
+pub(crate) enum Change {
+    /// A release takes its component's seat, and what it is granted along with it.
+    Seat {
+        /// The release.
+        release: Arc<Release>,
+        /// Interfaces granted in the same commit.
+        granting: BTreeSet<String>,
+    },
+    /// A component's seat is gone.
+    Vacate(ComponentId),
+    /// A component may use more.
+    Grant(ComponentId, BTreeSet<String>),
+    /// A component may use less.
+    Revoke(ComponentId, BTreeSet<String>),
+}
+
+/// One change of seats or grants on its way.
+#[derive(Clone)]
+pub(crate) struct Publication(Arc<Publishing>);
+
+struct Publishing {
+    seats: Arc<Seats>,
+    grants: Arc<Grants>,
+    change: Change,
+    /// In the lane of the root object, passed on when the vote passes.
+    place: Option<Place>,
+    voted: OnceLock<Voted>,
+    decided_at: OnceLock<Instant>,
+}
+
+/// What the vote published.
+struct Voted {
+    at: Instant,
+    /// None when no seat changes.
+    table: Option<Arc<SeatTable>>,
+    /// What was not granted before, or was until now.
+    moved: BTreeSet<String>,
+}
+
+impl Publication {
+    /// `place`: in the lane of the root object, where that changes.
+    pub(crate) fn new(
+        seats: &Arc<Seats>,
+        grants: &Arc<Grants>,
+        change: Change,
+        place: Option<Place>,
+    ) -> Self {
+        Self(Arc::new(Publishing {
+            seats: Arc::clone(seats),
+            grants: Arc::clone(grants),
+            change,
+            place,
+            voted: OnceLock::new(),
+            decided_at: OnceLock::new(),
+        }))
+    }
+
+    /// Commits the unit that carries the change. Answers the pause as well: the longer of the two moments during which
+    /// no root could begin, the one for those that may write and the one for those that only read.
+    ///
+    /// # Errors
+    /// [`CommitError`]; then nothing of the change is published any more.
+    pub(crate) async fn commit(
+        self,
+        store: &Store,
+        unit: Unit,
+        vote: Vote,
+    ) -> Result<(Commit, Duration), CommitError> {
+        let (passing, deciding, failing) = (self.clone(), self.clone(), self.clone());
+        let vote = Vote {
+            on_voted: Some(OnDecided::new(move |position| passing.pass(position))),
+            on_decided: Some(OnDecided::new(move |_| deciding.decide())),
+            ..vote
+        };
+        let asked = ask(store, unit, vote, move |_| failing.withdraw());
+        // Units began on it a moment before: the store has taken the vote.
+        let reopened_at = Instant::now();
+        let commit = asked.decided().await?;
+        Ok((commit, self.pause(reopened_at, &commit)))
+    }
+
+    fn pass(&self, position: Position) {
+        let Publishing { seats, grants, change, place, voted, .. } = &*self.0;
+        let (at, now) = (Instant::now(), seats.voted());
+        let (table, moved) = match change {
+            Change::Seat { release, granting } => {
+                let table = now.with(position, Arc::clone(release));
+                (Some(Arc::new(table)), grants.extend(&release.component, granting))
+            }
+            Change::Vacate(component) => (Some(Arc::new(now.without(position, component))), BTreeSet::new()),
+            Change::Grant(component, interfaces) => (None, grants.extend(component, interfaces)),
+            Change::Revoke(component, interfaces) => (None, grants.retract(component, interfaces)),
+        };
+        if let Some(table) = &table {
+            seats.vote(Arc::clone(table));
+        }
+        // A unit passes one vote.
+        let _ = voted.set(Voted { at, table, moved });
+        if let Some(place) = place {
+            place.pass_on();
+        }
+    }
+
+    fn decide(&self) {
+        let Publishing { seats, voted, decided_at, .. } = &*self.0;
+        if let Some(table) = voted.get().and_then(|voted| voted.table.as_ref()) {
+            let _ = decided_at.set(Instant::now());
+            seats.decide(Arc::clone(table));
+        }
+    }
+
+    /// Nothing to take back from a change that was refused in its vote.
+    fn withdraw(&self) {
+        let Publishing { seats, grants, change, voted, .. } = &*self.0;
+        let Some(voted) = voted.get() else { return };
+        if voted.table.is_some() {
+            seats.withdraw();
+        }
+        match change {
+            Change::Seat { release, .. } => drop(grants.retract(&release.component, &voted.moved)),
+            Change::Grant(component, _) => drop(grants.retract(component, &voted.moved)),
+            Change::Revoke(component, _) => drop(grants.extend(component, &voted.moved)),
+            Change::Vacate(_) => {}
+        }
+    }
+
+    fn pause(&self, reopened_at: Instant, commit: &Commit) -> Duration {
+        let Publishing { voted, decided_at, .. } = &*self.0;
+        let for_writers = voted.get().map(|voted| reopened_at.saturating_duration_since(voted.at));
+        let for_readers = decided_at.get().map(|at| commit.visible_at.saturating_duration_since(*at));
+        for_writers.max(for_readers).unwrap_or_default()
+    }
+}

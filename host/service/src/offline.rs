@@ -1,0 +1,113 @@
+//! The store of a home that no host has open: checked, copied, restored. What happened is a line in the home's
+//! journal, as if a host had done it.
+
+use std::path::Path;
+
+use serde_json::Value;
+use telos_bridge::{Effect, RpcError};
+use telos_journal::{AuditAtHand, Journal, JournalConfig};
+use telos_store::{BackupError, BackupOptions, OpenError, Progress, RestoreOptions, Store, StoreOptions};
+
+use crate::home::Home;
+use crate::journaling;
+use crate::outcome::{self, Ended};
+
+/// The store of a home, and nobody else's.
+#[derive(Debug)]
+pub struct OfflineStore<'a> {
+    home: &'a Home,
+}
+
+impl<'a> OfflineStore<'a> {
+    /// The store of this home; nothing is touched.
+    pub fn of(home: &'a Home) -> Self {
+        Self { home }
+    }
+
+    /// Checks every invariant, redb's own pages first. Problems found are in the answer's `problems`.
+    ///
+    /// # Errors
+    /// Kind `in-use` while a host runs, `no-store` where there is none, `store` when it cannot be read.
+    pub fn verify(&self, tell: &mut dyn FnMut(Value)) -> Result<Value, RpcError> {
+        let store = self.store()?;
+        let told = |cause: OpenError| outcome::open_error(&cause);
+        let outcome = Store::verify_with(&store, &mut telling(tell)).map_err(told);
+        self.record(outcome::verified(outcome))
+    }
+
+    /// Copies the whole store into a new directory.
+    ///
+    /// # Errors
+    /// As [`OfflineStore::verify`]; kind `exists` when there is something at `to`, `unsound` when the copy breaks
+    /// invariants.
+    pub fn back_up(&self, to: &Path, tell: &mut dyn FnMut(Value)) -> Result<Value, RpcError> {
+        let store = self.store()?;
+        let options = BackupOptions::default();
+        let done = match refuse_inside(&store, to) {
+            Ok(()) => Store::backup_offline(&store, to, options, &mut telling(tell)),
+            Err(refused) => Err(refused),
+        };
+        self.record(outcome::backed_up(to, done))
+    }
+
+    /// Makes the store what a backup holds; makes the home where it is absent. What was there is kept beside it.
+    /// `is_forced`: also over a store of another home.
+    ///
+    /// # Errors
+    /// Kind `in-use` while a host runs, `damaged`, `not-a-backup`, `other-store`, `unfinished`.
+    pub fn restore(
+        &self,
+        from: &Path,
+        is_forced: bool,
+        tell: &mut dyn FnMut(Value),
+    ) -> Result<Value, RpcError> {
+        self.home.prepare().map_err(|error| RpcError::new("file", Effect::None, error.to_string()))?;
+        let options = RestoreOptions { force: is_forced };
+        let outcome = Store::restore(from, &self.home.store(), options, &mut telling(tell));
+        let is_restored = outcome.is_ok();
+        let ended = outcome::restored(from, outcome);
+        if is_restored { self.record_restored(ended) } else { self.record(ended) }
+    }
+
+    /// The audit went back with the store: the restore's own row is the next that the journal shows.
+    fn record_restored(&self, ended: Ended) -> Result<Value, RpcError> {
+        let opened = Store::open(&self.home.store(), StoreOptions::default());
+        let Some(at_hand) = opened.ok().map(|store| journaling::audit_at_hand(&store)) else {
+            return self.record(ended);
+        };
+        let audit = AuditAtHand { newest: at_hand.restored_after, ..at_hand };
+        match Journal::open_beside(self.home.journal(), JournalConfig::default(), audit) {
+            Ok(journal) => ended.record(&journal),
+            Err(_) => ended.unrecorded(),
+        }
+    }
+
+    fn store(&self) -> Result<std::path::PathBuf, RpcError> {
+        let store = self.home.store();
+        if store.is_dir() {
+            return Ok(store);
+        }
+        let message = format!("there is no store at {}", store.display());
+        Err(RpcError::new("no-store", Effect::None, message).with_next("name the home with --home DIR"))
+    }
+
+    /// A journal that a host has open, or that cannot be opened, is no reason to fail.
+    fn record(&self, ended: Ended) -> Result<Value, RpcError> {
+        match Journal::open(self.home.journal(), JournalConfig::default()) {
+            Ok(journal) => ended.record(&journal),
+            Err(_) => ended.unrecorded(),
+        }
+    }
+}
+
+/// A backup inside the store would be taken for a part of it, and go with it.
+pub(crate) fn refuse_inside(store: &Path, to: &Path) -> Result<(), BackupError> {
+    if to.starts_with(store) {
+        return Err(BackupError::Exists { path: store.into() });
+    }
+    Ok(())
+}
+
+fn telling(tell: &mut dyn FnMut(Value)) -> impl FnMut(Progress) {
+    move |progress| tell(outcome::progress(progress))
+}

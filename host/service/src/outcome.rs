@@ -1,0 +1,244 @@
+//! How work on the whole store ends: one answer for whoever asked, one line for the journal, the same whether the host
+//! did it or a command while no host ran.
+
+use std::error::Error;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use telos_bridge::{Effect, RpcError};
+use telos_journal::{Journal, Line, Rate, Severity};
+use telos_store::{
+    BackupError, BackupReport, ForgetError, Forgotten, OpenError, Progress, Report, RestoreError,
+    RestoreReport, RewriteError, RewriteReport,
+};
+
+/// What to do when the disk or its files are in the way.
+const MEND: &str = "mend what it names and try again";
+
+/// A piece of work that ended.
+pub(crate) struct Ended {
+    line: Line,
+    answer: Result<Value, RpcError>,
+}
+
+impl Ended {
+    fn well(event: &'static str, body: String, answer: Value) -> Self {
+        Self { line: Line::new(Severity::Info, event, body), answer: Ok(answer) }
+    }
+
+    fn badly(event: &'static str, error: RpcError) -> Self {
+        let line = Line::new(Severity::Error, event, error.message.clone()).with("kind", &*error.data.kind);
+        Self { line, answer: Err(error) }
+    }
+
+    fn with(self, name: &str, value: impl Into<Value>) -> Self {
+        Self { line: self.line.with(name, value), answer: self.answer }
+    }
+
+    /// Writes the line, and gives the answer. A failure gets a number that both quote.
+    pub(crate) fn record(self, journal: &Journal) -> Result<Value, RpcError> {
+        let Self { mut line, mut answer } = self;
+        if let Err(error) = &mut answer {
+            let incident = journal.next_incident();
+            error.data.incident = Some(incident);
+            line = line.with("incident", incident);
+        }
+        journal.producer("host", Rate::HOST).record(&line);
+        answer
+    }
+
+    /// The answer, where no journal can be written.
+    pub(crate) fn unrecorded(self) -> Result<Value, RpcError> {
+        self.answer
+    }
+}
+
+/// One telling of how far it is.
+pub(crate) fn progress(progress: Progress) -> Value {
+    json!({
+        "phase": progress.phase,
+        "doing": progress.phase.to_string(),
+        "done": progress.done,
+        "total": progress.total,
+    })
+}
+
+/// A verification's end. Problems that it found are its answer.
+pub(crate) fn verified(outcome: Result<Report, RpcError>) -> Ended {
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error) => return Ended::badly("store.verify-failed", error),
+    };
+    let answer = json!({
+        "clean": report.is_clean(),
+        "layout": report.layout,
+        "position": report.position,
+        "rows": report.rows,
+        "problems": report.problems,
+    });
+    let (rows, position) = (report.rows, report.position);
+    match report.problems.first() {
+        None => {
+            Ended::well("store.verified", format!("{rows} rows are sound at position {position}"), answer)
+        }
+        Some(first) => {
+            let body = format!("{} problems at position {position}, first {first}", report.problems.len());
+            Ended { line: Line::new(Severity::Error, "store.unsound", body), answer: Ok(answer) }
+        }
+    }
+    .with("position", position.get())
+}
+
+/// A backup's end.
+pub(crate) fn backed_up(to: &Path, outcome: Result<BackupReport, BackupError>) -> Ended {
+    match outcome {
+        Ok(report) => {
+            let body = format!("position {} was copied to {}", report.position, to.display());
+            let position = report.position.get();
+            Ended::well("store.backed-up", body, json!(report)).with("position", position)
+        }
+        Err(error) => Ended::badly("store.backup-failed", backup_error(&error)),
+    }
+    .with("path", to.display().to_string())
+}
+
+/// A restore's end.
+pub(crate) fn restored(from: &Path, outcome: Result<RestoreReport, RestoreError>) -> Ended {
+    match outcome {
+        Ok(report) => {
+            let (was, now) = (report.backup_position, report.position);
+            let body = format!("position {was} of {} was restored, now {now}", from.display());
+            Ended::well("store.restored", body, json!(report)).with("position", now.get())
+        }
+        Err(error) => Ended::badly("store.restore-failed", restore_error(&error)),
+    }
+    .with("path", from.display().to_string())
+}
+
+/// A rewrite's end.
+pub(crate) fn rewritten(outcome: Result<RewriteReport, RewriteError>) -> Ended {
+    match outcome {
+        Ok(report) => {
+            let (before, after) = (report.bytes_before, report.bytes_after);
+            let body = format!("the database was rewritten: {before} bytes before, {after} after");
+            Ended::well("store.rewritten", body, json!(report))
+        }
+        Err(error) => {
+            Ended::badly("store.rewrite-failed", RpcError::new("store", Effect::None, told(&error)))
+        }
+    }
+}
+
+/// What forgetting did, or why nothing was forgotten. Each object's audit row is its own line.
+pub(crate) fn forgotten(outcome: Result<Forgotten, ForgetError>) -> Ended {
+    match outcome {
+        Ok(done) => {
+            let body = format!("{} objects with {} states were forgotten", done.objects, done.states);
+            Ended::well("object.forgot", body, json!(done)).with("position", done.position.get())
+        }
+        Err(error) => Ended::badly("object.forget-failed", forget_error(&error)),
+    }
+}
+
+/// Why a store did not open.
+pub(crate) fn open_error(error: &OpenError) -> RpcError {
+    let (kind, next) = match error {
+        OpenError::InUse { .. } => ("in-use", "stop that host, then try again"),
+        OpenError::NewerLayout { .. } => ("newer-layout", "use the newer telos that wrote it"),
+        OpenError::Failed { .. } => ("store", "`telos store restore DIR` brings back a backup"),
+        _ => ("store", MEND),
+    };
+    RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+fn backup_error(error: &BackupError) -> RpcError {
+    let (kind, next) = match error {
+        BackupError::Open(error) => return open_error(error),
+        BackupError::Exists { .. } => ("exists", "name a directory that does not exist yet"),
+        BackupError::Unsound { .. } => ("unsound", "`telos store verify` names every problem"),
+        BackupError::NotABackup { .. } => ("not-a-backup", "name the directory of a finished backup"),
+        BackupError::Damaged { .. } | BackupError::BlobMissing { .. } => ("damaged", "use another backup"),
+        BackupError::NewerFormat { .. } | BackupError::NewerLayout { .. } => {
+            ("newer-layout", "use the newer telos that wrote it")
+        }
+        _ => ("store", MEND),
+    };
+    RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+fn restore_error(error: &RestoreError) -> RpcError {
+    let (kind, next) = match error {
+        RestoreError::Backup(error) => return backup_error(error),
+        RestoreError::Open(error) => return open_error(error),
+        RestoreError::OtherStore { .. } => {
+            ("other-store", "name another home with --home, or repeat it with --force")
+        }
+        RestoreError::Unfinished { .. } => {
+            let error = RpcError::new("unfinished", Effect::Unknown, told(error));
+            return error.with_next("mend what it names; `telos up` finishes the restore");
+        }
+        _ => ("store", MEND),
+    };
+    RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+fn forget_error(error: &ForgetError) -> RpcError {
+    let effect = match error {
+        ForgetError::Commit(cause) => match cause.effect() {
+            telos_store::Effect::None => Effect::None,
+            telos_store::Effect::Committed => Effect::Committed,
+            telos_store::Effect::Unknown => Effect::Unknown,
+        },
+        _ => Effect::None,
+    };
+    let (kind, next) = match error {
+        ForgetError::StillParent { .. } => {
+            ("still-parent", "forget the others too, or repeat it with --detach")
+        }
+        ForgetError::TooLarge(_) => ("too-large", "forget fewer at a time"),
+        _ => ("store", "repeat it; what is gone already is passed over"),
+    };
+    RpcError::new(kind, effect, told(error)).with_next(next)
+}
+
+/// An error and its causes in one sentence; causes that the error has said itself are not said again.
+pub(crate) fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let open = OpenError::File { path: "/s/lock".into(), cause: full() };
+        assert_eq!(told(&open), format!("/s/lock: {}", full()));
+        let backup = BackupError::File { path: "/b".into(), cause: full() };
+        assert_eq!(told(&backup), format!("/b: {}; mend that and try again", full()));
+    }
+
+    #[test]
+    fn every_refusal_says_what_next() {
+        let in_use = || OpenError::InUse { dir: "/s".into(), pid: Some(7) };
+        for error in [
+            restore_error(&RestoreError::Open(in_use())),
+            backup_error(&BackupError::Open(in_use())),
+            backup_error(&BackupError::NotABackup { dir: "/b".into() }),
+        ] {
+            assert!(error.data.next.is_some(), "{error}");
+        }
+        assert_eq!(restore_error(&RestoreError::Open(in_use())).data.kind, "in-use");
+    }
+}

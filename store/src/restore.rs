@@ -1,0 +1,284 @@
+//! Restoring: a store's directory becomes what a backup holds; what was there is kept beside it.
+//!
+//! ```text
+//! check     manifest and checksums of the backup              nothing was touched yet
+//! lock      the directory, which no host may have open        another store is not replaced unless told to
+//! stage     a copy inside the directory, raised, verified     crash after: thrown away at the next opening
+//! decide    one durable marker, see `switch`                  crash after: finished at the next opening
+//! move      old parts to <into>.before-restore-<time>
+//! ```
+//! A restore is a fact: it writes an audit row, in a commit of its own, into what it restores.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::audit::{self, Fact};
+use crate::backend::{FileBackend, Overlay};
+use crate::backup::{self, BackupError, Manifest, at, blobs_of};
+use crate::blob::Blobs;
+use crate::database::Database;
+use crate::directory;
+use crate::error::{Failure, Fault, OpenError};
+use crate::id::Position;
+use crate::layout::OnOlder;
+use crate::lock::DirectoryLock;
+use crate::progress::{Meter, Phase, Progress};
+use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
+use crate::store_id::{self, StoreId};
+use crate::switch;
+use crate::tables::{self, META, META_POSITION, Tables};
+use crate::verify;
+
+/// How a backup is restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// Replaces a store of another home, or one whose identity cannot be read, and takes a backup whose rows break
+    /// invariants. Damaged bytes are never taken. Default false.
+    pub force: bool,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// The store restored.
+    pub store: StoreId,
+    /// The newest commit in it: the backup's, one for each layout that it was raised by, and the restore's own.
+    pub position: Position,
+    /// The newest commit in the backup.
+    pub backup_position: Position,
+    /// Objects.
+    pub objects: u64,
+    /// Rows of all tables in the backup.
+    pub rows: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Where the replaced store is kept; none when there was none.
+    pub replaced: Option<PathBuf>,
+    /// What is wrong with the rows; empty unless the restore was forced.
+    pub problems: Vec<String>,
+}
+
+/// Why a backup was not restored. Before the decision the target is untouched; after it, which only
+/// [`RestoreError::Unfinished`] says, the next opening finishes the restore.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The backup is not to be trusted, or could not be copied.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The target is in use, or could not be locked.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The target is the store of another home.
+    #[error(
+        "{} holds {}, the backup is of store {backup}; restore elsewhere, or force it: the old one is kept beside",
+        into.display(),
+        held(*found)
+    )]
+    OtherStore {
+        /// The target.
+        into: PathBuf,
+        /// Its store; none when that cannot be read.
+        found: Option<StoreId>,
+        /// The store that the backup is of.
+        backup: StoreId,
+    },
+    /// The switch was decided and could not be carried out.
+    #[error("{}: the restore is decided but not finished; mend this and open the store", into.display())]
+    Unfinished {
+        /// The target.
+        into: PathBuf,
+        /// What went wrong.
+        #[source]
+        cause: OpenError,
+    },
+}
+
+impl RestoreError {
+    /// Who can do something about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            RestoreError::Backup(cause) => cause.fault(),
+            RestoreError::Open(cause) | RestoreError::Unfinished { cause, .. } => cause.fault(),
+            RestoreError::OtherStore { .. } => Fault::Operator,
+        }
+    }
+}
+
+impl From<Failure> for RestoreError {
+    fn from(cause: Failure) -> RestoreError {
+        RestoreError::Backup(cause.into())
+    }
+}
+
+impl Store {
+    /// Makes the store in the directory `into` what the backup `from` holds; makes the directory when it is absent.
+    ///
+    /// Cost: reads the backup twice and its copy once; the room of a second store. Clients that were acknowledged
+    /// after the backup was made are not: their effects are in the store kept beside.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn restore(
+        from: &Path,
+        into: &Path,
+        options: RestoreOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<RestoreReport, RestoreError> {
+        let manifest = Manifest::read(from)?;
+        backup::check_files(from, &manifest, progress)?;
+        at(into, fs::create_dir_all(into))?;
+        let _lock = DirectoryLock::take(into)?;
+        switch::finish(into)?;
+        check_identity(into, &manifest, options)?;
+        let staged = Stage { path: switch::stage(into) }.fill(from, &manifest, options, progress);
+        let switched = staged.and_then(|staged| {
+            fail::fail_point!("store::restore-staged");
+            Ok((staged, switch_to_staged(into, progress)?))
+        });
+        if switched.is_err() && !switch::is_decided(into) {
+            // Removed at the next opening at the latest.
+            let _ = switch::discard(into);
+        }
+        let (staged, replaced) = switched?;
+        Ok(RestoreReport {
+            store: manifest.store,
+            position: staged.position,
+            backup_position: manifest.position,
+            objects: manifest.objects,
+            rows: manifest.rows,
+            blobs: manifest.blobs.len() as u64,
+            replaced,
+            problems: staged.problems,
+        })
+    }
+}
+
+/// The copy inside the target.
+struct Stage {
+    path: PathBuf,
+}
+
+struct Staged {
+    position: Position,
+    problems: Vec<String>,
+}
+
+impl Stage {
+    /// Copies, raises and checks the backup, and writes down that it was restored.
+    fn fill(
+        &self,
+        from: &Path,
+        manifest: &Manifest,
+        options: RestoreOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Staged, RestoreError> {
+        let file = self.path.join(DATABASE_FILE);
+        at(&self.path, fs::create_dir(&self.path))?;
+        at(&file, copy_bytes(&from.join(DATABASE_FILE), &file))?;
+        fail::fail_point!("store::restore-copied");
+        let blobs = self.copy_blobs(from, manifest, progress)?;
+        let defaults = StoreOptions::default();
+        let backend = Box::new(FileBackend::new(file.clone()));
+        let database = store::open_database(&self.path, backend, &defaults, true, OnOlder::Raise)?;
+        let problems = verify::verify_offline(&database, &blobs, progress)?.problems;
+        if !problems.is_empty() && !options.force {
+            return Err(BackupError::Unsound { path: from.into(), problems }.into());
+        }
+        let position = write_down(&database, manifest, (defaults.clock)())?;
+        drop(database);
+        at(&file, File::options().write(true).open(&file).and_then(|file| file.sync_all()))?;
+        at(&self.path, directory::sync(&self.path))?;
+        Ok(Staged { position, problems })
+    }
+
+    fn copy_blobs(
+        &self,
+        from: &Path,
+        manifest: &Manifest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Blobs, BackupError> {
+        let path = self.path.join(BLOBS_DIR);
+        at(&path, fs::create_dir(&path))?;
+        let (source, target) = (blobs_of(from)?, blobs_of(&self.path)?);
+        let mut meter = Meter::new(progress);
+        meter.begin(Phase::CopyBlobs, manifest.blobs.len() as u64);
+        for blob in &manifest.blobs {
+            let missing = || BackupError::BlobMissing { dir: from.into(), digest: blob.digest };
+            target.put(&source.get(&blob.digest)?.ok_or_else(missing)?, 0)?;
+            fail::fail_point!("store::restore-blob");
+            meter.step(1);
+        }
+        at(&path, directory::sync(&path))?;
+        meter.end();
+        Ok(target)
+    }
+}
+
+/// Copies bytes alone: a backup may be marked read-only, and its copy must not be.
+fn copy_bytes(from: &Path, to: &Path) -> io::Result<u64> {
+    io::copy(&mut File::open(from)?, &mut File::create_new(to)?)
+}
+
+/// From the decision on there is no way back, and none is needed.
+fn switch_to_staged(
+    into: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<PathBuf>, RestoreError> {
+    let mut meter = Meter::new(progress);
+    meter.begin(Phase::Switch, 1);
+    let aside = at(into, switch::make_aside(into, store::system_clock()))?;
+    if let Err(cause) = at(into, switch::decide(into, &aside))
+        && !switch::is_decided(into)
+    {
+        let _ = fs::remove_dir(&aside);
+        return Err(cause.into());
+    }
+    switch::finish(into).map_err(|cause| RestoreError::Unfinished { into: into.into(), cause })?;
+    meter.step(1);
+    meter.end();
+    // There was nothing to keep when it is still empty.
+    Ok(if fs::remove_dir(&aside).is_ok() { None } else { Some(aside) })
+}
+
+fn check_identity(into: &Path, manifest: &Manifest, options: RestoreOptions) -> Result<(), RestoreError> {
+    let file = into.join(DATABASE_FILE);
+    if !file.exists() || options.force {
+        return Ok(());
+    }
+    let found = identity(into, &file);
+    if found == Some(manifest.store) {
+        return Ok(());
+    }
+    Err(RestoreError::OtherStore { into: into.into(), found, backup: manifest.store })
+}
+
+/// Which store a file is, without changing it; none when that cannot be told.
+fn identity(into: &Path, file: &Path) -> Option<StoreId> {
+    let backend = Box::new(Overlay::new(file));
+    let database =
+        store::open_database(into, backend, &StoreOptions::default(), true, OnOlder::Raise).ok()?;
+    let txn = database.read().ok()?;
+    store_id::read(&txn.open_table(META).ok()?).ok()
+}
+
+/// The restore's own commit.
+fn write_down(database: &Database, manifest: &Manifest, at_ms: u64) -> Result<Position, Failure> {
+    let txn = database.write()?;
+    let mut tables = Tables::open(&txn)?;
+    let position = Position::new(tables::add_to_meta(&mut tables, META_POSITION, 1)?);
+    let detail = json!({ "position": manifest.position, "created_at_ms": manifest.created_at_ms });
+    let fact = Fact { kind: "store.restored".into(), subject: "store".into(), detail };
+    audit::write(&mut tables, &fact, position, at_ms)?;
+    drop(tables);
+    txn.commit()?;
+    Ok(position)
+}
+
+fn held(found: Option<StoreId>) -> String {
+    found.map_or_else(|| "a store that cannot be read".into(), |id| format!("store {id}"))
+}

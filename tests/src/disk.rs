@@ -1,0 +1,108 @@
+//! A disk in a test's hands: bytes in memory whose syncs can be held, counted and made to fail.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use telos_store::{Backend, MemoryBackend, StorageBackend};
+
+/// The disk. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Disk {
+    bytes: MemoryBackend,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_held: bool,
+    /// Syncs that wait.
+    waiting: usize,
+    fails_next: bool,
+    syncs: u64,
+}
+
+impl Disk {
+    /// Lets no sync through from now on.
+    pub fn hold(&self) {
+        self.gate.state.lock().is_held = true;
+    }
+
+    /// Lets every sync through again.
+    pub fn release(&self) {
+        self.gate.state.lock().is_held = false;
+        self.gate.changed.notify_all();
+    }
+
+    /// Fails the sync that waits, or the next one, and lets every later one through.
+    pub fn fail_once(&self) {
+        self.gate.state.lock().fails_next = true;
+        self.release();
+    }
+
+    /// Whether a sync waits.
+    pub fn is_waited_for(&self) -> bool {
+        self.gate.state.lock().waiting > 0
+    }
+
+    /// Syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.gate.state.lock().syncs
+    }
+}
+
+impl Backend for Disk {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(Bytes { bytes: self.bytes.open()?, gate: Arc::clone(&self.gate) }))
+    }
+}
+
+struct Bytes {
+    bytes: Box<dyn StorageBackend>,
+    gate: Arc<Gate>,
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bytes")
+    }
+}
+
+impl StorageBackend for Bytes {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.gate.state.lock();
+        state.waiting += 1;
+        while state.is_held {
+            self.gate.changed.wait(&mut state);
+        }
+        state.waiting -= 1;
+        state.syncs += 1;
+        match std::mem::take(&mut state.fails_next) {
+            true => Err(io::Error::other("the disk failed on purpose")),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.bytes.write(offset, data)
+    }
+}
