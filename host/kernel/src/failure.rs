@@ -248,6 +248,8 @@ impl From<ReadError> for StoreFailure {
             ReadError::NoSuchObject(id) => Self::Failure(Failure::NoSuchObject(id.to_string())),
             // The objects are the senders', and so is what the message read before.
             ReadError::TooLarge(overflow) => Self::Failure(Failure::Refused(overflow.to_string())),
+            // It ran for more than a minute while the past below it was pruned.
+            ReadError::SnapshotTooOld { .. } => Self::Failure(Failure::Busy(error.to_string())),
             other => Self::Host(other.to_string()),
         }
     }

@@ -77,7 +77,7 @@ async fn a_service_that_drops_or_panics_still_answers() {
     let host = Host::start(calm()).await;
     let client = host.client().await;
     for method in ["drop", "panic"] {
-        let error = client.call(method, Value::Null, within(Duration::from_millis(500))).await.unwrap_err();
+        let error = client.call(method, Value::Null, within(Duration::from_secs(2))).await.unwrap_err();
         let CallError::Unresolved { cause, .. } = &error else { panic!("{method}: {error:?}") };
         assert_eq!((cause.data.kind.as_str(), error.effect()), ("abandoned", Effect::Unknown), "{method}");
     }
@@ -96,7 +96,7 @@ async fn an_unknown_effect_is_asked_about_under_the_same_number_until_it_is_know
 async fn an_effect_unknown_to_the_end_is_told_with_how_to_find_out() {
     let host = Host::start(calm()).await;
     let client = host.client().await;
-    let error = client.call("doubtful", json!(1_000), within(Duration::from_millis(500))).await.unwrap_err();
+    let error = client.call("doubtful", json!(1_000), within(Duration::from_secs(2))).await.unwrap_err();
     let error = error.to_rpc();
     assert_eq!((error.data.kind.as_str(), error.data.effect), ("unresolved", Effect::Unknown));
     assert_eq!(error.data.incident, Some(7));

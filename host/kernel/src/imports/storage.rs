@@ -265,6 +265,7 @@ impl MessageState {
             Ok(value) => Ok(value),
             Err(ReadError::NoSuchObject(_)) => Err(Error::NoSuchObject),
             Err(ReadError::TooLarge(overflow)) => Err(Error::TooLarge(overflow.to_string())),
+            Err(ReadError::SnapshotTooOld { .. }) => Err(Error::SnapshotTooOld),
             Err(other) => Err(Error::Failed(self.host_incident("storage", &other.to_string())?)),
         })
     }
