@@ -95,7 +95,10 @@ pub(crate) fn watermark(key: &DedupeKey, session: Option<SessionRow>) -> u64 {
 
 impl Dedupe {
     /// Lets only a fresh request pass.
-    pub(crate) fn into_result(self, key: &DedupeKey) -> Result<(), CommitError> {
+    ///
+    /// # Errors
+    /// What a decision under this key would have said; [`CommitError::DuplicateRequest`] carries the outcome.
+    pub fn into_result(self, key: &DedupeKey) -> Result<(), CommitError> {
         match self {
             Dedupe::Fresh => Ok(()),
             Dedupe::Replay { outcome, position } => Err(CommitError::DuplicateRequest { outcome, position }),

@@ -62,7 +62,7 @@ async fn a_trapper_leaves_no_write_and_its_last_words() {
 async fn an_overreacher_waits_for_its_grant_and_is_denied_without_it() {
     let kernel = TestKernel::new();
     let staged = kernel.try_install("overreacher", Granting::Nothing).await.unwrap();
-    assert_eq!((staged.state, staged.missing_grants), ("staged", vec!["inference".to_owned()]));
+    assert_eq!((staged.state.as_ref(), staged.missing_grants), ("staged", vec!["inference".to_owned()]));
     let refused = kernel.send("overreacher", "think", Value::Null).await.unwrap_err();
     assert_eq!(refused.to_string(), "no object is called `overreacher`");
     let serving = kernel.kernel.grant("overreacher", vec!["inference".to_owned()]).await.unwrap().unwrap();

@@ -7,6 +7,7 @@ mod disk;
 mod dispatch;
 mod hostile;
 mod messaging;
+mod operator;
 mod posts;
 mod storage;
 mod swap;

@@ -66,6 +66,14 @@ pub enum ExamineError {
     Descriptor(#[from] DescriptorError),
 }
 
+impl ExamineError {
+    /// Whether every host refuses these bytes. What asks for a newer contract or for something unknown may be right
+    /// for the next host.
+    pub(crate) fn is_of_the_bytes(&self) -> bool {
+        !matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_))
+    }
+}
+
 /// Links components against this host's contract, for both engines.
 pub(crate) struct Examiner {
     engines: Arc<Engines>,

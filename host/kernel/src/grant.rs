@@ -25,7 +25,7 @@ impl Grants {
         Ok(Self(ArcSwap::from_pointee(read(store)?)))
     }
 
-    /// Reads the rows again, after a commit changed them.
+    /// Reads the rows again, when nobody knows what a commit changed.
     pub(crate) fn reload(&self, store: &Store) -> Result<(), Failure> {
         self.0.store(Arc::new(read(store)?));
         Ok(())
@@ -41,11 +41,15 @@ impl Grants {
         added
     }
 
-    /// Takes back what a commit added that failed after its vote.
-    pub(crate) fn withdraw(&self, component: &ComponentId, added: &BTreeSet<String>) {
+    /// Takes away what a commit revokes that has just passed its vote, or granted and failed after it; answers what was
+    /// granted until now.
+    pub(crate) fn retract(&self, component: &ComponentId, interfaces: &BTreeSet<String>) -> BTreeSet<String> {
         let mut table = Table::clone(&self.0.load());
-        table.entry(component.clone()).or_default().retain(|interface| !added.contains(interface));
+        let granted = table.entry(component.clone()).or_default();
+        let taken = granted.intersection(interfaces).cloned().collect();
+        granted.retain(|interface| !interfaces.contains(interface));
         self.0.store(Arc::new(table));
+        taken
     }
 
     /// Grants for trials: everything, since every answer there is a recording or scratch.

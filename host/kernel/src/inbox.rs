@@ -2,7 +2,8 @@
 //!
 //! The store's release table is the truth; the directory only brings news. Deciding is pure: [`Inbox::observe`] is
 //! given what a scan saw and says which candidates are ready. A (path, digest) is consumed once, so only a changed
-//! file triggers, and deleting one does nothing.
+//! file triggers, and deleting one does nothing. What waits for something else than itself is handed out again: a
+//! rival when another file changed, the rest after a while.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -22,6 +23,12 @@ pub const QUIET: Duration = Duration::from_millis(500);
 
 /// How often the directories are scanned.
 pub const SCAN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What waits is handed out again after this; twice that the next time, and so on.
+const AGAIN_MIN: Duration = Duration::from_secs(5);
+
+/// The longest pause before what waits is handed out again: an operator who mended something waits no longer.
+const AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// Files looked at in one directory; more are left unseen and said so.
 const ENTRIES_MAX: usize = 1_024;
@@ -60,6 +67,19 @@ pub struct Fate {
     pub cause: String,
     /// The component it holds, if it got that far.
     pub component: Option<String>,
+    /// When it is handed out again, unless it changes before.
+    pub again: Again,
+}
+
+/// When a candidate is handed out again although it did not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Not before it changes.
+    Never,
+    /// When another candidate changes, comes or goes.
+    WhenOthersChange,
+    /// After a while, longer each time: 5 s up to 5 min.
+    Later,
 }
 
 /// What is known of the files in the plugin directories.
@@ -72,20 +92,30 @@ struct Known {
     seen: Seen,
     since: Instant,
     is_handed_out: bool,
+    again: Again,
+    /// How often it was handed out.
+    times: u32,
     entry: InboxEntry,
 }
 
 impl Inbox {
     /// Takes in a scan; answers what has come to rest since, each once per change.
     pub fn observe(&mut self, scan: Vec<Seen>, now: Instant) -> Vec<Seen> {
+        if self.has_changed(&scan) {
+            for known in self.known.values_mut().filter(|known| known.again == Again::WhenOthersChange) {
+                known.is_handed_out = false;
+            }
+        }
         let present: Vec<PathBuf> = scan.iter().map(|seen| seen.path.clone()).collect();
         self.known.retain(|path, _| present.contains(path));
         scan.into_iter().filter_map(|seen| self.observe_one(seen, now)).collect()
     }
 
     /// Notes how a candidate went.
-    pub fn note(&mut self, path: &Path, fate: Fate) {
+    pub fn note(&mut self, path: &Path, fate: Fate, now: Instant) {
         if let Some(known) = self.known.get_mut(path) {
+            known.again = fate.again;
+            known.since = now;
             known.entry.state = fate.state;
             known.entry.cause = fate.cause;
             known.entry.component = fate.component;
@@ -97,17 +127,22 @@ impl Inbox {
         self.known.values().map(|known| known.entry.clone()).collect()
     }
 
+    fn has_changed(&self, scan: &[Seen]) -> bool {
+        let is_known = |seen: &Seen| self.known.get(&seen.path).is_some_and(|known| known.seen == *seen);
+        scan.len() != self.known.len() || !scan.iter().all(is_known)
+    }
+
     fn observe_one(&mut self, seen: Seen, now: Instant) -> Option<Seen> {
         let known = self.known.entry(seen.path.clone()).or_insert_with(|| Known::new(seen.clone(), now));
         if known.seen != seen {
             *known = Known::new(seen, now);
             return None;
         }
-        let is_quiet = now.saturating_duration_since(known.since) >= QUIET;
-        if known.is_handed_out || !is_quiet {
+        if !known.is_due(now) {
             return None;
         }
         known.is_handed_out = true;
+        known.times = known.times.saturating_add(1);
         Some(known.seen.clone())
     }
 }
@@ -120,7 +155,20 @@ impl Known {
             cause: "it changed less than half a second ago".into(),
             component: None,
         };
-        Self { seen, since: now, is_handed_out: false, entry }
+        Self { seen, since: now, is_handed_out: false, again: Again::Never, times: 0, entry }
+    }
+
+    /// Whether it has come to rest, or has waited long enough since it was last handed out.
+    fn is_due(&self, now: Instant) -> bool {
+        let rested = now.saturating_duration_since(self.since);
+        match (self.is_handed_out, self.again) {
+            (false, _) => rested >= QUIET,
+            (true, Again::Later) => {
+                let doubled = AGAIN_MIN.saturating_mul(1 << self.times.saturating_sub(1).min(16));
+                rested >= doubled.min(AGAIN_MAX)
+            }
+            (true, _) => false,
+        }
     }
 }
 
@@ -132,38 +180,60 @@ pub struct Candidate {
     pub manifest: Option<Manifest>,
 }
 
+/// Why a candidate was not read: one sentence that names the file and the trouble.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CandidateError {
+    /// The files do not make a candidate; only changing them helps.
+    #[error("{0}")]
+    Malformed(String),
+    /// A file could not be read now.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
 /// Reads a candidate that has come to rest.
 ///
 /// # Errors
-/// One sentence that names the file and the trouble.
-pub fn read_candidate(seen: &Seen) -> Result<Candidate, String> {
+/// [`CandidateError`].
+pub fn read_candidate(seen: &Seen) -> Result<Candidate, CandidateError> {
     if let Some(problem) = &seen.problem {
-        return Err(problem.clone());
+        return Err(CandidateError::Malformed(problem.clone()));
     }
     let manifest = seen.manifest.as_deref().map(read_manifest).transpose()?;
-    let bytes = regular::read(&seen.path, COMPONENT_BYTES_MAX)
-        .map_err(|error| format!("{} cannot be read: {error}", seen.path.display()))?;
+    let bytes =
+        regular::read(&seen.path, COMPONENT_BYTES_MAX).map_err(|error| cannot_read(&seen.path, &error))?;
     Ok(Candidate { bytes, manifest })
 }
 
 /// Reads a component or the folder around it, as `plugin install` is given one.
 ///
 /// # Errors
-/// One sentence that names the file and the trouble.
-pub fn read_path(path: &Path) -> Result<Candidate, String> {
-    let cannot = |error: io::Error| format!("{} cannot be read: {error}", path.display());
+/// [`CandidateError`].
+pub fn read_path(path: &Path) -> Result<Candidate, CandidateError> {
+    let cannot = |error: io::Error| cannot_read(path, &error);
     let about = std::fs::metadata(path).map_err(cannot)?;
     let seen = if about.is_dir() { folder(path).map_err(cannot)? } else { file(path).map_err(cannot)? };
     match seen {
         Some(seen) => read_candidate(&seen),
-        None => Err(format!("{} is neither a .wasm file nor a folder with a plugin.toml", path.display())),
+        None => {
+            let neither =
+                format!("{} is neither a .wasm file nor a folder with a plugin.toml", path.display());
+            Err(CandidateError::Malformed(neither))
+        }
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, String> {
-    let text = regular::read_text(path, MANIFEST_BYTES_MAX)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    Manifest::parse(&text).map_err(|error| format!("{}: {}", path.display(), one_line(&error.to_string())))
+fn read_manifest(path: &Path) -> Result<Manifest, CandidateError> {
+    let text = regular::read_text(path, MANIFEST_BYTES_MAX).map_err(|error| cannot_read(path, &error))?;
+    let refused = |error: toml::de::Error| {
+        CandidateError::Malformed(format!("{}: {}", path.display(), one_line(&error.to_string())))
+    };
+    Manifest::parse(&text).map_err(refused)
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> CandidateError {
+    CandidateError::Unreadable(format!("{} cannot be read: {error}", path.display()))
 }
 
 fn one_line(text: &str) -> String {
@@ -287,6 +357,41 @@ mod tests {
         assert_eq!(inbox.observe(vec![seen("a.wasm", 21)], at(6_500)).len(), 1, "again after a change");
     }
 
+    fn waits(again: Again) -> Fate {
+        Fate { state: "waiting", cause: "a test says so".into(), component: None, again }
+    }
+
+    #[test]
+    fn a_rival_is_tried_again_when_the_other_file_goes_and_not_before() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let both = || vec![seen("a.wasm", 10), seen("b.wasm", 10)];
+        inbox.observe(both(), at(0));
+        assert_eq!(inbox.observe(both(), at(600)).len(), 2);
+        inbox.note(Path::new("b.wasm"), waits(Again::WhenOthersChange), at(600));
+        assert!(inbox.observe(both(), at(900_000)).is_empty());
+        assert_eq!(inbox.observe(vec![seen("b.wasm", 10)], at(900_001)).len(), 1, "a.wasm is gone");
+        assert!(inbox.observe(vec![seen("b.wasm", 10)], at(900_002)).is_empty(), "once");
+    }
+
+    #[test]
+    fn what_waits_for_the_host_is_tried_again_at_growing_intervals() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        let scan = || vec![seen("a.wasm", 10)];
+        inbox.observe(scan(), start);
+        let (mut now, mut pauses) = (start + QUIET, Vec::new());
+        assert_eq!(inbox.observe(scan(), now).len(), 1);
+        for _ in 0..8 {
+            inbox.note(Path::new("a.wasm"), waits(Again::Later), now);
+            let noted = now;
+            while inbox.observe(scan(), now).is_empty() {
+                now += Duration::from_secs(1);
+            }
+            pauses.push((now - noted).as_secs());
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
     #[test]
     fn a_deleted_file_is_forgotten_and_does_nothing() {
         let (mut inbox, start) = (Inbox::default(), Instant::now());
@@ -316,7 +421,7 @@ mod tests {
         std::fs::write(home.path().join("plugin.toml"), "id = \"x\"\nmemroy = 5\n").unwrap();
         std::fs::write(home.path().join("x.wasm"), "x").unwrap();
         let Err(refusal) = read_path(home.path()) else { panic!("accepted") };
-        assert!(refusal.contains("memroy"), "{refusal}");
+        assert!(refusal.to_string().contains("memroy"), "{refusal}");
     }
 
     fn only(directory: &Path) -> Seen {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use telos_store::{ComponentId, Digest, ObjectId, ReleaseRecord, Revision, Store};
+use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
@@ -48,8 +48,10 @@ pub enum KernelError {
 }
 
 /// Runs components. Cheap to clone; the last clone stops it.
+///
+/// The second field is the request that the next change is decided under; see [`Kernel::for_request`].
 #[derive(Clone)]
-pub struct Kernel(Arc<Parts>);
+pub struct Kernel(Arc<Parts>, Option<DedupeKey>);
 
 struct Parts {
     store: Store,
@@ -128,7 +130,15 @@ impl Kernel {
             journal,
             guests: Some(guests),
         };
-        Ok(Self(Arc::new(parts)))
+        Ok(Self(Arc::new(parts), None))
+    }
+
+    /// A handle for one change that somebody asks for under a number: the change is decided at most once, and asked
+    /// for again under that number it answers what it answered. For one change only, since the next would have the
+    /// same number. Messages carry their own number in [`Root`].
+    #[must_use]
+    pub fn for_request(&self, request: DedupeKey) -> Self {
+        Self(Arc::clone(&self.0), Some(request))
     }
 
     /// Sends a message from outside and waits for its authoritative answer.
@@ -164,8 +174,16 @@ impl Kernel {
     /// # Errors
     /// [`SwapError`]; what was serving keeps serving.
     pub async fn install(&self, bytes: Vec<u8>, request: InstallRequest) -> Result<Swapped, SwapError> {
-        let swapper = Arc::clone(&self.0.swapper);
-        self.swapping(async move { swapper.install(&bytes, request).await }).await
+        let (swapper, asked) = (Arc::clone(&self.0.swapper), self.1);
+        self.swapping(async move { swapper.install(&bytes, request, asked).await }).await
+    }
+
+    /// What an install answered that this handle's request decided before; its bytes are not needed again.
+    ///
+    /// # Errors
+    /// [`SwapError::Commit`] when the request is too old to be decided.
+    pub fn installed_before(&self) -> Result<Option<Swapped>, SwapError> {
+        self.0.swapper.remembered(self.1)
     }
 
     /// Examines bytes and runs their examples; nothing changes.
@@ -182,8 +200,8 @@ impl Kernel {
     /// # Errors
     /// [`SwapError`]; what was serving keeps serving.
     pub async fn swap(&self, component: &str, wanted: String) -> Result<Swapped, SwapError> {
-        let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
-        self.swapping(async move { swapper.swap_to(&component, &wanted).await }).await
+        let (swapper, component, asked) = self.asked(component)?;
+        self.swapping(async move { swapper.swap_to(&component, &wanted, asked).await }).await
     }
 
     /// Lets the release serve that served before.
@@ -191,8 +209,8 @@ impl Kernel {
     /// # Errors
     /// [`SwapError`]; what was serving keeps serving.
     pub async fn rollback(&self, component: &str) -> Result<Swapped, SwapError> {
-        let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
-        self.swapping(async move { swapper.rollback(&component).await }).await
+        let (swapper, component, asked) = self.asked(component)?;
+        self.swapping(async move { swapper.rollback(&component, asked).await }).await
     }
 
     /// Takes a component's seat away; answers the position of the commit.
@@ -200,20 +218,22 @@ impl Kernel {
     /// # Errors
     /// [`SwapError::NoSuchPlugin`] when it has none.
     pub async fn remove(&self, component: &str) -> Result<u64, SwapError> {
-        self.0.swapper.remove(&plugin_id(component)?).await
+        let (swapper, component, asked) = self.asked(component)?;
+        self.swapping(async move { swapper.remove(&component, asked).await }).await
     }
 
     /// Grants interfaces (`["all"]`: whatever its release imports); a staged release that now has all it needs serves.
     ///
     /// # Errors
-    /// [`SwapError::NoSuchInterface`], [`SwapError::NoSuchPlugin`].
+    /// [`SwapError::NoSuchInterface`], [`SwapError::NoSuchPlugin`]; [`SwapError::GrantedOnly`] when the staged release
+    /// does not serve for all that.
     pub async fn grant(
         &self,
         component: &str,
         interfaces: Vec<String>,
     ) -> Result<Option<Swapped>, SwapError> {
-        let (swapper, component) = (Arc::clone(&self.0.swapper), plugin_id(component)?);
-        self.swapping(async move { swapper.grant(&component, &interfaces).await }).await
+        let (swapper, component, asked) = self.asked(component)?;
+        self.swapping(async move { swapper.grant(&component, &interfaces, asked).await }).await
     }
 
     /// Revokes interfaces; answers the position of the commit.
@@ -221,15 +241,22 @@ impl Kernel {
     /// # Errors
     /// [`SwapError::NoSuchInterface`], [`SwapError::NoSuchPlugin`].
     pub async fn revoke(&self, component: &str, interfaces: Vec<String>) -> Result<u64, SwapError> {
-        self.0.swapper.revoke(&plugin_id(component)?, &interfaces).await
+        let (swapper, component, asked) = self.asked(component)?;
+        self.swapping(async move { swapper.revoke(&component, &interfaces, asked).await }).await
     }
 
-    /// Writes down that an inbox candidate was refused, so that the same bytes are not tried again.
+    /// Writes down that an inbox candidate was refused. With the digest of its bytes, those are not tried again.
     ///
     /// # Errors
     /// When the store does not take it.
-    pub async fn refuse(&self, path: &str, digest: Digest, cause: &str) -> Result<(), SwapError> {
-        self.0.swapper.refuse(path, digest, cause).await
+    pub async fn refuse(
+        &self,
+        path: String,
+        consumed: Option<Digest>,
+        cause: String,
+    ) -> Result<(), SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.refuse(&path, consumed, &cause).await }).await
     }
 
     /// Whether these bytes were already consumed from this path.
@@ -355,7 +382,8 @@ impl Kernel {
     /// # Errors
     /// [`ObjectError::NameTaken`], [`ObjectError::NoSuchObject`].
     pub async fn new_object(&self, name: &str, parents: &[String]) -> Result<(ObjectId, u64), ObjectError> {
-        operator::new(&self.0.store, name, parents).await
+        let made = operator::new(&self.0.store, name, parents, self.1).await?;
+        Ok((made.id, made.position))
     }
 
     /// Sets a value slot, or removes it when there is no value.
@@ -368,7 +396,17 @@ impl Kernel {
         slot: &str,
         value: Option<&Value>,
     ) -> Result<(ObjectId, u64), ObjectError> {
-        operator::set(&self.0.store, target, slot, value).await
+        let set = operator::set(&self.0.store, target, slot, value, self.1).await?;
+        Ok((set.id, set.position))
+    }
+
+    /// Takes a name away from its object, which stays.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchObject`], [`ObjectError::RootName`] while the component of that name serves.
+    pub async fn unname(&self, name: &str) -> Result<(ObjectId, u64), ObjectError> {
+        let unnamed = operator::unname(&self.0.store, name, self.1).await?;
+        Ok((unnamed.id, unnamed.position))
     }
 
     /// What the dispatcher has done so far.
@@ -414,6 +452,11 @@ impl Kernel {
         Ok(records.into_iter().find(|record| record.digest == seat.digest).unwrap_or_else(|| newest.clone()))
     }
 
+    fn asked(&self, component: &str) -> Result<(Arc<Swapper>, ComponentId, Option<DedupeKey>), SwapError> {
+        Ok((Arc::clone(&self.0.swapper), plugin_id(component)?, self.1))
+    }
+
+    /// Runs a change to its end, also when whoever asked for it leaves.
     async fn swapping<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, SwapError>> + Send + 'static,
@@ -424,7 +467,7 @@ impl Kernel {
         };
         let runtime = guests.handle().clone();
         let task = guests.spawn_blocking(move || runtime.block_on(work));
-        task.await.unwrap_or_else(|error| Err(SwapError::Store(error.to_string())))
+        task.await.unwrap_or_else(|error| Err(SwapError::CutShort(error.to_string())))
     }
 
     /// Runs work beside the guests; a panic there is caught and told.

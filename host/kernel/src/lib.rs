@@ -14,6 +14,7 @@
 //! Never here: sockets, models, files other than the inbox.
 
 mod activation;
+mod change;
 mod contract;
 mod decide;
 mod deliver;

@@ -1,13 +1,14 @@
-//! What an operator may do to objects directly: make, look at, set, list. Each is a unit of its own.
+//! What an operator may do to objects directly: make, look at, set, unname, list. Each is a unit of its own.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, Json, Object, ObjectId, ObjectName, ReadError, Revision, Slot, Store, Unit,
-    Vote, WriteError,
+    CommitError, ComponentId, DedupeKey, Json, Object, ObjectId, ObjectName, Position, ReadError, Revision,
+    Slot, Store, Unit, WriteError,
 };
 
-use crate::decide::decide;
+use crate::change::{self, Settled, change, remembered};
+use crate::failure::Effect;
 use crate::objects;
 use crate::seat::Seats;
 
@@ -24,12 +25,44 @@ pub enum ObjectError {
     /// The slot holds a method.
     #[error("slot `{0}` is a method slot; behaviour changes by plugin swap, not by `object set`")]
     MethodSlot(String),
+    /// The name is that of a root object that serves.
+    #[error("`{0}` names the root object of a plugin that serves; `telos plugin remove {0}` first")]
+    RootName(String),
     /// Malformed or past a bound.
     #[error("{0}")]
     Invalid(String),
-    /// The store refused or failed.
+    /// The commit was refused, or nobody knows.
+    #[error("the store did not take it: {0}")]
+    Commit(#[from] CommitError),
+    /// The store could not be read; nothing was changed.
     #[error("the store did not take it: {0}")]
     Store(String),
+}
+
+impl ObjectError {
+    /// Whether what was asked for may have happened.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Commit(error) => change::effect(error),
+            _ => Effect::None,
+        }
+    }
+
+    /// A stable word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Commit(error) => change::kind(error),
+            _ => "refused",
+        }
+    }
+
+    /// What to do next, when there is something better than reading the message.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Commit(error) => change::next_step(error).map(Into::into),
+            _ => None,
+        }
+    }
 }
 
 impl From<ReadError> for ObjectError {
@@ -50,10 +83,17 @@ impl From<WriteError> for ObjectError {
     }
 }
 
-impl From<CommitError> for ObjectError {
-    fn from(error: CommitError) -> Self {
+impl From<telos_store::Failure> for ObjectError {
+    fn from(error: telos_store::Failure) -> Self {
         Self::Store(error.to_string())
     }
+}
+
+/// An object that was changed, and where that was decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Changed {
+    pub(crate) id: ObjectId,
+    pub(crate) position: u64,
 }
 
 /// An object in a listing.
@@ -119,25 +159,28 @@ pub(crate) async fn new(
     store: &Store,
     name: &str,
     parents: &[String],
-) -> Result<(ObjectId, u64), ObjectError> {
-    let name = ObjectName::new(name).map_err(|error| ObjectError::Invalid(error.to_string()))?;
-    let mut unit = store.begin();
-    if unit.find(&name)?.is_some() {
-        return Err(ObjectError::NameTaken(name.to_string()));
-    }
-    let parents = parents.iter().map(|parent| resolve(&mut unit, parent)).collect::<Result<Vec<_>, _>>()?;
-    let (owner, generation) = match parents.first() {
-        Some(parent) => {
-            let parent =
-                unit.object(*parent)?.ok_or_else(|| ObjectError::NoSuchObject(parent.to_string()))?;
-            (parent.owner.clone(), parent.generation)
+    request: Option<DedupeKey>,
+) -> Result<Changed, ObjectError> {
+    let name = object_name(name)?;
+    let position = settle(store, request, |unit| {
+        if unit.find(&name)?.is_some() {
+            return Err(ObjectError::NameTaken(name.to_string()));
         }
-        None => (ComponentId::operator(), 1),
-    };
-    let id = unit.create(owner, generation, parents)?;
-    unit.bind(&name, id)?;
-    unit.audit("object.new", name.as_str(), json!({ "id": id }))?;
-    Ok((id, commit(store, unit).await?))
+        let parents = parents.iter().map(|parent| resolve(unit, parent)).collect::<Result<Vec<_>, _>>()?;
+        let (owner, generation) = match parents.first() {
+            Some(parent) => {
+                let parent =
+                    unit.object(*parent)?.ok_or_else(|| ObjectError::NoSuchObject(parent.to_string()))?;
+                (parent.owner.clone(), parent.generation)
+            }
+            None => (ComponentId::operator(), 1),
+        };
+        let id = unit.create(owner, generation, parents)?;
+        unit.bind(&name, id)?;
+        Ok(unit.audit("object.new", name.as_str(), json!({ "id": id }))?)
+    })
+    .await?;
+    changed(store, name.as_str(), position, position)
 }
 
 /// Sets or removes a value slot.
@@ -146,25 +189,81 @@ pub(crate) async fn set(
     target: &str,
     name: &str,
     value: Option<&Value>,
-) -> Result<(ObjectId, u64), ObjectError> {
-    let mut unit = store.begin();
-    let id = resolve(&mut unit, target)?;
-    let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(target.into()))?;
-    if object.slots.get(name).is_some_and(Slot::is_method) {
-        return Err(ObjectError::MethodSlot(name.into()));
-    }
-    match value {
-        Some(value) => {
-            let value =
-                Json::parse(&value.to_string()).map_err(|error| ObjectError::Invalid(error.to_string()))?;
-            unit.set_slot(id, name, Slot::Value(value))?;
+    request: Option<DedupeKey>,
+) -> Result<Changed, ObjectError> {
+    let value = value.map(|value| Json::parse(&value.to_string())).transpose();
+    let value = value.map_err(|error| ObjectError::Invalid(error.to_string()))?;
+    let position = settle(store, request, |unit| {
+        let id = resolve(unit, target)?;
+        let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(target.into()))?;
+        if object.slots.get(name).is_some_and(Slot::is_method) {
+            return Err(ObjectError::MethodSlot(name.into()));
         }
-        None => {
-            unit.remove_slot(id, name)?;
+        match &value {
+            Some(value) => unit.set_slot(id, name, Slot::Value(value.clone()))?,
+            None => drop(unit.remove_slot(id, name)?),
         }
+        let detail = json!({ "id": id, "slot": name, "removed": value.is_none() });
+        Ok(unit.audit("object.set", target, detail)?)
+    })
+    .await?;
+    changed(store, target, position, position)
+}
+
+/// Takes a name away; the object stays, under its id and its other names. The name of a root object whose component
+/// serves stays with it, since that object is found by it.
+pub(crate) async fn unname(
+    store: &Store,
+    name: &str,
+    request: Option<DedupeKey>,
+) -> Result<Changed, ObjectError> {
+    let name = object_name(name)?;
+    let position = settle(store, request, |unit| {
+        let id = unit.find(&name)?.ok_or_else(|| ObjectError::NoSuchObject(name.to_string()))?;
+        let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(name.to_string()))?;
+        let is_root = object.owner.as_str() == name.as_str();
+        if is_root && store.seats()?.iter().any(|seat| seat.component == object.owner) {
+            return Err(ObjectError::RootName(name.to_string()));
+        }
+        unit.unbind(&name)?;
+        Ok(unit.audit("object.unnamed", name.as_str(), json!({ "id": id, "owner": object.owner }))?)
+    })
+    .await?;
+    changed(store, name.as_str(), position.saturating_sub(1), position)
+}
+
+/// Decides a change, and answers where.
+async fn settle(
+    store: &Store,
+    request: Option<DedupeKey>,
+    mut write: impl FnMut(&mut Unit) -> Result<(), ObjectError>,
+) -> Result<u64, ObjectError> {
+    if let Some(Settled { position }) = remembered::<_, ObjectError>(store, request)? {
+        return Ok(position);
     }
-    unit.audit("object.set", target, json!({ "id": id, "slot": name, "removed": value.is_none() }))?;
-    Ok((id, commit(store, unit).await?))
+    let (settled, _) = change(store, request, |unit| {
+        write(unit)?;
+        Ok::<_, ObjectError>((Settled::default(), None))
+    })
+    .await?;
+    Ok(settled.position)
+}
+
+/// The object that a decided change was about: the one that its name stood for, then. One that was forgotten since is
+/// not named again.
+fn changed(store: &Store, target: &str, then: u64, position: u64) -> Result<Changed, ObjectError> {
+    let named = match ObjectName::new(target) {
+        Ok(name) => store.name_at(&name, Position::new(then))?,
+        Err(_) => None,
+    };
+    let id = named.or_else(|| target.parse().ok());
+    let position_then = Position::new(position);
+    let forgotten = CommitError::DuplicateRequest { outcome: Vec::new(), position: position_then };
+    Ok(Changed { id: id.ok_or(forgotten)?, position })
+}
+
+fn object_name(name: &str) -> Result<ObjectName, ObjectError> {
+    ObjectName::new(name).map_err(|error| ObjectError::Invalid(error.to_string()))
 }
 
 /// The kept states of an object, newest first; with `before` only those with a smaller revision.
@@ -245,8 +344,4 @@ pub(crate) fn resolve(unit: &mut Unit, target: &str) -> Result<ObjectId, ObjectE
         Some(_) => Ok(id),
         None => Err(unknown()),
     }
-}
-
-async fn commit(store: &Store, unit: Unit) -> Result<u64, ObjectError> {
-    Ok(decide(store, unit, Vote::default()).await?.position.get())
 }

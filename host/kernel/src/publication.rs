@@ -1,4 +1,4 @@
-//! Publishing a change of seats: with its vote to roots that may write, with its decision to roots that only read, and
+//! Publishing a change of seats or grants: with its vote to roots that may write, with its decision to roots that only read, and
 //! taken back when it fails in between.
 //!
 //! ```text
@@ -29,9 +29,13 @@ pub(crate) enum Change {
     },
     /// A component's seat is gone.
     Vacate(ComponentId),
+    /// A component may use more.
+    Grant(ComponentId, BTreeSet<String>),
+    /// A component may use less.
+    Revoke(ComponentId, BTreeSet<String>),
 }
 
-/// One change of seats on its way.
+/// One change of seats or grants on its way.
 #[derive(Clone)]
 pub(crate) struct Publication(Arc<Publishing>);
 
@@ -39,6 +43,8 @@ struct Publishing {
     seats: Arc<Seats>,
     grants: Arc<Grants>,
     change: Change,
+    /// In the lane of the root object, passed on when the vote passes.
+    place: Option<Place>,
     voted: OnceLock<Voted>,
     decided_at: OnceLock<Instant>,
 }
@@ -46,16 +52,25 @@ struct Publishing {
 /// What the vote published.
 struct Voted {
     at: Instant,
-    table: Arc<SeatTable>,
-    granted: BTreeSet<String>,
+    /// None when no seat changes.
+    table: Option<Arc<SeatTable>>,
+    /// What was not granted before, or was until now.
+    moved: BTreeSet<String>,
 }
 
 impl Publication {
-    pub(crate) fn new(seats: &Arc<Seats>, grants: &Arc<Grants>, change: Change) -> Self {
+    /// `place`: in the lane of the root object, where that changes.
+    pub(crate) fn new(
+        seats: &Arc<Seats>,
+        grants: &Arc<Grants>,
+        change: Change,
+        place: Option<Place>,
+    ) -> Self {
         Self(Arc::new(Publishing {
             seats: Arc::clone(seats),
             grants: Arc::clone(grants),
             change,
+            place,
             voted: OnceLock::new(),
             decided_at: OnceLock::new(),
         }))
@@ -64,27 +79,19 @@ impl Publication {
     /// Commits the unit that carries the change. Answers the pause as well: the longer of the two moments during which
     /// no root could begin, the one for those that may write and the one for those that only read.
     ///
-    /// `place`: in the lane of the root object, passed on when the vote passes.
-    ///
     /// # Errors
     /// [`CommitError`]; then nothing of the change is published any more.
     pub(crate) async fn commit(
         self,
         store: &Store,
         unit: Unit,
-        place: Option<Place>,
+        vote: Vote,
     ) -> Result<(Commit, Duration), CommitError> {
         let (passing, deciding, failing) = (self.clone(), self.clone(), self.clone());
-        let on_voted = move |position| {
-            passing.pass(position);
-            if let Some(place) = place {
-                place.pass_on();
-            }
-        };
         let vote = Vote {
-            on_voted: Some(OnDecided::new(on_voted)),
+            on_voted: Some(OnDecided::new(move |position| passing.pass(position))),
             on_decided: Some(OnDecided::new(move |_| deciding.decide())),
-            ..Vote::default()
+            ..vote
         };
         let asked = ask(store, unit, vote, move |_| failing.withdraw());
         // Units began on it a moment before: the store has taken the vote.
@@ -94,36 +101,47 @@ impl Publication {
     }
 
     fn pass(&self, position: Position) {
-        let Publishing { seats, grants, change, voted, .. } = &*self.0;
+        let Publishing { seats, grants, change, place, voted, .. } = &*self.0;
         let (at, now) = (Instant::now(), seats.voted());
-        let (table, granted) = match change {
+        let (table, moved) = match change {
             Change::Seat { release, granting } => {
-                (now.with(position, Arc::clone(release)), grants.extend(&release.component, granting))
+                let table = now.with(position, Arc::clone(release));
+                (Some(Arc::new(table)), grants.extend(&release.component, granting))
             }
-            Change::Vacate(component) => (now.without(position, component), BTreeSet::new()),
+            Change::Vacate(component) => (Some(Arc::new(now.without(position, component))), BTreeSet::new()),
+            Change::Grant(component, interfaces) => (None, grants.extend(component, interfaces)),
+            Change::Revoke(component, interfaces) => (None, grants.retract(component, interfaces)),
         };
-        let table = Arc::new(table);
-        seats.vote(Arc::clone(&table));
+        if let Some(table) = &table {
+            seats.vote(Arc::clone(table));
+        }
         // A unit passes one vote.
-        let _ = voted.set(Voted { at, table, granted });
+        let _ = voted.set(Voted { at, table, moved });
+        if let Some(place) = place {
+            place.pass_on();
+        }
     }
 
     fn decide(&self) {
         let Publishing { seats, voted, decided_at, .. } = &*self.0;
-        if let Some(voted) = voted.get() {
+        if let Some(table) = voted.get().and_then(|voted| voted.table.as_ref()) {
             let _ = decided_at.set(Instant::now());
-            seats.decide(Arc::clone(&voted.table));
+            seats.decide(Arc::clone(table));
         }
     }
 
     /// Nothing to take back from a change that was refused in its vote.
     fn withdraw(&self) {
         let Publishing { seats, grants, change, voted, .. } = &*self.0;
-        if let Some(voted) = voted.get() {
+        let Some(voted) = voted.get() else { return };
+        if voted.table.is_some() {
             seats.withdraw();
-            if let Change::Seat { release, .. } = change {
-                grants.withdraw(&release.component, &voted.granted);
-            }
+        }
+        match change {
+            Change::Seat { release, .. } => drop(grants.retract(&release.component, &voted.moved)),
+            Change::Grant(component, _) => drop(grants.retract(component, &voted.moved)),
+            Change::Revoke(component, _) => drop(grants.extend(component, &voted.moved)),
+            Change::Vacate(_) => {}
         }
     }
 

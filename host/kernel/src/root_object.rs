@@ -11,7 +11,9 @@ use crate::swap::{is_method_of, root_name};
 #[non_exhaustive]
 pub enum RootObjectError {
     /// The name is another owner's.
-    #[error("the name `{component}` belongs to an object of `{owner}`; rename that object first")]
+    #[error(
+        "the name `{component}` belongs to an object of `{owner}`; `telos object unname {component}` frees it"
+    )]
     NameTaken {
         /// The component that needs the name.
         component: ComponentId,

@@ -7,27 +7,31 @@
 //!                      root-object slots, audit
 //! publish              in that commit's vote for roots that may write, in its finish for those that only read
 //! ```
-//! One change at a time: a mutex of its own, never held on the serving path. Any failure leaves what served serving.
+//! One change at a time: a turn of its own, never held on the serving path, nor while a busy object is waited for. Any
+//! failure leaves what served serving.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telos_store::{
-    BlobError, CommitError, ComponentId, Digest, Json, ObjectName, ReadError, ReleaseRecord, ReleaseState,
-    SeatRecord, Slot, Store, Vote, WriteError,
+    BlobError, CommitError, ComponentId, DedupeKey, Digest, Json, ObjectName, ReadError, ReleaseRecord,
+    ReleaseState, SeatRecord, Slot, Store, WriteError,
 };
 
 use crate::activation::{Decision, Reason};
+use crate::change::{self, Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
-use crate::decide::decide;
 use crate::descriptor::Descriptor;
 use crate::examine::{ExamineError, Examined, Examiner};
+use crate::failure::Effect;
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
+use crate::publication::Change;
 use crate::root_object::RootObjectError;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
@@ -114,17 +118,87 @@ pub enum SwapError {
     /// There is nothing to go back to.
     #[error("`{0}` has no earlier release to return to")]
     NothingEarlier(ComponentId),
+    /// Another change came first.
+    #[error("no release of `{0}` waits for a grant any more")]
+    NothingWaits(ComponentId),
     /// No such interface.
     #[error("there is no interface `{0}`; there are {known}", known = INTERFACES.join(", "))]
     NoSuchInterface(String),
-    /// The store refused or failed.
+    /// The root object had too much to do for too long.
+    #[error(
+        "`{component}` was not changed: its root object is busy; in {waited_s} s it was not this change's turn"
+    )]
+    RootBusy {
+        /// The component.
+        component: ComponentId,
+        /// How long a change waits; one that finds the object's lane full does not.
+        waited_s: u64,
+    },
+    /// The grant was given; the release that waited for it could not begin to serve.
+    #[error("the grant was given, but {component} {version} does not serve yet: {cause}")]
+    GrantedOnly {
+        /// The component.
+        component: ComponentId,
+        /// The release that waits.
+        version: String,
+        /// Why.
+        #[source]
+        cause: Box<SwapError>,
+    },
+    /// The commit was refused, or nobody knows.
+    #[error("the store did not take it: {0}")]
+    Commit(#[from] CommitError),
+    /// The store could not be read, or did not take the bytes; nothing was changed.
     #[error("the store did not take it: {0}")]
     Store(String),
+    /// The change ended before it could say how.
+    #[error("the change was cut short: {0}")]
+    CutShort(String),
 }
 
-impl From<CommitError> for SwapError {
-    fn from(error: CommitError) -> Self {
-        Self::Store(error.to_string())
+impl SwapError {
+    /// Whether what was asked for may have happened.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Commit(error) => change::effect(error),
+            Self::GrantedOnly { .. } => Effect::Committed,
+            Self::CutShort(_) => Effect::Unknown,
+            _ => Effect::None,
+        }
+    }
+
+    /// A stable word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Commit(error) => change::kind(error),
+            Self::RootBusy { .. } => "busy",
+            Self::GrantedOnly { cause, .. } => cause.kind(),
+            _ => "refused",
+        }
+    }
+
+    /// What to do next, when there is something better than reading the message.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Commit(error) => change::next_step(error).map(Into::into),
+            Self::RootBusy { component, .. } => Some(format!(
+                "ask again when it has less to do; `telos plugin revoke {component} --all` does not wait"
+            )),
+            Self::GrantedOnly { component, version, .. } => {
+                Some(format!("`telos plugin swap {component} {version}` lets it serve"))
+            }
+            Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
+            _ => None,
+        }
+    }
+
+    /// Whether this host refuses these bytes for ever, whatever else changes: only then need nobody try them again.
+    pub fn is_of_the_bytes(&self) -> bool {
+        match self {
+            Self::Examine { error, .. } => error.is_of_the_bytes(),
+            Self::Example { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -182,7 +256,7 @@ pub enum Granting {
 }
 
 /// What became of an install, swap or rollback.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Swapped {
     /// The component.
     pub id: ComponentId,
@@ -191,7 +265,7 @@ pub struct Swapped {
     /// Its digest.
     pub digest: Digest,
     /// `serving`, or `staged` while it needs a grant.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// What an operator must grant before it may serve.
     pub missing_grants: Vec<String>,
     /// The version that served before, if any.
@@ -199,7 +273,8 @@ pub struct Swapped {
     /// The commit that decided it.
     pub position: u64,
     /// Microseconds during which no root could begin, table published → position visible: of the two such moments,
-    /// one for roots that may write and one for those that only read, the longer.
+    /// one for roots that may write and one for those that only read, the longer. 0 in a later answer to the same
+    /// request.
     pub pause_us: u64,
 }
 
@@ -232,9 +307,10 @@ pub(crate) struct Swapper {
     examiner: Examiner,
     pub(crate) seats: Arc<Seats>,
     pub(crate) grants: Arc<Grants>,
-    journal: Arc<dyn JournalSink>,
+    pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) lanes: Arc<Lanes>,
-    turn: tokio::sync::Mutex<()>,
+    /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 impl Swapper {
@@ -273,79 +349,137 @@ impl Swapper {
     }
 
     /// Makes a release of bytes and lets it serve, or stages it when it needs a grant.
-    pub(crate) async fn install(&self, bytes: &[u8], request: InstallRequest) -> Result<Swapped, SwapError> {
-        let examined = self.examine(bytes, &request.source, request.limits).await?;
-        let release = Arc::clone(&examined.release);
-        identity_agrees(&release, &request)?;
-        stands_alone(&release, &request)?;
-        if !self.has_passed(&release)? {
+    pub(crate) async fn install(
+        &self,
+        bytes: &[u8],
+        install: InstallRequest,
+        request: Option<DedupeKey>,
+    ) -> Result<Swapped, SwapError> {
+        if let Some(answer) = self.remembered(request)? {
+            return Ok(answer);
+        }
+        let examined = self.examine(bytes, &install.source, install.limits).await?;
+        let release = &examined.release;
+        identity_agrees(release, &install)?;
+        stands_alone(release, &install)?;
+        if !self.has_passed(release)? {
             self.demand_examples(&examined).await?;
         }
-        let _turn = self.turn.lock().await;
         self.store.put_blob(bytes)?;
-        let granting = self.granting(&release, &request.grants)?;
-        let missing = self.missing(&release, &granting)?;
-        let record = record(&release, &request.source, &missing)?;
-        self.settle(Decision {
-            release,
-            record,
-            granting,
-            missing,
-            consumed: request.consumed,
-            reason: Reason::Installed,
-        })
-        .await
+        let decide_install = || {
+            let granting = self.granting(release, &install.grants)?;
+            let missing = self.missing(release, &granting)?;
+            let record = record(release, &install.source, &missing)?;
+            let (release, consumed) = (Arc::clone(release), install.consumed.clone());
+            let reason = Reason::Installed;
+            Ok(Decision { release, record, granting, missing, consumed, reason, request })
+        };
+        self.change_seat(&release.component, decide_install).await
     }
 
     /// Lets a kept release serve, by version or by the start of its digest.
-    pub(crate) async fn swap_to(&self, component: &ComponentId, wanted: &str) -> Result<Swapped, SwapError> {
-        let _turn = self.turn.lock().await;
-        let record = self.find_release(component, wanted)?;
-        self.activate_or_stage(record, Reason::Swapped).await
+    pub(crate) async fn swap_to(
+        &self,
+        component: &ComponentId,
+        wanted: &str,
+        request: Option<DedupeKey>,
+    ) -> Result<Swapped, SwapError> {
+        if let Some(answer) = self.remembered(request)? {
+            return Ok(answer);
+        }
+        let decide_swap = || {
+            let record = self.find_release(component, wanted)?;
+            self.decision(record, Reason::Swapped, request)
+        };
+        self.change_seat(component, decide_swap).await
     }
 
     /// Lets the release serve that served before this one.
-    pub(crate) async fn rollback(&self, component: &ComponentId) -> Result<Swapped, SwapError> {
-        let _turn = self.turn.lock().await;
-        let seat = self.seat(component)?;
-        let digest = seat.previous.ok_or_else(|| SwapError::NothingEarlier(component.clone()))?;
-        let record = self.find_release(component, &digest.to_string())?;
-        self.activate_or_stage(record, Reason::RolledBack).await
+    pub(crate) async fn rollback(
+        &self,
+        component: &ComponentId,
+        request: Option<DedupeKey>,
+    ) -> Result<Swapped, SwapError> {
+        if let Some(answer) = self.remembered(request)? {
+            return Ok(answer);
+        }
+        let decide_rollback = || {
+            let previous = self.seat(component)?.previous;
+            let digest = previous.ok_or_else(|| SwapError::NothingEarlier(component.clone()))?;
+            let record = self.find_release(component, &digest.to_string())?;
+            self.decision(record, Reason::RolledBack, request)
+        };
+        self.change_seat(component, decide_rollback).await
     }
 
     /// Takes a component's seat away. Its objects, releases and history stay.
-    pub(crate) async fn remove(&self, component: &ComponentId) -> Result<u64, SwapError> {
-        let _turn = self.turn.lock().await;
-        let seat = self.seat(component)?;
-        self.vacate(component, seat.digest).await
+    pub(crate) async fn remove(
+        &self,
+        component: &ComponentId,
+        request: Option<DedupeKey>,
+    ) -> Result<u64, SwapError> {
+        if let Some(Settled { position }) = self.remembered(request)? {
+            return Ok(position);
+        }
+        let prepare = || Ok((self.seat(component)?, self.root(component)?));
+        let (seat, turn) = self.in_turn(component, prepare).await?;
+        self.vacate(component, seat.digest, turn, request).await
     }
 
     /// Grants interfaces, and lets a release serve that waited for them.
+    ///
+    /// Two commits, so that a grant never waits for a busy object. The request's number belongs to the first; the
+    /// second says where things shall stand, so doing it again changes nothing.
     pub(crate) async fn grant(
         &self,
         component: &ComponentId,
         interfaces: &[String],
+        request: Option<DedupeKey>,
     ) -> Result<Option<Swapped>, SwapError> {
+        if self.remembered::<Settled>(request)?.is_none() {
+            self.give(component, interfaces, request).await?;
+        }
+        let Some(staged) = self.staged(component)? else {
+            return Ok(None);
+        };
+        if !self.grants.missing(component, &staged.imports).is_empty() {
+            return Ok(None);
+        }
+        let decide_activation = || {
+            let waits = self.staged(component)?.ok_or_else(|| SwapError::NothingWaits(component.clone()))?;
+            self.decision(waits, Reason::Granted, None)
+        };
+        let activated = self.change_seat(component, decide_activation).await;
+        activated.map(Some).map_err(|cause| SwapError::GrantedOnly {
+            component: component.clone(),
+            version: staged.version.clone(),
+            cause: Box::new(cause),
+        })
+    }
+
+    async fn give(
+        &self,
+        component: &ComponentId,
+        interfaces: &[String],
+        request: Option<DedupeKey>,
+    ) -> Result<(), SwapError> {
         let _turn = self.turn.lock().await;
         let staged = self.staged(component)?;
-        let wanted = match interfaces {
-            [all] if all == "all" => self.wanted_by(component, staged.as_ref())?,
-            listed => listed.to_vec(),
+        let wanted: BTreeSet<String> = match interfaces {
+            [all] if all == "all" => self.wanted_by(component, staged.as_ref())?.into_iter().collect(),
+            listed => listed.iter().cloned().collect(),
         };
         known_interfaces(&wanted)?;
-        let mut unit = self.store.begin();
-        for interface in &wanted {
-            unit.put_grant(component, interface, "operator")?;
-        }
-        unit.audit("grant.given", component.as_str(), json!({ "interfaces": wanted }))?;
-        decide(&self.store, unit, Vote::default()).await?;
-        self.grants.reload(&self.store)?;
-        match staged {
-            Some(record) if self.grants.missing(component, &record.imports).is_empty() => {
-                Ok(Some(self.activate_or_stage(record, Reason::Granted).await?))
+        self.change(request, |unit| {
+            for interface in &wanted {
+                unit.put_grant(component, interface, "operator")?;
             }
-            _ => Ok(None),
-        }
+            unit.audit("grant.given", component.as_str(), json!({ "interfaces": wanted }))?;
+            let change = Change::Grant(component.clone(), wanted.clone());
+            Ok((Settled::default(), Some(self.publication(change, None))))
+        })
+        .await?;
+        Ok(())
     }
 
     /// Takes grants away; from the next host call on, that interface answers `denied`.
@@ -353,31 +487,56 @@ impl Swapper {
         &self,
         component: &ComponentId,
         interfaces: &[String],
+        request: Option<DedupeKey>,
     ) -> Result<u64, SwapError> {
+        if let Some(Settled { position }) = self.remembered(request)? {
+            return Ok(position);
+        }
         let _turn = self.turn.lock().await;
         self.known(component)?;
-        let all: Vec<String> = match interfaces {
-            [all] if all == "all" => self.grants.of(component).into_iter().collect(),
-            listed => listed.to_vec(),
+        let all: BTreeSet<String> = match interfaces {
+            [all] if all == "all" => self.grants.of(component),
+            listed => listed.iter().cloned().collect(),
         };
         known_interfaces(&all)?;
-        let mut unit = self.store.begin();
-        for interface in &all {
-            unit.remove_grant(component, interface)?;
-        }
-        unit.audit("grant.revoked", component.as_str(), json!({ "interfaces": all }))?;
-        let commit = decide(&self.store, unit, Vote::default()).await?;
-        self.grants.reload(&self.store)?;
-        Ok(commit.position.get())
+        let (Settled { position }, _) = self
+            .change(request, |unit| {
+                for interface in &all {
+                    unit.remove_grant(component, interface)?;
+                }
+                unit.audit("grant.revoked", component.as_str(), json!({ "interfaces": all }))?;
+                let change = Change::Revoke(component.clone(), all.clone());
+                Ok((Settled::default(), Some(self.publication(change, None))))
+            })
+            .await?;
+        Ok(position)
     }
 
-    /// Writes down that a candidate was refused, so that it is not tried again and everyone can see why.
-    pub(crate) async fn refuse(&self, path: &str, digest: Digest, cause: &str) -> Result<(), SwapError> {
-        let mut unit = self.store.begin();
-        unit.mark_consumed(path, digest)?;
-        unit.audit("plugin.refused", path, json!({ "digest": digest, "cause": cause }))?;
-        decide(&self.store, unit, Vote::default()).await?;
+    /// Writes down that a candidate was refused, so that everyone can see why. `consumed` are its bytes, when they
+    /// themselves are at fault: then they are not tried again.
+    pub(crate) async fn refuse(
+        &self,
+        path: &str,
+        consumed: Option<Digest>,
+        cause: &str,
+    ) -> Result<(), SwapError> {
+        self.change(None, |unit| {
+            if let Some(digest) = consumed {
+                unit.mark_consumed(path, digest)?;
+            }
+            unit.audit("plugin.refused", path, json!({ "digest": consumed, "cause": cause }))?;
+            Ok((Settled::default(), None))
+        })
+        .await?;
         Ok(())
+    }
+
+    /// What an install, swap, rollback, removal, grant or revocation under this number answered when it was decided.
+    pub(crate) fn remembered<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Option<DedupeKey>,
+    ) -> Result<Option<T>, SwapError> {
+        remembered(&self.store, request)
     }
 
     /// Loads what serves according to the store, when the host starts. A seat that cannot be loaded does not stop it.
@@ -454,12 +613,17 @@ impl Swapper {
         Ok(missing.into_iter().filter(|interface| !granted(interface)).collect())
     }
 
-    async fn activate_or_stage(&self, record: ReleaseRecord, reason: Reason) -> Result<Swapped, SwapError> {
+    fn decision(
+        &self,
+        record: ReleaseRecord,
+        reason: Reason,
+        request: Option<DedupeKey>,
+    ) -> Result<Decision, SwapError> {
         let release = Arc::new(self.load(&record)?);
         let missing = self.grants.missing(&release.component, &release.imports);
         let record = ReleaseRecord { state: state_of(&missing), ..record };
-        self.settle(Decision { release, record, granting: BTreeSet::new(), missing, consumed: None, reason })
-            .await
+        let granting = BTreeSet::new();
+        Ok(Decision { release, record, granting, missing, consumed: None, reason, request })
     }
 
     fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {

@@ -1,7 +1,8 @@
 //! What comes through plugin directories and the bundle: scanned, brought to the kernel, and its fate written down.
 //!
 //! The bundle is a directory beside the executable whose `bundle.toml` vouches for digests: what it vouches for is
-//! granted what it lists. Otherwise it is a plugin directory like any other.
+//! granted what it lists, and gets the limits it asks for. Otherwise it is a plugin directory like any other, whose
+//! manifests may only lower limits: whoever can drop a file there is not the operator who answers for the machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
-use telos_kernel::inbox::{self, Candidate, Fate, Inbox, InboxEntry, Seen};
-use telos_kernel::{Granting, InstallRequest, Kernel, Swapped};
-use telos_store::Digest;
+use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen};
+use telos_kernel::{Granting, InstallRequest, Kernel, Limits, SwapError, Swapped};
+use telos_store::{Digest, Store};
 
 /// What the executable's own plugins are granted, by digest.
 #[derive(Debug, Clone, Default)]
@@ -74,15 +75,21 @@ impl Bundle {
 /// Watches plugin directories.
 pub(crate) struct Arrivals {
     kernel: Kernel,
+    store: Store,
     bundle: Bundle,
     directories: Vec<PathBuf>,
     inbox: Mutex<Inbox>,
 }
 
 impl Arrivals {
-    pub(crate) fn new(kernel: Kernel, bundle: Bundle, mut directories: Vec<PathBuf>) -> Arc<Self> {
+    pub(crate) fn new(
+        kernel: Kernel,
+        store: Store,
+        bundle: Bundle,
+        mut directories: Vec<PathBuf>,
+    ) -> Arc<Self> {
         directories.extend(bundle.directory.clone());
-        Arc::new(Self { kernel, bundle, directories, inbox: Mutex::default() })
+        Arc::new(Self { kernel, store, bundle, directories, inbox: Mutex::default() })
     }
 
     pub(crate) fn entries(&self) -> Vec<InboxEntry> {
@@ -119,7 +126,7 @@ impl Arrivals {
     async fn bring(&self, ready: Vec<Seen>) {
         for seen in ready {
             let fate = self.bring_one(&seen).await;
-            self.inbox.lock().note(&seen.path, fate);
+            self.inbox.lock().note(&seen.path, fate, Instant::now());
         }
     }
 
@@ -127,20 +134,47 @@ impl Arrivals {
         let path = seen.path.display().to_string();
         let reading = seen.clone();
         let candidate = tokio::task::spawn_blocking(move || inbox::read_candidate(&reading)).await;
-        let candidate = match candidate.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(candidate) => candidate,
-            Err(cause) => return self.refuse(&path, Digest::of(path.as_bytes()), cause).await,
+        let candidate = match candidate {
+            Ok(Ok(candidate)) => candidate,
+            Ok(Err(CandidateError::Unreadable(cause))) => return waiting(cause, Again::Later),
+            Ok(Err(malformed)) => return self.refuse(path, None, malformed.to_string()).await,
+            Err(error) => return waiting(error.to_string(), Again::Later),
         };
         let digest = Digest::of(&candidate.bytes);
-        if self.kernel.is_consumed(&path, digest).unwrap_or(false) {
-            let cause = "these bytes were taken in before".into();
-            return Fate { state: "consumed", cause, component: self.kernel.component_of(digest) };
+        if let Some(fate) = self.fate_before(&path, digest) {
+            return fate;
         }
         let request = self.request(seen, digest, &candidate);
+        let lowered = lowered(&candidate, request.limits);
         match self.kernel.install(candidate.bytes, request).await {
-            Ok(swapped) => fate(&swapped),
-            Err(error) => self.refuse(&path, digest, error.to_string()).await,
+            Ok(swapped) => fate(&swapped, lowered),
+            Err(error) => self.failed(path, digest, &error).await,
         }
+    }
+
+    /// How these bytes of this path went before, also before the host was started anew.
+    fn fate_before(&self, path: &str, digest: Digest) -> Option<Fate> {
+        if !self.kernel.is_consumed(path, digest).unwrap_or(false) {
+            return None;
+        }
+        if let Some(cause) = self.refusal(path, digest) {
+            return Some(Fate { state: "refused", cause, component: None, again: Again::Never });
+        }
+        let (cause, component) =
+            ("these bytes were taken in before".into(), self.kernel.component_of(digest));
+        Some(Fate { state: "consumed", cause, component, again: Again::Never })
+    }
+
+    /// Why these bytes were refused from this path, as its audit row says; none when they became a release.
+    fn refusal(&self, path: &str, digest: Digest) -> Option<String> {
+        if self.kernel.component_of(digest).is_some() {
+            return None;
+        }
+        let digest = digest.to_string();
+        let refusals = self.store.audit_between(0, u64::MAX, 1, |row| {
+            row.kind == "plugin.refused" && row.subject == path && row.detail["digest"] == digest.as_str()
+        });
+        refusals.ok()?.first()?.detail["cause"].as_str().map(Into::into)
     }
 
     fn request(&self, seen: &Seen, digest: Digest, candidate: &Candidate) -> InstallRequest {
@@ -165,21 +199,51 @@ impl Arrivals {
         self.entries().into_iter().filter(is_beside).filter_map(held).collect()
     }
 
-    async fn refuse(&self, path: &str, digest: Digest, cause: String) -> Fate {
+    /// Bytes at fault are refused for good; what the files or this host's version are at fault for is refused until
+    /// they change, or the next start; everything else waits.
+    async fn failed(&self, path: String, digest: Digest, error: &SwapError) -> Fate {
+        match error {
+            error if error.is_of_the_bytes() => self.refuse(path, Some(digest), error.to_string()).await,
+            SwapError::Examine { .. } | SwapError::Identity { .. } => {
+                self.refuse(path, None, error.to_string()).await
+            }
+            SwapError::Rival { .. } => waiting(error.to_string(), Again::WhenOthersChange),
+            _ => waiting(error.to_string(), Again::Later),
+        }
+    }
+
+    async fn refuse(&self, path: String, consumed: Option<Digest>, cause: String) -> Fate {
         // When even that cannot be written, the cause still shows in the listing and the file is tried again later.
-        let _ = self.kernel.refuse(path, digest, &cause).await;
-        Fate { state: "refused", cause, component: None }
+        let _ = self.kernel.refuse(path, consumed, cause.clone()).await;
+        Fate { state: "refused", cause, component: None, again: Again::Never }
     }
 }
 
-fn fate(swapped: &Swapped) -> Fate {
-    let component = Some(swapped.id.to_string());
+fn waiting(cause: String, again: Again) -> Fate {
+    Fate { state: "waiting", cause, component: None, again }
+}
+
+/// What a manifest asked for beyond the defaults and did not get; none when it got what it asked for.
+fn lowered(candidate: &Candidate, given: Limits) -> Option<String> {
+    let asked = candidate.manifest.as_ref()?.limits;
+    (asked != given).then(|| {
+        format!(
+            "with {} MiB and {} ms, not the {} MiB and {} ms it asks for; `telos plugin install` raises limits",
+            given.memory_mib, given.cpu_ms, asked.memory_mib, asked.cpu_ms
+        )
+    })
+}
+
+fn fate(swapped: &Swapped, lowered: Option<String>) -> Fate {
+    let (component, again) = (Some(swapped.id.to_string()), Again::Never);
     if swapped.state == "staged" {
         let needs = swapped.missing_grants.join(" ");
         let cause = format!("staged: needs grants; `telos plugin grant {} {needs}`", swapped.id);
-        return Fate { state: "waiting", cause, component };
+        return Fate { state: "waiting", cause, component, again };
     }
-    Fate { state: "consumed", cause: format!("{} {} serves", swapped.id, swapped.version), component }
+    let lowered = lowered.map_or_else(String::new, |lowered| format!(", {lowered}"));
+    let cause = format!("{} {} serves{lowered}", swapped.id, swapped.version);
+    Fate { state: "consumed", cause, component, again }
 }
 
 /// A directory that cannot be listed is said once per scan, to people; the others go on.

@@ -94,7 +94,7 @@ impl Host {
             Kernel::start(store.clone(), &kernel_config, sink, Arc::new(KernelMinds(Arc::clone(&minds))))?;
         let mut directories = vec![home.inbox()];
         directories.extend(config.plugins);
-        let arrivals = Arrivals::new(kernel.clone(), config.bundle, directories);
+        let arrivals = Arrivals::new(kernel.clone(), store.clone(), config.bundle, directories);
         arrivals.take_in_present().await;
         let stopping = CancelToken::new();
         let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);

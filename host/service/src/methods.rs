@@ -1,7 +1,8 @@
 //! The methods a host answers over the bridge, by noun. Each turns JSON into one call of a part, and its outcome back.
 //!
 //! Peers that are not operators may send messages and look; everything that changes plugins, grants or objects
-//! directly is for operators.
+//! directly is for operators. Whatever changes something is decided under the call's number, since clients resend open
+//! calls after a crash: it happens once, and a resend is answered from the decision.
 
 mod audit;
 mod forget;
@@ -21,7 +22,7 @@ use telos_bridge::{Call, CancelReason, CancelToken, Effect, Reply, Role, RpcErro
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
-use telos_store::Store;
+use telos_store::{DedupeKey, SessionId, Store};
 
 use crate::arrivals::Arrivals;
 use crate::home::Home;
@@ -72,20 +73,21 @@ impl Methods {
             "object.send" => self.object_send(call, turn, reply).await,
             "object.list" => self.object_list(params(call)?),
             "object.show" => self.object_show(call),
-            "object.new" => self.object_new(params(call)?).await,
-            "object.set" => self.object_set(params(call)?).await,
+            "object.new" => self.object_new(call).await,
+            "object.set" => self.object_set(call).await,
+            "object.unname" => self.object_unname(call).await,
             "object.forget" => self.object_forget(reply, params(call)?).await,
             "object.history" => self.object_history(params(call)?),
             "plugin.list" => self.plugin_list(),
             "plugin.info" => self.plugin_info(params(call)?),
             "plugin.check" => self.plugin_check(params(call)?).await,
-            "plugin.install" => self.plugin_install(params(call)?).await,
-            "plugin.swap" => self.plugin_swap(params(call)?).await,
-            "plugin.rollback" => self.plugin_rollback(params(call)?).await,
-            "plugin.remove" => self.plugin_remove(params(call)?).await,
+            "plugin.install" => self.plugin_install(call).await,
+            "plugin.swap" => self.plugin_swap(call).await,
+            "plugin.rollback" => self.plugin_rollback(call).await,
+            "plugin.remove" => self.plugin_remove(call).await,
             "plugin.history" => self.plugin_history(params(call)?),
-            "plugin.grant" => self.plugin_grant(params(call)?).await,
-            "plugin.revoke" => self.plugin_revoke(params(call)?).await,
+            "plugin.grant" => self.plugin_grant(call).await,
+            "plugin.revoke" => self.plugin_revoke(call).await,
             "store.verify" => self.store_verify(reply).await,
             "store.backup" => self.store_backup(reply, params(call)?).await,
             "store.rewrite" => self.store_rewrite(reply).await,
@@ -99,6 +101,20 @@ impl Methods {
                     .with_next("use a `telos` of the same version as the host"))
             }
         }
+    }
+
+    /// The kernel for a change that this call asks for.
+    fn deciding(&self, call: &Call) -> Kernel {
+        self.kernel.for_request(dedupe_key(call))
+    }
+}
+
+/// The call's number, under which whatever it changes is decided once.
+fn dedupe_key(call: &Call) -> DedupeKey {
+    DedupeKey {
+        session: SessionId { client: call.session.client, incarnation: call.session.incarnation },
+        number: call.number,
+        acked_through: call.acked_through,
     }
 }
 
@@ -165,23 +181,30 @@ fn invalid(message: impl Into<String>) -> RpcError {
 }
 
 fn message_error(failure: &Failure) -> RpcError {
-    let effect = match failure.effect() {
-        telos_kernel::Effect::None => Effect::None,
-        telos_kernel::Effect::Committed => Effect::Committed,
-        telos_kernel::Effect::Unknown => Effect::Unknown,
-    };
-    let mut error = RpcError::new(failure.kind(), effect, failure.to_string());
+    let mut error = RpcError::new(failure.kind(), effect(failure.effect()), failure.to_string());
     error.data.next = failure.next_step();
     error.data.incident = failure.incident();
     error
 }
 
-fn swap_error(error: &SwapError) -> RpcError {
-    RpcError::new("refused", Effect::None, error.to_string())
+fn swap_error(error: SwapError) -> RpcError {
+    let mut told = RpcError::new(error.kind(), effect(error.effect()), error.to_string());
+    told.data.next = error.next_step();
+    told
 }
 
-fn object_error(error: &ObjectError) -> RpcError {
-    RpcError::new("refused", Effect::None, error.to_string())
+fn object_error(error: ObjectError) -> RpcError {
+    let mut told = RpcError::new(error.kind(), effect(error.effect()), error.to_string());
+    told.data.next = error.next_step();
+    told
+}
+
+fn effect(effect: telos_kernel::Effect) -> Effect {
+    match effect {
+        telos_kernel::Effect::None => Effect::None,
+        telos_kernel::Effect::Committed => Effect::Committed,
+        telos_kernel::Effect::Unknown => Effect::Unknown,
+    }
 }
 
 fn read_error(error: impl std::fmt::Display) -> RpcError {

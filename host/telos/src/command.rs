@@ -160,6 +160,7 @@ mod tests {
             "object new mine --parent counter --parent other",
             "object set mine count 3",
             "object set mine count --remove",
+            "object unname mine",
             "object history mine --limit 3 --before 40",
             "object show mine --as-of 12",
             "object show mine --as-of 2026-11-22T23:01:51Z",
@@ -183,7 +184,7 @@ mod tests {
             "memory search babs notes hello -k 3",
             "memory search babs notes --vector [0.1,0.2]",
             "journal tail --lines 5 --follow --severity warn --event journal.",
-            "audit --after 3 --limit 10 --subject counter",
+            "audit --after 3 --before 90 --limit 10 --subject counter",
             "doctor",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

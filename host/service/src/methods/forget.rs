@@ -57,7 +57,7 @@ impl Methods {
 
     /// The objects; refuses what a serving component stands on.
     fn forgettable(&self, targets: &[String]) -> Result<Vec<ObjectId>, RpcError> {
-        let resolve = |target: &String| self.kernel.resolve(target).map_err(|error| object_error(&error));
+        let resolve = |target: &String| self.kernel.resolve(target).map_err(object_error);
         let ids = targets.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
         let mut unit = self.store.begin();
         for seat in self.store.seats().map_err(read_error)? {
@@ -77,7 +77,7 @@ impl Methods {
         let mut unit = self.store.begin();
         let names = unit.names_of(id).map_err(read_error)?;
         let object = unit.object(id).map_err(read_error)?;
-        let object = object.ok_or_else(|| object_error(&ObjectError::NoSuchObject(id.to_string())))?;
+        let object = object.ok_or_else(|| object_error(ObjectError::NoSuchObject(id.to_string())))?;
         Ok(json!({
             "id": id,
             "names": names.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -9,9 +9,9 @@ use telos_bridge::{Call, Effect, Reply, Role, RpcError};
 use telos_kernel::Root;
 use telos_kernel::seams::StreamSink;
 use telos_store::limit::HISTORY_ROWS_MAX;
-use telos_store::{DedupeKey, Json, Revision, SessionId};
+use telos_store::{Json, Revision};
 
-use super::{Methods, invalid, message_error, object_error, params};
+use super::{Methods, dedupe_key, invalid, message_error, object_error, params};
 use crate::turnstile::Turn;
 
 /// Most rows of one answer.
@@ -46,7 +46,7 @@ struct Show {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct New {
+struct New {
     name: String,
     #[serde(default)]
     parents: Vec<String>,
@@ -54,12 +54,18 @@ pub(super) struct New {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Set {
+struct Set {
     object: String,
     slot: String,
     value: Option<Value>,
     #[serde(default)]
     remove: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unname {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -106,11 +112,7 @@ impl Methods {
             selector: send.selector,
             arguments,
             deadline: call.deadline,
-            request: Some(DedupeKey {
-                session: SessionId { client: call.session.client, incarnation: call.session.incarnation },
-                number: call.number,
-                acked_through: call.acked_through,
-            }),
+            request: Some(dedupe_key(call)),
             sink: Some(Arc::new(ReplySink(Arc::clone(reply)))),
         };
         let lined_up = match turn {
@@ -130,8 +132,7 @@ impl Methods {
 
     pub(super) fn object_list(&self, list: List) -> Result<Value, RpcError> {
         let limit = list.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
-        let objects =
-            self.kernel.objects(&list.prefix, &list.after, limit).map_err(|error| object_error(&error))?;
+        let objects = self.kernel.objects(&list.prefix, &list.after, limit).map_err(object_error)?;
         Ok(json!({ "objects": objects }))
     }
 
@@ -139,7 +140,7 @@ impl Methods {
     pub(super) fn object_show(&self, call: &Call) -> Result<Value, RpcError> {
         let Show { object, as_of } = params(call)?;
         match as_of {
-            None => self.kernel.object(&object).map_err(|error| object_error(&error)),
+            None => self.kernel.object(&object).map_err(object_error),
             Some(_) if call.role != Role::Operator => {
                 Err(RpcError::new("denied", Effect::None, "the past of objects is for operators"))
             }
@@ -147,28 +148,37 @@ impl Methods {
         }
     }
 
-    pub(super) async fn object_new(&self, new: New) -> Result<Value, RpcError> {
-        let made = self.kernel.new_object(&new.name, &new.parents).await;
-        let (id, position) = made.map_err(|error| object_error(&error))?;
+    pub(super) async fn object_new(&self, call: &Call) -> Result<Value, RpcError> {
+        let new: New = params(call)?;
+        let made = self.deciding(call).new_object(&new.name, &new.parents).await;
+        let (id, position) = made.map_err(object_error)?;
         Ok(json!({ "id": id, "name": new.name, "position": position }))
     }
 
-    pub(super) async fn object_set(&self, set: Set) -> Result<Value, RpcError> {
+    pub(super) async fn object_set(&self, call: &Call) -> Result<Value, RpcError> {
+        let set: Set = params(call)?;
         let value = match (&set.value, set.remove) {
             (Some(_), true) => return Err(invalid("give a value or `remove`, not both")),
             (None, false) => Some(&Value::Null),
             (value, _) => value.as_ref(),
         };
-        let done = self.kernel.set_slot(&set.object, &set.slot, value).await;
-        let (id, position) = done.map_err(|error| object_error(&error))?;
+        let done = self.deciding(call).set_slot(&set.object, &set.slot, value).await;
+        let (id, position) = done.map_err(object_error)?;
         Ok(json!({ "id": id, "position": position }))
+    }
+
+    pub(super) async fn object_unname(&self, call: &Call) -> Result<Value, RpcError> {
+        let unname: Unname = params(call)?;
+        let unnamed = self.deciding(call).unname(&unname.name).await;
+        let (id, position) = unnamed.map_err(object_error)?;
+        Ok(json!({ "id": id, "name": unname.name, "position": position }))
     }
 
     pub(super) fn object_history(&self, history: History) -> Result<Value, RpcError> {
         let limit = history.limit.unwrap_or(HISTORY_ROWS_MAX).clamp(1, HISTORY_ROWS_MAX);
         let before = history.before.map(Revision::new);
         let page = self.kernel.object_history(&history.object, before, limit);
-        let revisions = page.map_err(|error| object_error(&error))?;
+        let revisions = page.map_err(object_error)?;
         // A short page is the last one; a full one may be, and then the next is empty.
         let last = revisions.last().filter(|_| revisions.len() == limit);
         let next_before = last.map(|revision| revision["revision"].clone());

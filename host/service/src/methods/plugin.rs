@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::RpcError;
+use telos_bridge::{Call, RpcError};
 use telos_kernel::inbox::{self, Candidate};
 use telos_kernel::{Granting, InstallRequest, Swapped};
 
 use super::audit::newest;
-use super::{Methods, invalid, swap_error};
+use super::{Methods, invalid, params, swap_error};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,48 +25,53 @@ pub(super) struct At {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Install {
+struct Install {
     path: PathBuf,
     grant: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Swap {
+struct Swap {
     id: String,
     to: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Grants {
+struct Grants {
     id: String,
     interfaces: Vec<String>,
 }
 
-/// Audit rows read for one history.
+/// Decisions of one history: the newest.
 const HISTORY_ROWS: usize = 1_000;
 
 impl Methods {
     pub(super) fn plugin_list(&self) -> Result<Value, RpcError> {
-        let plugins = self.kernel.plugins().map_err(|error| swap_error(&error))?;
+        let plugins = self.kernel.plugins().map_err(swap_error)?;
         Ok(json!({ "plugins": plugins, "inbox": self.arrivals.entries() }))
     }
 
     pub(super) fn plugin_info(&self, named: Named) -> Result<Value, RpcError> {
-        self.kernel.plugin(&named.id).map_err(|error| swap_error(&error))
+        self.kernel.plugin(&named.id).map_err(swap_error)
     }
 
     pub(super) async fn plugin_check(&self, at: At) -> Result<Value, RpcError> {
         let candidate = read(at.path.clone()).await?;
         let limits = candidate.manifest.as_ref().map(|manifest| manifest.limits).unwrap_or_default();
         let source = at.path.display().to_string();
-        let checked =
-            self.kernel.check(candidate.bytes, source, limits).await.map_err(|error| swap_error(&error))?;
+        let checked = self.kernel.check(candidate.bytes, source, limits).await.map_err(swap_error)?;
         Ok(json!(checked))
     }
 
-    pub(super) async fn plugin_install(&self, install: Install) -> Result<Value, RpcError> {
+    pub(super) async fn plugin_install(&self, call: &Call) -> Result<Value, RpcError> {
+        let install: Install = params(call)?;
+        let kernel = self.deciding(call);
+        // Before the file is read: it need not be there any more.
+        if let Some(swapped) = kernel.installed_before().map_err(swap_error)? {
+            return Ok(json!(swapped));
+        }
         let grants = match install.grant.as_deref() {
             None => Granting::Nothing,
             Some("all") => Granting::All,
@@ -80,47 +85,51 @@ impl Methods {
             grants,
             ..InstallRequest::default()
         };
-        let installed = self.kernel.install(candidate.bytes, request).await;
-        installed.map(|swapped| json!(swapped)).map_err(|error| swap_error(&error))
+        let installed = kernel.install(candidate.bytes, request).await;
+        installed.map(|swapped| json!(swapped)).map_err(swap_error)
     }
 
-    pub(super) async fn plugin_swap(&self, swap: Swap) -> Result<Value, RpcError> {
-        let swapped = self.kernel.swap(&swap.id, swap.to).await;
-        swapped.map(|swapped| json!(swapped)).map_err(|error| swap_error(&error))
+    pub(super) async fn plugin_swap(&self, call: &Call) -> Result<Value, RpcError> {
+        let swap: Swap = params(call)?;
+        let swapped = self.deciding(call).swap(&swap.id, swap.to).await;
+        swapped.map(|swapped| json!(swapped)).map_err(swap_error)
     }
 
-    pub(super) async fn plugin_rollback(&self, named: Named) -> Result<Value, RpcError> {
-        let swapped = self.kernel.rollback(&named.id).await;
-        swapped.map(|swapped| json!(swapped)).map_err(|error| swap_error(&error))
+    pub(super) async fn plugin_rollback(&self, call: &Call) -> Result<Value, RpcError> {
+        let named: Named = params(call)?;
+        let swapped = self.deciding(call).rollback(&named.id).await;
+        swapped.map(|swapped| json!(swapped)).map_err(swap_error)
     }
 
-    pub(super) async fn plugin_remove(&self, named: Named) -> Result<Value, RpcError> {
-        let position = self.kernel.remove(&named.id).await.map_err(|error| swap_error(&error))?;
+    pub(super) async fn plugin_remove(&self, call: &Call) -> Result<Value, RpcError> {
+        let named: Named = params(call)?;
+        let position = self.deciding(call).remove(&named.id).await.map_err(swap_error)?;
         Ok(json!({ "id": named.id, "position": position }))
     }
 
+    /// The newest decisions about a plugin, in the order in which they were made.
     pub(super) fn plugin_history(&self, named: Named) -> Result<Value, RpcError> {
-        self.kernel.plugin(&named.id).map_err(|error| swap_error(&error))?;
+        self.kernel.plugin(&named.id).map_err(swap_error)?;
         let events = newest(&self.store, 0, u64::MAX, HISTORY_ROWS, Some(&named.id))?;
         Ok(json!({ "events": events }))
     }
 
-    pub(super) async fn plugin_grant(&self, asked: Grants) -> Result<Value, RpcError> {
-        let granted =
-            self.kernel.grant(&asked.id, asked.interfaces).await.map_err(|error| swap_error(&error))?;
+    pub(super) async fn plugin_grant(&self, call: &Call) -> Result<Value, RpcError> {
+        let asked: Grants = params(call)?;
+        let granted = self.deciding(call).grant(&asked.id, asked.interfaces).await.map_err(swap_error)?;
         self.granted(&asked.id, granted)
     }
 
-    pub(super) async fn plugin_revoke(&self, asked: Grants) -> Result<Value, RpcError> {
-        let position =
-            self.kernel.revoke(&asked.id, asked.interfaces).await.map_err(|error| swap_error(&error))?;
+    pub(super) async fn plugin_revoke(&self, call: &Call) -> Result<Value, RpcError> {
+        let asked: Grants = params(call)?;
+        let position = self.deciding(call).revoke(&asked.id, asked.interfaces).await.map_err(swap_error)?;
         let mut answer = self.granted(&asked.id, None)?;
         answer["position"] = position.into();
         Ok(answer)
     }
 
     fn granted(&self, id: &str, activated: Option<Swapped>) -> Result<Value, RpcError> {
-        let row = self.kernel.plugin(id).map_err(|error| swap_error(&error))?;
+        let row = self.kernel.plugin(id).map_err(swap_error)?;
         Ok(json!({
             "id": id,
             "grants": row["grants"],
@@ -134,5 +143,8 @@ impl Methods {
 
 async fn read(path: PathBuf) -> Result<Candidate, RpcError> {
     let reading = tokio::task::spawn_blocking(move || inbox::read_path(&path)).await;
-    reading.unwrap_or_else(|error| Err(error.to_string())).map_err(invalid)
+    match reading {
+        Ok(candidate) => candidate.map_err(|error| invalid(error.to_string())),
+        Err(error) => Err(invalid(error.to_string())),
+    }
 }

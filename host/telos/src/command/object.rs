@@ -21,6 +21,11 @@ pub(crate) enum Object {
     New(New),
     /// Set or remove a value slot.
     Set(Set),
+    /// Take a name away; its object stays.
+    Unname {
+        /// The name.
+        name: String,
+    },
     /// Show every state of an object that is kept.
     History(History),
     /// Remove objects for good, their past included.
@@ -129,6 +134,9 @@ pub(crate) async fn run(
             output.result(&host.call("object.new", params).await?, render_new)
         }
         Object::Set(set) => output.result(&host.call("object.set", set_params(&set)?).await?, render_set),
+        Object::Unname { name } => {
+            output.result(&host.call("object.unname", json!({"name": name})).await?, render_unnamed)
+        }
         Object::History(asked) => output.result(&history(asked, host).await?, render_history),
     }
     .map(|()| ExitCode::SUCCESS)
@@ -222,6 +230,10 @@ fn slot_text(slot: &Value) -> String {
 
 fn render_new(answer: &Value, _: Paint) -> String {
     format!("made {} ({})", field(answer, "name"), field(answer, "id"))
+}
+
+fn render_unnamed(answer: &Value, _: Paint) -> String {
+    format!("{} is free; its object stays as {}", field(answer, "name"), field(answer, "id"))
 }
 
 fn render_set(answer: &Value, _: Paint) -> String {

@@ -35,7 +35,7 @@ pub(crate) enum Plugin {
     Rollback(Id),
     /// Remove a plugin; its objects stay.
     Remove(Id),
-    /// List the decisions about a plugin.
+    /// List the newest decisions about a plugin.
     History(Id),
     /// Allow interfaces.
     Grant(Interfaces),

@@ -61,7 +61,7 @@ fn copying_a_file_into_the_inbox_swaps_the_plugin() {
 
 #[test]
 fn a_half_copied_file_waits_and_a_bad_one_is_refused_while_the_old_one_serves() {
-    let running = Running::with_counter();
+    let mut running = Running::with_counter();
     let (whole, inbox) =
         (std::fs::read(guest("counter-v2")).unwrap(), running.path().join("plugins/slow.wasm"));
     for end in [whole.len() / 4, whole.len() / 2, whole.len() * 3 / 4] {
@@ -72,18 +72,64 @@ fn a_half_copied_file_waits_and_a_bad_one_is_refused_while_the_old_one_serves() 
     std::fs::write(&inbox, &whole).unwrap();
     eventually("the whole file serves", || running.value("counter", "release") == "0.2.0");
     std::fs::write(running.path().join("plugins/bad.wasm"), "not wasm at all").unwrap();
-    let entry = |running: &Running| {
-        let listing = running.ok(&["plugin", "list"]);
-        let inbox = listing["inbox"].as_array().unwrap().clone();
-        inbox.into_iter().find(|entry| entry["path"].as_str().unwrap().ends_with("bad.wasm"))
-    };
-    eventually("the bad file is refused", || {
-        entry(&running).is_some_and(|entry| entry["state"] == "refused")
-    });
-    let cause = entry(&running).unwrap()["cause"].as_str().unwrap().to_owned();
-    assert!(cause.contains("not a WebAssembly component"), "{cause}");
+    eventually("the bad file is refused", || running.inbox_entry("bad.wasm")["state"] == "refused");
+    let refused = running.inbox_entry("bad.wasm");
+    assert!(refused["cause"].to_string().contains("not a WebAssembly component"), "{refused}");
     assert_eq!(running.value("counter", "release"), "0.2.0");
     assert!(running.ok(&["audit"]).to_string().contains("plugin.refused"));
+    running.kill();
+    running.start();
+    assert_eq!(running.inbox_entry("bad.wasm"), refused, "the cause is still known after a restart");
+}
+
+#[test]
+fn a_candidate_that_something_else_stands_in_the_way_of_waits_and_serves_when_that_is_gone() {
+    let running = Running::new();
+    running.ok(&["object", "new", "counter"]);
+    std::fs::copy(guest("counter"), running.path().join("plugins/counter.wasm")).unwrap();
+    eventually("it waits and says why", || {
+        let entry = running.inbox_entry("counter.wasm");
+        entry["state"] == "waiting" && entry["cause"].to_string().contains("telos object unname counter")
+    });
+    running.ok(&["object", "unname", "counter"]);
+    eventually("it serves", || running.inbox_entry("counter.wasm")["state"] == "consumed");
+    assert_eq!(running.value("counter", "increment"), 1);
+}
+
+#[test]
+fn a_dropped_in_manifest_only_lowers_limits_and_an_operator_raises_them() {
+    let running = Running::new();
+    let folder = running.path().join("plugins/counter");
+    let aside = running.path().join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    std::fs::copy(guest("counter"), aside.join("counter.wasm")).unwrap();
+    let manifest = "id = \"counter\"\n[limits]\nmemory_mib = 32\ncpu_ms = 60000\n";
+    std::fs::write(aside.join("plugin.toml"), manifest).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    eventually("it serves", || running.inbox_entry("counter.wasm")["state"] == "consumed");
+    let limits = |running: &Running| running.ok(&["plugin", "info", "counter"])["limits"].clone();
+    assert_eq!(limits(&running), json!({"memory_mib": 32, "cpu_ms": 1000}));
+    let said = running.inbox_entry("counter.wasm");
+    assert!(said["cause"].to_string().contains("60000 ms it asks for"), "{said}");
+    running.ok(&["plugin", "install", folder.to_str().unwrap()]);
+    assert_eq!(limits(&running), json!({"memory_mib": 32, "cpu_ms": 60000}));
+}
+
+#[test]
+fn audit_and_history_show_the_newest_decisions_in_order() {
+    let running = Running::with_counter();
+    for number in 0..12 {
+        running.ok(&["object", "new", &format!("object-{number}")]);
+    }
+    let numbers = |rows: &Value| -> Vec<u64> {
+        rows.as_array().unwrap().iter().map(|row| row["number"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers(&running.ok(&["audit", "--limit", "3"])["rows"]), [11, 12, 13]);
+    assert_eq!(numbers(&running.ok(&["audit", "--limit", "3", "--before", "11"])["rows"]), [8, 9, 10]);
+    let about = running.ok(&["audit", "--limit", "1", "--subject", "counter"]);
+    assert_eq!(about["rows"][0]["kind"], "plugin.installed");
+    let history = running.ok(&["plugin", "history", "counter"]);
+    assert_eq!(numbers(&history["events"]), [1]);
 }
 
 #[test]
@@ -93,10 +139,13 @@ fn two_files_with_one_id_are_told_apart_and_an_unknown_key_is_named() {
     std::fs::copy(guest("counter"), inbox.join("a.wasm")).unwrap();
     eventually("a serves", || running.ok(&["plugin", "list"]).to_string().contains("counter 0.1.0 serves"));
     std::fs::copy(guest("counter-v2"), inbox.join("b.wasm")).unwrap();
-    eventually("b is refused", || {
-        running.ok(&["plugin", "list"]).to_string().contains("holds `counter` too")
+    eventually("b waits", || {
+        let entry = running.inbox_entry("b.wasm");
+        entry["state"] == "waiting" && entry["cause"].to_string().contains("holds `counter` too")
     });
     assert_eq!(running.value("counter", "release"), "0.1.0");
+    std::fs::remove_file(inbox.join("a.wasm")).unwrap();
+    eventually("b serves when a is gone", || running.value("counter", "release") == "0.2.0");
     std::fs::create_dir(inbox.join("x")).unwrap();
     std::fs::copy(guest("relay"), inbox.join("x/x.wasm")).unwrap();
     std::fs::write(inbox.join("x/plugin.toml"), "id = \"relay\"\nmemroy_mib = 1\n").unwrap();
@@ -243,6 +292,47 @@ async fn count_through(rounds: u64, end: fn(&mut Running)) {
     assert!(total.load(Ordering::SeqCst) >= rounds * COUNTS);
     running.kill();
     assert_eq!(running.ok(&["store", "verify"])["clean"], true);
+}
+
+/// Makes objects one after the other; every call must succeed, since each name is asked for once.
+async fn name_until(endpoint: Endpoint, client_number: usize, is_done: Arc<AtomicBool>) -> u64 {
+    let client = Client::connect(endpoint, ClientConfig::default()).await.unwrap();
+    let mut made = 0;
+    while !is_done.load(Ordering::SeqCst) {
+        let name = format!("made/{client_number}/{made}");
+        let options = CallOptions::with_deadline(PATIENCE);
+        let answer = client.call("object.new", json!({"name": name}), options).await;
+        assert_eq!(answer.unwrap_or_else(|error| panic!("{name}: {error}"))["name"], name.as_str());
+        made += 1;
+    }
+    client.close().await;
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_nine_while_an_operator_works_repeats_nothing_and_denies_nothing() {
+    let mut running = Running::new();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let naming: Vec<_> = (0..8)
+        .map(|number| tokio::spawn(name_until(running.endpoint(), number, Arc::clone(&is_done))))
+        .collect();
+    for _ in 0..rounds() {
+        running = tokio::task::spawn_blocking(move || {
+            let before = running.audited();
+            eventually("objects are made", || running.audited() > before + 20);
+            running.kill();
+            running.start();
+            running
+        })
+        .await
+        .unwrap();
+    }
+    is_done.store(true, Ordering::SeqCst);
+    let mut made = 0;
+    for client in naming {
+        made += client.await.unwrap();
+    }
+    assert_eq!(running.audited(), made, "each was made once");
 }
 
 fn rounds() -> u64 {
