@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
-use telos_store::{CommitError, ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, SeatRecord, Unit};
+use telos_store::{
+    CommitError, ComponentId, DedupeKey, ObjectId, ReleaseRecord, ReleaseState, SeatRecord, Unit,
+};
 use tokio::sync::MutexGuard;
 
 use crate::change::{Settled, change};
@@ -20,7 +22,7 @@ use crate::publication::{Change, Publication};
 use crate::root_object;
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
-use crate::swap::{SwapError, Swapped, Swapper, now_ms, root_name};
+use crate::swap::{Leaving, SwapError, Swapped, Swapper, now_ms, root_name};
 
 /// How long a change waits for a busy root object before it is refused.
 const ROOT_WAIT: Duration = Duration::from_secs(5);
@@ -202,7 +204,7 @@ impl Swapper {
     pub(crate) async fn vacate(
         &self,
         component: &ComponentId,
-        digest: Digest,
+        leaving: Leaving,
         turn: Turn<'_>,
         request: Option<DedupeKey>,
     ) -> Result<u64, SwapError> {
@@ -210,6 +212,10 @@ impl Swapper {
             .change(request, |unit| {
                 unit.remove_seat(component)?;
                 root_object::unseat(unit, component)?;
+                if let Some(waits) = &leaving.waits {
+                    unit.put_release(ReleaseRecord { state: ReleaseState::Retired, ..waits.clone() })?;
+                }
+                let digest = leaving.serves.or(leaving.waits.as_ref().map(|waits| waits.digest));
                 unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
                 let change = Change::Vacate(component.clone());
                 Ok((Settled::default(), Some(self.publication(change, turn.place.clone()))))

@@ -11,7 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use telos_store::Digest;
 
 use crate::examine::COMPONENT_BYTES_MAX;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
@@ -49,7 +50,8 @@ pub struct Seen {
 /// What the inbox says of one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InboxEntry {
-    /// The component file.
+    /// The component file; as JSON, with a mark for what is not UTF-8.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// `waiting`, `refused` or `consumed`.
     pub state: &'static str,
@@ -57,6 +59,18 @@ pub struct InboxEntry {
     pub cause: String,
     /// The component it holds, once that is known.
     pub component: Option<String>,
+    /// What became of it, when it was taken in: then state and cause depend on how that release stands now.
+    #[serde(skip)]
+    pub taken: Option<Taken>,
+}
+
+/// A release that a candidate became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Its bytes.
+    pub digest: Digest,
+    /// What more is to be said of it while it serves.
+    pub note: Option<String>,
 }
 
 /// How a candidate went.
@@ -67,6 +81,8 @@ pub struct Fate {
     pub cause: String,
     /// The component it holds, if it got that far.
     pub component: Option<String>,
+    /// The release that it became, if it did.
+    pub taken: Option<Taken>,
     /// When it is handed out again, unless it changes before.
     pub again: Again,
 }
@@ -119,6 +135,7 @@ impl Inbox {
             known.entry.state = fate.state;
             known.entry.cause = fate.cause;
             known.entry.component = fate.component;
+            known.entry.taken = fate.taken;
         }
     }
 
@@ -154,6 +171,7 @@ impl Known {
             state: "waiting",
             cause: "it changed less than half a second ago".into(),
             component: None,
+            taken: None,
         };
         Self { seen, since: now, is_handed_out: false, again: Again::Never, times: 0, entry }
     }
@@ -253,12 +271,28 @@ pub fn scan(directory: &Path) -> io::Result<Vec<Seen>> {
     let mut seen = Vec::new();
     for entry in listing.take(ENTRIES_MAX) {
         let path = entry?.path();
-        // A file that vanishes between listing and looking is no candidate, and no error.
-        let found = if path.is_dir() { folder(&path) } else { file(&path) };
-        seen.extend(found.ok().flatten());
+        let is_folder = path.is_dir();
+        let found = if is_folder { folder(&path) } else { file(&path) };
+        seen.extend(found.unwrap_or_else(|error| unseen(&path, is_folder, &error)));
     }
     seen.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(seen)
+}
+
+/// What cannot be looked at is listed with the cause; what has vanished since the listing is no candidate.
+fn unseen(path: &Path, is_folder: bool, error: &io::Error) -> Option<Seen> {
+    let problem = match error.kind() {
+        io::ErrorKind::NotFound if !is_there(path) => return None,
+        io::ErrorKind::NotFound if is_folder => {
+            "holds a link to a file that is not there; mend the link, or remove it".into()
+        }
+        io::ErrorKind::NotFound => {
+            "is a link to a file that is not there; mend the link, or remove it".into()
+        }
+        _ => format!("cannot be looked at: {error}; mend that, or remove it"),
+    };
+    let problem = Some(name(path, &problem));
+    Some(Seen { path: path.to_owned(), manifest: None, stamp: Vec::new(), problem })
 }
 
 fn file(path: &Path) -> io::Result<Option<Seen>> {
@@ -275,7 +309,7 @@ fn folder(path: &Path) -> io::Result<Option<Seen>> {
     let about_manifest = match std::fs::metadata(&manifest) {
         Ok(about) => about,
         // A folder that is named like a component is reported as what is wrong with that component.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there(&manifest) => return file(path),
         Err(error) => return Err(error),
     };
     let component = match regular::problem(&about_manifest, MANIFEST_BYTES_MAX) {
@@ -295,8 +329,17 @@ fn folder(path: &Path) -> io::Result<Option<Seen>> {
     Ok(Some(Seen { path: component, manifest: Some(manifest), stamp, problem }))
 }
 
+/// Whether the name itself is there, wherever it leads.
+fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
 fn is_wasm(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "wasm")
+}
+
+fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 fn name(path: &Path, problem: &str) -> String {
@@ -358,7 +401,7 @@ mod tests {
     }
 
     fn waits(again: Again) -> Fate {
-        Fate { state: "waiting", cause: "a test says so".into(), component: None, again }
+        Fate { state: "waiting", cause: "a test says so".into(), component: None, taken: None, again }
     }
 
     #[test]
@@ -502,6 +545,42 @@ mod tests {
         std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
         std::fs::create_dir(plugin.join("plugin.toml")).unwrap();
         refused(home.path(), "plugin.toml", "is a folder");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_nowhere_and_folders_that_cannot_be_looked_into_are_listed() {
+        use std::os::unix::fs::symlink;
+        let home = tempfile::tempdir().unwrap();
+        let link = home.path().join("x.wasm");
+        symlink("/nonexistent.wasm", &link).unwrap();
+        refused(home.path(), "x.wasm", "is a link to a file that is not there");
+        std::fs::remove_file(&link).unwrap();
+        symlink(&link, &link).unwrap();
+        refused(home.path(), "x.wasm", "cannot be looked at");
+        std::fs::remove_file(&link).unwrap();
+        let plugin = home.path().join("counter");
+        std::fs::create_dir(&plugin).unwrap();
+        symlink(plugin.join("plugin.toml"), plugin.join("plugin.toml")).unwrap();
+        refused(home.path(), "counter", "cannot be looked at");
+        std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
+        symlink("/nonexistent", plugin.join("plugin.toml")).unwrap();
+        refused(home.path(), "counter", "holds a link to a file that is not there");
+        std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
+        symlink("/nonexistent", home.path().join("notes.txt")).unwrap();
+        assert!(scan(home.path()).unwrap().is_empty(), "no plugin's name");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_utf8_is_listed() {
+        use std::os::unix::ffi::OsStringExt;
+        let name = std::ffi::OsString::from_vec(b"x\xff.wasm".to_vec());
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        let seen = Seen { path: PathBuf::from(name), manifest: None, stamp: Vec::new(), problem: None };
+        inbox.observe(vec![seen], start);
+        let listed = serde_json::to_value(inbox.entries()).unwrap();
+        assert_eq!(listed[0]["path"], "x\u{fffd}.wasm");
     }
 
     #[cfg(unix)]

@@ -20,6 +20,7 @@ use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
+use crate::standing::Standing;
 use crate::swap::{Checked, InstallRequest, SwapError, Swapped, Swapper};
 use crate::upkeep::keep_up;
 
@@ -213,10 +214,10 @@ impl Kernel {
         self.swapping(async move { swapper.rollback(&component, asked).await }).await
     }
 
-    /// Takes a component's seat away; answers the position of the commit.
+    /// Takes a component's seat away, and what waits for a grant; answers the position of the commit.
     ///
     /// # Errors
-    /// [`SwapError::NoSuchPlugin`] when it has none.
+    /// [`SwapError::NoSuchPlugin`] when it has neither.
     pub async fn remove(&self, component: &str) -> Result<u64, SwapError> {
         let (swapper, component, asked) = self.asked(component)?;
         self.swapping(async move { swapper.remove(&component, asked).await }).await
@@ -271,6 +272,14 @@ impl Kernel {
     pub fn component_of(&self, digest: Digest) -> Option<String> {
         let records = self.0.store.releases(None).ok()?;
         records.into_iter().find(|record| record.digest == digest).map(|record| record.component.to_string())
+    }
+
+    /// The version of a component's release, and how it stands; none when there is no such release.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn standing(&self, component: &str, digest: Digest) -> Result<Option<(String, Standing)>, SwapError> {
+        self.0.swapper.standing(&plugin_id(component)?, digest)
     }
 
     /// Every plugin with a release: what serves, what waits, what it may use.

@@ -39,6 +39,7 @@ mod publication;
 mod root_object;
 pub mod seams;
 mod seat;
+mod standing;
 mod swap;
 mod tree;
 mod trial;
@@ -59,6 +60,7 @@ pub use manifest::Manifest;
 pub use operator::{Listed, ObjectError};
 pub use root_object::RootObjectError;
 pub use seat::{Release, SeatTable};
+pub use standing::Standing;
 pub use swap::{Checked, Granting, InstallRequest, SwapError, Swapped};
 pub use trial::ExampleResult;
 

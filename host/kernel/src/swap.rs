@@ -301,6 +301,14 @@ pub struct Checked {
     pub examples: Vec<ExampleResult>,
 }
 
+/// What of a component a removal takes away.
+pub(crate) struct Leaving {
+    /// The release that serves.
+    pub(crate) serves: Option<Digest>,
+    /// The release that waits for a grant.
+    pub(crate) waits: Option<ReleaseRecord>,
+}
+
 /// Changes seats, one change at a time.
 pub(crate) struct Swapper {
     pub(crate) store: Store,
@@ -412,7 +420,8 @@ impl Swapper {
         self.change_seat(component, decide_rollback).await
     }
 
-    /// Takes a component's seat away. Its objects, releases and history stay.
+    /// Takes a component's seat away, and retires a release that waits for a grant: a later grant must not bring back
+    /// what was removed. Its objects, releases and history stay.
     pub(crate) async fn remove(
         &self,
         component: &ComponentId,
@@ -421,9 +430,20 @@ impl Swapper {
         if let Some(Settled { position }) = self.remembered(request)? {
             return Ok(position);
         }
-        let prepare = || Ok((self.seat(component)?, self.root(component)?));
-        let (seat, turn) = self.in_turn(component, prepare).await?;
-        self.vacate(component, seat.digest, turn, request).await
+        let prepare = || Ok((self.leaving(component)?, self.root(component)?));
+        let (leaving, turn) = self.in_turn(component, prepare).await?;
+        self.vacate(component, leaving, turn, request).await
+    }
+
+    /// What a removal takes away: one of the two at least.
+    fn leaving(&self, component: &ComponentId) -> Result<Leaving, SwapError> {
+        let waits = self.staged(component)?;
+        let serves = match (self.seat(component), &waits) {
+            (Ok(seat), _) => Some(seat.digest),
+            (Err(SwapError::NoSuchPlugin(_)), Some(_)) => None,
+            (Err(error), _) => return Err(error),
+        };
+        Ok(Leaving { serves, waits })
     }
 
     /// Grants interfaces, and lets a release serve that waited for them.
@@ -667,7 +687,7 @@ impl Swapper {
     }
 
     /// The newest release that waits for a grant.
-    fn staged(&self, component: &ComponentId) -> Result<Option<ReleaseRecord>, SwapError> {
+    pub(crate) fn staged(&self, component: &ComponentId) -> Result<Option<ReleaseRecord>, SwapError> {
         self.known(component)?;
         let seated = self.seat(component).ok().map(|seat| seat.digest);
         let records = self.store.releases(Some(component))?;

@@ -11,14 +11,16 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
-use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen};
-use telos_kernel::{ExamineError, Granting, InstallRequest, Kernel, Limits, SwapError, Swapped};
+use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen, Taken};
+use telos_kernel::{ExamineError, Granting, InstallRequest, Kernel, Limits, Standing, SwapError, Swapped};
 use telos_store::{Digest, Store};
 
 /// What the executable's own plugins are granted, by digest.
 #[derive(Debug, Clone, Default)]
 pub struct Bundle {
     directory: Option<PathBuf>,
+    /// A directory without `bundle.toml`.
+    absent: Option<PathBuf>,
     grants: BTreeMap<String, Vec<String>>,
 }
 
@@ -40,7 +42,8 @@ struct BundledPlugin {
 }
 
 impl Bundle {
-    /// Reads the bundle in a directory; a directory without `bundle.toml` is an empty bundle.
+    /// Reads the bundle in a directory; a directory without `bundle.toml` is an empty bundle, and the host's checks say
+    /// so.
     ///
     /// # Errors
     /// One sentence that names the file and the trouble.
@@ -48,13 +51,15 @@ impl Bundle {
         let path = directory.join("bundle.toml");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { absent: Some(directory.to_owned()), ..Self::default() });
+            }
             Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
         };
         let file: BundleFile =
             toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         let grants = file.plugin.into_iter().map(|plugin| (plugin.digest, plugin.grants)).collect();
-        Ok(Self { directory: Some(directory.to_owned()), grants })
+        Ok(Self { directory: Some(directory.to_owned()), absent: None, grants })
     }
 
     /// Whether the bundle answers for a file: it is the pinned one, in the bundle's own directory, where also the
@@ -92,8 +97,39 @@ impl Arrivals {
         Arc::new(Self { kernel, store, bundle, directories, inbox: Mutex::default() })
     }
 
+    /// Everything in the directories, and how it stands now: what was taken in may have been granted, replaced or
+    /// removed since. A few point reads for each.
     pub(crate) fn entries(&self) -> Vec<InboxEntry> {
-        self.inbox.lock().entries()
+        let mut entries = self.inbox.lock().entries();
+        entries.iter_mut().for_each(|entry| self.bring_up_to_date(entry));
+        entries
+    }
+
+    fn bring_up_to_date(&self, entry: &mut InboxEntry) {
+        let (Some(component), Some(taken)) = (&entry.component, &entry.taken) else { return };
+        if let Some((state, cause)) = self.standing(component, taken) {
+            (entry.state, entry.cause) = (state, cause);
+        }
+    }
+
+    /// State and cause of a release; none when the store cannot be read, which it says elsewhere.
+    fn standing(&self, component: &str, taken: &Taken) -> Option<(&'static str, String)> {
+        let (version, standing) = self.kernel.standing(component, taken.digest).ok().flatten()?;
+        Some(told(component, &version, &standing, taken.note.as_deref()))
+    }
+
+    /// Directories that cannot be watched, with the cause. The home's own is made at the start.
+    pub(crate) fn unwatched(&self) -> Vec<(PathBuf, String)> {
+        let trouble = |directory: &PathBuf| {
+            let listed = std::fs::read_dir(directory).err();
+            listed.map(|error| (directory.clone(), error.to_string()))
+        };
+        self.directories.iter().filter_map(trouble).collect()
+    }
+
+    /// The bundle that was named and is none.
+    pub(crate) fn absent_bundle(&self) -> Option<&Path> {
+        self.bundle.absent.as_deref()
     }
 
     /// Takes in what is there already, before the host calls itself ready.
@@ -158,11 +194,12 @@ impl Arrivals {
             return None;
         }
         if let Some(cause) = self.refusal(path, digest) {
-            return Some(Fate { state: "refused", cause, component: None, again: Again::Never });
+            return Some(refused(cause));
         }
-        let (cause, component) =
-            ("these bytes were taken in from here".into(), self.kernel.component_of(digest));
-        Some(Fate { state: "consumed", cause, component, again: Again::Never })
+        let component = self.kernel.component_of(digest);
+        let taken = Some(Taken { digest, note: None });
+        let cause = "these bytes were taken in from here".into();
+        Some(Fate { state: "consumed", cause, component, taken, again: Again::Never })
     }
 
     /// Why these bytes were refused from this path, as its audit row says; none when they became a release.
@@ -196,7 +233,7 @@ impl Arrivals {
     fn rivals(&self, path: &Path) -> BTreeMap<String, String> {
         let is_beside = |entry: &InboxEntry| entry.path != path && entry.path.parent() == path.parent();
         let held = |entry: InboxEntry| Some((entry.component?, entry.path.display().to_string()));
-        self.entries().into_iter().filter(is_beside).filter_map(held).collect()
+        self.inbox.lock().entries().into_iter().filter(is_beside).filter_map(held).collect()
     }
 
     /// Bytes at fault are refused for good; what the files or this host's version are at fault for is refused until
@@ -218,12 +255,16 @@ impl Arrivals {
     async fn refuse(&self, path: String, consumed: Option<Digest>, cause: String) -> Fate {
         // When even that cannot be written, the cause still shows in the listing and the file is tried again later.
         let _ = self.kernel.refuse(path, consumed, cause.clone()).await;
-        Fate { state: "refused", cause, component: None, again: Again::Never }
+        refused(cause)
     }
 }
 
+fn refused(cause: String) -> Fate {
+    Fate { state: "refused", cause, component: None, taken: None, again: Again::Never }
+}
+
 fn waiting(cause: String, again: Again) -> Fate {
-    Fate { state: "waiting", cause, component: None, again }
+    Fate { state: "waiting", cause, component: None, taken: None, again }
 }
 
 /// What a manifest asked for beyond the defaults and did not get; none when it got what it asked for.
@@ -238,15 +279,34 @@ fn lowered(candidate: &Candidate, given: Limits) -> Option<String> {
 }
 
 fn fate(swapped: &Swapped, lowered: Option<String>) -> Fate {
-    let (component, again) = (Some(swapped.id.to_string()), Again::Never);
-    if swapped.state == "staged" {
-        let needs = swapped.missing_grants.join(" ");
-        let cause = format!("staged: needs grants; `telos plugin grant {} {needs}`", swapped.id);
-        return Fate { state: "waiting", cause, component, again };
+    let id = swapped.id.to_string();
+    let standing = match swapped.state == "staged" {
+        true => Standing::Waits(swapped.missing_grants.clone()),
+        false => Standing::Serves,
+    };
+    let (state, cause) = told(&id, &swapped.version, &standing, lowered.as_deref());
+    let taken = Some(Taken { digest: swapped.digest, note: lowered });
+    Fate { state, cause, component: Some(id), taken, again: Again::Never }
+}
+
+/// How a release stands, in the inbox's words.
+fn told(id: &str, version: &str, standing: &Standing, note: Option<&str>) -> (&'static str, String) {
+    match standing {
+        Standing::Serves => {
+            let note = note.map_or_else(String::new, |note| format!(", {note}"));
+            ("consumed", format!("{id} {version} serves{note}"))
+        }
+        Standing::Waits(needs) if needs.is_empty() => {
+            ("waiting", format!("staged: granted; `telos plugin swap {id} {version}` lets it serve"))
+        }
+        Standing::Waits(needs) => {
+            ("waiting", format!("staged: needs grants; `telos plugin grant {id} {}`", needs.join(" ")))
+        }
+        Standing::Kept(Some(serving)) => {
+            ("consumed", format!("{id} {version} was taken in; {serving} serves"))
+        }
+        _ => ("consumed", format!("{id} {version} was taken in; no release of {id} serves")),
     }
-    let lowered = lowered.map_or_else(String::new, |lowered| format!(", {lowered}"));
-    let cause = format!("{} {} serves{lowered}", swapped.id, swapped.version);
-    Fate { state: "consumed", cause, component, again }
 }
 
 /// A directory that cannot be listed is said once per scan, to people; the others go on.

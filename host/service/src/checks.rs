@@ -9,6 +9,8 @@ use telos_journal::Journal;
 use telos_kernel::Kernel;
 use telos_store::Store;
 
+use crate::arrivals::Arrivals;
+
 /// How a check stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,12 +60,14 @@ pub(crate) fn run(
     journal: &Journal,
     kernel: &Kernel,
     minds: &Minds,
+    arrivals: &Arrivals,
 ) -> Vec<Check> {
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
         store_check(store),
         journal_check(journal),
     ];
+    checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
     checks
@@ -118,6 +122,22 @@ fn journal_check(journal: &Journal) -> Check {
             check
         }
     }
+}
+
+/// Nothing, where every directory that was named can be watched.
+fn directory_checks(arrivals: &Arrivals) -> Vec<Check> {
+    let degraded = |check, cause: String, next: &str| {
+        Check::new(check, CheckState::Degraded, cause, Some(next.to_owned()))
+    };
+    let unwatched = arrivals.unwatched().into_iter().map(|(directory, cause)| {
+        let cause = format!("{} is not watched: {cause}", directory.display());
+        degraded("inbox", cause, "make or mend that directory; it is watched from then on")
+    });
+    let absent = arrivals.absent_bundle().map(|directory| {
+        let cause = format!("{} holds no bundle.toml, so it brings no plugins", directory.display());
+        degraded("bundle", cause, "start again with --bundle DIR that holds one, or without it")
+    });
+    unwatched.chain(absent).collect()
 }
 
 fn plugin_checks(kernel: &Kernel) -> Vec<Check> {

@@ -68,6 +68,7 @@ pub struct Host {
     journal: Arc<Journal>,
     kernel: Kernel,
     minds: Arc<Minds>,
+    arrivals: Arc<Arrivals>,
     server: Server,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
@@ -110,6 +111,7 @@ impl Host {
             journal,
             kernel,
             minds,
+            arrivals,
             server,
             stopping,
             facts,
@@ -130,7 +132,8 @@ impl Host {
 
     /// Every readiness check, now.
     pub fn checks(&self) -> Vec<Check> {
-        checks::run(self.home.root(), &self.store, &self.journal, &self.kernel, &self.minds)
+        let home = self.home.root();
+        checks::run(home, &self.store, &self.journal, &self.kernel, &self.minds, &self.arrivals)
     }
 
     /// Ids of serving personas.

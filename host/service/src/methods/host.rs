@@ -9,10 +9,11 @@ use crate::checks::{self, CheckState};
 
 impl Methods {
     pub(super) fn host_info(&self) -> Result<Value, RpcError> {
-        let checks = checks::run(self.home.root(), &self.store, &self.journal, &self.kernel, &self.minds);
+        let home = self.home.root();
+        let checks = checks::run(home, &self.store, &self.journal, &self.kernel, &self.minds, &self.arrivals);
         let is_ready = checks.iter().all(|check| check.state != CheckState::Failed);
         Ok(json!({
-            "home": self.home.root(),
+            "home": home.display().to_string(),
             "version": env!("CARGO_PKG_VERSION"),
             "contract": CONTRACT_VERSION,
             "pid": std::process::id(),

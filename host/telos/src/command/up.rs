@@ -79,8 +79,10 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
     Ok(())
 }
 
+/// None when no plugins come with the executable; a directory that was named is read whether it holds any or not.
 fn bundle_beside_executable() -> Option<PathBuf> {
-    Some(std::env::current_exe().ok()?.parent()?.join("plugins"))
+    let beside = std::env::current_exe().ok()?.parent()?.join("plugins");
+    beside.join("bundle.toml").exists().then_some(beside)
 }
 
 fn next_step(error: &telos_service::StartError) -> &'static str {
