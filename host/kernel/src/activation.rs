@@ -282,7 +282,7 @@ impl Swapper {
         })
     }
 
-    fn same_generation(&self, release: &Release) -> Result<(), SwapError> {
+    pub(crate) fn same_generation(&self, release: &Release) -> Result<(), SwapError> {
         let table = self.seats.current();
         let Some(serving) = table.releases.get(&release.component) else {
             return Ok(());

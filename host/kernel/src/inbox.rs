@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use telos_store::Digest;
 
 use crate::examine::COMPONENT_BYTES_MAX;
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 
 mod regular;
 
@@ -244,7 +244,7 @@ pub fn read_path(path: &Path) -> Result<Candidate, CandidateError> {
 
 fn read_manifest(path: &Path) -> Result<Manifest, CandidateError> {
     let text = regular::read_text(path, MANIFEST_BYTES_MAX).map_err(|error| cannot_read(path, &error))?;
-    let refused = |error: toml::de::Error| {
+    let refused = |error: ManifestError| {
         CandidateError::Malformed(format!("{}: {}", path.display(), one_line(&error.to_string())))
     };
     Manifest::parse(&text).map_err(refused)

@@ -15,7 +15,6 @@ use crate::examine::Examiner;
 use crate::failure::Failure;
 use crate::grant::Grants;
 use crate::lane::Lanes;
-use crate::limits::Limits;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
@@ -187,13 +186,13 @@ impl Kernel {
         self.0.swapper.remembered(self.1)
     }
 
-    /// Examines bytes and runs their examples; nothing changes.
+    /// Examines bytes and runs their examples as an install would; nothing changes.
     ///
     /// # Errors
     /// [`SwapError`] says what an install would have said.
-    pub async fn check(&self, bytes: Vec<u8>, source: String, limits: Limits) -> Result<Checked, SwapError> {
+    pub async fn check(&self, bytes: Vec<u8>, request: InstallRequest) -> Result<Checked, SwapError> {
         let swapper = Arc::clone(&self.0.swapper);
-        self.swapping(async move { swapper.check(&bytes, &source, limits).await }).await
+        self.swapping(async move { swapper.check(&bytes, &request).await }).await
     }
 
     /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest.

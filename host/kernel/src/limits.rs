@@ -27,7 +27,32 @@ impl Default for Limits {
     }
 }
 
+/// A limit that no component can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {found}; from 1 to {max} can be asked for")]
+pub struct LimitsError {
+    name: &'static str,
+    found: u32,
+    max: u32,
+}
+
+/// Guest CPU of one message, at most.
+const CPU_MS_MAX: u32 = 60_000;
+
+fn memory_mib_max() -> u32 {
+    u32::try_from(MEMORY_BYTES_CEILING >> 20).unwrap_or(u32::MAX)
+}
+
 impl Limits {
+    /// Whether the engine can hold to them.
+    pub(crate) fn check(self) -> Result<(), LimitsError> {
+        let limits = [("memory_mib", self.memory_mib, memory_mib_max()), ("cpu_ms", self.cpu_ms, CPU_MS_MAX)];
+        match limits.into_iter().find(|(_, asked, max)| !(1..=*max).contains(asked)) {
+            None => Ok(()),
+            Some((name, found, max)) => Err(LimitsError { name, found, max }),
+        }
+    }
+
     /// These limits where they are lower than the defaults, else the defaults: what a manifest gets by itself.
     #[must_use]
     pub fn only_lowered(self) -> Self {
@@ -37,8 +62,10 @@ impl Limits {
 
     /// These limits, cut to what the engine can hold.
     pub(crate) fn capped(self) -> Self {
-        let ceiling_mib = u32::try_from(MEMORY_BYTES_CEILING >> 20).unwrap_or(u32::MAX);
-        Self { memory_mib: self.memory_mib.clamp(1, ceiling_mib), cpu_ms: self.cpu_ms.clamp(1, 60_000) }
+        Self {
+            memory_mib: self.memory_mib.clamp(1, memory_mib_max()),
+            cpu_ms: self.cpu_ms.clamp(1, CPU_MS_MAX),
+        }
     }
 
     pub(crate) fn memory_bytes(self) -> usize {

@@ -31,8 +31,9 @@ use crate::failure::Effect;
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
+use crate::manifest::Manifest;
 use crate::publication::Change;
-use crate::root_object::RootObjectError;
+use crate::root_object::{self, RootObjectError};
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
@@ -59,6 +60,18 @@ pub enum SwapError {
         /// The manifest's id.
         manifest: String,
         /// The embedded id.
+        embedded: String,
+    },
+    /// The component has another version than its manifest says.
+    #[error(
+        "{source_name} was refused: its manifest says version {manifest}, the component says {embedded}; make them agree"
+    )]
+    Version {
+        /// Where the bytes came from.
+        source_name: String,
+        /// The manifest's version.
+        manifest: String,
+        /// The embedded version.
         embedded: String,
     },
     /// Another file of the same directory holds the same component.
@@ -233,6 +246,8 @@ pub struct InstallRequest {
     pub source: String,
     /// The id that a manifest claims.
     pub manifest_id: Option<String>,
+    /// The version that a manifest claims.
+    pub manifest_version: Option<String>,
     /// Limits that a manifest asks for.
     pub limits: Limits,
     /// Interfaces granted along with it, by an operator or by the bundle.
@@ -241,6 +256,19 @@ pub struct InstallRequest {
     pub consumed: Option<String>,
     /// Components that other files of the same directory hold, with their paths.
     pub rivals: BTreeMap<String, String>,
+}
+
+impl InstallRequest {
+    /// To install a candidate from `source` as its manifest asks, with no grants.
+    pub fn of(source: String, manifest: Option<&Manifest>) -> Self {
+        Self {
+            source,
+            manifest_id: manifest.map(|manifest| manifest.id.clone()),
+            manifest_version: manifest.and_then(|manifest| manifest.version.clone()),
+            limits: manifest.map(|manifest| manifest.limits).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What an install grants.
@@ -333,15 +361,14 @@ impl Swapper {
         Self { store, examiner, seats, grants, journal, lanes, turn: tokio::sync::Mutex::new(()) }
     }
 
-    /// Examines and tries bytes; nothing changes.
-    pub(crate) async fn check(
-        &self,
-        bytes: &[u8],
-        source: &str,
-        limits: Limits,
-    ) -> Result<Checked, SwapError> {
-        let examined = self.examine(bytes, source, limits).await?;
+    /// Examines and tries bytes as an install would; nothing changes.
+    pub(crate) async fn check(&self, bytes: &[u8], install: &InstallRequest) -> Result<Checked, SwapError> {
+        let examined = self.examine(bytes, &install.source, install.limits).await?;
         let release = &examined.release;
+        manifest_agrees(release, install)?;
+        self.same_generation(release)?;
+        // Written into a unit that is thrown away.
+        root_object::seat(&mut self.store.begin_on_voted(), release)?;
         let examples = self.try_out(&examined).await?;
         Ok(Checked {
             ok: examples.iter().all(|example| example.passed),
@@ -368,7 +395,7 @@ impl Swapper {
         }
         let examined = self.examine(bytes, &install.source, install.limits).await?;
         let release = &examined.release;
-        identity_agrees(release, &install)?;
+        manifest_agrees(release, &install)?;
         stands_alone(release, &install)?;
         if !self.has_passed(release)? {
             self.demand_examples(&examined).await?;
@@ -715,12 +742,18 @@ impl Swapper {
     }
 }
 
-fn identity_agrees(release: &Release, request: &InstallRequest) -> Result<(), SwapError> {
-    match &request.manifest_id {
-        Some(manifest) if manifest != release.component.as_str() => Err(SwapError::Identity {
-            source_name: request.source.clone(),
+fn manifest_agrees(release: &Release, request: &InstallRequest) -> Result<(), SwapError> {
+    let source_name = request.source.clone();
+    match (&request.manifest_id, &request.manifest_version) {
+        (Some(manifest), _) if manifest != release.component.as_str() => Err(SwapError::Identity {
+            source_name,
             manifest: manifest.clone(),
             embedded: release.component.to_string(),
+        }),
+        (_, Some(manifest)) if *manifest != release.version().to_string() => Err(SwapError::Version {
+            source_name,
+            manifest: manifest.clone(),
+            embedded: release.version().to_string(),
         }),
         _ => Ok(()),
     }

@@ -216,16 +216,14 @@ impl Arrivals {
 
     fn request(&self, seen: &Seen, digest: Digest, candidate: &Candidate) -> InstallRequest {
         let path = seen.path.display().to_string();
-        let manifest = candidate.manifest.as_ref();
-        let asked = manifest.map(|manifest| manifest.limits).unwrap_or_default();
+        let asked = InstallRequest::of(path.clone(), candidate.manifest.as_ref());
         let is_vouched_for = self.bundle.vouches_for(&seen.path, digest);
         InstallRequest {
-            source: path.clone(),
-            manifest_id: manifest.map(|manifest| manifest.id.clone()),
-            limits: if is_vouched_for { asked } else { asked.only_lowered() },
+            limits: if is_vouched_for { asked.limits } else { asked.limits.only_lowered() },
             grants: self.bundle.granting(digest),
             consumed: Some(path),
             rivals: self.rivals(&seen.path),
+            ..asked
         }
     }
 
@@ -244,7 +242,7 @@ impl Arrivals {
             SwapError::Examine { error: ExamineError::DescribeSlow, .. } => {
                 waiting(error.to_string(), Again::Later)
             }
-            SwapError::Examine { .. } | SwapError::Identity { .. } => {
+            SwapError::Examine { .. } | SwapError::Identity { .. } | SwapError::Version { .. } => {
                 self.refuse(path, None, error.to_string()).await
             }
             SwapError::Rival { .. } => waiting(error.to_string(), Again::WhenOthersChange),

@@ -1,6 +1,6 @@
 //! `plugin.*`: what serves, and how that changes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,9 +59,8 @@ impl Methods {
 
     pub(super) async fn plugin_check(&self, at: At) -> Result<Value, RpcError> {
         let candidate = read(at.path.clone()).await?;
-        let limits = candidate.manifest.as_ref().map(|manifest| manifest.limits).unwrap_or_default();
-        let source = at.path.display().to_string();
-        let checked = self.kernel.check(candidate.bytes, source, limits).await.map_err(swap_error)?;
+        let request = request(&at.path, &candidate);
+        let checked = self.kernel.check(candidate.bytes, request).await.map_err(swap_error)?;
         Ok(json!(checked))
     }
 
@@ -78,13 +77,7 @@ impl Methods {
             Some(other) => return Err(invalid(format!("grant is `all` or nothing, not `{other}`"))),
         };
         let candidate = read(install.path.clone()).await?;
-        let request = InstallRequest {
-            source: install.path.display().to_string(),
-            manifest_id: candidate.manifest.as_ref().map(|manifest| manifest.id.clone()),
-            limits: candidate.manifest.as_ref().map(|manifest| manifest.limits).unwrap_or_default(),
-            grants,
-            ..InstallRequest::default()
-        };
+        let request = InstallRequest { grants, ..request(&install.path, &candidate) };
         let installed = kernel.install(candidate.bytes, request).await;
         installed.map(|swapped| json!(swapped)).map_err(swap_error)
     }
@@ -139,6 +132,11 @@ impl Methods {
             "position": activated.map(|swapped| swapped.position),
         }))
     }
+}
+
+/// What an operator asks for who names a path.
+fn request(path: &Path, candidate: &Candidate) -> InstallRequest {
+    InstallRequest::of(path.display().to_string(), candidate.manifest.as_ref())
 }
 
 async fn read(path: PathBuf) -> Result<Candidate, RpcError> {

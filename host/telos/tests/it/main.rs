@@ -5,6 +5,7 @@
 
 mod client;
 mod host;
+mod inbox;
 #[cfg(feature = "llama")]
 mod minds;
 mod running;
