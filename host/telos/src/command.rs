@@ -113,13 +113,36 @@ fn models_dir(home: &Path) -> PathBuf {
     given.map_or_else(|| Home::at(home).models(), PathBuf::from)
 }
 
-/// The given home, else `~/.telos`.
+/// The given home, else `~/.telos`; absolute, since a host and its cache know no working directory, and UTF-8, since
+/// the endpoint file, the journal and every answer name it as text.
 fn home(given: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     let default = || std::env::home_dir().map(|home| home.join(".telos"));
     let home = given.filter(|home| !home.as_os_str().is_empty()).or_else(default);
-    home.ok_or_else(|| {
+    let home = home.ok_or_else(|| {
         usage("there is no home directory to put .telos in", "say where with --home DIR or TELOS_HOME")
-    })
+    })?;
+    let home = absolute(&home)?;
+    match home.to_str() {
+        Some(_) => Ok(home),
+        None => Err(not_utf8(&home, "name another home with --home DIR or TELOS_HOME")),
+    }
+}
+
+/// A path that does not depend on the working directory: the host has another, and what it writes down outlives ours.
+fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    let what = format!("cannot find {}", path.display());
+    std::path::absolute(path).map_err(|source| CommandError::File { what, source })
+}
+
+/// An absolute path as the text in which it travels to the host.
+fn told_path(path: &Path) -> Result<String, CommandError> {
+    let path = absolute(path)?;
+    let text = path.to_str().map(ToOwned::to_owned);
+    text.ok_or_else(|| not_utf8(&path, "rename it, or name it through a link"))
+}
+
+fn not_utf8(path: &Path, next: &str) -> CommandError {
+    usage(format!("the path {} is not UTF-8", path.display()), next)
 }
 
 #[cfg(test)]
@@ -197,6 +220,24 @@ mod tests {
             let arguments = parse(line).unwrap();
             assert_eq!((arguments.home, arguments.json), (Some("/h".into()), true));
         }
+    }
+
+    #[test]
+    fn a_relative_home_becomes_absolute() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(home(Some("relative".into())).unwrap(), here.join("relative"));
+        assert_eq!(home(Some("/h".into())).unwrap(), Path::new("/h"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_utf8_is_wrong_usage_and_no_panic() {
+        let name: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/h\xff".to_vec());
+        let path = PathBuf::from(name);
+        let refusal = home(Some(path.clone())).unwrap_err();
+        assert_eq!(refusal.exit_code(), 2);
+        assert!(refusal.to_text().contains("is not UTF-8"), "{}", refusal.to_text());
+        assert_eq!(told_path(&path).unwrap_err().exit_code(), 2);
     }
 
     #[test]

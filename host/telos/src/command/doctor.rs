@@ -29,7 +29,7 @@ fn absent(home: &Path) -> Value {
     let cause = format!("no host is running at {}", home.display());
     let check =
         json!({"check": "host", "state": "failed", "cause": cause, "do_this": "start one with `telos up`"});
-    json!({"home": home, "ready": false, "checks": [check]})
+    json!({"home": home.display().to_string(), "ready": false, "checks": [check]})
 }
 
 fn render(info: &Value, paint: Paint) -> String {

@@ -99,7 +99,7 @@ fn listing(catalogue: &Catalogue, directory: &Path) -> Value {
             "fetched": fetch::is_present(mind, directory),
         })
     };
-    json!({ "directory": directory, "models": catalogue.minds().iter().map(row).collect::<Vec<_>>() })
+    json!({ "directory": directory.display().to_string(), "models": catalogue.minds().iter().map(row).collect::<Vec<_>>() })
 }
 
 fn render(listing: &Value, paint: Paint) -> String {

@@ -1,12 +1,13 @@
 //! `telos plugin`: what serves, what may serve, and how that changes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::audit::render_rows;
+use super::told_path;
 use crate::connection::Connection;
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, rows, short, show, time};
@@ -99,26 +100,20 @@ pub(crate) async fn run(
 }
 
 /// A candidate that would not pass ends with 1: scripts ask this before they install.
-async fn check(path: &PathBuf, host: &Connection, output: &Output) -> Result<ExitCode, CommandError> {
-    let answer = host.call("plugin.check", json!({"path": absolute(path)?})).await?;
+async fn check(path: &Path, host: &Connection, output: &Output) -> Result<ExitCode, CommandError> {
+    let answer = host.call("plugin.check", json!({"path": told_path(path)?})).await?;
     output.result(&answer, render_check)?;
     Ok(if answer["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn install_params(install: &Install) -> Result<Value, CommandError> {
     let grant = install.grant.map(|Grant::All| "all");
-    Ok(json!({"path": absolute(&install.path)?, "grant": grant}))
+    Ok(json!({"path": told_path(&install.path)?, "grant": grant}))
 }
 
 fn interfaces_params(asked: Interfaces) -> Value {
     let interfaces = if asked.all { vec!["all".to_owned()] } else { asked.interfaces };
     json!({"id": asked.id, "interfaces": interfaces})
-}
-
-/// The host has another working directory.
-fn absolute(path: &PathBuf) -> Result<PathBuf, CommandError> {
-    let what = format!("cannot find {}", path.display());
-    std::path::absolute(path).map_err(|source| CommandError::File { what, source })
 }
 
 fn render_list(answer: &Value, paint: Paint) -> String {
@@ -314,7 +309,7 @@ mod tests {
     #[test]
     fn paths_are_absolute_for_a_host_elsewhere() {
         let params = install_params(&Install { path: "x.wasm".into(), grant: Some(Grant::All) }).unwrap();
-        assert!(std::path::Path::new(params["path"].as_str().unwrap()).is_absolute());
+        assert!(Path::new(params["path"].as_str().unwrap()).is_absolute());
         assert_eq!(params["grant"], "all");
         let all = Interfaces { id: "a".into(), interfaces: vec![], all: true };
         assert_eq!(interfaces_params(all), json!({"id": "a", "interfaces": ["all"]}));

@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use telos_service::{Home, OfflineStore};
 
+use super::told_path;
 use crate::connection::Connection;
-use crate::error::{CommandError, refused};
+use crate::error::CommandError;
 use crate::output::{Output, Paint, field, size, time};
 use crate::progress;
 
@@ -43,10 +44,13 @@ pub(crate) struct Restore {
 pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
     match store {
         Store::Verify => return verify(home, output).await,
-        Store::Backup { dir } => backup(&absolute(&dir)?, home, output).await?,
+        Store::Backup { dir } => backup(&told_path(&dir)?, home, output).await?,
         Store::Restore(Restore { dir, force }) => {
-            let restored =
-                OfflineStore::of(&Home::at(home)).restore(&absolute(&dir)?, force, &mut shown(output));
+            let restored = OfflineStore::of(&Home::at(home)).restore(
+                Path::new(&told_path(&dir)?),
+                force,
+                &mut shown(output),
+            );
             output.result(&ended(restored, output)?, render_restored)?;
         }
         Store::Rewrite => with_host(home, "store.rewrite", output, render_rewritten).await?,
@@ -64,10 +68,10 @@ async fn verify(home: &Path, output: &Output) -> Result<ExitCode, CommandError> 
     Ok(if report["clean"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn backup(to: &Path, home: &Path, output: &Output) -> Result<(), CommandError> {
+async fn backup(to: &str, home: &Path, output: &Output) -> Result<(), CommandError> {
     let report = match running(home).await? {
         Some(host) => called(host, "store.backup", json!({ "path": to }), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).back_up(to, &mut shown(output)), output)?,
+        None => ended(OfflineStore::of(&Home::at(home)).back_up(Path::new(to), &mut shown(output)), output)?,
     };
     output.result(&report, render_backup)
 }
@@ -110,12 +114,6 @@ fn shown(output: &Output) -> impl FnMut(Value) {
 fn ended(answer: Result<Value, telos_bridge::RpcError>, output: &Output) -> Result<Value, CommandError> {
     progress::clear(output);
     Ok(answer?)
-}
-
-/// The host has another working directory, and a journal line outlives this one.
-fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
-    std::path::absolute(path)
-        .map_err(|error| refused(format!("{}: {error}", path.display()), "name a directory"))
 }
 
 fn render_report(report: &Value, paint: Paint) -> String {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use telos_service::{Bundle, Check, CheckState, Home, Host, HostConfig};
 use telos_store::StoreOptions;
 
-use crate::command::models_dir;
+use crate::command::{absolute, models_dir};
 use crate::error::{CommandError, refused};
 use crate::output::{Output, Paint};
 
@@ -64,13 +64,13 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
     let home = Home::at(home);
     let store = up.store_options();
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
-        Some(directory) => {
-            Bundle::read(&directory).map_err(|cause| refused(cause, "mend or remove that file"))?
-        }
+        Some(directory) => Bundle::read(&absolute(&directory)?)
+            .map_err(|cause| refused(cause, "mend or remove that file"))?,
         None => Bundle::default(),
     };
     let models = models_dir(home.root());
-    let config = HostConfig { home, plugins: up.plugins, bundle, models, tcp: up.tcp, store, engine: None };
+    let plugins = up.plugins.iter().map(|directory| absolute(directory)).collect::<Result<_, _>>()?;
+    let config = HostConfig { home, plugins, bundle, models, tcp: up.tcp, store, engine: None };
     let host = Host::start(config).await.map_err(|error| refused(error.to_string(), next_step(&error)))?;
     output.result(&announcement(&host, start), render)?;
     stop.wait().await;
@@ -101,7 +101,7 @@ fn announcement(host: &Host, start: Instant) -> Value {
     let checks = host.checks();
     json!({
         "ready": is_ready(&checks),
-        "home": host.home().root(),
+        "home": host.home().root().display().to_string(),
         "endpoint": host.endpoint().to_string(),
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         "checks": checks,
