@@ -14,10 +14,11 @@ mod methods;
 mod minding;
 mod offline;
 mod outcome;
+mod tail;
 mod turnstile;
 
 pub use arrivals::Bundle;
 pub use checks::{Check, CheckState};
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
-pub use offline::OfflineStore;
+pub use offline::{OfflineJournal, OfflineStore};

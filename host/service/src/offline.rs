@@ -1,4 +1,4 @@
-//! The store of a home that no host has open: checked, copied, restored. What happened is a line in the home's
+//! Store and journal of a home that no host has open: checked, copied, restored, rewritten, counted, read. What happened is a line in the home's
 //! journal, as if a host had done it.
 
 use std::path::Path;
@@ -11,6 +11,30 @@ use telos_store::{BackupError, BackupOptions, OpenError, Progress, RestoreOption
 use crate::home::Home;
 use crate::journaling;
 use crate::outcome::{self, Ended};
+use crate::tail::Asked;
+
+/// The journal of a home, as its files are.
+#[derive(Debug)]
+pub struct OfflineJournal<'a> {
+    home: &'a Home,
+}
+
+impl<'a> OfflineJournal<'a> {
+    /// The journal of this home; none where no host ever ran.
+    pub fn of(home: &'a Home) -> Option<Self> {
+        home.journal().is_dir().then_some(Self { home })
+    }
+
+    /// The last lines, oldest first. `asked`: the parameters of the method `journal.tail`; `follow` does nothing here.
+    ///
+    /// # Errors
+    /// Kind `invalid` for a severity that there is not, `journal` when a file cannot be read.
+    pub fn tail(&self, asked: Value) -> Result<Vec<Value>, RpcError> {
+        let asked: Asked = serde_json::from_value(asked)
+            .map_err(|error| RpcError::new("invalid", Effect::None, error.to_string()))?;
+        asked.read(&self.home.journal())
+    }
+}
 
 /// The store of a home, and nobody else's.
 #[derive(Debug)]
@@ -67,6 +91,41 @@ impl<'a> OfflineStore<'a> {
         let is_restored = outcome.is_ok();
         let ended = outcome::restored(from, outcome);
         if is_restored { self.record_restored(ended) } else { self.record(ended) }
+    }
+
+    /// Rewrites the database file without free pages.
+    ///
+    /// # Errors
+    /// As [`OfflineStore::verify`].
+    pub fn rewrite(&self, tell: &mut dyn FnMut(Value)) -> Result<Value, RpcError> {
+        let outcome = self.open()?.rewrite(&mut telling(tell));
+        self.record(outcome::rewritten(outcome))
+    }
+
+    /// What it holds and takes of the disk. Quotas and how long the past is kept are a running host's: null.
+    ///
+    /// # Errors
+    /// As [`OfflineStore::verify`].
+    pub fn stats(&self) -> Result<Value, RpcError> {
+        let unreadable =
+            |error| RpcError::new("store", Effect::None, format!("the store cannot be read: {error}"));
+        let mut stats =
+            outcome::stats(&self.open()?).map_err(|error: telos_store::Failure| unreadable(error))?;
+        for (part, field) in [
+            ("usage", "database_bytes_max"),
+            ("usage", "blob_bytes_max"),
+            ("history", "age_ms"),
+            ("history", "rows_max"),
+        ] {
+            stats[part][field] = Value::Null;
+        }
+        Ok(stats)
+    }
+
+    /// Opens it as a host would. Nothing is pruned: a kernel does that.
+    fn open(&self) -> Result<Store, RpcError> {
+        let opened = Store::open(&self.store()?, StoreOptions::default());
+        opened.map_err(|cause| outcome::open_error(&cause))
     }
 
     /// The audit went back with the store: the restore's own row is the next that the journal shows.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use telos_bridge::{Effect, RpcError};
 use telos_journal::{Journal, Line, Rate, Severity};
 use telos_store::{
-    BackupError, BackupReport, ForgetError, Forgotten, OpenError, Progress, Report, RestoreError,
-    RestoreReport, RewriteError, RewriteReport,
+    BackupError, BackupReport, Failure, ForgetError, Forgotten, OpenError, Progress, Report, RestoreError,
+    RestoreReport, RewriteError, RewriteReport, Store,
 };
 
 /// What to do when the disk or its files are in the way.
@@ -138,6 +138,17 @@ pub(crate) fn forgotten(outcome: Result<Forgotten, ForgetError>) -> Ended {
         }
         Err(error) => Ended::badly("object.forget-failed", forget_error(&error)),
     }
+}
+
+/// What a store holds, takes of the disk, and keeps of the past.
+pub(crate) fn stats(store: &Store) -> Result<Value, Failure> {
+    Ok(json!({
+        "store": store.id()?,
+        "counts": store.counts()?,
+        "usage": store.usage(),
+        "history": store.retention()?,
+        "read_only": store.read_only_cause(),
+    }))
 }
 
 /// Why a store did not open.

@@ -81,6 +81,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
             Command::Doctor => doctor::run(&home, output).await,
             Command::Store(store) => store::run(store, &home, output).await,
+            Command::Journal(journal) => {
+                journal::run(journal, &home, output).await.map(|()| ExitCode::SUCCESS)
+            }
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
             command => {
                 let host = Connection::open(&home).await?;
@@ -100,9 +103,8 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Object(object) => return object::run(object, host, output).await,
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
         Command::Memory(memory) => memory::run(memory, host, output).await?,
-        Command::Journal(journal) => journal::run(journal, host, output).await?,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
-        Command::Up(_) | Command::Doctor | Command::Store(_) | Command::Model(_) => {}
+        Command::Up(_) | Command::Doctor | Command::Store(_) | Command::Journal(_) | Command::Model(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

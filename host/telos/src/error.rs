@@ -57,6 +57,15 @@ impl CommandError {
         if matches!(self, CommandError::Usage { .. }) { 2 } else { 1 }
     }
 
+    /// No host answers: what is in its files is all there is to learn.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            CommandError::NoHost { .. } => true,
+            CommandError::Connect(error) => matches!(**error, ConnectError::Silent { .. }),
+            _ => false,
+        }
+    }
+
     /// The reader of our output went away: `telos … | head`. Nothing is wrong.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -90,7 +99,7 @@ impl CommandError {
             CommandError::Usage { next, .. } => ("usage", Some(next.clone())),
             CommandError::Refused { next, .. } => ("refused", Some(next.clone())),
             CommandError::NoHost { .. } => ("no-host", Some("start one with `telos up`".to_owned())),
-            CommandError::Connect(_) => ("connect", None),
+            CommandError::Connect(error) => ("connect", connect_next(error).map(ToOwned::to_owned)),
             CommandError::Endpoint { .. } => {
                 ("endpoint", Some("start the host again; it writes this file".to_owned()))
             }
@@ -100,6 +109,15 @@ impl CommandError {
         let mut error = RpcError::new(kind, Effect::None, self.to_string());
         error.data.next = next;
         error
+    }
+}
+
+fn connect_next(error: &ConnectError) -> Option<&'static str> {
+    match error {
+        ConnectError::Silent { .. } => {
+            Some("`telos journal tail` shows what it did last; end its process if it stays so")
+        }
+        _ => None,
     }
 }
 

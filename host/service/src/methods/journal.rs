@@ -3,37 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, Effect, Reply, RpcError};
-use telos_journal::{Filter, From, Severity, follow, tail};
+use telos_journal::{From, follow};
 
-use super::{Methods, invalid, params};
+use super::{Methods, params};
+use crate::tail::{Asked, unreadable};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tail {
-    lines: Option<usize>,
-    #[serde(default)]
-    follow: bool,
-    severity: Option<String>,
-    event: Option<String>,
-}
-
-const LINES: usize = 20;
-const LINES_MAX: usize = 10_000;
 const POLL: Duration = Duration::from_millis(100);
 
 impl Methods {
     pub(super) async fn journal_tail(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
-        let asked: Tail = params(call)?;
-        let filter = filter(&asked)?;
-        let lines = asked.lines.unwrap_or(LINES).min(LINES_MAX);
+        let asked: Asked = params(call)?;
+        let (filter, lines) = (asked.filter()?, asked.lines());
         let journal = Arc::clone(&self.journal);
         // What was said up to now is in the file before it is read.
         let _ = tokio::task::spawn_blocking(move || journal.flush()).await;
         if !asked.follow {
-            let shown = tail(self.journal.dir(), lines, &filter).map_err(unreadable)?;
+            let shown = asked.read(self.journal.dir())?;
             let count = shown.len();
             for (told, line) in shown.into_iter().enumerate() {
                 if !reply.chunk_when_room(1, line).await {
@@ -61,18 +48,4 @@ impl Methods {
 fn out_of_time(told: usize, of: usize) -> RpcError {
     let message = format!("only {told} of {of} lines were read before the deadline");
     RpcError::new("deadline", Effect::None, message).with_next("read them faster, or ask for fewer")
-}
-
-fn filter(asked: &Tail) -> Result<Filter, RpcError> {
-    let severity = match &asked.severity {
-        None => None,
-        Some(text) => Some(Severity::parse(text).ok_or_else(|| {
-            invalid(format!("there is no severity `{text}`; there are trace, debug, info, warn, error"))
-        })?),
-    };
-    Ok(Filter { severity_min: severity, event_prefix: asked.event.clone(), ..Filter::default() })
-}
-
-fn unreadable(error: impl std::fmt::Display) -> RpcError {
-    RpcError::new("journal", Effect::None, format!("the journal cannot be read: {error}"))
 }

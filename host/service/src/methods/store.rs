@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use telos_bridge::{Effect, Reply, RpcError};
 use telos_store::{BackupOptions, Phase, Progress, Store};
 
@@ -52,13 +52,7 @@ impl Methods {
     }
 
     pub(super) fn store_stats(&self) -> Result<Value, RpcError> {
-        Ok(json!({
-            "store": self.store.id().map_err(read_error)?,
-            "counts": self.store.counts().map_err(read_error)?,
-            "usage": self.store.usage(),
-            "history": self.store.retention().map_err(read_error)?,
-            "read_only": self.store.read_only_cause(),
-        }))
+        outcome::stats(&self.store).map_err(read_error)
     }
 
     /// Does something long with the whole store, and writes its end into the journal whoever waits.

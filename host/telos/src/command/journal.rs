@@ -1,9 +1,11 @@
 //! `telos journal`: the host's journal, a line a line.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use telos_service::{Home, OfflineJournal};
 
 use crate::connection::{Connection, DEADLINE, Piece};
 use crate::error::CommandError;
@@ -14,7 +16,7 @@ const FOLLOW_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Journal {
-    /// Show the last lines.
+    /// Show the last lines; without a host, those in the files.
     Tail(Tail),
 }
 
@@ -23,7 +25,7 @@ pub(crate) struct Tail {
     /// So many, at most 10,000.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     lines: u32,
-    /// Go on with what comes, until Ctrl-C.
+    /// Go on with what comes, until Ctrl-C or until the host ends.
     #[arg(short, long)]
     follow: bool,
     /// Only this severity and above.
@@ -44,10 +46,36 @@ enum Severity {
     Fatal,
 }
 
-pub(crate) async fn run(journal: Journal, host: &Connection, output: &Output) -> Result<(), CommandError> {
+/// Asks the host; where none runs, or it does not answer, the files are read here.
+pub(crate) async fn run(journal: Journal, home: &Path, output: &Output) -> Result<(), CommandError> {
     let Journal::Tail(tail) = journal;
+    match Connection::open(home).await {
+        Ok(host) => {
+            let done = ask(&tail, &host, output).await;
+            host.close().await;
+            done
+        }
+        Err(error) if error.is_silence() => read(&tail, error, home, output),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the files hold; `absence`, the reason why no host was asked, when there are none.
+fn read(tail: &Tail, absence: CommandError, home: &Path, output: &Output) -> Result<(), CommandError> {
+    let home = Home::at(home);
+    let Some(journal) = OfflineJournal::of(&home) else { return Err(absence) };
+    for line in journal.tail(params(tail))? {
+        output.result(&line, render)?;
+    }
+    if tail.follow {
+        output.note(&format!("{absence}; nothing more is read"));
+    }
+    Ok(())
+}
+
+async fn ask(tail: &Tail, host: &Connection, output: &Output) -> Result<(), CommandError> {
     let deadline = if tail.follow { FOLLOW_DEADLINE } else { DEADLINE };
-    let mut pieces = host.stream("journal.tail", params(&tail), deadline).await;
+    let mut pieces = host.stream("journal.tail", params(tail), deadline).await;
     loop {
         let piece = tokio::select! {
             piece = pieces.next() => piece?,

@@ -53,8 +53,8 @@ pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<Ex
             );
             output.result(&ended(restored, output)?, render_restored)?;
         }
-        Store::Rewrite => with_host(home, "store.rewrite", output, render_rewritten).await?,
-        Store::Stats => with_host(home, "store.stats", output, render_stats).await?,
+        Store::Rewrite => rewrite(home, output).await?,
+        Store::Stats => stats(home, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -85,15 +85,20 @@ async fn running(home: &Path) -> Result<Option<Connection>, CommandError> {
     }
 }
 
-/// What only a host does.
-async fn with_host(
-    home: &Path,
-    method: &str,
-    output: &Output,
-    render: fn(&Value, Paint) -> String,
-) -> Result<(), CommandError> {
-    let answer = called(Connection::open(home).await?, method, json!({}), output).await?;
-    output.result(&answer, render)
+async fn rewrite(home: &Path, output: &Output) -> Result<(), CommandError> {
+    let report = match running(home).await? {
+        Some(host) => called(host, "store.rewrite", json!({}), output).await?,
+        None => ended(OfflineStore::of(&Home::at(home)).rewrite(&mut shown(output)), output)?,
+    };
+    output.result(&report, render_rewritten)
+}
+
+async fn stats(home: &Path, output: &Output) -> Result<(), CommandError> {
+    let stats = match running(home).await? {
+        Some(host) => called(host, "store.stats", json!({}), output).await?,
+        None => OfflineStore::of(&Home::at(home)).stats()?,
+    };
+    output.result(&stats, render_stats)
 }
 
 async fn called(
@@ -164,8 +169,12 @@ fn render_rewritten(report: &Value, _: Paint) -> String {
 fn render_stats(stats: &Value, paint: Paint) -> String {
     let (counts, usage, history) = (&stats["counts"], &stats["usage"], &stats["history"]);
     let of_quota = |bytes: &str, quota: &str| {
-        let (bytes, quota) = (usage[bytes].as_u64().unwrap_or(0), usage[quota].as_u64().unwrap_or(0));
-        format!("{} of {} MiB", size(bytes), quota >> 20)
+        let bytes = size(usage[bytes].as_u64().unwrap_or(0));
+        // Absent where no host runs: the quota is what a host is started with.
+        match usage[quota].as_u64() {
+            Some(quota) => format!("{bytes} of {} MiB", quota >> 20),
+            None => bytes,
+        }
     };
     let rewrite_due = history["rewrite_due"].as_u64();
     paint.pairs(&[
@@ -193,13 +202,15 @@ fn render_stats(stats: &Value, paint: Paint) -> String {
 fn history_text(history: &Value) -> String {
     let since = Some(time(&history["floor_ms"])).filter(|time| !time.is_empty());
     let since = since.map(|time| format!(" ({time})")).unwrap_or_default();
-    let days = history["age_ms"].as_u64().unwrap_or(0) / (24 * 3_600 * 1_000);
-    format!(
-        "from position {}{since}: {} earlier states, kept for {days} days and at most {}",
-        field(history, "floor"),
-        field(history, "superseded_rows"),
-        field(history, "rows_max"),
-    )
+    let states = field(history, "superseded_rows");
+    let text = format!("from position {}{since}: {states} earlier states", field(history, "floor"));
+    match history["age_ms"].as_u64() {
+        Some(age_ms) => {
+            let (days, rows_max) = (age_ms / (24 * 3_600 * 1_000), field(history, "rows_max"));
+            format!("{text}, kept for {days} days and at most {rows_max}")
+        }
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -230,5 +241,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+        // Without a host nobody knows its quotas.
+        let usage = json!({"database_bytes": 1_572_864, "database_bytes_max": null, "blob_bytes": 0});
+        let history = json!({"floor": 4, "floor_ms": null, "age_ms": null, "superseded_rows": 3});
+        let text = render_stats(&json!({"usage": usage, "history": history}), Paint::default());
+        assert!(text.contains("1.5 MiB\n") && text.contains("3 earlier states\n"), "{text}");
     }
 }

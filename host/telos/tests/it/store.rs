@@ -167,6 +167,27 @@ fn a_serving_store_verifies_clean_tells_its_quotas_and_is_rewritten() {
 }
 
 #[test]
+fn without_a_host_the_store_is_counted_and_rewritten_all_the_same() {
+    let mut running = Running::with_counter();
+    running.value("counter", "increment");
+    let serving = running.ok(&["store", "stats"]);
+    running.kill();
+    let stats = running.ok(&["store", "stats"]);
+    assert_eq!((&stats["store"], &stats["counts"]), (&serving["store"], &serving["counts"]));
+    assert_eq!(stats["usage"]["database_bytes_max"], Value::Null, "that is a running host's: {stats}");
+    assert!(running.ok(&["store", "rewrite"])["rows"].as_u64().unwrap() > 0);
+    assert_eq!(running.ok(&["store", "verify"])["clean"], true);
+    let journal = std::fs::read_to_string(running.path().join("journal/journal.jsonl")).unwrap();
+    assert!(journal.contains("store.rewritten"), "{journal}");
+    running.start();
+    assert_eq!(running.value("counter", "increment"), 2);
+    let nowhere = place();
+    let refused = command(nowhere.path()).args(["--json", "store", "stats"]).output().unwrap();
+    let refused: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(refused["error"]["data"]["kind"], "no-store", "{refused}");
+}
+
+#[test]
 fn a_history_pages_through_every_revision() {
     let running = Running::with_counter();
     running.ok(&["object", "new", "mine"]);
