@@ -33,6 +33,25 @@ pub(crate) enum CommandError {
     Output(#[from] io::Error),
 }
 
+/// What the argument parser says to people, as message and next step.
+impl From<clap::Error> for CommandError {
+    fn from(error: clap::Error) -> CommandError {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(one_line);
+        let message = paragraphs.next().unwrap_or_default();
+        let help = "`telos --help` lists commands and options".to_owned();
+        // Tips and the usage; what follows them is the parser's own pointer to --help.
+        let next: Vec<String> =
+            paragraphs.filter(|text| text.starts_with("Usage:") || text.starts_with("tip:")).collect();
+        let next = if next.is_empty() { help } else { next.join("; ") };
+        CommandError::Usage { message: message.trim_start_matches("error: ").to_owned(), next }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 impl From<ConnectError> for CommandError {
     fn from(error: ConnectError) -> CommandError {
         CommandError::Connect(Box::new(error))
@@ -80,8 +99,8 @@ impl CommandError {
     pub(crate) fn to_text(&self) -> String {
         let error = self.to_rpc();
         let mut text = format!("telos: {}", error.message);
-        if error.data.effect == Effect::Unknown {
-            text.push_str("\n  whether it took effect is not known");
+        if let Some(effect) = self.effect_text(error.data.effect) {
+            text.push_str(&format!("\n  {effect}"));
         }
         if let Some(next) = &error.data.next {
             text.push_str(&format!("\n  next: {next}"));
@@ -90,6 +109,16 @@ impl CommandError {
             text.push_str(&format!("\n  details: incident {incident} in `telos journal tail`"));
         }
         text
+    }
+
+    /// Nothing where nothing can have happened anyway: the command did not come as far as asking a host.
+    fn effect_text(&self, effect: Effect) -> Option<&'static str> {
+        match (self, effect) {
+            (_, Effect::Unknown) => Some("whether it took effect is not known"),
+            (_, Effect::Committed) => Some("it took effect"),
+            (CommandError::Call(_) | CommandError::Connect(_), Effect::None) => Some("nothing was changed"),
+            _ => None,
+        }
     }
 
     fn to_rpc(&self) -> RpcError {
@@ -143,6 +172,29 @@ mod tests {
             "telos: no host is running at /home/ann/.telos\n  next: start one with `telos up`"
         );
         assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn the_argument_parser_s_words_become_message_and_next_step() {
+        use clap::Parser;
+        let said = |arguments: &[&str]| {
+            let error = crate::command::Arguments::try_parse_from(arguments).unwrap_err();
+            CommandError::from(error).to_json()["error"].clone()
+        };
+        let missing = said(&["telos", "send", "counter"]);
+        assert_eq!(missing["data"]["kind"], "usage");
+        assert_eq!(missing["message"], "the following required arguments were not provided: <SELECTOR>");
+        assert!(missing["data"]["next"].as_str().unwrap().starts_with("Usage: telos send"), "{missing}");
+        let unknown = said(&["telos", "sned"]);
+        assert!(unknown["message"].as_str().unwrap().contains("sned"), "{unknown}");
+        assert!(unknown["data"]["next"].as_str().unwrap().contains("send"), "{unknown}");
+    }
+
+    #[test]
+    fn a_call_s_error_says_whether_it_took_effect() {
+        let text = |effect| CommandError::from(CallError::Timeout { effect }).to_text();
+        assert!(text(Effect::None).contains("\n  nothing was changed"), "{}", text(Effect::None));
+        assert!(text(Effect::Unknown).contains("is not known"), "{}", text(Effect::Unknown));
     }
 
     #[test]

@@ -17,10 +17,19 @@ use command::Arguments;
 use output::Output;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && wants_json() => return Output::new(true).fail(&error.into()),
+        Err(error) => error.exit(),
+    };
     let output = Output::new(arguments.json);
     match command::run(arguments, &output) {
         Ok(code) => code,
         Err(error) => output.fail(&error),
     }
+}
+
+/// Whether `--json` is among arguments that could not be read.
+fn wants_json() -> bool {
+    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
