@@ -495,14 +495,20 @@ impl CommitError {
     }
 }
 
+/// One object, and how many more there are besides.
+fn and_more(child: ObjectId, more: usize) -> String {
+    match more {
+        0 => format!("object {child}"),
+        more => format!("object {child}, and {more} more have such a parent"),
+    }
+}
+
 /// Why nothing was forgotten.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetError {
     /// Objects that are not to be forgotten delegate to one that is.
-    #[error(
-        "object {parent} is a parent of {child} and of {more} more; give them other parents or detach them"
-    )]
+    #[error("object {parent} is a parent of {}; give them other parents or detach them", and_more(*child, *more))]
     StillParent {
         /// One object to be forgotten.
         parent: ObjectId,

@@ -95,6 +95,7 @@ impl Decision {
             previous,
             position: 0,
             pause_us: 0,
+            is_unchanged: false,
         }
     }
 }

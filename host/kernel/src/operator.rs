@@ -192,7 +192,9 @@ pub(crate) async fn set(
     request: Option<DedupeKey>,
 ) -> Result<Changed, ObjectError> {
     let value = value.map(|value| Json::parse(&value.to_string())).transpose();
-    let value = value.map_err(|error| ObjectError::Invalid(error.to_string()))?;
+    let value = value.map_err(|error| {
+        ObjectError::Invalid(format!("the value of `{name}` has {error}; spread it over slots"))
+    })?;
     let position = settle(store, request, |unit| {
         let id = resolve(unit, target)?;
         let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(target.into()))?;

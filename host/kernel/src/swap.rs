@@ -38,6 +38,9 @@ use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
 
+/// Digits that name a release by the beginning of its digest: with fewer, two releases of one component may share it.
+const DIGEST_DIGITS_MIN: usize = 8;
+
 /// Why a swap did not happen; the release that was serving keeps serving.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,7 +78,7 @@ pub enum SwapError {
         embedded: String,
     },
     /// Another file of the same directory holds the same component.
-    #[error("{source_name} was refused: {rival} beside it holds `{component}` too; keep one of them")]
+    #[error("{source_name} waits: {rival} beside it holds `{component}` too; keep one of them")]
     Rival {
         /// Where the bytes came from.
         source_name: String,
@@ -127,6 +130,18 @@ pub enum SwapError {
         wanted: String,
         /// What there is.
         known: String,
+    },
+    /// A digest begins so, and so may others.
+    #[error(
+        "`{wanted}` begins the digest of a release of `{component}`, and is too short to name it; give {enough}"
+    )]
+    DigestTooShort {
+        /// The component.
+        component: ComponentId,
+        /// What was asked for.
+        wanted: String,
+        /// As much as is needed.
+        enough: String,
     },
     /// There is nothing to go back to.
     #[error("`{0}` has no earlier release to return to")]
@@ -298,12 +313,15 @@ pub struct Swapped {
     pub missing_grants: Vec<String>,
     /// The version that served before, if any.
     pub previous: Option<String>,
-    /// The commit that decided it.
+    /// The commit that decided it; where nothing had to be decided, the newest.
     pub position: u64,
     /// Microseconds during which no root could begin, table published → position visible: of the two such moments,
     /// one for roots that may write and one for those that only read, the longer. 0 in a later answer to the same
     /// request.
     pub pause_us: u64,
+    /// It was so already: nothing was decided.
+    #[serde(default)]
+    pub is_unchanged: bool,
 }
 
 /// A candidate's examination for people, nothing changed.
@@ -422,11 +440,32 @@ impl Swapper {
         if let Some(answer) = self.remembered(request)? {
             return Ok(answer);
         }
+        if let Some(serves) = self.serves_already(component, wanted)? {
+            return Ok(serves);
+        }
         let decide_swap = || {
             let record = self.find_release(component, wanted)?;
             self.decision(record, Reason::Swapped, request)
         };
         self.change_seat(component, decide_swap).await
+    }
+
+    /// The answer to a swap that would change nothing. A release that did not load is not one that serves.
+    fn serves_already(&self, component: &ComponentId, wanted: &str) -> Result<Option<Swapped>, SwapError> {
+        let digest = self.find_release(component, wanted)?.digest;
+        let table = self.seats.current();
+        let serving = table.releases.get(component).filter(|release| release.digest == digest);
+        Ok(serving.map(|release| Swapped {
+            id: component.clone(),
+            version: release.version().to_string(),
+            digest,
+            state: "serving".into(),
+            missing_grants: Vec::new(),
+            previous: None,
+            position: self.store.position().get(),
+            pause_us: 0,
+            is_unchanged: true,
+        }))
     }
 
     /// Lets the release serve that served before this one.
@@ -689,14 +728,24 @@ impl Swapper {
         if records.is_empty() {
             return Err(SwapError::NoSuchPlugin(component.to_string()));
         }
+        let begins = |record: &ReleaseRecord| record.digest.to_string().starts_with(wanted);
         let is_wanted = |record: &&ReleaseRecord| {
-            record.version == wanted || (wanted.len() >= 8 && record.digest.to_string().starts_with(wanted))
+            record.version == wanted || (wanted.len() >= DIGEST_DIGITS_MIN && begins(record))
         };
         let newest = records.iter().filter(is_wanted).max_by_key(|record| record.installed_at_ms);
-        newest.cloned().ok_or_else(|| SwapError::NoSuchRelease {
-            component: component.clone(),
-            wanted: wanted.to_owned(),
-            known: records.iter().map(|record| record.version.clone()).collect::<Vec<_>>().join(", "),
+        newest.cloned().ok_or_else(|| {
+            match records.iter().find(|record| !wanted.is_empty() && begins(record)) {
+                Some(record) => SwapError::DigestTooShort {
+                    component: component.clone(),
+                    wanted: wanted.to_owned(),
+                    enough: record.digest.to_string().chars().take(DIGEST_DIGITS_MIN).collect(),
+                },
+                None => SwapError::NoSuchRelease {
+                    component: component.clone(),
+                    wanted: wanted.to_owned(),
+                    known: records.iter().map(|record| record.version.clone()).collect::<Vec<_>>().join(", "),
+                },
+            }
         })
     }
 

@@ -27,7 +27,8 @@ impl Ended {
     }
 
     fn badly(event: &'static str, error: RpcError) -> Self {
-        let line = Line::new(Severity::Error, event, error.message.clone()).with("kind", &*error.data.kind);
+        let severity = if is_refusal(&error) { Severity::Info } else { Severity::Error };
+        let line = Line::new(severity, event, error.message.clone()).with("kind", &*error.data.kind);
         Self { line, answer: Err(error) }
     }
 
@@ -35,10 +36,12 @@ impl Ended {
         Self { line: self.line.with(name, value), answer: self.answer }
     }
 
-    /// Writes the line, and gives the answer. A failure gets a number that both quote.
+    /// Writes the line, and gives the answer. A failure gets a number that both quote; a refusal says all there is.
     pub(crate) fn record(self, journal: &Journal) -> Result<Value, RpcError> {
         let Self { mut line, mut answer } = self;
-        if let Err(error) = &mut answer {
+        if let Err(error) = &mut answer
+            && !is_refusal(error)
+        {
             let incident = journal.next_incident();
             error.data.incident = Some(incident);
             line = line.with("incident", incident);
@@ -51,6 +54,13 @@ impl Ended {
     pub(crate) fn unrecorded(self) -> Result<Value, RpcError> {
         self.answer
     }
+}
+
+/// What was asked for was not possible: nothing is wrong, and nobody but the asker has to act.
+fn is_refusal(error: &RpcError) -> bool {
+    const KINDS: [&str; 7] =
+        ["still-parent", "too-large", "exists", "in-use", "not-a-backup", "other-store", "newer-layout"];
+    KINDS.contains(&error.data.kind.as_str())
 }
 
 /// One telling of how far it is.
@@ -238,6 +248,14 @@ mod tests {
         assert_eq!(told(&open), format!("/s/lock: {}", full()));
         let backup = BackupError::File { path: "/b".into(), cause: full() };
         assert_eq!(told(&backup), format!("/b: {}; mend that and try again", full()));
+    }
+
+    #[test]
+    fn a_refusal_is_no_error_of_the_host_and_damage_is() {
+        let said =
+            |error: &BackupError| Ended::badly("store.backup-failed", backup_error(error)).line.severity;
+        assert_eq!(said(&BackupError::Exists { path: "/b".into() }), Severity::Info);
+        assert_eq!(said(&BackupError::Damaged { path: "/b".into(), why: "x".into() }), Severity::Error);
     }
 
     #[test]

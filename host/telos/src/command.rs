@@ -251,6 +251,7 @@ mod tests {
         check_refused("plugin grant counter vectors --all", ErrorKind::ArgumentConflict);
         check_refused("plugin install x.wasm --grant some", ErrorKind::InvalidValue);
         check_refused("memory search babs notes", ErrorKind::MissingRequiredArgument);
+        check_refused("memory search babs notes hello -k 0", ErrorKind::ValueValidation);
         check_refused("journal tail --severity loud", ErrorKind::InvalidValue);
         check_refused("send counter get --deadline-ms 0", ErrorKind::ValueValidation);
         check_refused("fly", ErrorKind::InvalidSubcommand);

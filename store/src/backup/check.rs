@@ -28,7 +28,10 @@ pub(crate) fn files(
     let path = dir.join(DATABASE_FILE);
     let found = checksum(&path, manifest.database.bytes, &mut meter)?;
     if found != manifest.database {
-        let why = format!("{} bytes, not the {} that were written", found.bytes, manifest.database.bytes);
+        let why = match (found.bytes, manifest.database.bytes) {
+            (found, written) if found == written => "its checksum is not that of what was written".into(),
+            (found, written) => format!("{found} bytes, not the {written} that were written"),
+        };
         return Err(BackupError::Damaged { path, why });
     }
     let blobs = blobs_of(dir)?;

@@ -14,8 +14,8 @@ use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
 use crate::session::{self, Dedupe, DedupeKey};
 use crate::tables::{
-    self, AUDIT, BLOBS, CONSUMED, DEAD_LETTERS, DEDUPE, GRANTS, META, META_OBJECTS, NAMES, OBJECTS, OUTBOX,
-    REDO, RELEASES, SEATS, SESSIONS, VECTORS,
+    self, AUDIT, BLOBS, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, GRANTS, META, META_OBJECTS, NAMES,
+    OBJECTS, OUTBOX, REDO, RELEASES, SEATS, SESSIONS, VECTORS,
 };
 
 use super::Store;
@@ -115,6 +115,24 @@ impl Store {
     pub fn seats(&self) -> Result<Vec<SeatRecord>, Failure> {
         self.shared().read(SEATS, |seats| {
             seats.iter()?.map(|row| tables::decode_json("seats", row?.1.value())).collect()
+        })
+    }
+
+    /// Names of a component's vector collections, in order.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn collections(&self, owner: &ComponentId) -> Result<Vec<String>, Failure> {
+        self.shared().read(COLLECTIONS, |collections| {
+            let mut listed = Vec::new();
+            for row in collections.range((owner.as_str(), "")..)? {
+                let (key, _) = row?;
+                if key.value().0 != owner.as_str() {
+                    break;
+                }
+                listed.push(key.value().1.to_owned());
+            }
+            Ok(listed)
         })
     }
 

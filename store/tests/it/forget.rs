@@ -238,6 +238,7 @@ fn parents_are_refused_by_name_or_detached_in_all_states() {
     let ForgetError::StillParent { parent, child: named, more } = &error else { panic!("{error}") };
     assert_eq!((*parent, *named, *more, error.fault()), (id, child, 0, Fault::Operator));
     assert!(error.to_string().contains(&child.to_string()), "{error}");
+    assert!(!error.to_string().contains("more"), "{error}");
     assert!(store.begin().object(id).unwrap().is_some());
 
     let mut reader = store.begin();

@@ -131,6 +131,24 @@ fn audit_numbers_have_no_gaps_when_units_fail_or_discard() {
 }
 
 #[test]
+fn collections_are_listed_by_owner() {
+    let store = scratch();
+    let add = |owner: &str, collection: &str| {
+        let owner = ComponentId::new(owner).unwrap();
+        within(&store, |unit| {
+            let id = unit.create(owner.clone(), 1, vec![]).unwrap();
+            unit.upsert_vector(&owner, collection, id, vec![1.0], Json::parse("{}").unwrap()).unwrap();
+        });
+    };
+    for (owner, collection) in [("babs", "turns"), ("babs", "notes"), ("babs-two", "other"), ("a", "mine")] {
+        add(owner, collection);
+    }
+    let listed = |owner: &str| store.collections(&ComponentId::new(owner).unwrap()).unwrap();
+    assert_eq!(listed("babs"), ["notes", "turns"]);
+    assert_eq!(listed("nobody"), [""; 0]);
+}
+
+#[test]
 fn verification_names_what_is_missing() {
     let store = scratch();
     let digest = Digest::of(b"never stored");

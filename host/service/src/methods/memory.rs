@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, Effect, RpcError};
-use telos_store::{ComponentId, ObjectId};
+use telos_store::{ComponentId, ObjectId, VectorError};
 
 use super::{Methods, invalid, params, read_error};
 
@@ -23,16 +23,22 @@ const NEIGHBORS_MAX: usize = 1_000;
 impl Methods {
     pub(super) async fn memory_search(&self, call: &Call) -> Result<Value, RpcError> {
         let search: Search = params(call)?;
+        let k = search.k.unwrap_or(NEIGHBORS);
+        if !(1..=NEIGHBORS_MAX).contains(&k) {
+            return Err(invalid(format!("k is {k}; from 1 to {NEIGHBORS_MAX} neighbours can be asked for")));
+        }
         let owner = ComponentId::new(&search.owner).map_err(|error| invalid(error.to_string()))?;
         let query = match (search.text, search.vector) {
             (Some(text), None) => self.embed(call, text).await?,
             (None, Some(vector)) => vector,
             _ => return Err(invalid("give `text` or `vector`, and not both")),
         };
-        let k = search.k.unwrap_or(NEIGHBORS).clamp(1, NEIGHBORS_MAX);
         let mut unit = self.store.begin();
         let found = unit.search_vectors(&owner, &search.collection, &query, k, &[]);
-        let neighbors = found.map_err(|error| invalid(error.to_string()))?;
+        let neighbors = found.map_err(|error| match error {
+            VectorError::NoSuchCollection(name) => self.no_collection(&owner, name.as_ref()),
+            other => invalid(other.to_string()),
+        })?;
         let mut rows = Vec::new();
         for neighbor in neighbors {
             rows.push(json!({
@@ -43,6 +49,16 @@ impl Methods {
             }));
         }
         Ok(json!({ "neighbors": rows }))
+    }
+
+    fn no_collection(&self, owner: &ComponentId, name: &str) -> RpcError {
+        match self.store.collections(owner) {
+            Ok(known) if known.is_empty() => invalid(format!("`{owner}` has no vector collections"))
+                .with_next("`telos plugin list` names the plugins"),
+            Ok(known) => invalid(format!("`{owner}` has no vector collection `{name}`"))
+                .with_next(format!("search one of its collections: {}", known.join(", "))),
+            Err(error) => read_error(error),
+        }
     }
 
     async fn embed(&self, call: &Call, text: String) -> Result<Vec<f32>, RpcError> {

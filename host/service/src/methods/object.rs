@@ -105,8 +105,10 @@ impl Methods {
         reply: &Arc<Reply>,
     ) -> Result<Value, RpcError> {
         let send: Send = params(call)?;
-        let arguments =
-            Json::parse(&send.arguments.to_string()).map_err(|error| invalid(error.to_string()))?;
+        let arguments = Json::parse(&send.arguments.to_string()).map_err(|error| {
+            invalid(format!("the arguments of `{}` have {error}", send.selector))
+                .with_next("send it in smaller pieces")
+        })?;
         let root = Root {
             receiver: send.object,
             selector: send.selector,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::send::show_progress;
 use crate::argument::read_json;
 use crate::connection::{Connection, DEADLINE, Piece};
-use crate::error::CommandError;
+use crate::error::{CommandError, usage};
 use crate::output::{Output, Paint, field, rows};
 
 #[derive(Debug, Subcommand)]
@@ -28,7 +28,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     vector: Option<String>,
     /// At most so many.
-    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     k: u32,
 }
 
@@ -47,10 +47,20 @@ pub(crate) async fn run(memory: Memory, host: &Connection, output: &Output) -> R
 fn params(search: &Search) -> Result<Value, CommandError> {
     let mut params = json!({"owner": search.owner, "collection": search.collection, "k": search.k});
     match &search.vector {
-        Some(vector) => params["vector"] = read_json(vector)?,
+        Some(vector) => params["vector"] = read_vector(vector)?,
         None => params["text"] = json!(search.text),
     }
     Ok(params)
+}
+
+fn read_vector(argument: &str) -> Result<Value, CommandError> {
+    let refused = |message: String| usage(message, "give a list of numbers: --vector '[0.1, 0.2]', or @FILE");
+    let vector = read_json(argument).map_err(|error| match error {
+        CommandError::Usage { message, .. } => refused(message),
+        other => other,
+    })?;
+    let is_vector = vector.as_array().is_some_and(|numbers| numbers.iter().all(Value::is_number));
+    if is_vector { Ok(vector) } else { Err(refused("the vector is not a list of numbers".into())) }
 }
 
 fn render(answer: &Value, paint: Paint) -> String {
@@ -67,6 +77,16 @@ fn render(answer: &Value, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vector_is_a_list_of_numbers() {
+        assert_eq!(read_vector("[1, -0.5]").unwrap(), json!([1, -0.5]));
+        for wrong in ["x", "{\"a\": 1}", "[\"a\"]"] {
+            let refusal = read_vector(wrong).unwrap_err();
+            assert_eq!(refusal.exit_code(), 2, "{wrong}");
+            assert!(refusal.to_text().contains("next: give a list of numbers"), "{}", refusal.to_text());
+        }
+    }
 
     #[test]
     fn neighbours_come_by_name_or_id() {

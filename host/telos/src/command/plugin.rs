@@ -29,7 +29,7 @@ pub(crate) enum Plugin {
     Swap {
         /// The plugin.
         id: String,
-        /// A version or the beginning of a digest.
+        /// A version, or eight or more characters of a digest's beginning.
         to: String,
     },
     /// Return to the release that served before.
@@ -225,6 +225,9 @@ fn render_swapped(swapped: &Value, paint: Paint) -> String {
     let state = field(swapped, "state");
     let (id, version) = (field(swapped, "id"), field(swapped, "version"));
     let state = if state.is_empty() { "serving".to_owned() } else { state };
+    if swapped["is_unchanged"] == true {
+        return format!("{id} {version} {} already", paint.word(&state, "serves"));
+    }
     let mut text = format!("{id} {version} {}", paint.word(&state, &state));
     let previous = field(swapped, "previous");
     if !previous.is_empty() {
@@ -287,6 +290,8 @@ mod tests {
             text,
             "babs 0.2.0 staged\n  it asks for inference\n  next: `telos plugin grant babs --all`"
         );
+        let same = json!({"id": "babs", "version": "0.2.0", "state": "serving", "is_unchanged": true});
+        assert_eq!(render_swapped(&same, Paint::default()), "babs 0.2.0 serves already");
         let swapped = json!({"id": "babs", "version": "0.2.0", "state": "serving", "previous": "0.1.0", "missing_grants": [], "pause_us": 41});
         assert_eq!(
             render_swapped(&swapped, Paint::default()),

@@ -23,7 +23,8 @@ pub(crate) struct Send {
     /// The arguments: JSON, @FILE, or - for standard input.
     #[arg(value_name = "JSON", allow_hyphen_values = true)]
     arguments: Option<String>,
-    /// Print the pieces of the answer as they come.
+    /// Print the pieces of the answer as they come. With --json, lines `{"chunk", "attempt"}` and `{"reset"}`, then
+    /// `{"result": ANSWER}`; without --stream, ANSWER alone.
     #[arg(long)]
     stream: bool,
     /// Give up after so many milliseconds.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod client;
+mod edges;
 mod host;
 mod inbox;
 #[cfg(feature = "llama")]

@@ -123,7 +123,8 @@ fn a_backup_with_one_flipped_bit_is_refused_and_the_store_stays() {
     std::fs::write(&file, bytes).unwrap();
     let refused = refusal(&running, &["store", "restore", text(&backup), "--force"]);
     assert_eq!(refused["data"]["kind"], "damaged", "{refused}");
-    assert!(refused["message"].as_str().unwrap().contains("objects.redb"), "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("objects.redb: damaged: its checksum is not"), "{message}");
     let journal = std::fs::read_to_string(running.path().join("journal/journal.jsonl")).unwrap();
     let incident = format!("\"incident\":{}", refused["data"]["incident"]);
     assert!(journal.lines().any(|line| line.contains("store.restore-failed") && line.contains(&incident)));
@@ -267,6 +268,11 @@ fn what_is_forgotten_leaves_the_past_and_every_file_of_the_store() {
     assert_eq!((&asked["forgotten"], &asked["would_forget"][0]["revisions"]), (&Value::Null, &json!(3)));
     let refused = refusal(&running, &["object", "forget", "secret", "--yes"]);
     assert_eq!(refused["data"]["kind"], "still-parent", "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("is a parent of object") && !message.contains("more"), "{message}");
+    assert_eq!(refused["data"]["incident"], Value::Null, "a refusal is nobody's failure");
+    let errors = running.run(&["journal", "tail", "--severity", "error"]);
+    assert_eq!(String::from_utf8(errors.stdout).unwrap(), "");
     let done = running.ok(&["object", "forget", "secret", "--yes", "--detach"]);
     assert_eq!((&done["forgotten"]["objects"], &done["forgotten"]["states"]), (&json!(1), &json!(3)));
     assert_eq!((&done["forgotten"]["detached"], &done["traces_left"]), (&json!(1), &json!(0)), "{done}");
