@@ -45,6 +45,7 @@ use crate::tables::{META_POSITION, Tables};
 use crate::unit::{Layer, Seen, Unit};
 
 use write::Finish;
+pub(crate) use write::write_name;
 
 /// What a unit's decision depends on besides its reads and writes.
 #[derive(Debug, Default)]

@@ -69,6 +69,14 @@ pub const UNEVOLVED_PER_LIST_MAX: usize = 1_000;
 pub const SHADOW_BATCH_BYTES_MAX: usize = UNIT_BYTES_MAX / 4;
 /// Shadows that one commit settles or drops, so that other units wait for milliseconds only.
 pub const SHADOWS_PER_STEP_MAX: usize = 1_000;
+/// Bytes of states, before and after, that a draft gathers for one transaction of its copy.
+pub const DRAFT_STEP_BYTES: usize = 16 * 1024 * 1024;
+/// States that a draft gathers for one transaction of its copy.
+pub const DRAFT_STEP_OBJECTS: usize = 4_096;
+/// Names that one draft binds or unbinds, since it keeps them in memory.
+pub const DRAFT_NAMES_MAX: usize = 65_536;
+/// Bytes of states that one rehearsal of a draft puts, since they stay in memory; they take about twice that.
+pub const REHEARSAL_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;

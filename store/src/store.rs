@@ -20,6 +20,7 @@ use crate::blob::Blobs;
 use crate::commit::{self, Commit, Decided, Vote};
 use crate::database::{Database, Opening, Refused};
 use crate::directory;
+use crate::draft;
 use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
 use crate::generation::drop_leftovers;
 use crate::history::{Past, Retention};
@@ -126,6 +127,7 @@ impl Store {
         make_dir(dir)?;
         let lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
+        draft::discard(dir);
         let blobs = open_blobs(dir, options.blob_bytes_max)?;
         let store = Store::assemble(dir, Box::new(backend), blobs, Some(lock), options)?;
         // A database file that was just made is lost with the power unless its directory knows it.

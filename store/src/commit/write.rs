@@ -163,7 +163,8 @@ fn write_object(
     Ok(())
 }
 
-fn write_name(
+/// Binds or unbinds a name as of a position; nothing happens when it stands for that already.
+pub(crate) fn write_name(
     tables: &mut Tables<'_>,
     name: &ObjectName,
     id: Option<ObjectId>,

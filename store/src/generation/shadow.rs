@@ -267,7 +267,8 @@ pub(crate) fn drop_leftovers(database: &Database, generations: &Generations) -> 
     Ok(())
 }
 
-fn read_state(
+/// The state of an object as of a position, in the generation in force there.
+pub(crate) fn read_state(
     objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
     shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     generations: &Generations,

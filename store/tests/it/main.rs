@@ -8,6 +8,7 @@ mod blob;
 mod commit;
 mod crash;
 mod death;
+mod draft;
 mod fault;
 mod fixture;
 mod forget;
