@@ -116,7 +116,6 @@ impl Draft {
         at(&file, fs::metadata(&file))?;
         let lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
-        discard(dir);
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
         let source = store::open_database(dir, backend, &options.store, true, OnOlder::Raise)?;
@@ -124,6 +123,8 @@ impl Draft {
         if options.is_rehearsal {
             return Draft::over(source, blobs, dir, lock, at_ms);
         }
+        // Of a process that died over its draft.
+        discard(dir);
         let to = beside(dir, at_ms)?;
         let copied = backup::Source { database: &source, blobs: &blobs, created_at_ms: at_ms };
         let backup = copied.back_up(&to, BackupOptions::default(), progress)?;
@@ -235,7 +236,9 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if self.database.take().is_some() && !self.is_rehearsal {
+        // Closed first: some systems do not remove an open file.
+        self.database = None;
+        if !self.is_rehearsal {
             discard(&self.dir);
         }
         if let Some(backup) = &self.backup {

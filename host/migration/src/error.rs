@@ -58,7 +58,7 @@ pub enum EvolveError {
         object: Option<ObjectId>,
         /// What was refused.
         #[source]
-        refused: Refused,
+        refused: Box<Refused>,
     },
     /// The script made a mistake of its own.
     #[error("{}: {what}{}", place(path, *line), at_object(*object))]

@@ -32,9 +32,9 @@ const NAME: &str = "script";
 /// Instructions between two looks at the bounds: some ten microseconds.
 const STEP: u32 = 10_000;
 /// What is kept of the language's own functions.
-const GLOBALS: [&str; 14] = [
-    "assert", "error", "ipairs", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "tostring",
-    "type", "string", "table", "utf8",
+const GLOBALS: [&str; 13] = [
+    "assert", "error", "ipairs", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "type",
+    "string", "table", "utf8",
 ];
 /// What is kept of mathematics: all but chance.
 const MATHS: [&str; 17] = [
@@ -158,6 +158,7 @@ fn environment(lua: &Lua, bench: &Shared) -> mlua::Result<Table> {
     own.set("array", marks.array_function(lua)?)?;
     let hand = Hand { bench: Arc::clone(bench), marks };
     own.set("print", hand.print(lua)?)?;
+    own.set("tostring", hand.tostring(lua)?)?;
     own.set("store", hand.store(lua)?)?;
     Ok(own)
 }
@@ -191,6 +192,15 @@ impl Hand {
             let words: Vec<String> = values.iter().map(|value| hand.shown(value)).collect();
             hand.bench.lock().print(words.join(" "));
             Ok(())
+        })
+    }
+
+    /// Lua's own tells where in memory a table is, which is another place each time.
+    fn tostring(&self, lua: &Lua) -> mlua::Result<Function> {
+        let hand = self.clone();
+        lua.create_function(move |_, value: mlua::Value| match value {
+            mlua::Value::Integer(_) | mlua::Value::Number(_) => value.to_string(),
+            other => Ok(hand.shown(&other)),
         })
     }
 
@@ -364,7 +374,8 @@ fn said(error: &mlua::Error) -> String {
         other => other.to_string(),
     };
     let end = text.find("\nstack traceback:").unwrap_or(text.len());
-    text.get(..end).unwrap_or_default().to_owned()
+    let text = text.get(..end).unwrap_or_default();
+    if text.starts_with("table: 0x") { "an error that is no text".into() } else { text.to_owned() }
 }
 
 /// The line at the front of a message, and the rest of it.

@@ -79,7 +79,7 @@ fn stopped_at(
 ) -> EvolveError {
     let path = script.path().to_owned();
     match cause {
-        Cause::Refused(refused) => EvolveError::Refused { path, line, object, refused },
+        Cause::Refused(refused) => EvolveError::Refused { path, line, object, refused: Box::new(refused) },
         Cause::Limit(limit) => EvolveError::Limit { path, line, object, limit },
         Cause::Mistake(what) => EvolveError::Script { path, line, object, what },
     }

@@ -140,8 +140,9 @@ fn tables_are_walked_in_the_order_of_their_keys() {
         local t, seen = { z = 1, a = 2, m = 3, [2] = 4, [1] = 5 }, {}
         for key in pairs(t) do table.insert(seen, key) end
         print(table.concat(seen, " "))
+        print(tostring(t.z) .. tostring({ 1 }) .. tostring(1.5) .. tostring(print) .. tostring(nil))
     "#;
-    assert_eq!(home.run(text).unwrap().printed.lines, ["1 2 a m z"]);
+    assert_eq!(home.run(text).unwrap().printed.lines, ["1 2 a m z", "1[1]1.5functionnil"]);
 }
 
 proptest! {

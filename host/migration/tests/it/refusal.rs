@@ -23,7 +23,7 @@ fn refused(text: &str) -> EvolveError {
 #[track_caller]
 fn asked(text: &str) -> Refused {
     match refused(text) {
-        EvolveError::Refused { line: Some(2), object: Some(_), refused, .. } => refused,
+        EvolveError::Refused { line: Some(2), object: Some(_), refused, .. } => *refused,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -80,7 +80,7 @@ fn mistakes_of_the_script_are_told_in_luas_words_with_line_and_object() {
         ("ada:set(nil, 1)", "evolve.lua:2: "),
         ("store.bind('x', 'ada')", "evolve.lua:2: "),
         ("os.exit()", "evolve.lua:2: attempt to index a nil value (global 'os')"),
-        ("error({})", "evolve.lua"),
+        ("error({})", "evolve.lua:2: an error that is no text"),
     ] {
         match refused(text) {
             error @ EvolveError::Script { .. } => {
