@@ -44,14 +44,14 @@ pub(crate) struct Restore {
 /// What a script can say; the rest is Lua 5.4's own `string`, `table`, `math` and `utf8`.
 const SCRIPTING: &str = "\
 In the script:
-  for object in store.objects(COMPONENT) do .. end   all that it owns; without COMPONENT all objects
-  for name, object in store.names(PREFIX) do .. end  in order
+  for object in store.objects(COMPONENT) do .. end     what it owns; without COMPONENT all
+  for name, object in store.names(PREFIX) do .. end    in order
   store.find(NAME)  store.get(ID)  store.owners()  store.create(COMPONENT)
   store.bind(NAME, object)  store.unbind(NAME)
-  object:get(SLOT)  object:set(SLOT, value)  object:remove(SLOT)  object:rename(SLOT, NEW)  object:slots()
-  object:parents()  object:set_parents{..}  object:names()  object.id  object.owner
-  object.generation                                  may be raised: object.generation = 2
-  null  array{..}  print(..)                         JSON's null; a table that is an array, also when empty
+  object:get(SLOT)  object:set(SLOT, value)  object:remove(SLOT)  object:rename(SLOT, NEW)
+  object:slots()  object:names()  object:parents()  object:set_parents{..}
+  object.id  object.owner  object.generation = 2       a generation is raised only
+  null  array{..}  print(..)                           JSON's null; an array, also when empty
 
 Nothing can be caught: the first mistake ends the script, and nothing was changed.";
 

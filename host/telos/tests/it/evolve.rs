@@ -141,7 +141,7 @@ fn whatever_is_wrong_with_a_script_is_said_with_its_place_and_changes_nothing() 
     let (running, place) = (stopped(), tempfile::tempdir().unwrap());
     let store = running.path().join("store");
     let before = bytes(&store);
-    let mut check = |text: &[u8], kind: &str, says: &str| {
+    let check = |text: &[u8], kind: &str, says: &str| {
         let script = script(place.path(), text);
         let refused = refusal(&running, &["store", "evolve", "--script", &script]);
         assert_eq!(
@@ -172,7 +172,7 @@ fn whatever_is_wrong_with_a_script_is_said_with_its_place_and_changes_nothing() 
         "4000",
     );
     check(b"store.find('counter'):set('increment', 1)", "invalid", "increment");
-    check(b"while true do end", "limit", "instructions");
+    check(b"print(('x'):rep(1000000000))", "limit", "bytes of values");
     let refused = refusal(&running, &["store", "evolve", "--script", "/does/not/exist.lua"]);
     assert_eq!(refused["data"]["kind"], "no-script", "{refused}");
     let nowhere = command(Path::new("/does/not/exist"))
@@ -208,4 +208,66 @@ fn people_read_what_would_change_and_what_did() {
     let again =
         said(&["store", "evolve", "--script", &self::script(place.path(), "print('idle')"), "--dry-run"]);
     assert_eq!(again, "idle\nnothing differs; the store is as it was\n");
+}
+
+/// Many objects that all hold the same number, and what makes it the next one.
+const MAKE_MANY: &str = r#"for number = 1, 3000 do
+  local object = store.create("operator")
+  object:set("n", 0)
+  store.bind("many/" .. number, object)
+end
+"#;
+const COUNT_UP: &str = r#"for _, object in store.names("many/") do object:set("n", object:get("n") + 1) end"#;
+const LOOK: &str = r#"local seen, count = {}, 0
+for _, object in store.names("many/") do
+  seen[object:get("n")] = true
+  count = count + 1
+end
+print(count)
+for number in pairs(seen) do print(number) end
+"#;
+
+#[test]
+fn a_run_that_is_killed_at_any_time_leaves_all_or_nothing() {
+    let (mut running, place) = (Running::new(), tempfile::tempdir().unwrap());
+    running.kill();
+    running.ok(&["store", "evolve", "--script", &script(place.path(), MAKE_MANY)]);
+    let look = || {
+        let told = running.ok(&["store", "evolve", "--script", &script(place.path(), LOOK), "--dry-run"]);
+        let lines: Vec<u64> = told["printed"]["lines"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line.as_str().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!((lines.len(), lines[0]), (2, 3000), "half of it: {lines:?}");
+        lines[1]
+    };
+    let began = std::time::Instant::now();
+    running.ok(&["store", "evolve", "--script", &script(place.path(), COUNT_UP)]);
+    let whole = began.elapsed();
+    let (rounds, mut last) = (if std::env::var_os("TELOS_LONG").is_some() { 60 } else { 6 }, look());
+    assert_eq!(last, 1);
+    for round in 0..rounds {
+        let count_up = script(place.path(), COUNT_UP);
+        let mut child = command(running.path())
+            .args(["store", "evolve", "--script", &count_up])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // The random part is when it dies, so this waits for time to pass.
+        std::thread::sleep(whole * round / rounds);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(running.ok(&["store", "verify"])["clean"], true, "round {round}");
+        let now = look();
+        assert!((last..=last + 1).contains(&now), "round {round}: {last}, {now}");
+        last = now;
+    }
+    running.ok(&["store", "evolve", "--script", &script(place.path(), COUNT_UP)]);
+    assert_eq!(look(), last + 1);
+    assert!(!running.path().join("store/objects.draft").exists());
+    running.start();
+    running.ok(&["object", "show", "many/1"]);
 }
