@@ -10,7 +10,7 @@
 //! ```
 //! Scripts are Lua 5.4, without anything that reads the world: no files, no clock, no chance, no modules, no way to
 //! catch an error. Walking a table goes in the order of its keys, so that the same store gives the same result.
-//! What a script may call is in [`bench`]; that it is Lua is known to `lua.rs` alone.
+//! What a script may call is in `bench.rs`; that it is Lua is known to `lua.rs` alone.
 //! Never here: who asks, what is printed, the journal.
 
 mod bench;
