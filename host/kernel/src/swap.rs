@@ -10,296 +10,34 @@
 //! One change at a time: a turn of its own, never held on the serving path, nor while a busy object is waited for. Any
 //! failure leaves what served serving.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+mod error;
+mod request;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telos_store::{
-    BlobError, CommitError, ComponentId, DedupeKey, Digest, Json, ObjectName, ReadError, ReleaseRecord,
-    ReleaseState, SeatRecord, Slot, Store, WriteError,
+    ComponentId, DedupeKey, Digest, Json, ObjectName, ReleaseRecord, ReleaseState, SeatRecord, Slot, Store,
+    WriteError,
 };
 
 use crate::activation::{Decision, Reason};
-use crate::change::{self, Settled, remembered};
+use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::descriptor::Descriptor;
-use crate::examine::{ExamineError, Examined, Examiner};
-use crate::failure::Effect;
+use crate::examine::{Examined, Examiner};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::publication::Change;
-use crate::root_object::RootObjectError;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
 
-/// Why a swap did not happen; the release that was serving keeps serving.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SwapError {
-    /// The file is not a release.
-    #[error("{source_name} was refused: {error}")]
-    Examine {
-        /// Where the bytes came from.
-        source_name: String,
-        /// Why.
-        error: ExamineError,
-    },
-    /// The component is another one than its manifest says.
-    #[error(
-        "{source_name} was refused: its manifest says `{manifest}`, the component says `{embedded}`; make them agree"
-    )]
-    Identity {
-        /// Where the bytes came from.
-        source_name: String,
-        /// The manifest's id.
-        manifest: String,
-        /// The embedded id.
-        embedded: String,
-    },
-    /// Another file of the same directory holds the same component.
-    #[error("{source_name} was refused: {rival} beside it holds `{component}` too; keep one of them")]
-    Rival {
-        /// Where the bytes came from.
-        source_name: String,
-        /// The other file.
-        rival: String,
-        /// The component both hold.
-        component: ComponentId,
-    },
-    /// It broke one of its own promises.
-    #[error("{component} {version} fails its own example `{name}` of `{selector}`: it {detail}")]
-    Example {
-        /// The component.
-        component: ComponentId,
-        /// Its version.
-        version: String,
-        /// The selector concerned.
-        selector: String,
-        /// The example.
-        name: String,
-        /// What differed.
-        detail: String,
-    },
-    /// Its root object cannot be made or changed.
-    #[error(transparent)]
-    RootObject(#[from] RootObjectError),
-    /// Carrying stored state to another generation is not part of this swap.
-    #[error(
-        "{component} serves generation {serving} and {version} wants {wanted}; this host swaps within one generation"
-    )]
-    Generation {
-        /// The component.
-        component: ComponentId,
-        /// The version that wants another generation.
-        version: String,
-        /// What serves.
-        serving: u32,
-        /// What it wants.
-        wanted: u32,
-    },
-    /// No component of this id has a seat or a release.
-    #[error("no plugin is called `{0}`; see `telos plugin list`")]
-    NoSuchPlugin(String),
-    /// No such release is kept.
-    #[error("`{component}` has no release `{wanted}`; it has {known}")]
-    NoSuchRelease {
-        /// The component.
-        component: ComponentId,
-        /// What was asked for.
-        wanted: String,
-        /// What there is.
-        known: String,
-    },
-    /// There is nothing to go back to.
-    #[error("`{0}` has no earlier release to return to")]
-    NothingEarlier(ComponentId),
-    /// Another change came first.
-    #[error("no release of `{0}` waits for a grant any more")]
-    NothingWaits(ComponentId),
-    /// No such interface.
-    #[error("there is no interface `{0}`; there are {known}", known = INTERFACES.join(", "))]
-    NoSuchInterface(String),
-    /// The root object had too much to do for too long.
-    #[error(
-        "`{component}` was not changed: its root object is busy; in {waited_s} s it was not this change's turn"
-    )]
-    RootBusy {
-        /// The component.
-        component: ComponentId,
-        /// How long a change waits; one that finds the object's lane full does not.
-        waited_s: u64,
-    },
-    /// The grant was given; the release that waited for it could not begin to serve.
-    #[error("the grant was given, but {component} {version} does not serve yet: {cause}")]
-    GrantedOnly {
-        /// The component.
-        component: ComponentId,
-        /// The release that waits.
-        version: String,
-        /// Why.
-        #[source]
-        cause: Box<SwapError>,
-    },
-    /// The commit was refused, or nobody knows.
-    #[error("the store did not take it: {0}")]
-    Commit(#[from] CommitError),
-    /// The store could not be read, or did not take the bytes; nothing was changed.
-    #[error("the store did not take it: {0}")]
-    Store(String),
-    /// The change ended before it could say how.
-    #[error("the change was cut short: {0}")]
-    CutShort(String),
-}
-
-impl SwapError {
-    /// Whether what was asked for may have happened.
-    pub fn effect(&self) -> Effect {
-        match self {
-            Self::Commit(error) => change::effect(error),
-            Self::GrantedOnly { .. } => Effect::Committed,
-            Self::CutShort(_) => Effect::Unknown,
-            _ => Effect::None,
-        }
-    }
-
-    /// A stable word for programs.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Commit(error) => change::kind(error),
-            Self::RootBusy { .. } => "busy",
-            Self::GrantedOnly { cause, .. } => cause.kind(),
-            _ => "refused",
-        }
-    }
-
-    /// What to do next, when there is something better than reading the message.
-    pub fn next_step(&self) -> Option<String> {
-        match self {
-            Self::Commit(error) => change::next_step(error).map(Into::into),
-            Self::RootBusy { component, .. } => Some(format!(
-                "ask again when it has less to do; `telos plugin revoke {component} --all` does not wait"
-            )),
-            Self::GrantedOnly { component, version, .. } => {
-                Some(format!("`telos plugin swap {component} {version}` lets it serve"))
-            }
-            Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
-            _ => None,
-        }
-    }
-
-    /// Whether this host refuses these bytes for ever, whatever else changes: only then need nobody try them again.
-    pub fn is_of_the_bytes(&self) -> bool {
-        match self {
-            Self::Examine { error, .. } => error.is_of_the_bytes(),
-            Self::Example { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<ReadError> for SwapError {
-    fn from(error: ReadError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<telos_store::Failure> for SwapError {
-    fn from(error: telos_store::Failure) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<WriteError> for SwapError {
-    fn from(error: WriteError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<BlobError> for SwapError {
-    fn from(error: BlobError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-/// What an install asks for besides the bytes.
-#[derive(Debug, Clone, Default)]
-pub struct InstallRequest {
-    /// Where the bytes came from, for people and the record.
-    pub source: String,
-    /// The id that a manifest claims.
-    pub manifest_id: Option<String>,
-    /// Limits that a manifest asks for.
-    pub limits: Limits,
-    /// Interfaces granted along with it, by an operator or by the bundle.
-    pub grants: Granting,
-    /// The inbox path to mark as consumed in the same commit.
-    pub consumed: Option<String>,
-    /// Components that other files of the same directory hold, with their paths.
-    pub rivals: BTreeMap<String, String>,
-}
-
-/// What an install grants.
-#[derive(Debug, Clone, Default)]
-pub enum Granting {
-    /// Nothing beyond what there is.
-    #[default]
-    Nothing,
-    /// Whatever the release imports.
-    All,
-    /// These.
-    These(Vec<String>),
-}
-
-/// What became of an install, swap or rollback.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Swapped {
-    /// The component.
-    pub id: ComponentId,
-    /// The release's version.
-    pub version: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// `serving`, or `staged` while it needs a grant.
-    pub state: Cow<'static, str>,
-    /// What an operator must grant before it may serve.
-    pub missing_grants: Vec<String>,
-    /// The version that served before, if any.
-    pub previous: Option<String>,
-    /// The commit that decided it.
-    pub position: u64,
-    /// Microseconds during which no root could begin, table published → position visible: of the two such moments,
-    /// one for roots that may write and one for those that only read, the longer. 0 in a later answer to the same
-    /// request.
-    pub pause_us: u64,
-}
-
-/// A candidate's examination for people, nothing changed.
-#[derive(Debug, Clone, Serialize)]
-pub struct Checked {
-    /// All of it would pass.
-    pub ok: bool,
-    /// The component.
-    pub id: ComponentId,
-    /// Its version.
-    pub version: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// The contract it was built for.
-    pub contract: &'static str,
-    /// Interfaces it imports.
-    pub imports: Vec<String>,
-    /// What an operator would have to grant.
-    pub missing_grants: Vec<String>,
-    /// Its selectors.
-    pub selectors: Vec<String>,
-    /// How its examples went.
-    pub examples: Vec<ExampleResult>,
-}
+pub use error::SwapError;
+pub use request::{Checked, Granting, InstallRequest, Swapped};
 
 /// Changes seats, one change at a time.
 pub(crate) struct Swapper {
