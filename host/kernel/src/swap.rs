@@ -5,6 +5,7 @@
 //! stored requirements  names, slots, grants        crash after: nothing happened
 //! decide               one commit: release, seat,  durable      crash after: the new release serves
 //!                      root-object slots, audit
+//!                      or: staged, for want of grants, or until the next start carries the state over
 //! publish              in that commit's vote for roots that may write, in its finish for those that only read
 //! ```
 //! One change at a time: a turn of its own, never held on the serving path, nor while a busy object is waited for. Any
@@ -28,10 +29,13 @@ use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::descriptor::Descriptor;
 use crate::examine::{Examined, Examiner};
+use crate::generation::{self, Standing, waits_for_start};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
+use crate::notice::{Notice, Notices};
 use crate::publication::Change;
+use crate::pure::Pure;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
@@ -47,6 +51,7 @@ pub(crate) struct Swapper {
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) notices: Notices,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
@@ -60,7 +65,8 @@ impl Swapper {
         journal: Arc<dyn JournalSink>,
         lanes: Arc<Lanes>,
     ) -> Self {
-        Self { store, examiner, seats, grants, journal, lanes, turn: tokio::sync::Mutex::new(()) }
+        let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
+        Self { store, examiner, seats, grants, journal, lanes, notices, turn }
     }
 
     /// Examines and tries bytes; nothing changes.
@@ -72,6 +78,7 @@ impl Swapper {
     ) -> Result<Checked, SwapError> {
         let examined = self.examine(bytes, source, limits).await?;
         let release = &examined.release;
+        let standing = self.standing(release)?;
         let examples = self.try_out(&examined).await?;
         Ok(Checked {
             ok: examples.iter().all(|example| example.passed),
@@ -81,12 +88,16 @@ impl Swapper {
             contract: CONTRACT_VERSION,
             imports: release.imports.clone(),
             missing_grants: self.missing(release, &BTreeSet::new())?,
+            cause: match standing {
+                Standing::Evolves(from) => Some(waits_for_start(from, release.descriptor.generation)),
+                _ => None,
+            },
             selectors: release.descriptor.selectors.keys().cloned().collect(),
             examples,
         })
     }
 
-    /// Makes a release of bytes and lets it serve, or stages it when it needs a grant.
+    /// Makes a release of bytes and lets it serve, or stages it when it needs a grant or its state a later generation.
     pub(crate) async fn install(
         &self,
         bytes: &[u8],
@@ -107,7 +118,7 @@ impl Swapper {
         let decide_install = || {
             let granting = self.granting(release, &install.grants)?;
             let missing = self.missing(release, &granting)?;
-            let record = record(release, &install.source, &missing)?;
+            let record = record(release, &install.source)?;
             let (release, consumed) = (Arc::clone(release), install.consumed.clone());
             let reason = Reason::Installed;
             Ok(Decision { release, record, granting, missing, consumed, reason, request })
@@ -185,7 +196,7 @@ impl Swapper {
         }
         let decide_activation = || {
             let waits = self.staged(component)?.ok_or_else(|| SwapError::NothingWaits(component.clone()))?;
-            self.decision(waits, Reason::Granted, None)
+            self.decision(waits, Reason::Awaited, None)
         };
         let activated = self.change_seat(component, decide_activation).await;
         activated.map(Some).map_err(|cause| SwapError::GrantedOnly {
@@ -277,23 +288,31 @@ impl Swapper {
         remembered(&self.store, request)
     }
 
-    /// Loads what serves according to the store, when the host starts. A seat that cannot be loaded does not stop it.
+    /// Loads what serves according to the store, when the host starts. A seat that cannot be loaded, or whose release
+    /// does not know its component's state, does not stop it.
     pub(crate) fn load_seats(&self) -> Result<Vec<(ComponentId, SwapError)>, SwapError> {
         let mut table = SeatTable { position: self.store.position(), releases: Default::default() };
         let mut unloadable = Vec::new();
         for seat in self.store.seats()? {
-            let loaded = self
-                .find_release(&seat.component, &seat.digest.to_string())
-                .and_then(|record| self.load(&record));
-            match loaded {
+            match self.load_seat(&seat) {
                 Ok(release) => {
                     table.releases.insert(seat.component, Arc::new(release));
                 }
-                Err(error) => unloadable.push((seat.component, error)),
+                Err(error) => {
+                    self.notices.put(&seat.component, unloaded(&error));
+                    unloadable.push((seat.component, error));
+                }
             }
         }
         self.seats.publish(table);
         Ok(unloadable)
+    }
+
+    fn load_seat(&self, seat: &SeatRecord) -> Result<Release, SwapError> {
+        let record = self.find_release(&seat.component, &seat.digest.to_string())?;
+        let release = self.load(&record)?;
+        self.standing(&release)?;
+        Ok(release)
     }
 
     async fn examine(&self, bytes: &[u8], source: &str, limits: Limits) -> Result<Examined, SwapError> {
@@ -359,20 +378,29 @@ impl Swapper {
     ) -> Result<Decision, SwapError> {
         let release = Arc::new(self.load(&record)?);
         let missing = self.grants.missing(&release.component, &release.imports);
-        let record = ReleaseRecord { state: state_of(&missing), ..record };
         let granting = BTreeSet::new();
         Ok(Decision { release, record, granting, missing, consumed: None, reason, request })
     }
 
-    fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
-        let missing =
-            || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
-        let bytes = self.store.blob(&record.digest)?.ok_or_else(missing)?;
+    pub(crate) fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
+        let bytes = self.bytes(record)?;
         let read = |error: serde_json::Error| SwapError::Store(format!("release {}: {error}", record.digest));
-        let descriptor: Descriptor = serde_json::from_str(record.descriptor.as_str()).map_err(read)?;
+        let descriptor = Descriptor::of(record).map_err(read)?;
         let limits: Limits = serde_json::from_str(record.limits.as_str()).map_err(read)?;
         let refused = |error| SwapError::Examine { source_name: record.digest.to_string(), error };
         self.examiner.load(&bytes, descriptor, limits).map_err(refused)
+    }
+
+    /// A kept release's `lifecycle`, to be called without reaching anything.
+    pub(crate) fn pure(&self, record: &ReleaseRecord) -> Result<Pure, SwapError> {
+        let refused = |error| SwapError::Examine { source_name: record.digest.to_string(), error };
+        self.examiner.pure(&self.bytes(record)?).map_err(refused)
+    }
+
+    fn bytes(&self, record: &ReleaseRecord) -> Result<Vec<u8>, SwapError> {
+        let missing =
+            || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
+        self.store.blob(&record.digest)?.ok_or_else(missing)
     }
 
     fn find_release(&self, component: &ComponentId, wanted: &str) -> Result<ReleaseRecord, SwapError> {
@@ -416,12 +444,45 @@ impl Swapper {
         Ok(newest.filter(waits))
     }
 
+    /// The release that waits for the next start: at most one, the newest that was staged for it.
+    pub(crate) fn waiting_for_start(
+        &self,
+        component: &ComponentId,
+    ) -> Result<Option<ReleaseRecord>, SwapError> {
+        let records = self.store.releases(Some(component))?;
+        Ok(records.into_iter().find(|record| record.state == ReleaseState::Staged))
+    }
+
+    /// How a release stands to its component's state.
+    ///
+    /// # Errors
+    /// [`SwapError::Outdated`] for one that does not know that state.
+    pub(crate) fn standing(&self, release: &Release) -> Result<Standing, SwapError> {
+        let known = release.descriptor.generation;
+        match generation::standing(known, self.in_force(&release.component)?) {
+            Standing::Outdated(in_force) => Err(outdated(release, in_force)),
+            standing => Ok(standing),
+        }
+    }
+
+    /// The generation that a component's state is in; none when it has none.
+    pub(crate) fn in_force(&self, component: &ComponentId) -> Result<Option<u32>, SwapError> {
+        if let Some(raised) = self.store.generation(component)? {
+            return Ok(Some(raised.generation));
+        }
+        let seat = self.store.seats()?.into_iter().find(|seat| &seat.component == component);
+        let records = self.store.releases(Some(component))?;
+        generation::never_raised(seat.as_ref(), &records)
+            .map_err(|error| SwapError::Store(format!("releases of {component}: {error}")))
+    }
+
     fn wanted_by(
         &self,
         component: &ComponentId,
         staged: Option<&ReleaseRecord>,
     ) -> Result<Vec<String>, SwapError> {
-        if let Some(record) = staged {
+        let waiting = self.waiting_for_start(component)?;
+        if let Some(record) = staged.or(waiting.as_ref()) {
             return Ok(record.imports.clone());
         }
         let table = self.seats.current();
@@ -430,6 +491,24 @@ impl Swapper {
 
     pub(crate) fn serving_version(&self, component: &ComponentId) -> Option<String> {
         self.seats.current().releases.get(component).map(|release| release.version().to_string())
+    }
+}
+
+fn unloaded(error: &SwapError) -> Notice {
+    let otherwise = || "return with `telos plugin rollback`, or install a release that loads".to_owned();
+    Notice {
+        text: error.to_string(),
+        next: Some(error.next_step().unwrap_or_else(otherwise)),
+        is_trouble: true,
+    }
+}
+
+fn outdated(release: &Release, in_force: u32) -> SwapError {
+    SwapError::Outdated {
+        component: release.component.clone(),
+        version: release.version().to_string(),
+        known: release.descriptor.generation,
+        in_force,
     }
 }
 
@@ -460,7 +539,8 @@ fn known_interfaces<'a>(interfaces: impl IntoIterator<Item = &'a String>) -> Res
     unknown.map_or(Ok(()), |interface| Err(SwapError::NoSuchInterface(interface.clone())))
 }
 
-fn record(release: &Release, source: &str, missing: &[String]) -> Result<ReleaseRecord, SwapError> {
+/// The record of a release that serves; staging says another state.
+fn record(release: &Release, source: &str) -> Result<ReleaseRecord, SwapError> {
     let text = |value: Result<Value, serde_json::Error>| {
         let value = value.map_err(|error| SwapError::Store(error.to_string()))?;
         Json::parse(&value.to_string()).map_err(|error| SwapError::Store(error.to_string()))
@@ -474,13 +554,9 @@ fn record(release: &Release, source: &str, missing: &[String]) -> Result<Release
         imports: release.imports.clone(),
         limits: text(serde_json::to_value(release.limits))?,
         source: source.to_owned(),
-        state: state_of(missing),
+        state: ReleaseState::Permanent,
         installed_at_ms: now_ms(),
     })
-}
-
-fn state_of(missing: &[String]) -> ReleaseState {
-    if missing.is_empty() { ReleaseState::Permanent } else { ReleaseState::NeedsGrant }
 }
 
 pub(crate) fn now_ms() -> u64 {

@@ -59,19 +59,20 @@ pub enum SwapError {
     /// Its root object cannot be made or changed.
     #[error(transparent)]
     RootObject(#[from] RootObjectError),
-    /// Carrying stored state to another generation is not part of this swap.
+    /// Its component's state is of a generation that it does not know.
     #[error(
-        "{component} serves generation {serving} and {version} wants {wanted}; this host swaps within one generation"
+        "{component} {version} cannot serve: it knows state up to generation {known}, and that of {component} is in \
+         generation {in_force}"
     )]
-    Generation {
+    Outdated {
         /// The component.
         component: ComponentId,
-        /// The version that wants another generation.
+        /// The version that is too old.
         version: String,
-        /// What serves.
-        serving: u32,
-        /// What it wants.
-        wanted: u32,
+        /// The newest generation that it knows.
+        known: u32,
+        /// What is in force.
+        in_force: u32,
     },
     /// No component of this id has a seat or a release.
     #[error("no plugin is called `{0}`; see `telos plugin list`")]
@@ -159,6 +160,10 @@ impl SwapError {
                 Some(format!("`telos plugin swap {component} {version}` lets it serve"))
             }
             Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
+            Self::Outdated { known, in_force, .. } => Some(format!(
+                "use a release of generation {in_force} or later; generation {known} comes back only with a backup, by \
+                 `telos store restore`"
+            )),
             _ => None,
         }
     }

@@ -47,10 +47,16 @@ pub struct Swapped {
     pub version: String,
     /// Its digest.
     pub digest: Digest,
-    /// `serving`, or `staged` while it needs a grant.
+    /// `serving`, or `staged` while it needs a grant or waits for the next start.
     pub state: Cow<'static, str>,
     /// What an operator must grant before it may serve.
     pub missing_grants: Vec<String>,
+    /// Why it waits for the next start, in a sentence.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// What to do next, when it waits for the next start.
+    #[serde(default)]
+    pub next: Option<String>,
     /// The version that served before, if any.
     pub previous: Option<String>,
     /// The commit that decided it.
@@ -78,6 +84,8 @@ pub struct Checked {
     pub imports: Vec<String>,
     /// What an operator would have to grant.
     pub missing_grants: Vec<String>,
+    /// Why it would wait for the next start, in a sentence.
+    pub cause: Option<String>,
     /// Its selectors.
     pub selectors: Vec<String>,
     /// How its examples went.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod client;
+mod generation;
 mod host;
 #[cfg(feature = "llama")]
 mod minds;

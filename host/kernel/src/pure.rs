@@ -1,0 +1,167 @@
+//! Calls that reach nothing: a component's `lifecycle`, in fresh instances whose every import traps.
+//!
+//! ```text
+//! metered engine, deny-all linker → fresh instance → describe or evolve → drop everything
+//! ```
+//! No clock, no chance, no storage and no second call into the same memory: equal arguments give equal answers by
+//! construction. What a call may use is bounded, and the error says which bound it met.
+//!
+//! Never here: what an answer means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::error::Elapsed;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{ResourceLimiter, Store, Trap};
+
+use crate::contract::lifecycle::{Descriptor, EvolveError, SlotValue};
+use crate::contract::{Persona, PersonaPre};
+use crate::descriptor::DESCRIPTOR_BYTES_MAX;
+use crate::engine::Engines;
+use crate::limits::{HOSTCALL_BYTES_MAX, MemoryAccount};
+
+/// Linear memory of one call.
+const MEMORY_MIB: usize = 64;
+
+/// What one call may use besides memory.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Instructions, roughly; a thousand million take about a second.
+    fuel: u64,
+    /// A backstop for a call that fuel does not end: wall time, so it must not be short on a busy machine.
+    time: Duration,
+    /// Bytes of the answer.
+    answer_bytes: usize,
+}
+
+const DESCRIBE: Bounds =
+    Bounds { fuel: 1_000_000_000, time: Duration::from_secs(1), answer_bytes: 2 * DESCRIPTOR_BYTES_MAX };
+const EVOLVE: Bounds =
+    Bounds { fuel: 1_000_000_000, time: Duration::from_secs(10), answer_bytes: HOSTCALL_BYTES_MAX };
+
+/// Why a call gave no answer: what follows the words "it" or "its describe()".
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PureError {
+    #[error("used up its {0} units of fuel, about a second of work, without an answer")]
+    Fuel(u64),
+    #[error("took longer than {0:?}")]
+    Time(Duration),
+    #[error("asked for more than {MEMORY_MIB} MiB of memory")]
+    Memory,
+    #[error("failed: {0}")]
+    Trap(String),
+}
+
+/// A component whose `lifecycle` can be called.
+pub(crate) struct Pure {
+    engines: Arc<Engines>,
+    pre: PersonaPre<Account>,
+}
+
+impl Pure {
+    /// # Errors
+    /// When the component lacks an export of the contract.
+    pub(crate) fn new(engines: &Arc<Engines>, component: &Component) -> wasmtime::Result<Self> {
+        let mut linker = Linker::new(&engines.metered);
+        linker.define_unknown_imports_as_traps(component)?;
+        let pre = PersonaPre::new(linker.instantiate_pre(component)?)?;
+        Ok(Self { engines: Arc::clone(engines), pre })
+    }
+
+    /// The component's account of itself. At most a second, 64 MiB and 512 KiB.
+    pub(crate) async fn describe(&self) -> Result<Descriptor, PureError> {
+        let _running = self.engines.running();
+        let mut store = self.store(DESCRIBE)?;
+        let describing = async {
+            let persona = self.pre.instantiate_async(&mut store).await?;
+            persona.telos_host_lifecycle().call_describe(&mut store).await
+        };
+        let ended = tokio::time::timeout(DESCRIBE.time, describing).await;
+        judge(ended, &store, DESCRIBE)
+    }
+
+    /// One object's value slots carried from one generation to another. At most a thousand million units of fuel, 10 s,
+    /// 64 MiB and 4 MiB of answer.
+    pub(crate) async fn evolve(
+        &self,
+        slots: &[SlotValue],
+        from: u32,
+        to: u32,
+    ) -> Result<Result<Vec<SlotValue>, EvolveError>, PureError> {
+        let _running = self.engines.running();
+        let mut store = self.store(EVOLVE)?;
+        let evolving = async {
+            let persona: Persona = self.pre.instantiate_async(&mut store).await?;
+            persona.telos_host_lifecycle().call_evolve(&mut store, slots, from, to).await
+        };
+        let ended = tokio::time::timeout(EVOLVE.time, evolving).await;
+        judge(ended, &store, EVOLVE)
+    }
+
+    fn store(&self, bounds: Bounds) -> Result<Store<Account>, PureError> {
+        let account = Account(MemoryAccount::new(MEMORY_MIB << 20));
+        let mut store = Store::new(&self.engines.metered, account);
+        store.limiter(|account| account);
+        store.set_fuel(bounds.fuel).map_err(|error| PureError::Trap(error.to_string()))?;
+        store.set_hostcall_fuel(bounds.answer_bytes);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        Ok(store)
+    }
+}
+
+fn judge<T>(
+    ended: Result<wasmtime::Result<T>, Elapsed>,
+    store: &Store<Account>,
+    bounds: Bounds,
+) -> Result<T, PureError> {
+    let error = match ended {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(PureError::Time(bounds.time)),
+    };
+    // A guest that is denied memory aborts, which would hide why.
+    if store.data().0.is_exceeded() {
+        return Err(PureError::Memory);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Err(PureError::Fuel(bounds.fuel)),
+        _ => Err(PureError::Trap(error.root_cause().to_string())),
+    }
+}
+
+/// Holds a call to its memory, and to what a component may be made of.
+struct Account(MemoryAccount);
+
+impl ResourceLimiter for Account {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.0.memory_growing(current, desired, maximum)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.0.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        8
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
