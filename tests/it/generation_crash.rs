@@ -141,13 +141,24 @@ fn assert_sound(directory: &Path, what: &str) {
     assert!(report.is_clean(), "{what}: {:#?}", report.problems);
 }
 
+/// Every object is in the generation that the release which serves knows, with the count it had, in the slot for it.
 async fn assert_whole(kernel: &TestKernel, first: u32, what: &str) {
     assert!(kernel.store.verify_open().unwrap().is_clean(), "{what}");
+    let release = kernel.send("counter", "release", Value::Null).await.unwrap();
+    let mut unit = kernel.store.begin();
     for number in 0..OBJECTS {
-        let expected = if number == 0 { first } else { number };
-        let read = kernel.send(&format!("mine/{number}"), "read", Value::Null).await.unwrap();
-        assert_eq!(read, expected, "{what}: mine/{number}");
+        let count = if number == 0 { first } else { number };
+        let (generation, slot, value) = match release.as_str() {
+            Some("0.1.0") => (1, "count", json!(count)),
+            _ => (2, "tally", json!({"up": count, "down": 0})),
+        };
+        let id = unit.find(&ObjectName::new(&format!("mine/{number}")).unwrap()).unwrap().unwrap();
+        let object = unit.object(id).unwrap().unwrap();
+        assert_eq!((object.generation, object.slots.len()), (generation, 1), "{what}: mine/{number}");
+        assert_eq!(object.value(slot).unwrap().to_value(), value, "{what}: mine/{number}");
     }
+    let last = kernel.send(&format!("mine/{}", OBJECTS - 1), "read", Value::Null).await.unwrap();
+    assert_eq!(last, OBJECTS - 1, "{what}");
 }
 
 fn copy(from: &Path) -> tempfile::TempDir {

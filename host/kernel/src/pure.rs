@@ -49,8 +49,19 @@ pub(crate) enum PureError {
     Time(Duration),
     #[error("asked for more than {MEMORY_MIB} MiB of memory")]
     Memory,
+    #[error("reached for `{0}`, and may reach nothing{hint}", hint = hint(.0))]
+    Reached(String),
     #[error("failed: {0}")]
     Trap(String),
+}
+
+/// What else than an author's intention leads to an import.
+fn hint(import: &str) -> &'static str {
+    match import {
+        import if import.starts_with("wasi:cli/") => "; a panic does that to say why",
+        import if import.starts_with("wasi:random/") => "; a `HashMap` does that for its seed",
+        _ => "",
+    }
 }
 
 /// A component whose `lifecycle` can be called.
@@ -127,7 +138,16 @@ fn judge<T>(
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => Err(PureError::Fuel(bounds.fuel)),
-        _ => Err(PureError::Trap(error.root_cause().to_string())),
+        _ => Err(trapped(&error.root_cause().to_string())),
+    }
+}
+
+/// The engine says which import a denied call was for only in words.
+fn trapped(text: &str) -> PureError {
+    let import = text.strip_prefix("unknown import: `").and_then(|rest| rest.split_once('`'));
+    match import {
+        Some((import, _)) => PureError::Reached(import.to_owned()),
+        None => PureError::Trap(text.to_owned()),
     }
 }
 
@@ -163,5 +183,24 @@ impl ResourceLimiter for Account {
 
     fn memories(&self) -> usize {
         4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_import_is_named_and_a_trap_keeps_its_words() {
+        let said = |text: &str| trapped(text).to_string();
+        let denied = said("unknown import: `wasi:cli/stderr@0.2.6#get-stderr` has not been defined");
+        assert_eq!(
+            denied,
+            "reached for `wasi:cli/stderr@0.2.6#get-stderr`, and may reach nothing; a panic does that to say why"
+        );
+        assert_eq!(
+            said("wasm `unreachable` instruction executed"),
+            "failed: wasm `unreachable` instruction executed"
+        );
     }
 }

@@ -40,6 +40,7 @@ impl Counter {
             Some(911) => {
                 slots.extend((0..3).map(|number| (format!("part-{number}"), "x".repeat(250 * 1024).into())))
             }
+            Some(912) => panic!("the misevolver panics on purpose"),
             Some(910) => {
                 slots.extend((0..20).map(|number| (format!("{number}"), "x".repeat(250 * 1024).into())))
             }
