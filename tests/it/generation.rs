@@ -10,7 +10,7 @@ use telos_kernel::{
     Evolution, EvolutionOutcome, Evolving, Failure, GenerationMode, Granting, InstallRequest, SwapError,
 };
 use telos_store::{AuditRow, ComponentId, Digest, Json, ObjectId, ObjectName, ReleaseState, Slot, Vote};
-use telos_tests::{TestKernel, guest};
+use telos_tests::{Disk, TestKernel, guest};
 
 fn counter() -> ComponentId {
     ComponentId::new("counter").unwrap()
@@ -341,6 +341,35 @@ async fn an_operator_has_a_failed_release_tried_again() {
     assert_eq!(kernel.kernel.swap("counter", "0.5.0".into()).await.unwrap().state, "staged");
     let (kernel, raised) = kernel.restart_raising(GenerationMode::Evolve).await;
     assert_eq!((outcome(&raised), serves(&kernel).await), (&EvolutionOutcome::Raised, json!("0.5.0")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_on_the_way_changes_nothing_and_the_next_try_goes_on() {
+    for fails_at in [0, 256, 301] {
+        let disk = Disk::default();
+        let kernel = TestKernel::on_disk(&disk);
+        kernel.install("counter").await;
+        make(&kernel, "mine", 300, 1, |number| ("count", json!(number)));
+        kernel.install("counter-v3").await;
+        let told = Arc::new(move |evolving: &Evolving| {
+            if evolving.done == fails_at {
+                disk.fail_once();
+            }
+        });
+        let hindered = kernel.kernel.raise_generations(GenerationMode::Evolve, told).await.unwrap();
+        let EvolutionOutcome::Hindered(cause) = outcome(&hindered) else {
+            panic!("{fails_at}: {hindered:?}")
+        };
+        assert!(cause.contains("the store did not take it"), "{fails_at}: {cause}");
+        assert_as_before(&kernel, "mine/290", 290).await;
+        assert_eq!(releases(&kernel)["0.3.0"], ReleaseState::Staged);
+        let failed = audited(&kernel, "generation.failed");
+        assert_eq!((failed.len(), &failed[0].detail["tried_again"]), (1, &json!(true)), "{fails_at}");
+        let told = Arc::new(|_: &Evolving| {});
+        let raised = kernel.kernel.raise_generations(GenerationMode::Evolve, told).await.unwrap();
+        assert_eq!(outcome(&raised), &EvolutionOutcome::Raised, "{fails_at}");
+        assert_eq!((serves(&kernel).await, reads(&kernel, "mine/290").await), (json!("0.3.0"), json!(290)));
+    }
 }
 
 #[tokio::test]

@@ -354,10 +354,7 @@ impl Swapper {
     /// Nobody knows whether a change was decided: what serves and what is granted is read from the store again, as
     /// soon as that is back, since the commit may have happened although its finish did not.
     async fn read_again(&self) {
-        let deadline = Instant::now() + STORE_BACK_TIME;
-        while self.store.read_only_cause().is_some() && Instant::now() < deadline {
-            tokio::time::sleep(STORE_BACK_POLL).await;
-        }
+        self.wait_for_store().await;
         if let Err(error) = self.load_seats().and_then(|_| Ok(self.grants.reload(&self.store)?)) {
             self.journal.record(JournalLine {
                 severity: Severity::Error,
@@ -367,6 +364,14 @@ impl Swapper {
                 plugin: None,
                 attributes: Map::new(),
             });
+        }
+    }
+
+    /// Waits, for a minute at most, until the store takes writes again.
+    pub(crate) async fn wait_for_store(&self) {
+        let deadline = Instant::now() + STORE_BACK_TIME;
+        while self.store.read_only_cause().is_some() && Instant::now() < deadline {
+            tokio::time::sleep(STORE_BACK_POLL).await;
         }
     }
 

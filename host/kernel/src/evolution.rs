@@ -156,6 +156,8 @@ impl Swapper {
         let cause = self.told(trouble, evolution);
         evolution.record(&*self.journal, Severity::Error, GENERATION_FAILED, cause.clone());
         let is_final = trouble.is_of_release();
+        // It may be the disk that failed.
+        self.wait_for_store().await;
         let dropped = self.store.drop_shadows(&record.component).map(drop).map_err(SwapError::from);
         let written = self
             .change(None, |unit| {
