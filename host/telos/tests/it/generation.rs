@@ -2,6 +2,7 @@
 //! also when starts before it were killed.
 //! Method: the real binary, real guests, `kill -9` at random moments of starts.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -92,6 +93,31 @@ fn starts_that_are_killed_while_they_carry_state_over_lose_nothing() {
     assert_eq!(running.ok(&["store", "verify"])["clean"], true);
 }
 
+#[test]
+fn a_start_that_is_told_to_stop_while_it_carries_state_over_stops_and_changes_nothing() {
+    let mut running = with_staged();
+    running.stop();
+    make(&running.path().join("store"), 12_000);
+    let log = std::fs::File::create(running.path().join("up.log")).unwrap();
+    let mut up: Command = command(running.path());
+    let mut host =
+        up.args(["--json", "up"]).stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn().unwrap();
+    let journal = running.path().join("journal/journal.jsonl");
+    eventually("it carries state over", || {
+        std::fs::read_to_string(&journal).unwrap().contains("generation.evolving")
+    });
+    let asked = Command::new("kill").args(["-TERM", &host.id().to_string()]).status().unwrap();
+    assert!(asked.success() && host.wait().unwrap().success());
+    let said = std::fs::read_to_string(running.path().join("up.log")).unwrap();
+    assert_eq!(said, "", "it was never ready");
+    assert!(Store::verify(&running.path().join("store")).unwrap().is_clean());
+    running.start_with(&["--generations", "minimum"]);
+    assert_eq!(
+        (running.value("counter", "release"), running.value("many/7", "read")),
+        (json!("0.1.0"), json!(7))
+    );
+}
+
 /// Runs a host for a while.
 fn die_after(home: &Path, delay: Duration) {
     let mut command: Command = command(home);
@@ -119,9 +145,15 @@ fn with_staged() -> Running {
 /// More counters, in a store that no host has open.
 fn make(store: &Path, objects: u32) {
     let store = Store::open(store, StoreOptions::default()).unwrap();
+    for folder in (0..objects).step_by(1_000) {
+        make_some(&store, folder..objects.min(folder + 1_000));
+    }
+}
+
+fn make_some(store: &Store, numbers: Range<u32>) {
     let mut unit = store.begin();
     let root = unit.find(&ObjectName::new("counter").unwrap()).unwrap().unwrap();
-    for number in 0..objects {
+    for number in numbers {
         let id = unit.create(ComponentId::new("counter").unwrap(), 1, vec![root]).unwrap();
         let count = Json::from_value(&json!(number)).unwrap();
         unit.set_slot(id, "count", Slot::Value(count)).unwrap();
