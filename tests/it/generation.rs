@@ -337,6 +337,14 @@ async fn an_operator_has_a_failed_release_tried_again() {
     kernel.kernel.set_slot("mine/0", "count", Some(&json!(901))).await.unwrap();
     kernel.install("misevolver").await;
     let (kernel, _) = kernel.restart_raising(GenerationMode::Evolve).await;
+    kernel.install("counter-v2").await;
+    let kernel = kernel.restart();
+    assert_eq!(kernel.kernel.plugins().unwrap()[0]["is_trouble"], false, "somebody chose who serves");
+    assert_eq!(kernel.kernel.swap("counter", "0.5.0".into()).await.unwrap().state, "staged");
+    let (kernel, failed) = kernel.restart_raising(GenerationMode::Evolve).await;
+    assert!(matches!(outcome(&failed), EvolutionOutcome::Failed(_)));
+    let kernel = kernel.restart();
+    assert_eq!(kernel.kernel.plugins().unwrap()[0]["is_trouble"], true, "though it is not the newest");
     kernel.kernel.set_slot("mine/0", "count", Some(&json!(1))).await.unwrap();
     assert_eq!(kernel.kernel.swap("counter", "0.5.0".into()).await.unwrap().state, "staged");
     let (kernel, raised) = kernel.restart_raising(GenerationMode::Evolve).await;

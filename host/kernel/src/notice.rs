@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use telos_store::{ComponentId, Failure, ReleaseRecord, ReleaseState, Store};
+use telos_store::{AuditRow, ComponentId, Failure, ReleaseRecord, ReleaseState, Store};
 
 /// The audit row of a state that was not carried over.
 pub(crate) const GENERATION_FAILED: &str = "generation.failed";
@@ -41,32 +41,39 @@ impl Notices {
         self.0.lock().get(component).cloned()
     }
 
-    /// Remembers why the newest releases of components failed to evolve, as their audit rows say. Costs a search of the
-    /// audit for each component whose newest release did.
+    /// Remembers which releases failed to evolve since somebody last decided who serves, as the audit says. Costs a search
+    /// of the audit for each component that has a returned release.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn remember_failures(&self, store: &Store) -> Result<(), Failure> {
-        let mut newest: BTreeMap<ComponentId, ReleaseRecord> = BTreeMap::new();
+        let seats = store.seats()?;
+        let mut returned: BTreeMap<ComponentId, Vec<ReleaseRecord>> = BTreeMap::new();
         for record in store.releases(None)? {
-            let known = newest.get(&record.component);
-            if known.is_none_or(|known| known.installed_at_ms <= record.installed_at_ms) {
-                newest.insert(record.component.clone(), record);
+            if record.state == ReleaseState::Returned {
+                returned.entry(record.component.clone()).or_default().push(record);
             }
         }
-        for record in newest.into_values().filter(|record| record.state == ReleaseState::Returned) {
-            let digest = record.digest.to_string();
-            let rows = store.audit_between(0, u64::MAX, 1, |row| {
-                row.kind == GENERATION_FAILED
-                    && row.subject == record.component.as_str()
-                    && row.detail["digest"] == digest.as_str()
-            })?;
-            if let Some(cause) = rows.first().and_then(|row| row.detail["cause"].as_str()) {
-                self.put(&record.component, failed(&record, cause));
+        for (component, records) in returned {
+            let is_failure =
+                |row: &AuditRow| row.kind == GENERATION_FAILED && row.subject == component.as_str();
+            let rows = store.audit_between(0, u64::MAX, 1, is_failure)?;
+            let seat = seats.iter().find(|seat| seat.component == component);
+            if let Some(row) = rows.first().filter(|row| seat.is_none_or(|seat| seat.since_ms <= row.at_ms))
+                && let Some(notice) = remembered(row, &records)
+            {
+                self.put(&component, notice);
             }
         }
         Ok(())
     }
+}
+
+/// What an audit row says of the release that it names; none when that one is no longer returned.
+fn remembered(row: &AuditRow, returned: &[ReleaseRecord]) -> Option<Notice> {
+    let digest = row.detail["digest"].as_str()?;
+    let record = returned.iter().find(|record| record.digest.to_string() == digest)?;
+    Some(failed(record, row.detail["cause"].as_str()?))
 }
 
 /// A release that could not carry its component's state over.
