@@ -51,8 +51,8 @@ const ATTEMPTS_MAX: u32 = 8;
 
 /// Why state was not carried over.
 pub(crate) enum Trouble {
-    /// The release cannot. It is not tried again by itself.
-    Release { object: ObjectId, from: u32, cause: String },
+    /// An object was not carried over, by the release's fault or for want of time.
+    Object { object: ObjectId, from: u32, cause: String, is_of_release: bool },
     /// Something else was in the way.
     Other(SwapError),
 }
@@ -165,7 +165,7 @@ impl Swapper {
                     unit.put_release(ReleaseRecord { state: ReleaseState::Returned, ..record.clone() })?;
                 }
                 let object = match trouble {
-                    Trouble::Release { object, .. } => Some(object),
+                    Trouble::Object { object, .. } => Some(object),
                     Trouble::Other(_) => None,
                 };
                 let detail = json!({
@@ -192,7 +192,7 @@ impl Swapper {
 
     fn told(&self, trouble: &Trouble, evolution: &Evolution) -> String {
         match trouble {
-            Trouble::Release { object, from, cause } => {
+            Trouble::Object { object, from, cause, .. } => {
                 let name = display_name(&mut self.store.begin(), *object);
                 format!(
                     "object `{name}` cannot be carried from generation {from} to {}: {cause}",
@@ -302,7 +302,7 @@ impl<'a> Course<'a> {
 
     async fn evolved(&mut self, object: &Object) -> Result<BTreeMap<String, Json>, Trouble> {
         let carried = self.evolver.carry(object, self.to).await;
-        carried.map_err(|refusal| Trouble::of(object, refusal.to_string()))
+        carried.map_err(|refusal| Trouble::of(object, refusal.to_string(), refusal.is_of_release()))
     }
 
     /// Adds a copy to a unit; to another one, when the unit is full.
@@ -362,14 +362,14 @@ impl<'a> Course<'a> {
 }
 
 impl Trouble {
-    fn of(object: &Object, cause: String) -> Self {
-        Self::Release { object: object.id, from: object.generation, cause }
+    fn of(object: &Object, cause: String, is_of_release: bool) -> Self {
+        Self::Object { object: object.id, from: object.generation, cause, is_of_release }
     }
 
     /// Whether trying again can only help with another release, or other state.
     fn is_of_release(&self) -> bool {
         match self {
-            Self::Release { .. } => true,
+            Self::Object { is_of_release, .. } => *is_of_release,
             Self::Other(error) => matches!(error, SwapError::RootObject(_)) || error.is_of_the_bytes(),
         }
     }
@@ -384,7 +384,7 @@ impl From<SwapError> for Trouble {
 /// A copy that breaks a bound is the release's fault; that the store cannot be read is not.
 fn refuse(object: &Object, put: Result<(), WriteError>) -> Result<(), Trouble> {
     put.map_err(|error| match error.fault() {
-        Fault::Guest => Trouble::of(object, format!("what it made of it cannot be stored: {error}")),
+        Fault::Guest => Trouble::of(object, format!("what it made of it cannot be stored: {error}"), true),
         _ => Trouble::Other(error.into()),
     })
 }

@@ -16,7 +16,7 @@ use crate::grant::INTERFACES;
 use crate::imports;
 use crate::instance::MessageState;
 use crate::limits::Limits;
-use crate::pure::{Pure, PureError};
+use crate::pure::{DESCRIBE_TIME, Pure, PureError};
 use crate::seat::Release;
 
 /// Largest component file.
@@ -57,16 +57,21 @@ pub enum ExamineError {
     /// `describe` did not answer.
     #[error("its describe() {0}")]
     Describe(String),
+    /// `describe` had no time to answer on this machine, now.
+    #[error(
+        "its describe() did not end within {DESCRIBE_TIME:?}; try again when this machine has less to do"
+    )]
+    DescribeSlow,
     /// What it describes is not acceptable.
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
 }
 
 impl ExamineError {
-    /// Whether every host refuses these bytes. What asks for a newer contract or for something unknown may be right
-    /// for the next host.
+    /// Whether every host refuses these bytes, always. What asks for a newer contract or for something unknown may be
+    /// right for the next host, and what had no time may have it the next time.
     pub(crate) fn is_of_the_bytes(&self) -> bool {
-        !matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_))
+        !matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_) | Self::DescribeSlow)
     }
 }
 
@@ -144,7 +149,10 @@ impl Examiner {
 
     async fn describe(&self, component: &Component) -> Result<Descriptor, ExamineError> {
         let pure = Pure::new(&self.engines, component).map_err(contract)?;
-        let told = |error: PureError| ExamineError::Describe(error.to_string());
+        let told = |error: PureError| match error {
+            PureError::Time(_) => ExamineError::DescribeSlow,
+            error => ExamineError::Describe(error.to_string()),
+        };
         let first = pure.describe().await.map_err(told)?;
         let second = pure.describe().await.map_err(told)?;
         let text = format!("{first:?}");

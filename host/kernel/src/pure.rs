@@ -24,28 +24,33 @@ use crate::limits::{HOSTCALL_BYTES_MAX, MemoryAccount};
 /// Linear memory of one call.
 const MEMORY_MIB: usize = 64;
 
+/// Wall time of `describe`.
+pub(crate) const DESCRIBE_TIME: Duration = Duration::from_secs(1);
+
 /// What one call may use besides memory.
 #[derive(Clone, Copy)]
 struct Bounds {
-    /// Instructions, roughly; a thousand million take about a second.
+    /// Instructions, roughly: what loops runs out of this, every time and on every machine.
     fuel: u64,
-    /// A backstop for a call that fuel does not end: wall time, so it must not be short on a busy machine.
+    /// For a machine that has no time, far from what the fuel takes: no fault of the component.
     time: Duration,
     /// Bytes of the answer.
     answer_bytes: usize,
 }
 
+/// A tenth of a second or so on an idle machine.
 const DESCRIBE: Bounds =
-    Bounds { fuel: 1_000_000_000, time: Duration::from_secs(1), answer_bytes: 2 * DESCRIPTOR_BYTES_MAX };
+    Bounds { fuel: 100_000_000, time: DESCRIBE_TIME, answer_bytes: 2 * DESCRIPTOR_BYTES_MAX };
+/// A second or so: state may be large, and carrying it over is no message that somebody waits for.
 const EVOLVE: Bounds =
     Bounds { fuel: 1_000_000_000, time: Duration::from_secs(10), answer_bytes: HOSTCALL_BYTES_MAX };
 
 /// Why a call gave no answer: what follows the words "it" or "its describe()".
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PureError {
-    #[error("used up its {0} units of fuel, about a second of work, without an answer")]
+    #[error("used up its {0} units of fuel without an answer")]
     Fuel(u64),
-    #[error("took longer than {0:?}")]
+    #[error("did not end within {0:?}; try again when this machine has less to do")]
     Time(Duration),
     #[error("asked for more than {MEMORY_MIB} MiB of memory")]
     Memory,

@@ -29,6 +29,13 @@ pub(crate) enum Refusal {
     Impure,
 }
 
+impl Refusal {
+    /// Whether it would be the same the next time; want of time on this machine would not.
+    pub(crate) fn is_of_release(&self) -> bool {
+        !matches!(self, Self::Pure(PureError::Time(_)))
+    }
+}
+
 /// A release as what carries state over.
 pub(crate) struct Evolver {
     pure: Pure,
