@@ -5,6 +5,7 @@
 
 mod client;
 mod evolve;
+mod generation;
 mod host;
 #[cfg(feature = "llama")]
 mod minds;
