@@ -397,12 +397,12 @@ impl Committer {
             return Ok(());
         }
         let txn = self.shared.database.write()?;
-        let mut tables = Tables::open(&txn)?;
+        let mut tables = Tables::of(&txn);
         for (ballot, own) in written {
             write::write(&mut tables, &self.shared, ballot, (own, *at_ms), finish)?;
             *position = own;
         }
-        tables.meta.insert(META_POSITION, position.get())?;
+        tables.meta.open()?.insert(META_POSITION, position.get())?;
         history::note_group(&mut tables, *position, *at_ms)?;
         write::trim_redo(&mut tables, &self.shared, finish)?;
         drop(tables);

@@ -130,10 +130,10 @@ pub(super) fn trim_redo(
     let kept = shared.redo_rows.load(Ordering::Acquire) + finish.redo_added;
     let surplus = usize::try_from(kept.saturating_sub(limit::REDO_ROWS_MAX)).unwrap_or(usize::MAX);
     for _ in 0..surplus.min(limit::REDO_TRIM_ROWS) {
-        let Some(oldest) = tables.redo.pop_first()?.map(|(key, _)| key.value().0) else {
+        let Some(oldest) = tables.redo.open()?.pop_first()?.map(|(key, _)| key.value().0) else {
             break;
         };
-        tables.meta.insert(META_REDO_FLOOR, oldest)?;
+        tables.meta.open()?.insert(META_REDO_FLOOR, oldest)?;
         finish.redo_trimmed += 1;
     }
     Ok(())
@@ -147,19 +147,19 @@ fn write_object(
 ) -> Result<(), Failure> {
     let id = object.id.to_bits();
     let row = tables::encode_object(object)?;
-    tables.objects.insert((id, position.get()), row.as_slice())?;
+    tables.objects.open()?.insert((id, position.get()), row.as_slice())?;
     // Whoever changes an object has read it, so its former state is among what was seen.
     let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref);
     let replaced = former.map_or(Position::NONE, |former| former.position);
-    tables.changes.insert((position.get(), id), replaced.get())?;
+    tables.changes.open()?.insert((position.get(), id), replaced.get())?;
     let former = former.map(|former| &former.owner);
     if former == Some(&object.owner) {
         return Ok(());
     }
     if let Some(former) = former {
-        tables.owned.remove((former.as_str(), id))?;
+        tables.owned.open()?.remove((former.as_str(), id))?;
     }
-    tables.owned.insert((object.owner.as_str(), id), ())?;
+    tables.owned.open()?.insert((object.owner.as_str(), id), ())?;
     Ok(())
 }
 
@@ -169,19 +169,19 @@ fn write_name(
     id: Option<ObjectId>,
     position: Position,
 ) -> Result<(), Failure> {
-    let (before, replaced) = tables::read_name(&tables.names, name, position)?;
+    let (before, replaced) = tables::read_name(tables.names.open()?, name, position)?;
     if before == id {
         return Ok(());
     }
     if replaced != Position::NONE {
-        tables.renames.insert((position.get(), name.as_str()), replaced.get())?;
+        tables.renames.open()?.insert((position.get(), name.as_str()), replaced.get())?;
     }
-    tables.names.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
+    tables.names.open()?.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
     if let Some(before) = before {
-        tables.names_of.insert((before.to_bits(), name.as_str(), position.get()), false)?;
+        tables.names_of.open()?.insert((before.to_bits(), name.as_str(), position.get()), false)?;
     }
     if let Some(id) = id {
-        tables.names_of.insert((id.to_bits(), name.as_str(), position.get()), true)?;
+        tables.names_of.open()?.insert((id.to_bits(), name.as_str(), position.get()), true)?;
     }
     Ok(())
 }
@@ -203,13 +203,13 @@ fn write_vector(
         Some(vector) => {
             let bytes = tables::encode_vector(&vector.components);
             let metadata = vector.metadata.as_str();
-            tables.vectors.insert(row, (key.position.get(), metadata, bytes.as_slice()))?;
+            tables.vectors.open()?.insert(row, (key.position.get(), metadata, bytes.as_slice()))?;
             true
         }
-        None => tables.vectors.remove(row)?.is_some(),
+        None => tables.vectors.open()?.remove(row)?.is_some(),
     };
     if is_changed {
-        tables.redo.insert(tables::post_key(key), (number, object.to_bits(), vector.is_some()))?;
+        tables.redo.open()?.insert(tables::post_key(key), (number, object.to_bits(), vector.is_some()))?;
         finish.redo_added += 1;
         let collection = collection.clone();
         let vector = vector.cloned();
@@ -224,20 +224,20 @@ fn collection_number(
     collection: &CollectionKey,
     dim: Option<usize>,
 ) -> Result<Option<(u32, usize)>, Failure> {
-    if let Some(known) = tables::read_collection(&tables.collections, collection)? {
+    if let Some(known) = tables::read_collection(tables.collections.open()?, collection)? {
         return Ok(Some(known));
     }
     let Some(dim) = dim else { return Ok(None) };
     // Collections are never deleted, so their count is the next number.
-    let number = u32::try_from(tables.collections.len()?).unwrap_or(u32::MAX);
+    let number = u32::try_from(tables.collections.open()?.len()?).unwrap_or(u32::MAX);
     let key = (collection.owner.as_str(), collection.name.as_str());
-    tables.collections.insert(key, (number, count(dim)))?;
+    tables.collections.open()?.insert(key, (number, count(dim)))?;
     Ok(Some((number, dim)))
 }
 
 fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {
     let row = OutboxRow { id, post: post.clone(), attempts: 0, not_before_ms: 0 };
-    tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
+    tables.outbox.open()?.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
     finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0 });
     Ok(())
 }
@@ -248,7 +248,7 @@ fn remove_post(
     id: PostId,
     finish: &mut Finish,
 ) -> Result<Option<OutboxRow>, Failure> {
-    let Some(row) = tables.outbox.remove(tables::post_key(id))? else {
+    let Some(row) = tables.outbox.open()?.remove(tables::post_key(id))? else {
         return Ok(None);
     };
     let row: OutboxRow = tables::decode("outbox", row.value())?;
@@ -264,22 +264,22 @@ fn fail_post(
     (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
-    let Some(mut row) = tables::read_post(&tables.outbox, id)? else {
+    let Some(mut row) = tables::read_post(tables.outbox.open()?, id)? else {
         return Ok(());
     };
     row.attempts += 1;
     row.not_before_ms = not_before_ms;
     if row.attempts < limit::POST_ATTEMPTS_MAX {
-        tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
+        tables.outbox.open()?.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
         let lane = (row.post.source, row.post.target);
         finish.outbox.push(OutboxChange::Delay { id, lane, not_before_ms });
         return Ok(());
     }
     remove_post(tables, id, finish)?;
     let letter = DeadLetter { id, post: row.post, attempts: row.attempts, cause: cause.into(), at_ms };
-    tables.dead_letters.insert(tables::post_key(id), encode("dead_letters", &letter)?.as_slice())?;
-    if tables.dead_letters.len()? > limit::DEAD_LETTERS_MAX {
-        tables.dead_letters.pop_first()?;
+    tables.dead_letters.open()?.insert(tables::post_key(id), encode("dead_letters", &letter)?.as_slice())?;
+    if tables.dead_letters.open()?.len()? > limit::DEAD_LETTERS_MAX {
+        tables.dead_letters.open()?.pop_first()?;
     }
     let detail = json!({
         "source": letter.post.source, "target": letter.post.target, "selector": letter.post.selector,
@@ -303,31 +303,32 @@ fn write_record(
     match record {
         RecordWrite::Release(release) => {
             let key = (release.component.as_str(), release.digest.as_bytes());
-            let is_new = tables.releases.insert(key, encode_json("releases", release)?.as_slice())?.is_none();
+            let is_new =
+                tables.releases.open()?.insert(key, encode_json("releases", release)?.as_slice())?.is_none();
             if is_new {
                 references::add(tables, &release.digest)?;
             }
         }
         RecordWrite::RemoveRelease { component, digest } => {
-            if tables.releases.remove((component.as_str(), digest.as_bytes()))?.is_some() {
+            if tables.releases.open()?.remove((component.as_str(), digest.as_bytes()))?.is_some() {
                 references::remove(tables, digest)?;
             }
         }
         RecordWrite::Seat(seat) => {
-            tables.seats.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;
+            tables.seats.open()?.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;
         }
-        RecordWrite::RemoveSeat(component) => drop(tables.seats.remove(component.as_str())?),
+        RecordWrite::RemoveSeat(component) => drop(tables.seats.open()?.remove(component.as_str())?),
         RecordWrite::Grant { component, interface, by } => {
             let (component, interface, by) = (component.clone(), interface.clone(), by.clone());
             let grant = GrantRecord { component, interface, by, since_ms: at_ms };
             let key = (grant.component.as_str(), grant.interface.as_str());
-            tables.grants.insert(key, encode_json("grants", &grant)?.as_slice())?;
+            tables.grants.open()?.insert(key, encode_json("grants", &grant)?.as_slice())?;
         }
         RecordWrite::RemoveGrant { component, interface } => {
-            tables.grants.remove((component.as_str(), interface.as_str()))?;
+            tables.grants.open()?.remove((component.as_str(), interface.as_str()))?;
         }
         RecordWrite::Consumed { path, digest } => {
-            tables.consumed.insert((path.as_str(), digest.as_bytes()), at_ms)?;
+            tables.consumed.open()?.insert((path.as_str(), digest.as_bytes()), at_ms)?;
         }
         RecordWrite::FailPost { id, cause, not_before_ms } => {
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
@@ -371,11 +372,12 @@ fn write_dedupe(
     outcome: &[u8],
     at_ms: u64,
 ) -> Result<(), Failure> {
-    let row = tables::read_session(&tables.sessions, key.session)?;
+    let row = tables::read_session(tables.sessions.open()?, key.session)?;
     let acked_through = session::watermark(key, row);
     let forgotten = remove_dedupe(tables, key, acked_through)?;
     tables
         .dedupe
+        .open()?
         .insert((key.session.client, key.session.incarnation, key.number), (position.get(), outcome))?;
     let rows = row.unwrap_or_default().rows - forgotten + 1;
     write_session(tables, key, SessionRow { acked_through, last_ms: at_ms, rows })
@@ -383,7 +385,7 @@ fn write_dedupe(
 
 fn write_session(tables: &mut Tables<'_>, key: &DedupeKey, row: SessionRow) -> Result<(), Failure> {
     let session = (key.session.client, key.session.incarnation);
-    tables.sessions.insert(session, (row.acked_through, row.last_ms, row.rows))?;
+    tables.sessions.open()?.insert(session, (row.acked_through, row.last_ms, row.rows))?;
     Ok(())
 }
 
@@ -391,7 +393,7 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
     let (client, incarnation) = (key.session.client, key.session.incarnation);
     let range = (client, incarnation, 0)..=(client, incarnation, through);
     let mut removed = 0;
-    for row in tables.dedupe.extract_from_if(range, |_, _| true)? {
+    for row in tables.dedupe.open()?.extract_from_if(range, |_, _| true)? {
         row?;
         removed += 1;
     }
@@ -399,9 +401,12 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
 }
 
 fn sweep_sessions(tables: &mut Tables<'_>, now_ms: u64) -> Result<(), Failure> {
-    for (client, incarnation) in tables::read_idle_sessions(&tables.sessions, now_ms)? {
-        tables.sessions.remove((client, incarnation))?;
-        tables.dedupe.retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
+    for (client, incarnation) in tables::read_idle_sessions(tables.sessions.open()?, now_ms)? {
+        tables.sessions.open()?.remove((client, incarnation))?;
+        tables
+            .dedupe
+            .open()?
+            .retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
     }
     Ok(())
 }
