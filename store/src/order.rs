@@ -85,7 +85,7 @@ impl Order {
         self.waiting += 1;
         for (id, object) in &mut writes.objects {
             Arc::make_mut(object).position = position;
-            self.touched.insert(object.owner.clone(), position);
+            self.touch(&object.owner, position);
             push(&mut self.objects, *id, position, Arc::clone(object));
         }
         for (name, id) in &writes.names {
@@ -245,6 +245,11 @@ impl Order {
         Some((*position, outcome.to_vec()))
     }
 
+    /// Whether requests of a session are pending.
+    pub(crate) fn is_pending(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
     /// Requests of a session above a watermark, decided after a position.
     pub(crate) fn rows_above(&self, session: SessionId, acked_through: u64, durable: Position) -> u32 {
         let requests = self.sessions.get(&session).map(|session| &session.decided);
@@ -254,12 +259,19 @@ impl Order {
         u32::try_from(above).unwrap_or(u32::MAX)
     }
 
+    fn touch(&mut self, component: &ComponentId, position: Position) {
+        match self.touched.get_mut(component) {
+            Some(touched) => *touched = position,
+            None => drop(self.touched.insert(component.clone(), position)),
+        }
+    }
+
     fn add_generations(&mut self, writes: &Layer, position: Position) {
         for record in &writes.records {
             match record {
                 RecordWrite::RaiseGeneration { component, to, .. } => {
                     Arc::make_mut(&mut self.generations).raise(component.clone(), position, *to);
-                    self.touched.insert(component.clone(), position);
+                    self.touch(component, position);
                 }
                 RecordWrite::Shadow { .. }
                 | RecordWrite::SettleShadows { .. }

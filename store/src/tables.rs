@@ -212,9 +212,10 @@ impl<'txn, K: Key + 'static, V: Value + 'static> OnDemand<'txn, K, V> {
 
 /// Adds to one number of the meta table; answers the sum.
 pub(crate) fn add_to_meta(tables: &mut Tables<'_>, name: &str, more: u64) -> Result<u64, Failure> {
-    let sum = read_meta(tables.meta.open()?, name)? + more;
+    let meta = tables.meta.open()?;
+    let sum = read_meta(meta, name)? + more;
     if more > 0 {
-        tables.meta.open()?.insert(name, sum)?;
+        meta.insert(name, sum)?;
     }
     Ok(sum)
 }

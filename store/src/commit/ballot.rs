@@ -76,12 +76,19 @@ impl Voter<'_> {
             Some(pending) => Some(pending),
             None => tables::read_decided(&dedupe, &key)?,
         };
+        let rows = tables::count_rows_above(&dedupe, &key, stored)?;
+        let rows = rows.saturating_add(self.pending_rows(&key)?);
+        Ok(session::judge(&key, stored, decided, rows, now_ms))
+    }
+
+    /// A session's pending requests above the watermark that one brings.
+    fn pending_rows(&self, key: &DedupeKey) -> Result<u32, Failure> {
+        if !self.order.is_pending(key.session) {
+            return Ok(0);
+        }
         // A group is durable a moment before it leaves the order; its rows count once.
         let durable = tables::read_meta(&self.tables()?.open_table(META)?, META_POSITION)?;
-        let durable = Position::new(durable);
-        let rows = tables::count_rows_above(&dedupe, &key, stored)?;
-        let rows = rows.saturating_add(self.order.rows_above(key.session, acked_through, durable));
-        Ok(session::judge(&key, stored, decided, rows, now_ms))
+        Ok(self.order.rows_above(key.session, key.acked_through, Position::new(durable)))
     }
 
     /// Whether a durable row names a blob.

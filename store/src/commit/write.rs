@@ -34,6 +34,9 @@ pub(super) struct Finish {
     redo_trimmed: u64,
     floor: Position,
     gone: Gone,
+    /// Objects made and object rows written, not yet counted in the tables.
+    made: u64,
+    rows: u64,
     /// The generations in force once the group is durable; none when it raises none.
     generations: Option<Arc<Generations>>,
 }
@@ -47,9 +50,14 @@ impl Finish {
         }
     }
 
-    /// The generations in force once the group so far is durable.
-    fn generations(&self, shared: &Shared) -> Arc<Generations> {
-        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
+    /// Adds to the tables what was made and written since this was last done: one write for many units.
+    pub(super) fn count(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {
+        for (name, more) in [(META_OBJECTS, &mut self.made), (META_OBJECT_ROWS, &mut self.rows)] {
+            if *more > 0 {
+                tables::add_to_meta(tables, name, std::mem::take(more))?;
+            }
+        }
+        Ok(())
     }
 
     /// Applies the group to the indexes. Cannot fail. Snapshots see it by position, so it may come early.
@@ -75,21 +83,19 @@ impl Finish {
     }
 }
 
-/// Writes everything of one ballot as of a position.
+/// Writes everything of one ballot as of a position. `generations`: in force once the group so far is durable.
 pub(super) fn write(
     tables: &mut Tables<'_>,
-    shared: &Shared,
+    generations: &mut Arc<Generations>,
     ballot: &Ballot,
     (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
-    let mut generations = finish.generations(shared);
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
-    let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
-    tables::add_to_meta(tables, META_OBJECTS, made)?;
-    tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
+    finish.made += objects.values().filter(|object| object.revision.get() == 1).count() as u64;
+    finish.rows += objects.len() as u64;
     for object in objects.values() {
-        generation::drop_outdated(tables, &generations, object.id)?;
+        generation::drop_outdated(tables, generations, object.id)?;
         write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
@@ -109,11 +115,11 @@ pub(super) fn write(
         audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
-        write_record(tables, record, &generations, (position, at_ms), finish)?;
+        write_record(tables, record, generations, (position, at_ms), finish)?;
     }
     if !ballot.raises.is_empty() {
-        generation::write_raised(tables, &ballot.raises, (position, at_ms), &mut generations)?;
-        finish.generations = Some(generations);
+        generation::write_raised(tables, &ballot.raises, (position, at_ms), generations)?;
+        finish.generations = Some(Arc::clone(generations));
     }
     match &ballot.vote.dedupe {
         Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
@@ -340,6 +346,8 @@ fn write_record(
         }
         RecordWrite::SweepHistory(sweep) => sweep.write(tables)?,
         RecordWrite::Forget(forget) => {
+            // What it takes from the count is counted by then.
+            finish.count(tables)?;
             let gone = forget.write(tables, position, at_ms)?;
             forget_in_memory(gone, finish);
         }
@@ -393,10 +401,11 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
     let (client, incarnation) = (key.session.client, key.session.incarnation);
     let range = (client, incarnation, 0)..=(client, incarnation, through);
     let mut removed = 0;
-    for row in tables.dedupe.open()?.extract_from_if(range, |_, _| true)? {
-        row?;
+    // Not `extract_from_if`: it hands rows out, and so makes its page anew each time.
+    tables.dedupe.open()?.retain_in(range, |_, _| {
         removed += 1;
-    }
+        false
+    })?;
     Ok(removed)
 }
 

@@ -7,7 +7,7 @@
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
-use redb::{AccessGuard, ReadableTable};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata};
 
 use crate::database::Database;
 use crate::error::Failure;
@@ -154,7 +154,11 @@ pub(crate) fn drop_outdated(
     generations: &Generations,
     id: ObjectId,
 ) -> Result<(), Failure> {
-    let keys = shadow_keys(tables.shadows.open()?, id)?;
+    let shadows = tables.shadows.open()?;
+    if shadows.is_empty()? {
+        return Ok(());
+    }
+    let keys = shadow_keys(shadows, id)?;
     keys.iter().try_for_each(|key| settle(tables, generations, *key))?;
     drop_shadows(tables, generations, &keys)
 }
