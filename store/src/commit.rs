@@ -268,7 +268,7 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
     let Some(queue) = shared.queue.lock().clone() else {
         return Err((ballot, Err(CommitError::Closed)));
     };
-    match judge(shared, &order, &ballot) {
+    match judge(shared, &mut order, &ballot) {
         Verdict::Tell(answer) => return Err((ballot, answer)),
         Verdict::TellOnceDurable(answer) => {
             order.add_reader();
@@ -298,7 +298,7 @@ enum Verdict {
     TellOnceDurable(Result<Commit, CommitError>),
 }
 
-fn judge(shared: &Shared, order: &Order, ballot: &Ballot) -> Verdict {
+fn judge(shared: &Shared, order: &mut Order, ballot: &Ballot) -> Verdict {
     let verdict = may_vote(shared, order, ballot).and_then(|()| match ballot.only_reads() {
         true => Ok(Vec::new()),
         false => ballot::vote(shared, order, ballot, shared.now_ms()).unwrap_or_else(|failure| {
@@ -450,6 +450,9 @@ impl Committer {
         let mut order = self.shared.order.write();
         group.finish.apply_outbox(&self.shared);
         group.finish.apply_generations(&self.shared);
+        if group.finish.has_swept_sessions {
+            order.forget_sessions();
+        }
         for ballot in &mut group.ballots {
             if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {
                 (act.0)(position);

@@ -32,6 +32,7 @@
 //! position is at or below the history floor, with the row that ended there. Only forgetting an object breaks the rule.
 //! postcard rows name no fields, so a change of their shape is a new layout generation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use redb::{Key, ReadableDatabase, ReadableTable, Table, TableDefinition, Value, WriteTransaction};
@@ -335,6 +336,15 @@ pub(crate) fn read_decided(
         let (position, outcome) = row.value();
         (Position::new(position), outcome.to_vec())
     }))
+}
+
+/// The requests of a session whose decisions are stored: at most 1,024.
+pub(crate) fn read_decided_numbers(
+    dedupe: &impl ReadableTable<DedupeRowKey, (u64, &'static [u8])>,
+    SessionId { client, incarnation }: SessionId,
+) -> Result<BTreeSet<u64>, Failure> {
+    let rows = dedupe.range((client, incarnation, 0)..=(client, incarnation, u64::MAX))?;
+    rows.map(|row| Ok(row?.0.value().2)).collect()
 }
 
 /// A session's dedupe rows above the watermark that a request brings.

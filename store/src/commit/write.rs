@@ -34,6 +34,7 @@ pub(super) struct Finish {
     redo_trimmed: u64,
     floor: Position,
     gone: Gone,
+    pub(super) has_swept_sessions: bool,
     /// Objects made and object rows written, not yet counted in the tables.
     made: u64,
     rows: u64,
@@ -339,7 +340,10 @@ fn write_record(
         RecordWrite::FailPost { id, cause, not_before_ms } => {
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
         }
-        RecordWrite::SweepSessions { now_ms } => sweep_sessions(tables, *now_ms)?,
+        RecordWrite::SweepSessions { now_ms } => {
+            sweep_sessions(tables, *now_ms)?;
+            finish.has_swept_sessions = true;
+        }
         RecordWrite::RaiseHistoryFloor(floor) => {
             history::raise_floor(tables, *floor)?;
             finish.floor = finish.floor.max(*floor);
