@@ -66,10 +66,9 @@ impl Sessions {
             return;
         }
         let mut learnt = stored.unwrap_or_default();
-        pending
-            .into_iter()
-            .flatten()
-            .for_each(|(number, request)| learnt.add(*number, request.acked_through));
+        for (number, request) in pending.into_iter().flatten() {
+            learnt.add(*number, request.acked_through);
+        }
         if self.known.len() >= limit::SESSIONS_KNOWN_MAX {
             self.known.clear();
         }
