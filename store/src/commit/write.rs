@@ -335,7 +335,10 @@ fn write_record(
             tables.grants.open()?.remove((component.as_str(), interface.as_str()))?;
         }
         RecordWrite::Consumed { path, digest } => {
-            tables.consumed.open()?.insert((path.as_str(), digest.as_bytes()), at_ms)?;
+            let of_path = (path.as_str(), &[0; 32])..=(path.as_str(), &[u8::MAX; 32]);
+            let consumed = tables.consumed.open()?;
+            consumed.retain_in(of_path, |_, _| false)?;
+            consumed.insert((path.as_str(), digest.as_bytes()), at_ms)?;
         }
         RecordWrite::FailPost { id, cause, not_before_ms } => {
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
