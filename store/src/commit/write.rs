@@ -34,6 +34,7 @@ pub(super) struct Finish {
     redo_trimmed: u64,
     floor: Position,
     gone: Gone,
+    /// Sessions were removed: the order is to forget what it knows of them.
     pub(super) has_swept_sessions: bool,
     /// Objects made and object rows written, not yet counted in the tables.
     made: u64,

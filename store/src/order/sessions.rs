@@ -97,7 +97,7 @@ impl Sessions {
         });
     }
 
-    /// Forgets what is known and not pending: the tables say more.
+    /// Forgets what is known; what is pending stays, and joins what is learnt next.
     pub(super) fn forget(&mut self) {
         self.known.clear();
     }
