@@ -250,8 +250,8 @@ fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), F
 
 fn make_tables(handle: &redb::Database) -> Result<(), Failure> {
     let txn = begin_durable(handle)?;
-    let mut tables = Tables::open(&txn)?;
-    tables.meta.insert(META_LAYOUT, LAYOUT)?;
+    let mut tables = Tables::make(&txn)?;
+    tables.meta.open()?.insert(META_LAYOUT, LAYOUT)?;
     store_id::make(&mut tables)?;
     drop(tables);
     fail::fail_point!("store::make-before-commit");
