@@ -13,7 +13,7 @@ use telos_store::{Backend, CommitError, Json, MemoryBackend, Post, Slot, Store, 
 
 use crate::death;
 use crate::fixture::{assert_clean, commit, number, object_with, read, within};
-use crate::whole::{Over, dump, fill, now_ms, post};
+use crate::whole::{Over, dump, fill, now_ms, post, vary};
 
 /// 64 bytes that occur nowhere else.
 const MARKER: &str = "c0ffee-7d1f-the-forgotten-bytes-that-must-not-be-found-again-42!";
@@ -179,27 +179,31 @@ fn units_that_arrive_during_a_rewrite_are_decided_after_it() {
 
 #[test]
 fn a_process_that_dies_while_rewriting_leaves_the_old_file_or_the_new_one() {
-    let (dir, now_ms) = (tempfile::tempdir().unwrap(), now_ms());
-    let store = with_forgotten(dir.path(), now_ms);
-    let said = dump(&store, now_ms);
-    drop(store);
+    let now_ms = now_ms();
+    let make = |seed| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = with_forgotten(dir.path(), now_ms);
+        vary(&store, seed);
+        let said = dump(&store, now_ms);
+        (dir, said)
+    };
     let points = [
         "store::copy-before-commit",
         "store::rewrite-copied",
         "store::rewrite-before-rename",
         "store::rewrite-after-rename",
     ];
-    let prepare = || {
+    let prepare = |(dir, _): &(tempfile::TempDir, serde_json::Value)| {
         let copy = tempfile::tempdir().unwrap();
         crate::whole::copy_tree(dir.path(), copy.path());
         assert!(holds_marker(copy.path()), "without it the test shows nothing");
         copy
     };
-    death::at_every_step("rewrite::child_rewrites", &points, prepare, |place, what| {
+    death::at_every_step("rewrite::child_rewrites", &points, make, prepare, |(_, said), place, what| {
         let is_new = !what.contains("died: true") || what.contains("after-rename");
         assert_eq!(holds_marker(place), !is_new, "{what}");
         let store = open(place);
-        assert_eq!(dump(&store, now_ms), said, "{what}");
+        assert_eq!(dump(&store, now_ms), *said, "{what}");
         assert_clean(&store);
         assert!(!place.join("objects.rewriting").exists(), "{what}");
         drop(store);
