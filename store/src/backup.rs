@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::backend::{Backend, FileBackend, Overlay};
 use crate::blob::Blobs;
 use crate::copy;
+use crate::damage;
 use crate::database::{self, Database};
 use crate::directory;
 use crate::error::{BlobError, Failure, Fault, OpenError};
@@ -255,7 +256,7 @@ impl Source<'_> {
         check_free(to)?;
         let partial = Partial::make(to)?;
         fail::fail_point!("store::backup-made");
-        let manifest = self.write(&partial.path, &mut Meter::new(progress))?;
+        let manifest = damage::guard(|| self.write(&partial.path, &mut Meter::new(progress)))?;
         if options.verify {
             check(&partial.path, &manifest, progress)?;
         }

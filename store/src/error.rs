@@ -90,6 +90,14 @@ pub enum Failure {
     /// The database has a table that today's code does not know.
     #[error("table {0} is not known to this host; use a newer one")]
     UnknownTable(String),
+    /// The database's file is not as it was written.
+    #[error(
+        "the database is damaged: {why}; `telos store verify` says more, `telos store restore` brings a backup back"
+    )]
+    Damaged {
+        /// What was found.
+        why: String,
+    },
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
@@ -110,7 +118,9 @@ impl Failure {
                 redb::Error::Io(cause) => Some(cause.kind()),
                 _ => None,
             },
-            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Reopening => None,
+            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Damaged { .. } | Failure::Reopening => {
+                None
+            }
         }
     }
 }
@@ -119,7 +129,10 @@ macro_rules! from_redb {
     ($($cause:ty),*) => {$(
         impl From<$cause> for Failure {
             fn from(cause: $cause) -> Failure {
-                Failure::Storage(Arc::new(cause.into()))
+                match cause.into() {
+                    redb::Error::Corrupted(why) => Failure::Damaged { why },
+                    cause => Failure::Storage(Arc::new(cause)),
+                }
             }
         }
     )*};

@@ -20,6 +20,7 @@ use crate::audit::{self, Fact};
 use crate::backend::{FileBackend, Overlay};
 use crate::backup::{self, BackupError, Manifest, at, blobs_of};
 use crate::blob::Blobs;
+use crate::damage;
 use crate::database::Database;
 use crate::directory;
 use crate::error::{Failure, Fault, OpenError};
@@ -262,8 +263,7 @@ fn identity(into: &Path, file: &Path) -> Option<StoreId> {
     let backend = Box::new(Overlay::new(file));
     let database =
         store::open_database(into, backend, &StoreOptions::default(), true, OnOlder::Raise).ok()?;
-    let txn = database.read().ok()?;
-    store_id::read(&txn.open_table(META).ok()?).ok()
+    damage::guard(|| -> Result<StoreId, Failure> { store_id::read(&database.read()?.open_table(META)?) }).ok()
 }
 
 /// The restore's own commit.

@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::backend::{Backend, FileBackend, MemoryBackend};
+use crate::backend::{Backend, FileBackend, MemoryBackend, Overlay};
 use crate::blob::Blobs;
 use crate::commit::{self, Commit, Decided, Vote};
+use crate::damage;
 use crate::database::{Database, Opening, Refused};
 use crate::directory;
 use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
@@ -108,7 +109,8 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
-    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`].
+    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused
+    /// keeps every byte.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         make_dir(dir)?;
         Store::open_with_backend(dir, FileBackend::new(dir.join(DATABASE_FILE)), options)
@@ -144,7 +146,7 @@ impl Store {
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
-    /// is checked as it is, and not raised.
+    /// is checked as it is, and not raised; no byte of the database is changed.
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
@@ -159,7 +161,7 @@ impl Store {
     pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, OpenError> {
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
-        let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
+        let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
         let database = open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Leave)?;
         let blobs = open_blobs(dir, u64::MAX)?;
         verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
@@ -277,8 +279,7 @@ impl Store {
     ) -> Result<Store, OpenError> {
         let database = open_database(dir, backend, &options, false, options.layout.into())?;
         fail::fail_point!("store::open-before-load");
-        let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
-        drop_leftovers(&database, &loaded.generations).map_err(|cause| failed(dir, cause))?;
+        let loaded = load(&database).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
@@ -314,6 +315,14 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("position", &self.position()).finish_non_exhaustive()
     }
+}
+
+/// Reads what is kept in memory, and only then lets the database be written to.
+fn load(database: &Database) -> Result<Loaded, Failure> {
+    let loaded = damage::guard(|| Loaded::read(database))?;
+    database.accept()?;
+    damage::guard(|| drop_leftovers(database, &loaded.generations))?;
+    Ok(loaded)
 }
 
 /// Ends the committer when the last clone of a store is dropped.

@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::blob::Blobs;
 use crate::copy;
+use crate::damage;
 use crate::database::Database;
 use crate::error::Failure;
 use crate::generation::Generations;
@@ -79,15 +80,19 @@ pub(crate) fn verify_offline(
     let pages_were_whole = database.check_integrity()?;
     meter.step(1);
     meter.end();
-    let mut report = verify_rows(database, blobs, progress)?;
+    let mut report = damage::guard(|| verify_rows(database, blobs, progress))?;
     if !pages_were_whole {
-        report.problem("redb: damaged pages were found and repaired".into());
+        report.problem("redb: damaged pages were found, which opening repairs".into());
     }
     Ok(report)
 }
 
 /// Checks an open store: its rows, and that memory follows them.
 pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+    damage::guard(|| verify_open_rows(shared, progress))
+}
+
+fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
     let _whole = shared.whole.read();
     let mut report = verify_rows(&shared.database, &shared.blobs, progress)?;
     let before = shared.position();

@@ -16,7 +16,9 @@ use telos_store::{
 
 use crate::death;
 use crate::fixture::{assert_clean, name, number, object_with, operator, read, scratch, within};
-use crate::whole::{Over, component, copy_tree, dump, files, fill, now_ms, post, release, session, states, vary};
+use crate::whole::{
+    Over, component, copy_tree, dump, files, fill, now_ms, post, release, session, states, vary,
+};
 
 fn open(dir: &Path) -> Store {
     Store::open(dir, StoreOptions::default()).unwrap()

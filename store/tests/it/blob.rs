@@ -350,7 +350,8 @@ fn a_process_that_dies_while_collecting_leaves_every_named_blob_and_forgets_no_g
     let make = |seed: u64| {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
-        let put = |index: u64| store.put_blob(&[&[7; 42][..], &(index + 8 * seed).to_le_bytes()].concat()).unwrap();
+        let put =
+            |index: u64| store.put_blob(&[&[7; 42][..], &(index + 8 * seed).to_le_bytes()].concat()).unwrap();
         let digests: Vec<Digest> = (0..8).map(put).collect();
         within(&store, |unit| {
             let even = digests.iter().step_by(2);

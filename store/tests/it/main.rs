@@ -7,6 +7,7 @@ mod backup;
 mod blob;
 mod commit;
 mod crash;
+mod damage;
 mod death;
 mod fault;
 mod fixture;
