@@ -266,7 +266,9 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
         Verdict::Pass(raises) => {
             ballot.raises = raises;
             let Ballot { writes, vote, .. } = ballot.as_mut();
+            let growth = room::growth(shared, &order, writes);
             let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
+            order.grow(&growth);
             if let Some(act) = vote.on_voted.take() {
                 (act.0)(position);
             }
@@ -446,6 +448,7 @@ impl Committer {
         let mut order = self.shared.order.write();
         group.finish.apply_outbox(&self.shared);
         group.finish.apply_generations(&self.shared);
+        group.finish.apply_room(&self.shared, &mut order);
         for ballot in &mut group.ballots {
             if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {
                 (act.0)(position);

@@ -460,6 +460,21 @@ pub enum CommitError {
         /// The quota.
         allowed: u64,
     },
+    /// The unit's vectors, with those that are there, would take more than they may. Removals go on.
+    #[error(
+        "vectors of {} would take {found} bytes, {allowed} allowed; remove some, or forget the objects they belong \
+         to, or raise {}",
+        owner.as_ref().map_or("all components", |owner| owner.as_str()),
+        if owner.is_some() { "vector_bytes_per_owner_max" } else { "vector_bytes_max" }
+    )]
+    VectorsFull {
+        /// Whose; none when it is all components' together.
+        owner: Option<ComponentId>,
+        /// Bytes with the unit's, components and metadata.
+        found: u64,
+        /// The bound.
+        allowed: u64,
+    },
     /// The unit names a blob that is not stored, or no longer; put it again and run the unit again.
     #[error("blob {0} is not stored; put it again")]
     BlobMissing(Digest),
@@ -487,8 +502,8 @@ impl CommitError {
     /// Whose fault it was. A conflict is nobody's: it counts as the host's, which retries.
     pub fn fault(&self) -> Fault {
         match self {
-            CommitError::TooLarge(_) => Fault::Guest,
-            CommitError::DatabaseFull { .. } => Fault::Operator,
+            CommitError::TooLarge(_) | CommitError::VectorsFull { owner: Some(_), .. } => Fault::Guest,
+            CommitError::DatabaseFull { .. } | CommitError::VectorsFull { .. } => Fault::Operator,
             CommitError::Deadline
             | CommitError::DuplicateRequest { .. }
             | CommitError::TooOld { .. }

@@ -132,6 +132,7 @@ impl Shared {
         let mut order = self.order.write();
         order.begin_at(loaded.position);
         order.set_generations(Arc::clone(&loaded.generations));
+        order.set_room(loaded.index.room());
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
         *self.generations.write() = loaded.generations;

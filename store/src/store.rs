@@ -71,6 +71,11 @@ pub struct StoreOptions {
     /// Bytes that all blobs may take, those that nothing names included. Past it [`Store::put_blob`] answers
     /// [`BlobError::Quota`]. Default 4 GiB: some thousand releases of common size.
     pub blob_bytes_max: u64,
+    /// Bytes that all vectors of one owner may take, components and metadata. Past it a unit that adds some is refused
+    /// as [`CommitError::VectorsFull`]. Default 256 MiB: they are kept in memory.
+    pub vector_bytes_per_owner_max: u64,
+    /// Bytes that the vectors of all owners may take. Default 1 GiB.
+    pub vector_bytes_max: u64,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -85,6 +90,8 @@ impl Default for StoreOptions {
             retention: Retention::default(),
             database_bytes_max: limit::DATABASE_BYTES_MAX,
             blob_bytes_max: limit::BLOBS_BYTES_MAX,
+            vector_bytes_per_owner_max: limit::VECTOR_BYTES_PER_OWNER_MAX,
+            vector_bytes_max: limit::VECTOR_BYTES_MAX,
             clock: Arc::new(system_clock),
         }
     }
@@ -100,6 +107,8 @@ impl fmt::Debug for StoreOptions {
             .field("retention", &self.retention)
             .field("database_bytes_max", &self.database_bytes_max)
             .field("blob_bytes_max", &self.blob_bytes_max)
+            .field("vector_bytes_per_owner_max", &self.vector_bytes_per_owner_max)
+            .field("vector_bytes_max", &self.vector_bytes_max)
             .finish_non_exhaustive()
     }
 }

@@ -30,5 +30,6 @@ mod search;
 mod session;
 mod simulated_disk;
 mod start;
+mod vector_room;
 mod voted;
 mod whole;

@@ -29,9 +29,10 @@ fn holds_marker(dir: &Path) -> bool {
 
 /// A filled store with posts that hold the marker and were taken again: so many that free pages still hold it after
 /// some were used for something else.
-fn with_forgotten(dir: &Path, now_ms: u64) -> Store {
+fn with_forgotten(dir: &Path, now_ms: u64, seed: u64) -> Store {
     let store = open(dir);
     fill(&store, now_ms);
+    vary(&store, seed);
     let id = object_with(&store, "a", 1);
     let arguments = Json::parse(&format!("{{\"secret\": \"{}\"}}", MARKER.repeat(100))).unwrap();
     for _ in 0..20 {
@@ -52,7 +53,7 @@ fn with_forgotten(dir: &Path, now_ms: u64) -> Store {
 fn bytes_of_a_removed_row_are_nowhere_in_the_rewritten_file() {
     assert_eq!(MARKER.len(), 64);
     let (dir, now_ms) = (tempfile::tempdir().unwrap(), now_ms());
-    let store = with_forgotten(dir.path(), now_ms);
+    let store = with_forgotten(dir.path(), now_ms, 0);
     let said = dump(&store, now_ms);
     assert!(holds_marker(dir.path()), "without it the test shows nothing");
     let report = store.rewrite(&mut |_| ()).unwrap();
@@ -71,7 +72,7 @@ fn bytes_of_a_removed_row_are_nowhere_in_the_rewritten_file() {
 #[test]
 fn a_backup_holds_no_bytes_of_a_removed_row_either() {
     let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = with_forgotten(dir.path(), now_ms());
+    let store = with_forgotten(dir.path(), now_ms(), 0);
     store.backup(to.path(), Default::default(), &mut |_| ()).unwrap();
     assert!(holds_marker(dir.path()) && !holds_marker(to.path()));
 }
@@ -182,8 +183,7 @@ fn a_process_that_dies_while_rewriting_leaves_the_old_file_or_the_new_one() {
     let now_ms = now_ms();
     let make = |seed| {
         let dir = tempfile::tempdir().unwrap();
-        let store = with_forgotten(dir.path(), now_ms);
-        vary(&store, seed);
+        let store = with_forgotten(dir.path(), now_ms, seed);
         let said = dump(&store, now_ms);
         (dir, said)
     };
