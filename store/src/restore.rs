@@ -132,7 +132,7 @@ impl Store {
     ) -> Result<RestoreReport, RestoreError> {
         let manifest = Manifest::read(from)?;
         backup::check_files(from, &manifest, progress)?;
-        at(into, fs::create_dir_all(into))?;
+        at(into, directory::make_all(into))?;
         let _lock = DirectoryLock::take(into)?;
         switch::finish(into)?;
         check_identity(into, &manifest, options)?;
@@ -192,7 +192,7 @@ impl Stage {
         }
         let position = write_down(&database, manifest, (defaults.clock)())?;
         drop(database);
-        at(&file, File::options().write(true).open(&file).and_then(|file| file.sync_all()))?;
+        at(&file, directory::sync_closed_file(&file))?;
         at(&self.path, directory::sync(&self.path))?;
         Ok(Staged { position, problems })
     }

@@ -6,7 +6,6 @@ mod generation;
 mod listing;
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -391,7 +390,7 @@ pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError>
 }
 
 fn make_dir(dir: &Path) -> Result<(), OpenError> {
-    fs::create_dir_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
+    directory::make_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
 }
 
 pub(crate) fn failed(dir: &Path, cause: Failure) -> OpenError {
