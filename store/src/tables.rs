@@ -17,7 +17,7 @@
 //! releases      (component, digest)                JSON ReleaseRecord
 //! seats         component                          JSON SeatRecord
 //! grants        (component, interface)             JSON GrantRecord
-//! consumed      (path, digest)                     Unix ms
+//! consumed      (path, digest)                     Unix ms: the last one of each path
 //! owned         (owner, object)                    the objects whose newest state has this owner
 //! moments       position                           Unix ms: one or two a minute, and the newest group
 //! changes       (position, object)                 the position of the state that it replaced; 0: a new object

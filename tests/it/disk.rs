@@ -219,3 +219,60 @@ async fn grants_of_an_install_whose_commit_failed_are_taken_back() {
     let refused = bench.kernel.send("overreacher", "think", json!({})).await.unwrap_err();
     assert_eq!(refused.to_string(), "no object is called `overreacher`");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_and_revocations_whose_commit_fails_leave_what_the_store_says() {
+    let bench = Bench::new(&["counter", "overreacher"]).await;
+    let kernel = || bench.kernel.kernel.clone();
+    let granted = || bench.kernel.kernel.grants("overreacher").unwrap();
+    let stored = || {
+        let of_it = bench.kernel.store.all_grants().unwrap().into_iter();
+        of_it
+            .filter(|grant| grant.component.as_str() == "overreacher")
+            .map(|grant| grant.interface)
+            .collect::<Vec<_>>()
+    };
+    let inference = || vec!["inference".to_owned()];
+    for round in 0..4 {
+        let (host, is_granting) = (kernel(), !granted().contains(&"inference".to_owned()));
+        bench.disk.hold();
+        let changing = tokio::spawn(async move {
+            match is_granting {
+                true => host.grant("overreacher", inference()).await.map(|_| ()),
+                false => host.revoke("overreacher", inference()).await.map(|_| ()),
+            }
+        });
+        eventually("the disk is waited for", || bench.disk.is_waited_for()).await;
+        bench.pending(1).await;
+        assert_eq!(
+            granted().contains(&"inference".to_owned()),
+            is_granting,
+            "round {round}: it was voted for"
+        );
+        bench.disk.fail_once();
+        let failure = changing.await.unwrap().unwrap_err();
+        assert_eq!(failure.effect(), Effect::Unknown, "{failure}");
+        assert_eq!(granted(), stored(), "round {round}");
+    }
+    kernel().revoke("overreacher", inference()).await.unwrap();
+    assert!(!granted().contains(&"inference".to_owned()));
+    kernel().grant("overreacher", inference()).await.unwrap();
+    assert!(granted().contains(&"inference".to_owned()));
+    assert_eq!(granted(), stored());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_was_built_on_a_commit_that_failed_revokes_nothing() {
+    let bench = Bench::new(&["counter", "overreacher"]).await;
+    let before = bench.kernel.kernel.grants("overreacher").unwrap();
+    let held = bench.hold_an_increment().await;
+    let kernel = bench.kernel.kernel.clone();
+    let revoking = tokio::spawn(async move { kernel.revoke("overreacher", vec!["all".to_owned()]).await });
+    bench.pending(2).await;
+    assert_eq!(bench.kernel.kernel.grants("overreacher").unwrap(), Vec::<String>::new());
+    bench.disk.fail_once();
+    assert!(matches!(held.await.unwrap(), Err(Failure::Unavailable(_))));
+    let refused = revoking.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("was built on failed"), "{refused}");
+    assert_eq!(bench.kernel.kernel.grants("overreacher").unwrap(), before);
+}

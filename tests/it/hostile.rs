@@ -59,6 +59,15 @@ async fn a_trapper_leaves_no_write_and_its_last_words() {
 }
 
 #[tokio::test]
+async fn a_ponderer_that_never_says_what_it_is_is_refused_for_good() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let refused = kernel.try_install("ponderer", Granting::All).await.unwrap_err();
+    assert!(refused.to_string().contains("its describe() failed"), "{refused}");
+    assert!(refused.is_of_the_bytes(), "it ran out of fuel, however busy this machine is: {refused}");
+    assert_eq!(kernel.send("counter", "increment", Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn an_overreacher_waits_for_its_grant_and_is_denied_without_it() {
     let kernel = TestKernel::new();
     let staged = kernel.try_install("overreacher", Granting::Nothing).await.unwrap();

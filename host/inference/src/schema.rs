@@ -13,6 +13,7 @@
 //! properties          choices too; and when optional, written out by the square of their number
 //! the name ""         takes the place of the whole schema
 //! const, required     one literal, one look-up
+//! anyOf, const, enum  what stands beside them is not looked at: `properties` would be lost without a word
 //! ```
 //!
 //! Everything else is refused by name, or (`title`, `default`) never looked at.
@@ -38,6 +39,11 @@ const NAME_BYTES_MAX: usize = 64;
 /// Properties, values of `enum`, arms of `anyOf` and digits of integer bounds, in the whole schema. On two busy cores,
 /// 250 properties or values cost a token 0.7 s, and 8,000 cost 7 s.
 const CHOICES_MAX: usize = 256;
+
+/// Keywords that constrain nothing.
+const NOTES: [&str; 5] = ["title", "description", "default", "examples", "$schema"];
+/// Keywords beside which an engine looks at no other; the first one counts.
+const ALONE: [&str; 4] = ["oneOf", "anyOf", "const", "enum"];
 
 /// Passes when an engine may be given this schema.
 ///
@@ -69,6 +75,7 @@ impl Budget {
             return invalid("an empty schema takes anything; ask for free text instead".into());
         }
         keywords.iter().try_for_each(|(keyword, value)| self.check_keyword(keyword, value, depth))?;
+        check_alone(keywords)?;
         check_lone_bound(keywords)?;
         [("minItems", "maxItems"), ("minLength", "maxLength"), ("minimum", "maximum")]
             .into_iter()
@@ -77,7 +84,8 @@ impl Budget {
 
     fn check_keyword(&mut self, keyword: &str, value: &Value, depth: usize) -> Result<(), MindError> {
         match keyword {
-            "title" | "description" | "default" | "examples" | "$schema" | "const" => Ok(()),
+            note if NOTES.contains(&note) => Ok(()),
+            "const" => Ok(()),
             "required" if value.is_array() => Ok(()),
             "enum" => self.spend_choices(some(keyword, value)?.len()),
             "minimum" | "maximum" => self.check_bound(keyword, value),
@@ -141,6 +149,21 @@ fn check_order(keywords: &Map<String, Value>, least: &str, most: &str) -> Result
     match (number(least), number(most)) {
         (Some(low), Some(high)) if low > high => invalid(format!("`{least}` {low} is above `{most}` {high}")),
         _ => Ok(()),
+    }
+}
+
+/// What decides a schema alone stands alone; a `type` beside values says nothing that they do not.
+fn check_alone(keywords: &Map<String, Value>) -> Result<(), MindError> {
+    let Some(alone) = ALONE.into_iter().find(|alone| keywords.contains_key(*alone)) else {
+        return Ok(());
+    };
+    let is_ignored = |keyword: &str| {
+        let is_note = NOTES.contains(&keyword) || (keyword == "type" && matches!(alone, "const" | "enum"));
+        keyword != alone && !is_note
+    };
+    match keywords.keys().find(|keyword| is_ignored(keyword)) {
+        Some(ignored) => invalid(format!("`{ignored}` beside `{alone}` is not supported; keep one of them")),
+        None => Ok(()),
     }
 }
 
@@ -327,6 +350,19 @@ mod tests {
             &format!(r#"{{"items": {{"enum": [{}]}}, "properties": {{{}}}}}"#, values(200), properties(57)),
             "more than 256",
         );
+    }
+
+    #[test]
+    fn what_an_engine_would_not_look_at_is_refused() {
+        let with = |more: &str| format!(r#"{{"anyOf": [{{"type": "null"}}], {more}}}"#);
+        refused(&with(r#""properties": {"a": {"type": "null"}}"#), "`properties` beside `anyOf`");
+        refused(&with(r#""type": "string""#), "`type` beside `anyOf`");
+        refused(&with(r#""oneOf": [{"type": "null"}]"#), "`anyOf` beside `oneOf`");
+        refused(r#"{"enum": [1, 2], "minimum": 2}"#, "`minimum` beside `enum`");
+        refused(r#"{"const": 1, "enum": [1, 2]}"#, "`enum` beside `const`");
+        passes(&with(r#""title": "a", "description": "b""#));
+        passes(r#"{"type": "string", "enum": ["a"]}"#);
+        passes(r#"{"type": "integer", "const": 1}"#);
     }
 
     #[test]

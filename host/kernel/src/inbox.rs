@@ -1,8 +1,8 @@
 //! The plugin directory as an inbox: a file that has come to rest is a candidate, once.
 //!
 //! The store's release table is the truth; the directory only brings news. Deciding is pure: [`Inbox::observe`] is
-//! given what a scan saw and says which candidates are ready. A (path, digest) is consumed once, so only a changed
-//! file triggers, and deleting one does nothing. What waits for something else than itself is handed out again: a
+//! given what a scan saw and says which candidates are ready. A path triggers when it holds other bytes than those it
+//! was last dealt with, also before a restart; deleting a file does nothing. What waits for something else than itself is handed out again: a
 //! rival when another file changed, the rest after a while.
 
 use std::collections::BTreeMap;

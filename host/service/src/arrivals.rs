@@ -12,7 +12,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen};
-use telos_kernel::{Granting, InstallRequest, Kernel, Limits, SwapError, Swapped};
+use telos_kernel::{ExamineError, Granting, InstallRequest, Kernel, Limits, SwapError, Swapped};
 use telos_store::{Digest, Store};
 
 /// What the executable's own plugins are granted, by digest.
@@ -161,7 +161,7 @@ impl Arrivals {
             return Some(Fate { state: "refused", cause, component: None, again: Again::Never });
         }
         let (cause, component) =
-            ("these bytes were taken in before".into(), self.kernel.component_of(digest));
+            ("these bytes were taken in from here".into(), self.kernel.component_of(digest));
         Some(Fate { state: "consumed", cause, component, again: Again::Never })
     }
 
@@ -204,6 +204,9 @@ impl Arrivals {
     async fn failed(&self, path: String, digest: Digest, error: &SwapError) -> Fate {
         match error {
             error if error.is_of_the_bytes() => self.refuse(path, Some(digest), error.to_string()).await,
+            SwapError::Examine { error: ExamineError::DescribeSlow, .. } => {
+                waiting(error.to_string(), Again::Later)
+            }
             SwapError::Examine { .. } | SwapError::Identity { .. } => {
                 self.refuse(path, None, error.to_string()).await
             }

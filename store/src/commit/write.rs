@@ -335,6 +335,8 @@ fn write_record(
             tables.grants.remove((component.as_str(), interface.as_str()))?;
         }
         RecordWrite::Consumed { path, digest } => {
+            let of_path = (path.as_str(), &[0; 32])..=(path.as_str(), &[u8::MAX; 32]);
+            tables.consumed.retain_in(of_path, |_, _| false)?;
             tables.consumed.insert((path.as_str(), digest.as_bytes()), at_ms)?;
         }
         RecordWrite::FailPost { id, cause, not_before_ms } => {

@@ -157,7 +157,7 @@ impl Store {
         })
     }
 
-    /// Whether the inbox file at `path` with these bytes was dealt with.
+    /// Whether the inbox file at `path` was last dealt with when it had these bytes.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be read.

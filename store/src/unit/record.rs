@@ -117,7 +117,8 @@ impl Unit {
             .put_record(RecordWrite::RemoveGrant { component: component.clone(), interface }, 320)?)
     }
 
-    /// Remembers that the inbox file at `path` with these bytes was dealt with.
+    /// Remembers that the inbox file at `path` with these bytes was dealt with. What was there before is forgotten: an
+    /// earlier file that is copied there again is news.
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] past 4 KiB of `path`.

@@ -60,6 +60,25 @@ fn copying_a_file_into_the_inbox_swaps_the_plugin() {
 }
 
 #[test]
+fn every_copy_over_the_same_file_swaps_the_plugin_also_back() {
+    let mut running = Running::with_counter();
+    let inbox = running.path().join("plugins/counter.wasm");
+    for (name, version) in [("counter-v2", "0.2.0"), ("counter", "0.1.0"), ("counter-v2", "0.2.0")] {
+        std::fs::copy(guest(name), &inbox).unwrap();
+        eventually("the copied release serves", || running.value("counter", "release") == version);
+    }
+    running.ok(&["plugin", "rollback", "counter"]);
+    running.kill();
+    running.start();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(
+        running.value("counter", "release"),
+        "0.1.0",
+        "what was dealt with is no news after a restart"
+    );
+}
+
+#[test]
 fn a_half_copied_file_waits_and_a_bad_one_is_refused_while_the_old_one_serves() {
     let mut running = Running::with_counter();
     let (whole, inbox) =
