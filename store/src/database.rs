@@ -101,9 +101,13 @@ impl Database {
         Ok(())
     }
 
-    /// What was opened is of no use: it is opened anew the next time.
+    /// What was opened is of no use: it is closed, so that nobody writes what would never arrive, and opened anew the next
+    /// time. Reads go on if they can.
     pub(crate) fn refuse(&self) {
+        let mut handle = self.handle.write();
+        *handle = Handle::Closed;
         *self.held.lock() = None;
+        *handle = self.opened_for_reading();
     }
 
     /// Bytes of the file, free pages included.
@@ -149,8 +153,7 @@ impl Database {
             Ok(opened) => *handle = Handle::Writable(opened),
             Err(cause) => {
                 if let Handle::Closed = *handle {
-                    *handle =
-                        damage::guard(|| self.open_read_only()).map_or(Handle::Closed, Handle::ReadOnly);
+                    *handle = self.opened_for_reading();
                 }
                 return Err(cause);
             }
@@ -213,6 +216,10 @@ impl Database {
                 Err(Failure::Reopening)
             }
         }
+    }
+
+    fn opened_for_reading(&self) -> Handle {
+        damage::guard(|| self.open_read_only()).map_or(Handle::Closed, Handle::ReadOnly)
     }
 
     fn open_read_only(&self) -> Result<redb::Database, Failure> {
