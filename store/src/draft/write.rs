@@ -132,7 +132,7 @@ impl Draft {
         }
         let position = self.position();
         let txn = self.database()?.write()?;
-        let mut tables = Tables::open(&txn)?;
+        let mut tables = Tables::of(&txn);
         for pending in self.pending.values() {
             write_state(&mut tables, &self.generations, pending, position)?;
         }
@@ -150,11 +150,11 @@ impl Draft {
         self.write_pending()?;
         let position = self.position();
         let txn = self.database()?.write()?;
-        let mut tables = Tables::open(&txn)?;
+        let mut tables = Tables::of(&txn);
         for (name, id) in &self.names {
             write_name(&mut tables, name, *id, position)?;
         }
-        tables.meta.insert(META_POSITION, position.get())?;
+        tables.meta.open()?.insert(META_POSITION, position.get())?;
         history::note_group(&mut tables, position, self.at_ms)?;
         audit::write(&mut tables, fact, position, self.at_ms)?;
         drop(tables);
@@ -240,23 +240,23 @@ fn write_state(
     let id = after.id.to_bits();
     let key = (id, position.get());
     if before.as_ref().is_some_and(|before| is_same(before, after)) {
-        if tables.objects.remove(key)?.is_some() {
-            tables.changes.remove((position.get(), id))?;
-            let rows = read_meta(&tables.meta, META_OBJECT_ROWS)?;
-            tables.meta.insert(META_OBJECT_ROWS, rows - 1)?;
+        if tables.objects.open()?.remove(key)?.is_some() {
+            tables.changes.open()?.remove((position.get(), id))?;
+            let rows = read_meta(tables.meta.open()?, META_OBJECT_ROWS)?;
+            tables.meta.open()?.insert(META_OBJECT_ROWS, rows - 1)?;
         }
         return Ok(());
     }
     generation::drop_outdated(tables, generations, after.id)?;
     let row = tables::encode_object(after)?;
-    let is_new_row = tables.objects.insert(key, row.as_slice())?.is_none();
+    let is_new_row = tables.objects.open()?.insert(key, row.as_slice())?.is_none();
     let replaced = before.as_ref().map_or(Position::NONE, |before| before.position);
-    tables.changes.insert((position.get(), id), replaced.get())?;
+    tables.changes.open()?.insert((position.get(), id), replaced.get())?;
     if is_new_row {
         tables::add_to_meta(tables, META_OBJECT_ROWS, 1)?;
         if before.is_none() {
             tables::add_to_meta(tables, META_OBJECTS, 1)?;
-            tables.owned.insert((after.owner.as_str(), id), ())?;
+            tables.owned.open()?.insert((after.owner.as_str(), id), ())?;
         }
     }
     Ok(())

@@ -301,14 +301,6 @@ fn an_older_layout_is_raised_in_the_draft_alone() {
 
 #[test]
 fn a_process_that_dies_at_any_step_of_a_draft_leaves_the_old_store_or_the_new_one() {
-    let (home, dir) = home();
-    let old = dump(&open(&dir), 0);
-    let new = {
-        let copy = tempfile::tempdir().unwrap();
-        copy_tree(home.path(), copy.path());
-        draft_and_seal(copy.path());
-        without_time(dump(&open(&copy.path().join("store")), 0))
-    };
     let points = [
         "store::backup-after-rename",
         "store::draft-backed-up",
@@ -322,21 +314,17 @@ fn a_process_that_dies_at_any_step_of_a_draft_leaves_the_old_store_or_the_new_on
     death::at_every_step(
         "draft::child_drafts",
         &points,
-        || {
-            let copy = tempfile::tempdir().unwrap();
-            copy_tree(home.path(), copy.path());
-            copy
-        },
-        |place, what| {
+        Drafted::of,
+        Drafted::copy,
+        |drafted, place, what| {
             let dir = place.join("store");
             let report = Store::verify(&dir).unwrap();
             assert!(report.is_clean(), "{what}: {:#?}", report.problems);
             let store = open(&dir);
             assert_clean(&store);
-            let said = dump(&store, 0);
             let is_new = what.contains("draft-switched") || what.contains("died: false");
-            let expected = if is_new { &new } else { &old };
-            assert_eq!(&without_time(said), &without_time(expected.clone()), "{what}");
+            let expected = if is_new { &drafted.new } else { &drafted.old };
+            assert_eq!(&without_time(dump(&store, 0)), expected, "{what}");
             assert!(!dir.join("objects.draft").exists(), "{what}");
             for backup in fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()) {
                 if backup.to_string_lossy().contains(".before-evolve-") {
@@ -345,6 +333,37 @@ fn a_process_that_dies_at_any_step_of_a_draft_leaves_the_old_store_or_the_new_on
             }
         },
     );
+}
+
+/// A home, and what its store says before and after the draft.
+struct Drafted {
+    home: tempfile::TempDir,
+    old: Value,
+    new: Value,
+}
+
+impl Drafted {
+    /// Homes of different seeds hold different numbers of objects.
+    fn of(seed: u64) -> Drafted {
+        let (home, dir) = home();
+        let store = open(&dir);
+        for value in 0..seed % 7 {
+            object_with(&store, "count", i64::try_from(value).unwrap());
+        }
+        let old = without_time(dump(&store, 0));
+        drop(store);
+        let mut drafted = Drafted { home, old, new: Value::Null };
+        let copy = drafted.copy();
+        draft_and_seal(copy.path());
+        drafted.new = without_time(dump(&open(&copy.path().join("store")), 0));
+        drafted
+    }
+
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(self.home.path(), copy.path());
+        copy
+    }
 }
 
 #[test]
