@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::backend::{Backend, FileBackend, Overlay};
 use crate::blob::Blobs;
 use crate::copy;
+use crate::damage;
 use crate::database::{self, Database};
 use crate::directory;
 use crate::error::{BlobError, Failure, Fault, OpenError};
@@ -239,14 +240,15 @@ impl Store {
 }
 
 /// What is copied.
-struct Source<'a> {
-    database: &'a Database,
-    blobs: &'a Blobs,
-    created_at_ms: u64,
+pub(crate) struct Source<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) blobs: &'a Blobs,
+    pub(crate) created_at_ms: u64,
 }
 
 impl Source<'_> {
-    fn back_up(
+    /// Copies it into a new directory, whole or not at all.
+    pub(crate) fn back_up(
         &self,
         to: &Path,
         options: BackupOptions,
@@ -255,7 +257,7 @@ impl Source<'_> {
         check_free(to)?;
         let partial = Partial::make(to)?;
         fail::fail_point!("store::backup-made");
-        let manifest = self.write(&partial.path, &mut Meter::new(progress))?;
+        let manifest = damage::guard(|| self.write(&partial.path, &mut Meter::new(progress)))?;
         if options.verify {
             check(&partial.path, &manifest, progress)?;
         }
@@ -320,8 +322,7 @@ struct Partial {
 impl Partial {
     fn make(to: &Path) -> Result<Partial, BackupError> {
         let parent = directory::parent(to);
-        at(parent, fs::create_dir_all(parent))?;
-        at(parent, directory::sync_parent(parent))?;
+        at(parent, directory::make_all(parent))?;
         let invalid = || BackupError::Exists { path: to.into() };
         let name = to.file_name().ok_or_else(invalid)?.to_string_lossy();
         let path = parent.join(format!("{name}.partial-{:016x}", rand::random::<u64>()));
@@ -352,7 +353,7 @@ fn copy_rows(txn: &ReadTransaction, file: &Path, meter: &mut Meter<'_>) -> Resul
     let target = database::create_on(place, CACHE_BYTES)?;
     let rows = copy::copy(txn, &target, meter)?;
     target.close().map_err(Failure::from)?;
-    at(file, fs::OpenOptions::new().write(true).open(file).and_then(|file| file.sync_all()))?;
+    at(file, directory::sync_closed_file(file))?;
     Ok(rows)
 }
 
@@ -393,7 +394,7 @@ fn report(path: &Path, manifest: &Manifest, is_verified: bool) -> BackupReport {
     }
 }
 
-fn first(problems: &[String]) -> String {
+pub(crate) fn first(problems: &[String]) -> String {
     problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>().join("; ")
 }
 

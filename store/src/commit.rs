@@ -25,14 +25,16 @@ mod recovery;
 mod room;
 mod write;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLockWriteGuard;
+use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 
+use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::generation::{self, Raised, Survey};
 use crate::history;
@@ -45,6 +47,7 @@ use crate::tables::{META_POSITION, Tables};
 use crate::unit::{Layer, Seen, Unit};
 
 use write::Finish;
+pub(crate) use write::write_name;
 
 /// What a unit's decision depends on besides its reads and writes.
 #[derive(Debug, Default)]
@@ -94,8 +97,14 @@ pub struct Commit {
 /// A decision that is being made.
 #[derive(Debug)]
 #[must_use = "a decision is waited for"]
-pub struct Decided {
-    receiver: Receiver<Result<Commit, CommitError>>,
+pub struct Decided(Arc<Answer>);
+
+/// Where an answer is left for whoever waits. Unlike a channel's receiver, a waiter yields no processor before it
+/// sleeps: a decision takes far longer than that, and the processors are the committer's meanwhile.
+#[derive(Debug, Default)]
+struct Answer {
+    told: Mutex<Option<Result<Commit, CommitError>>>,
+    is_told: Condvar,
 }
 
 impl Decided {
@@ -104,7 +113,14 @@ impl Decided {
     /// # Errors
     /// [`CommitError`]; its `effect()` says whether the unit may have been decided.
     pub fn wait(self) -> Result<Commit, CommitError> {
-        self.receiver.recv().unwrap_or(Err(CommitError::Unavailable(Failure::Reopening)))
+        let mut told = self.0.told.lock();
+        loop {
+            // Every ballot answers, also one that is dropped.
+            if let Some(answer) = told.take() {
+                return answer;
+            }
+            self.0.is_told.wait(&mut told);
+        }
     }
 }
 
@@ -255,7 +271,7 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
     let Some(queue) = shared.queue.lock().clone() else {
         return Err((ballot, Err(CommitError::Closed)));
     };
-    match judge(shared, &order, &ballot) {
+    match judge(shared, &mut order, &ballot) {
         Verdict::Tell(answer) => return Err((ballot, answer)),
         Verdict::TellOnceDurable(answer) => {
             order.add_reader();
@@ -264,7 +280,9 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
         Verdict::Pass(raises) => {
             ballot.raises = raises;
             let Ballot { writes, vote, .. } = ballot.as_mut();
+            let growth = room::growth(shared, &order, writes);
             let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
+            order.grow(&growth);
             if let Some(act) = vote.on_voted.take() {
                 (act.0)(position);
             }
@@ -285,13 +303,15 @@ enum Verdict {
     TellOnceDurable(Result<Commit, CommitError>),
 }
 
-fn judge(shared: &Shared, order: &Order, ballot: &Ballot) -> Verdict {
+fn judge(shared: &Shared, order: &mut Order, ballot: &Ballot) -> Verdict {
     let verdict = may_vote(shared, order, ballot).and_then(|()| match ballot.only_reads() {
         true => Ok(Vec::new()),
-        false => ballot::vote(shared, order, ballot, shared.now_ms()).unwrap_or_else(|failure| {
-            shared.report(&failure);
-            Err(CommitError::ReadOnlyStore { cause: failure.to_string().into() })
-        }),
+        false => {
+            damage::guard(|| ballot::vote(shared, order, ballot, shared.now_ms())).unwrap_or_else(|failure| {
+                shared.report(&failure);
+                Err(CommitError::ReadOnlyStore { cause: failure.to_string().into() })
+            })
+        }
     });
     match verdict {
         Ok(raises) if !ballot.only_reads() => Verdict::Pass(raises),
@@ -321,9 +341,13 @@ fn may_vote(shared: &Shared, order: &Order, ballot: &Ballot) -> Result<(), Commi
 
 /// A decision to block on, with the reply that fulfils it.
 pub(crate) fn pair() -> (Decided, Reply) {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    // Whoever dropped the receiver no longer wants to know.
-    (Decided { receiver }, Box::new(move |result| drop(sender.send(result))))
+    let answer = Arc::new(Answer::default());
+    let decided = Decided(Arc::clone(&answer));
+    let reply = move |result| {
+        *answer.told.lock() = Some(result);
+        answer.is_told.notify_one();
+    };
+    (decided, Box::new(reply))
 }
 
 /// Starts the committer; it ends when the queue's last sender is gone.
@@ -333,7 +357,7 @@ pub(crate) fn spawn(
     // Bounded by the order, which counts who waits.
     let (sender, queue) = mpsc::channel();
     let shared = make_shared(sender);
-    let committer = Committer { shared: Arc::clone(&shared), queue };
+    let committer = Committer { shared: Arc::clone(&shared), queue, is_parked: Cell::new(false) };
     let thread = std::thread::Builder::new().name("store-committer".into()).spawn(move || committer.run())?;
     Ok((shared, thread))
 }
@@ -341,6 +365,8 @@ pub(crate) fn spawn(
 struct Committer {
     shared: Arc<Shared>,
     queue: Receiver<Job>,
+    /// The file is damaged, and no longer opened again.
+    is_parked: Cell<bool>,
 }
 
 /// A group of ballots being decided, and what to do once they are durable.
@@ -356,11 +382,20 @@ impl Committer {
     fn run(self) {
         while let Ok(job) = self.queue.recv() {
             let _turn = self.shared.turn.lock();
-            match job {
-                Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
-                Job::Reopen(failure) => self.reopen_if_broken(&failure),
+            // Whoever waits must hear, whatever happens here: a committer that is gone answers nobody.
+            if let Err(failure) = damage::guard(|| self.do_one(job)) {
+                self.restart(&failure);
             }
         }
+    }
+
+    /// Answers its failures itself; what is left is a panic.
+    fn do_one(&self, job: Job) -> Result<(), Failure> {
+        match job {
+            Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
+            Job::Reopen(failure) => self.reopen_if_broken(&failure),
+        }
+        Ok(())
     }
 
     /// Takes what waits already: while one group is being decided, the next one gathers.
@@ -383,7 +418,7 @@ impl Committer {
     }
 
     fn decide_group(&self, mut group: Group) {
-        match self.write_group(&mut group) {
+        match damage::guard(|| self.write_group(&mut group)) {
             Ok(()) => self.finish(group),
             Err(failure) => self.recover(group, &failure),
         }
@@ -397,13 +432,15 @@ impl Committer {
             return Ok(());
         }
         let txn = self.shared.database.write()?;
-        let mut tables = Tables::open(&txn)?;
+        let mut tables = Tables::of(&txn);
+        let mut generations = Arc::clone(&self.shared.generations.read());
         for (ballot, own) in written {
-            write::write(&mut tables, &self.shared, ballot, (own, *at_ms), finish)?;
+            write::write(&mut tables, &mut generations, ballot, (own, *at_ms), finish)?;
             *position = own;
         }
-        tables.meta.insert(META_POSITION, position.get())?;
+        tables.meta.open()?.insert(META_POSITION, position.get())?;
         history::note_group(&mut tables, *position, *at_ms)?;
+        finish.count(&mut tables)?;
         write::trim_redo(&mut tables, &self.shared, finish)?;
         drop(tables);
         fail::fail_point!("store::before-commit");
@@ -431,6 +468,10 @@ impl Committer {
         let mut order = self.shared.order.write();
         group.finish.apply_outbox(&self.shared);
         group.finish.apply_generations(&self.shared);
+        if group.finish.has_swept_sessions {
+            order.forget_sessions();
+        }
+        group.finish.apply_room(&self.shared, &mut order);
         for ballot in &mut group.ballots {
             if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {
                 (act.0)(position);

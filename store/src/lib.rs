@@ -48,10 +48,13 @@ mod backup;
 mod blob;
 mod commit;
 mod copy;
+mod damage;
 mod database;
 mod directory;
+mod draft;
 mod error;
 mod generation;
+mod held;
 mod history;
 mod id;
 mod json;
@@ -83,6 +86,7 @@ pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use backup::{BackupError, BackupOptions, BackupReport};
 pub use blob::Collected;
 pub use commit::{Commit, Decided, OnDecided, Vote};
+pub use draft::{Changed, Draft, DraftError, DraftOptions, DraftReport};
 pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
     ReadError, VectorError, WriteError,

@@ -12,7 +12,9 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen, Taken};
-use telos_kernel::{ExamineError, Granting, InstallRequest, Kernel, Limits, Standing, SwapError, Swapped};
+use telos_kernel::{
+    ExamineError, Granting, InstallRequest, Kernel, Limits, ReleaseStanding, SwapError, Swapped,
+};
 use telos_store::{Digest, Store};
 
 /// What the executable's own plugins are granted, by digest.
@@ -278,9 +280,10 @@ fn lowered(candidate: &Candidate, given: Limits) -> Option<String> {
 
 fn fate(swapped: &Swapped, lowered: Option<String>) -> Fate {
     let id = swapped.id.to_string();
-    let standing = match swapped.state == "staged" {
-        true => Standing::Waits(swapped.missing_grants.clone()),
-        false => Standing::Serves,
+    let standing = match (&swapped.cause, swapped.state == "staged") {
+        (Some(waits), _) => ReleaseStanding::WaitsForStart(waits.clone()),
+        (None, true) => ReleaseStanding::NeedsGrants(swapped.missing_grants.clone()),
+        (None, false) => ReleaseStanding::Serves,
     };
     let (state, cause) = told(&id, &swapped.version, &standing, lowered.as_deref());
     let taken = Some(Taken { digest: swapped.digest, note: lowered });
@@ -288,19 +291,21 @@ fn fate(swapped: &Swapped, lowered: Option<String>) -> Fate {
 }
 
 /// How a release stands, in the inbox's words.
-fn told(id: &str, version: &str, standing: &Standing, note: Option<&str>) -> (&'static str, String) {
+fn told(id: &str, version: &str, standing: &ReleaseStanding, note: Option<&str>) -> (&'static str, String) {
     match standing {
-        Standing::Serves => {
+        ReleaseStanding::Serves => {
             let note = note.map_or_else(String::new, |note| format!(", {note}"));
             ("consumed", format!("{id} {version} serves{note}"))
         }
-        Standing::Waits(needs) if needs.is_empty() => {
+        ReleaseStanding::NeedsGrants(needs) if needs.is_empty() => {
             ("waiting", format!("staged: granted; `telos plugin swap {id} {version}` lets it serve"))
         }
-        Standing::Waits(needs) => {
+        ReleaseStanding::NeedsGrants(needs) => {
             ("waiting", format!("staged: needs grants; `telos plugin grant {id} {}`", needs.join(" ")))
         }
-        Standing::Kept(Some(serving)) => {
+        // Taken in; why it does not serve yet is told beside its component.
+        ReleaseStanding::WaitsForStart(waits) => ("consumed", format!("{id} {version} is staged: {waits}")),
+        ReleaseStanding::Kept(Some(serving)) => {
             ("consumed", format!("{id} {version} was taken in; {serving} serves"))
         }
         _ => ("consumed", format!("{id} {version} was taken in; no release of {id} serves")),

@@ -5,6 +5,8 @@
 
 mod client;
 mod edges;
+mod evolve;
+mod generation;
 mod host;
 mod inbox;
 #[cfg(feature = "llama")]
