@@ -3,6 +3,10 @@
 //! Whatever reads or writes rows does it within [`guard`], so that such a panic ends the call that met the page, with
 //! [`Failure::Damaged`], and nothing else. A handle that panicked is not trusted: the committer opens another one and has
 //! every page checked. Never here: whether a file is to be used.
+//!
+//! Not held: a second panic while the first one unwinds, which ends the process. redb's `ExtractIf` works on the page
+//! when it is dropped, so forgetting, pruning and dedupe may still meet that in a running host; nothing that was
+//! acknowledged is lost, and the next start refuses the file or repairs it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
