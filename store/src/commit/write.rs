@@ -8,6 +8,7 @@ use redb::ReadableTableMetadata;
 use serde_json::json;
 
 use crate::audit::{self, Fact};
+use crate::damage::Extracted;
 use crate::error::Failure;
 use crate::generation::{self, Generations};
 use crate::history::{self, Gone};
@@ -401,7 +402,7 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
     let (client, incarnation) = (key.session.client, key.session.incarnation);
     let range = (client, incarnation, 0)..=(client, incarnation, through);
     let mut removed = 0;
-    for row in tables.dedupe.extract_from_if(range, |_, _| true)? {
+    for row in Extracted::of(tables.dedupe.extract_from_if(range, |_, _| true)?) {
         row?;
         removed += 1;
     }

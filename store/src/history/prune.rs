@@ -111,7 +111,7 @@ pub(crate) fn raise_floor(tables: &mut Tables<'_>, floor: Position) -> Result<()
     tables.meta.insert(META_HISTORY_FLOOR, floor.get())?;
     let dating = tables.moments.range(..=floor.get())?.next_back().transpose()?.map(|(key, _)| key.value());
     let needless = tables.moments.extract_from_if(..dating.unwrap_or(0), |_, _| true)?;
-    for row in needless.take(limit::MOMENT_TRIM_ROWS) {
+    for row in damage::Extracted::of(needless).take(limit::MOMENT_TRIM_ROWS) {
         row?;
     }
     Ok(())
