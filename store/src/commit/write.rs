@@ -8,7 +8,6 @@ use redb::ReadableTableMetadata;
 use serde_json::json;
 
 use crate::audit::{self, Fact};
-use crate::damage::Extracted;
 use crate::error::Failure;
 use crate::generation::{self, Generations};
 use crate::history::{self, Gone};
