@@ -134,6 +134,7 @@ impl<'a> OfflineStore<'a> {
         for (part, field) in [
             ("usage", "database_bytes_max"),
             ("usage", "blob_bytes_max"),
+            ("usage", "vector_bytes_max"),
             ("history", "age_ms"),
             ("history", "rows_max"),
         ] {
