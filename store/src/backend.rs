@@ -80,7 +80,7 @@ impl Backend for FileBackend {
     }
 
     fn replace(&self) -> io::Result<()> {
-        OpenOptions::new().write(true).open(self.replacement())?.sync_all()?;
+        directory::sync_closed_file(&self.replacement())?;
         fail::fail_point!("store::rewrite-before-rename");
         fs::rename(self.replacement(), &self.path)?;
         fail::fail_point!("store::rewrite-after-rename");

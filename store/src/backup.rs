@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::backend::{Backend, FileBackend, Overlay};
 use crate::blob::Blobs;
 use crate::copy;
+use crate::damage;
 use crate::database::{self, Database};
 use crate::directory;
 use crate::error::{BlobError, Failure, Fault, OpenError};
@@ -255,7 +256,7 @@ impl Source<'_> {
         check_free(to)?;
         let partial = Partial::make(to)?;
         fail::fail_point!("store::backup-made");
-        let manifest = self.write(&partial.path, &mut Meter::new(progress))?;
+        let manifest = damage::guard(|| self.write(&partial.path, &mut Meter::new(progress)))?;
         if options.verify {
             check(&partial.path, &manifest, progress)?;
         }
@@ -320,8 +321,7 @@ struct Partial {
 impl Partial {
     fn make(to: &Path) -> Result<Partial, BackupError> {
         let parent = directory::parent(to);
-        at(parent, fs::create_dir_all(parent))?;
-        at(parent, directory::sync_parent(parent))?;
+        at(parent, directory::make_all(parent))?;
         let invalid = || BackupError::Exists { path: to.into() };
         let name = to.file_name().ok_or_else(invalid)?.to_string_lossy();
         let path = parent.join(format!("{name}.partial-{:016x}", rand::random::<u64>()));
@@ -352,7 +352,7 @@ fn copy_rows(txn: &ReadTransaction, file: &Path, meter: &mut Meter<'_>) -> Resul
     let target = database::create_on(place, CACHE_BYTES)?;
     let rows = copy::copy(txn, &target, meter)?;
     target.close().map_err(Failure::from)?;
-    at(file, fs::OpenOptions::new().write(true).open(file).and_then(|file| file.sync_all()))?;
+    at(file, directory::sync_closed_file(file))?;
     Ok(rows)
 }
 

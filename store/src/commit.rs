@@ -25,6 +25,7 @@ mod recovery;
 mod room;
 mod write;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLockWriteGuard;
 
+use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::generation::{self, Raised, Survey};
 use crate::history;
@@ -264,7 +266,9 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
         Verdict::Pass(raises) => {
             ballot.raises = raises;
             let Ballot { writes, vote, .. } = ballot.as_mut();
+            let growth = room::growth(shared, &order, writes);
             let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
+            order.grow(&growth);
             if let Some(act) = vote.on_voted.take() {
                 (act.0)(position);
             }
@@ -288,10 +292,12 @@ enum Verdict {
 fn judge(shared: &Shared, order: &Order, ballot: &Ballot) -> Verdict {
     let verdict = may_vote(shared, order, ballot).and_then(|()| match ballot.only_reads() {
         true => Ok(Vec::new()),
-        false => ballot::vote(shared, order, ballot, shared.now_ms()).unwrap_or_else(|failure| {
-            shared.report(&failure);
-            Err(CommitError::ReadOnlyStore { cause: failure.to_string().into() })
-        }),
+        false => {
+            damage::guard(|| ballot::vote(shared, order, ballot, shared.now_ms())).unwrap_or_else(|failure| {
+                shared.report(&failure);
+                Err(CommitError::ReadOnlyStore { cause: failure.to_string().into() })
+            })
+        }
     });
     match verdict {
         Ok(raises) if !ballot.only_reads() => Verdict::Pass(raises),
@@ -333,7 +339,7 @@ pub(crate) fn spawn(
     // Bounded by the order, which counts who waits.
     let (sender, queue) = mpsc::channel();
     let shared = make_shared(sender);
-    let committer = Committer { shared: Arc::clone(&shared), queue };
+    let committer = Committer { shared: Arc::clone(&shared), queue, is_parked: Cell::new(false) };
     let thread = std::thread::Builder::new().name("store-committer".into()).spawn(move || committer.run())?;
     Ok((shared, thread))
 }
@@ -341,6 +347,8 @@ pub(crate) fn spawn(
 struct Committer {
     shared: Arc<Shared>,
     queue: Receiver<Job>,
+    /// The file is damaged, and no longer opened again.
+    is_parked: Cell<bool>,
 }
 
 /// A group of ballots being decided, and what to do once they are durable.
@@ -356,11 +364,20 @@ impl Committer {
     fn run(self) {
         while let Ok(job) = self.queue.recv() {
             let _turn = self.shared.turn.lock();
-            match job {
-                Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
-                Job::Reopen(failure) => self.reopen_if_broken(&failure),
+            // Whoever waits must hear, whatever happens here: a committer that is gone answers nobody.
+            if let Err(failure) = damage::guard(|| self.do_one(job)) {
+                self.restart(&failure);
             }
         }
+    }
+
+    /// Answers its failures itself; what is left is a panic.
+    fn do_one(&self, job: Job) -> Result<(), Failure> {
+        match job {
+            Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
+            Job::Reopen(failure) => self.reopen_if_broken(&failure),
+        }
+        Ok(())
     }
 
     /// Takes what waits already: while one group is being decided, the next one gathers.
@@ -383,7 +400,7 @@ impl Committer {
     }
 
     fn decide_group(&self, mut group: Group) {
-        match self.write_group(&mut group) {
+        match damage::guard(|| self.write_group(&mut group)) {
             Ok(()) => self.finish(group),
             Err(failure) => self.recover(group, &failure),
         }
@@ -431,6 +448,7 @@ impl Committer {
         let mut order = self.shared.order.write();
         group.finish.apply_outbox(&self.shared);
         group.finish.apply_generations(&self.shared);
+        group.finish.apply_room(&self.shared, &mut order);
         for ballot in &mut group.ballots {
             if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {
                 (act.0)(position);

@@ -2,18 +2,20 @@
 //!
 //! redb refuses further work on a handle after an I/O error, so a failed handle is closed and a new one opened
 //! from the same place. Opening writes; where the disk refuses that, a handle over the same bytes that keeps its
-//! writes in memory lets reads go on. Reads are short: a transaction lives for one lookup, so no reader pins old
+//! writes in memory lets reads go on. What opening writes is held back until the rows are known to be of use. Reads are short: a transaction lives for one lookup, so no reader pins old
 //! pages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::{Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
+use crate::damage;
 use crate::error::Failure;
+use crate::held::Held;
 use crate::layout::{self, OnOlder};
 use crate::overlay::Overlay;
 use crate::rewrite::RewriteError;
@@ -33,6 +35,8 @@ pub(crate) struct Database {
     backend: Box<dyn Backend>,
     opening: Opening,
     handle: RwLock<Handle>,
+    /// What opening the handle wrote, until it is accepted.
+    held: Mutex<Option<Held>>,
     /// Held shared by every short read, so that the handle is not replaced below one.
     steady: RwLock<()>,
     /// Bytes of the place that is open.
@@ -74,12 +78,31 @@ impl<E: Into<Failure>> From<E> for Refused {
 }
 
 impl Database {
-    /// Opens the database, making it when there is none.
+    /// Opens the database, making it when there is none. What that writes is held back until it is [accepted], except
+    /// for new tables and for a raised layout: a database that is refused keeps every byte.
+    ///
+    /// [accepted]: Database::accept
     pub(crate) fn open(backend: Box<dyn Backend>, opening: Opening) -> Result<Database, Refused> {
         let bytes = Arc::default();
-        let handle = open_handle(backend.as_ref(), opening, &bytes)?;
-        let handle = RwLock::new(Handle::Writable(handle));
-        Ok(Database { backend, opening, handle, steady: RwLock::default(), bytes })
+        let (handle, held) = open_handle(backend.as_ref(), opening, &bytes)?;
+        let (handle, held) = (RwLock::new(Handle::Writable(handle)), Mutex::new(Some(held)));
+        Ok(Database { backend, opening, handle, held, steady: RwLock::default(), bytes })
+    }
+
+    /// Lets what opening wrote reach the disk: the rows are of use. After an error reads go on, and this may be tried
+    /// again.
+    pub(crate) fn accept(&self) -> Result<(), Failure> {
+        let mut held = self.held.lock();
+        if let Some(writes) = held.as_ref() {
+            writes.let_go()?;
+        }
+        *held = None;
+        Ok(())
+    }
+
+    /// What was opened is of no use: it is opened anew the next time.
+    pub(crate) fn refuse(&self) {
+        *self.held.lock() = None;
     }
 
     /// Bytes of the file, free pages included.
@@ -103,25 +126,30 @@ impl Database {
     /// A transaction that is durable when its commit returns: two phases, since guests choose what is written,
     /// and quick repair, so that opening after a crash does not walk the file.
     pub(crate) fn write(&self) -> Result<WriteTransaction, Failure> {
+        self.accept()?;
         match &*self.handle.read() {
             Handle::Writable(handle) => begin_durable(handle),
             Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
         }
     }
 
-    /// Closes the handle and opens a new one. Where that fails, reads go on from what the place holds, if it can
-    /// be read at all.
-    pub(crate) fn reopen(&self) -> Result<(), Failure> {
+    /// Closes the handle and opens a new one, which is then to be accepted; one that waits for that stays. Where opening
+    /// fails, reads go on from what the place holds, if it can be read at all. `is_checked`: every page first.
+    pub(crate) fn reopen(&self, is_checked: bool) -> Result<(), Failure> {
+        if self.held.lock().is_some() {
+            return Ok(());
+        }
         let mut handle = self.handle.write();
         if let Handle::Writable(_) = *handle {
             // Closed first: it holds the file's lock.
             *handle = Handle::Closed;
         }
-        match self.open_again() {
+        match self.open_again(is_checked) {
             Ok(opened) => *handle = Handle::Writable(opened),
             Err(cause) => {
                 if let Handle::Closed = *handle {
-                    *handle = self.open_read_only().map_or(Handle::Closed, Handle::ReadOnly);
+                    *handle =
+                        damage::guard(|| self.open_read_only()).map_or(Handle::Closed, Handle::ReadOnly);
                 }
                 return Err(cause);
             }
@@ -157,7 +185,7 @@ impl Database {
             target.close()?;
             Ok(answer)
         };
-        fill().map_err(RewriteError::Failed)
+        damage::guard(fill).map_err(RewriteError::Failed)
     }
 
     fn switch(&self) -> Result<(), RewriteError> {
@@ -167,13 +195,18 @@ impl Database {
         // Closed before the rename: some systems do not rename over an open file.
         *handle = Handle::Closed;
         let replaced = self.backend.replace();
-        *handle = Handle::Writable(self.open_again().map_err(RewriteError::Failed)?);
+        *handle = Handle::Writable(self.open_again(false).map_err(RewriteError::Failed)?);
+        self.accept().map_err(RewriteError::Failed)?;
         replaced.map_err(|cause| RewriteError::Failed(cause.into()))
     }
 
-    fn open_again(&self) -> Result<redb::Database, Failure> {
-        match open_handle(self.backend.as_ref(), self.opening, &self.bytes) {
-            Ok(opened) => Ok(opened),
+    fn open_again(&self, is_checked: bool) -> Result<redb::Database, Failure> {
+        let opening = Opening { is_checked: is_checked || self.opening.is_checked, ..self.opening };
+        match open_handle(self.backend.as_ref(), opening, &self.bytes) {
+            Ok((opened, held)) => {
+                *self.held.lock() = Some(held);
+                Ok(opened)
+            }
             Err(Refused::Failed(cause)) => Err(cause),
             Err(Refused::InUse | Refused::NewerLayout { .. } | Refused::OlderLayout { .. }) => {
                 Err(Failure::Reopening)
@@ -189,7 +222,7 @@ impl Database {
     /// redb's own check of every page, on a handle that nobody else uses.
     pub(crate) fn check_integrity(&self) -> Result<bool, Failure> {
         match &mut *self.handle.write() {
-            Handle::Writable(handle) => Ok(handle.check_integrity()?),
+            Handle::Writable(handle) => damage::guard(|| Ok(handle.check_integrity()?)),
             Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
         }
     }
@@ -213,12 +246,20 @@ pub(crate) fn create_on(
 
 fn open_handle(
     backend: &dyn Backend,
+    opening: Opening,
+    bytes: &Arc<AtomicU64>,
+) -> Result<(redb::Database, Held), Refused> {
+    let place = Held::over(backend.open().map_err(redb::StorageError::Io)?)?;
+    damage::guard(|| open_on(place, opening, bytes))
+}
+
+fn open_on(
+    held: Held,
     Opening { cache_bytes, at_ms, is_checked, on_older }: Opening,
     bytes: &Arc<AtomicU64>,
-) -> Result<redb::Database, Refused> {
-    let place = backend.open().map_err(redb::StorageError::Io)?;
-    empty_unfinished(place.as_ref())?;
-    let place = Boxed { place, bytes: Arc::clone(bytes) };
+) -> Result<(redb::Database, Held), Refused> {
+    empty_unfinished(&held)?;
+    let place = Boxed { place: Box::new(held.clone()), bytes: Arc::clone(bytes) };
     let mut builder = redb::Builder::new();
     let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(is_checked);
     let opened = builder.create_with_backend(place);
@@ -227,16 +268,22 @@ fn open_handle(
         opened => opened?,
     };
     match tables::read_layout(&handle)? {
-        None => make_tables(&handle)?,
+        None => {
+            held.let_go()?;
+            make_tables(&handle)?;
+        }
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
         Some(found) if found < LAYOUT => match on_older {
-            OnOlder::Raise => raise_layout(&handle, found, at_ms)?,
+            OnOlder::Raise => {
+                held.let_go()?;
+                raise_layout(&handle, found, at_ms)?;
+            }
             OnOlder::Refuse => return Err(Refused::OlderLayout { found }),
             OnOlder::Leave => {}
         },
         Some(_) => {}
     }
-    Ok(handle)
+    Ok((handle, held))
 }
 
 fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), Failure> {

@@ -1,4 +1,8 @@
-//! Directories: a file that was made or renamed is safe only after its directory was synced.
+//! Directories and files beside the database: one that was made or renamed is safe only after its directory was synced,
+//! and its bytes only after it was synced itself.
+//!
+//! Whoever relies on either calls [`sync`], [`sync_file`] or [`make_all`] before; tests watch these calls and take from
+//! the disk whatever was not synced.
 
 #[cfg(unix)]
 #[path = "directory/unix.rs"]
@@ -7,17 +11,58 @@ mod system;
 #[path = "directory/windows.rs"]
 mod system;
 
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-pub(crate) use system::sync;
+/// Makes what a directory lists safe.
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
+    #[cfg(all(test, unix))]
+    tests::watch(dir);
+    system::sync(dir)
+}
 
 /// Syncs the directory that a path is in.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     sync(parent(path))
 }
 
+/// Makes the bytes of a file safe; `path` is where it is.
+pub(crate) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
+    #[cfg(all(test, unix))]
+    tests::watch(path);
+    let _ = path;
+    file.sync_all()
+}
+
+/// Makes the bytes of a file safe that others have written and closed.
+pub(crate) fn sync_closed_file(path: &Path) -> io::Result<()> {
+    sync_file(&File::options().write(true).open(path)?, path)
+}
+
+/// Makes a directory and those that it is in, where they are absent, each safe in the one above. Those that were there
+/// may be as new, so they are synced too, as far as they may be read. A crash in between leaves some of them.
+pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let above = parent(dir);
+    if above.is_dir() {
+        above.ancestors().skip(1).for_each(|there| drop(sync(there)));
+    } else {
+        make_all(above)?;
+    }
+    match fs::create_dir(dir) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(cause),
+        _ => {}
+    }
+    sync(above)
+}
+
 /// The directory that a path is in.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,14 @@ pub enum Failure {
     /// The database has a table that today's code does not know.
     #[error("table {0} is not known to this host; use a newer one")]
     UnknownTable(String),
+    /// The database's file is not as it was written.
+    #[error(
+        "the database is damaged: {why}; `telos store verify` says more, `telos store restore` brings a backup back"
+    )]
+    Damaged {
+        /// What was found.
+        why: String,
+    },
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
@@ -110,7 +118,9 @@ impl Failure {
                 redb::Error::Io(cause) => Some(cause.kind()),
                 _ => None,
             },
-            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Reopening => None,
+            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Damaged { .. } | Failure::Reopening => {
+                None
+            }
         }
     }
 }
@@ -119,7 +129,10 @@ macro_rules! from_redb {
     ($($cause:ty),*) => {$(
         impl From<$cause> for Failure {
             fn from(cause: $cause) -> Failure {
-                Failure::Storage(Arc::new(cause.into()))
+                match cause.into() {
+                    redb::Error::Corrupted(why) => Failure::Damaged { why },
+                    cause => Failure::Storage(Arc::new(cause)),
+                }
             }
         }
     )*};
@@ -447,6 +460,21 @@ pub enum CommitError {
         /// The quota.
         allowed: u64,
     },
+    /// The unit's vectors, with those that are there, would take more than they may. Removals go on.
+    #[error(
+        "vectors of {} would take {found} bytes, {allowed} allowed; remove some, or forget the objects they belong \
+         to, or raise {}",
+        owner.as_ref().map_or("all components", |owner| owner.as_str()),
+        if owner.is_some() { "vector_bytes_per_owner_max" } else { "vector_bytes_max" }
+    )]
+    VectorsFull {
+        /// Whose; none when it is all components' together.
+        owner: Option<ComponentId>,
+        /// Bytes with the unit's, components and metadata.
+        found: u64,
+        /// The bound.
+        allowed: u64,
+    },
     /// The unit names a blob that is not stored, or no longer; put it again and run the unit again.
     #[error("blob {0} is not stored; put it again")]
     BlobMissing(Digest),
@@ -474,8 +502,8 @@ impl CommitError {
     /// Whose fault it was. A conflict is nobody's: it counts as the host's, which retries.
     pub fn fault(&self) -> Fault {
         match self {
-            CommitError::TooLarge(_) => Fault::Guest,
-            CommitError::DatabaseFull { .. } => Fault::Operator,
+            CommitError::TooLarge(_) | CommitError::VectorsFull { owner: Some(_), .. } => Fault::Guest,
+            CommitError::DatabaseFull { .. } | CommitError::VectorsFull { .. } => Fault::Operator,
             CommitError::Deadline
             | CommitError::DuplicateRequest { .. }
             | CommitError::TooOld { .. }

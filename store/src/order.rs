@@ -20,7 +20,7 @@ use crate::object::Object;
 use crate::record::RecordWrite;
 use crate::session::{DedupeKey, SessionId};
 use crate::unit::Layer;
-use crate::vectors::{CollectionKey, Vector};
+use crate::vectors::{CollectionKey, Growth, Room, Vector, bytes_of};
 
 /// Everything that is voted for and not yet durable.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub(crate) struct Order {
     objects: HashMap<ObjectId, Versions<Arc<Object>>>,
     names: BTreeMap<ObjectName, Versions<Option<ObjectId>>>,
     vectors: HashMap<CollectionKey, HashMap<ObjectId, Versions<Option<Vector>>>>,
+    /// Bytes of all vectors once everything pending is durable.
+    room: Room,
     /// Posts that a unit takes, or whose delivery failed in it.
     touched_posts: HashMap<PostId, Versions<()>>,
     /// Posts added and taken by each unit.
@@ -209,6 +211,27 @@ impl Order {
     pub(crate) fn vector(&self, key: &CollectionKey, object: ObjectId, at: Position) -> Option<Position> {
         let (position, vector) = self.vectors.get(key)?.get(&object)?.entry_at(at)?;
         Some(if vector.is_some() { position } else { Position::NONE })
+    }
+
+    /// The bytes that an object's vector will count for, 0 for one that will be gone; none while no change is pending.
+    pub(crate) fn vector_bytes(&self, key: &CollectionKey, object: ObjectId) -> Option<u64> {
+        let (_, vector) = self.vectors.get(key)?.get(&object)?.0.last()?;
+        Some(vector.as_ref().map_or(0, bytes_of))
+    }
+
+    /// Bytes of all vectors once everything pending is durable.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Counts the vectors of a unit that was added.
+    pub(crate) fn grow(&mut self, growth: &Growth) {
+        self.room.grow(growth);
+    }
+
+    /// Begins with what the database says is in use.
+    pub(crate) fn set_room(&mut self, room: Room) {
+        self.room = room;
     }
 
     /// The dimension of a collection that only pending units know.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
@@ -16,7 +17,7 @@ const BLOCK: u64 = 4_096;
 
 /// The bytes below, and what was written over them.
 pub(crate) struct Overlay {
-    below: Box<dyn StorageBackend>,
+    below: Arc<dyn StorageBackend>,
     above: Mutex<Above>,
 }
 
@@ -29,7 +30,8 @@ struct Above {
 
 impl Overlay {
     /// Nothing written yet.
-    pub(crate) fn over(below: Box<dyn StorageBackend>) -> io::Result<Overlay> {
+    pub(crate) fn over(below: impl Into<Arc<dyn StorageBackend>>) -> io::Result<Overlay> {
+        let below = below.into();
         let len = below.len()?;
         Ok(Overlay { below, above: Mutex::new(Above { len, cut_at: len, blocks: HashMap::new() }) })
     }

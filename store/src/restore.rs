@@ -20,6 +20,7 @@ use crate::audit::{self, Fact};
 use crate::backend::{FileBackend, Overlay};
 use crate::backup::{self, BackupError, Manifest, at, blobs_of};
 use crate::blob::Blobs;
+use crate::damage;
 use crate::database::Database;
 use crate::directory;
 use crate::error::{Failure, Fault, OpenError};
@@ -131,7 +132,7 @@ impl Store {
     ) -> Result<RestoreReport, RestoreError> {
         let manifest = Manifest::read(from)?;
         backup::check_files(from, &manifest, progress)?;
-        at(into, fs::create_dir_all(into))?;
+        at(into, directory::make_all(into))?;
         let _lock = DirectoryLock::take(into)?;
         switch::finish(into)?;
         check_identity(into, &manifest, options)?;
@@ -191,7 +192,7 @@ impl Stage {
         }
         let position = write_down(&database, manifest, (defaults.clock)())?;
         drop(database);
-        at(&file, File::options().write(true).open(&file).and_then(|file| file.sync_all()))?;
+        at(&file, directory::sync_closed_file(&file))?;
         at(&self.path, directory::sync(&self.path))?;
         Ok(Staged { position, problems })
     }
@@ -262,8 +263,7 @@ fn identity(into: &Path, file: &Path) -> Option<StoreId> {
     let backend = Box::new(Overlay::new(file));
     let database =
         store::open_database(into, backend, &StoreOptions::default(), true, OnOlder::Raise).ok()?;
-    let txn = database.read().ok()?;
-    store_id::read(&txn.open_table(META).ok()?).ok()
+    damage::guard(|| -> Result<StoreId, Failure> { store_id::read(&database.read()?.open_table(META)?) }).ok()
 }
 
 /// The restore's own commit.

@@ -9,12 +9,14 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, 
 
 use crate::blob::Blobs;
 use crate::commit::Job;
+use crate::damage;
 use crate::database::Database;
-use crate::error::{Failure, ReadError};
+use crate::error::{Failure, Overflow, ReadError};
 use crate::generation::Generations;
 use crate::history::Past;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::json::Json;
+use crate::limit;
 use crate::lock::DirectoryLock;
 use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
@@ -90,7 +92,7 @@ impl Shared {
         read: impl Fn(&ReadTransaction) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let _steady = self.database.steady();
-        let attempt = || self.database.read().and_then(|txn| read(&txn));
+        let attempt = || damage::guard(|| self.database.read().and_then(|txn| read(&txn)));
         let answer = match attempt() {
             Err(failure) if failure.is_closed() => attempt(),
             answer => answer,
@@ -113,7 +115,7 @@ impl Shared {
 
     /// Asks the committer to reopen a database that failed while it was read; writes notice by themselves.
     pub(crate) fn report(&self, failure: &Failure) {
-        if !matches!(failure, Failure::Storage(_)) {
+        if !matches!(failure, Failure::Storage(_) | Failure::Damaged { .. }) {
             return;
         }
         if self.is_reopen_asked.swap(true, Ordering::AcqRel) {
@@ -130,6 +132,7 @@ impl Shared {
         let mut order = self.order.write();
         order.begin_at(loaded.position);
         order.set_generations(Arc::clone(&loaded.generations));
+        order.set_room(loaded.index.room());
         *self.index.write() = loaded.index;
         *self.outbox.lock() = loaded.outbox;
         *self.generations.write() = loaded.generations;
@@ -145,7 +148,7 @@ impl Loaded {
     pub(crate) fn read(database: &Database) -> Result<Loaded, Failure> {
         let txn = database.read()?;
         let meta = txn.open_table(META)?;
-        let position = Position::new(tables::read_meta(&meta, META_POSITION)?);
+        let position = read_position(&meta)?;
         let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
         let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
@@ -156,6 +159,15 @@ impl Loaded {
     }
 }
 
+/// The newest decided position. Positions are counted from 1, so one of 63 bits was never given.
+fn read_position(meta: &impl ReadableTable<&'static str, u64>) -> Result<Position, Failure> {
+    let position = tables::read_meta(meta, META_POSITION)?;
+    if position > u64::MAX / 2 {
+        return Err(Failure::Row { table: "meta", why: format!("position {position}") });
+    }
+    Ok(Position::new(position))
+}
+
 /// One collection as its row has it.
 pub(crate) struct Collection {
     pub(crate) key: CollectionKey,
@@ -163,7 +175,7 @@ pub(crate) struct Collection {
     pub(crate) dim: usize,
 }
 
-/// Every collection.
+/// Every collection. One that cannot have been written is refused: its index would be filled up to its dimension.
 pub(crate) fn read_collections(
     collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
 ) -> Result<Vec<Collection>, Failure> {
@@ -171,8 +183,11 @@ pub(crate) fn read_collections(
     rows.map(|row| {
         let (key, value) = row?;
         let ((owner, name), (number, dim)) = (key.value(), value.value());
+        let dim = dim as usize;
+        Overflow::check("components", dim, limit::VECTOR_DIM_MAX)
+            .map_err(|why| Failure::Row { table: "collections", why: why.to_string() })?;
         let key = CollectionKey { owner: ComponentId::trusted(owner), name: ObjectName::trusted(name) };
-        Ok(Collection { key, number, dim: dim as usize })
+        Ok(Collection { key, number, dim })
     })
     .collect()
 }

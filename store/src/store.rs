@@ -6,7 +6,6 @@ mod generation;
 mod listing;
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -15,9 +14,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::backend::{Backend, FileBackend, MemoryBackend};
+use crate::backend::{Backend, FileBackend, MemoryBackend, Overlay};
 use crate::blob::Blobs;
 use crate::commit::{self, Commit, Decided, Vote};
+use crate::damage;
 use crate::database::{Database, Opening, Refused};
 use crate::directory;
 use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
@@ -70,6 +70,11 @@ pub struct StoreOptions {
     /// Bytes that all blobs may take, those that nothing names included. Past it [`Store::put_blob`] answers
     /// [`BlobError::Quota`]. Default 4 GiB: some thousand releases of common size.
     pub blob_bytes_max: u64,
+    /// Bytes that all vectors of one owner may take, components and metadata. Past it a unit that adds some is refused
+    /// as [`CommitError::VectorsFull`]. Default 256 MiB: they are kept in memory.
+    pub vector_bytes_per_owner_max: u64,
+    /// Bytes that the vectors of all owners may take. Default 1 GiB.
+    pub vector_bytes_max: u64,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -84,6 +89,8 @@ impl Default for StoreOptions {
             retention: Retention::default(),
             database_bytes_max: limit::DATABASE_BYTES_MAX,
             blob_bytes_max: limit::BLOBS_BYTES_MAX,
+            vector_bytes_per_owner_max: limit::VECTOR_BYTES_PER_OWNER_MAX,
+            vector_bytes_max: limit::VECTOR_BYTES_MAX,
             clock: Arc::new(system_clock),
         }
     }
@@ -99,6 +106,8 @@ impl fmt::Debug for StoreOptions {
             .field("retention", &self.retention)
             .field("database_bytes_max", &self.database_bytes_max)
             .field("blob_bytes_max", &self.blob_bytes_max)
+            .field("vector_bytes_per_owner_max", &self.vector_bytes_per_owner_max)
+            .field("vector_bytes_max", &self.vector_bytes_max)
             .finish_non_exhaustive()
     }
 }
@@ -108,7 +117,8 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
-    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`].
+    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused
+    /// keeps every byte.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         make_dir(dir)?;
         Store::open_with_backend(dir, FileBackend::new(dir.join(DATABASE_FILE)), options)
@@ -144,7 +154,7 @@ impl Store {
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
-    /// is checked as it is, and not raised.
+    /// is checked as it is, and not raised; no byte of the database is changed.
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
@@ -159,7 +169,7 @@ impl Store {
     pub fn verify_with(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, OpenError> {
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
-        let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
+        let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
         let database = open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Leave)?;
         let blobs = open_blobs(dir, u64::MAX)?;
         verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
@@ -277,8 +287,7 @@ impl Store {
     ) -> Result<Store, OpenError> {
         let database = open_database(dir, backend, &options, false, options.layout.into())?;
         fail::fail_point!("store::open-before-load");
-        let loaded = Loaded::read(&database).map_err(|cause| failed(dir, cause))?;
-        drop_leftovers(&database, &loaded.generations).map_err(|cause| failed(dir, cause))?;
+        let loaded = load(&database).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
@@ -314,6 +323,14 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("position", &self.position()).finish_non_exhaustive()
     }
+}
+
+/// Reads what is kept in memory, and only then lets the database be written to.
+fn load(database: &Database) -> Result<Loaded, Failure> {
+    let loaded = damage::guard(|| Loaded::read(database))?;
+    database.accept()?;
+    damage::guard(|| drop_leftovers(database, &loaded.generations))?;
+    Ok(loaded)
 }
 
 /// Ends the committer when the last clone of a store is dropped.
@@ -373,7 +390,7 @@ pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError>
 }
 
 fn make_dir(dir: &Path) -> Result<(), OpenError> {
-    fs::create_dir_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
+    directory::make_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
 }
 
 pub(crate) fn failed(dir: &Path, cause: Failure) -> OpenError {

@@ -89,7 +89,7 @@ fn write_marker(dir: &Path, aside: &Path) -> io::Result<()> {
     let temporary = stage(dir).join(MARKER);
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(&Marker { aside })?)?;
-    file.sync_all()?;
+    directory::sync_file(&file, &temporary)?;
     fail::fail_point!("store::restore-before-decided");
     fs::rename(&temporary, dir.join(MARKER))?;
     directory::sync(dir)?;

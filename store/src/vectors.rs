@@ -5,8 +5,9 @@
 //! Never here: units, transactions, component rights.
 
 mod flat;
+mod room;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::VectorError;
@@ -15,6 +16,7 @@ use crate::json::Json;
 use crate::limit;
 
 pub(crate) use flat::Flat;
+pub(crate) use room::{Growth, Room, bytes, bytes_of};
 
 /// One hit of a search.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,8 +72,11 @@ pub(crate) trait VectorIndex: Send + Sync {
     /// Drops what no snapshot at or after `oldest` can see; answers the newest removal it dropped.
     fn compact(&mut self, oldest: Position) -> Option<Position>;
 
-    /// Objects that have a vector now.
-    fn live(&self) -> Vec<ObjectId>;
+    /// Objects that have a vector now, each with the bytes that it counts for.
+    fn live(&self) -> Vec<(ObjectId, u64)>;
+
+    /// The bytes that the vector an object has now counts for; 0 without one.
+    fn bytes(&self, object: ObjectId) -> u64;
 
     /// Drops every vector that these objects have or ever had, for old snapshots too.
     fn forget(&mut self, objects: &HashSet<ObjectId>);
@@ -160,8 +165,24 @@ impl VectorSet {
         Ok(self.collections.get(key).map(|(_, index)| index.as_ref()))
     }
 
-    /// The objects that have a vector now, per collection.
-    pub(crate) fn live(&self) -> HashMap<CollectionKey, BTreeSet<ObjectId>> {
+    /// The bytes that an object's vector counts for; 0 without one.
+    pub(crate) fn bytes(&self, key: &CollectionKey, object: ObjectId) -> u64 {
+        self.collections.get(key).map_or(0, |(_, index)| index.bytes(object))
+    }
+
+    /// The bytes that all vectors count for. Cost: one look at each.
+    pub(crate) fn room(&self) -> Room {
+        let mut room = Room::default();
+        for (key, (_, index)) in &self.collections {
+            let bytes: u64 = index.live().into_iter().map(|(_, bytes)| bytes).sum();
+            room.add(&key.owner, bytes);
+        }
+        room.grow(&Growth::new());
+        room
+    }
+
+    /// The objects that have a vector now and the bytes that it counts for, per collection.
+    pub(crate) fn live(&self) -> HashMap<CollectionKey, BTreeMap<ObjectId, u64>> {
         let live = |index: &dyn VectorIndex| index.live().into_iter().collect();
         self.collections.iter().map(|(key, (_, index))| (key.clone(), live(index.as_ref()))).collect()
     }

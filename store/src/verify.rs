@@ -19,13 +19,14 @@ mod check;
 mod generation;
 mod past;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::blob::Blobs;
 use crate::copy;
+use crate::damage;
 use crate::database::Database;
 use crate::error::Failure;
 use crate::generation::Generations;
@@ -35,7 +36,7 @@ use crate::shared::{Shared, read_collections};
 use crate::tables::{
     COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta,
 };
-use crate::vectors::CollectionKey;
+use crate::vectors::{CollectionKey, Room};
 
 use check::Check;
 
@@ -79,26 +80,34 @@ pub(crate) fn verify_offline(
     let pages_were_whole = database.check_integrity()?;
     meter.step(1);
     meter.end();
-    let mut report = verify_rows(database, blobs, progress)?;
+    let mut report = damage::guard(|| verify_rows(database, blobs, progress))?;
     if !pages_were_whole {
-        report.problem("redb: damaged pages were found and repaired".into());
+        report.problem("redb: damaged pages were found, which opening repairs".into());
     }
     Ok(report)
 }
 
 /// Checks an open store: its rows, and that memory follows them.
 pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+    damage::guard(|| verify_open_rows(shared, progress))
+}
+
+fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
     let _whole = shared.whole.read();
     let mut report = verify_rows(&shared.database, &shared.blobs, progress)?;
     let before = shared.position();
     let (position, stored) = live_vectors(&shared.database)?;
     let indexed = shared.index.read().live();
+    let counted = quiet_room(shared, position);
     let generations = Generations::read(&shared.database.read()?.open_table(GENERATIONS)?)?;
     let known = Arc::clone(&shared.generations.read());
     // Between a commit and its finish memory is behind; then another verification tells.
     let is_quiet = before == position && shared.position() == position;
     if is_quiet && stored != indexed {
         report.problem("vectors: the indexes in memory do not hold what the rows say".into());
+    }
+    if let Some(counted) = counted.filter(|counted| is_quiet && *counted != room_of(&stored)) {
+        report.problem(format!("vectors: {} bytes are counted, and the rows say otherwise", counted.total()));
     }
     if is_quiet && generations != *known {
         report.problem("generations: memory does not hold what the rows say".into());
@@ -141,7 +150,22 @@ fn verify_rows(
     Ok(check.into_report())
 }
 
-type Live = HashMap<CollectionKey, BTreeSet<ObjectId>>;
+/// Each vector's object and bytes.
+type Live = HashMap<CollectionKey, BTreeMap<ObjectId, u64>>;
+
+/// The bytes that are counted, when nothing is pending beside what is durable.
+fn quiet_room(shared: &Shared, durable: Position) -> Option<Room> {
+    let order = shared.order.read();
+    (order.position() == durable).then(|| order.room().clone())
+}
+
+fn room_of(live: &Live) -> Room {
+    let mut room = Room::default();
+    for (collection, objects) in live.iter().filter(|(_, objects)| !objects.is_empty()) {
+        room.add(&collection.owner, objects.values().sum());
+    }
+    room
+}
 
 fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
     let txn = database.read()?;
@@ -150,7 +174,11 @@ fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
     let mut live = Live::new();
     for collection in read_collections(&txn.open_table(COLLECTIONS)?)? {
         let rows = vectors.range((collection.number, 0)..=(collection.number, u128::MAX))?;
-        let objects = rows.map(|row| Ok(ObjectId::from_bits(row?.0.value().1)));
+        let objects = rows.map(|row| {
+            let (key, row) = row?;
+            let (_, metadata, vector) = row.value();
+            Ok((ObjectId::from_bits(key.value().1), (metadata.len() + vector.len()) as u64))
+        });
         live.insert(collection.key, objects.collect::<Result<_, Failure>>()?);
     }
     Ok((position, live))

@@ -277,6 +277,7 @@ impl From<CommitError> for StoreFailure {
             CommitError::DatabaseFull { bytes, allowed } => {
                 Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
             }
+            CommitError::VectorsFull { .. } => Self::Failure(Failure::Full(error.to_string())),
             CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
             CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),
             CommitError::OutboxFull { .. }

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use redb::StorageBackend;
 
-use super::Backend;
+use super::{Backend, MemoryBackend};
 use crate::overlay;
 
-/// One file, read only. Memory: what is written, in blocks of 4 KiB.
+/// One file, read only, and as good as empty when there is none. Memory: what is written, in blocks of 4 KiB.
 #[derive(Clone, Debug)]
 pub(crate) struct Overlay {
     path: PathBuf,
@@ -24,7 +24,11 @@ impl Overlay {
 
 impl Backend for Overlay {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let file = redb::backends::FileBackend::new(File::open(&self.path)?).map_err(io::Error::other)?;
-        Ok(Box::new(overlay::Overlay::over(Box::new(file))?))
+        let place: Box<dyn StorageBackend> = match File::open(&self.path) {
+            Ok(file) => Box::new(redb::backends::FileBackend::new(file).map_err(io::Error::other)?),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Box::new(MemoryBackend::new()),
+            Err(cause) => return Err(cause),
+        };
+        Ok(Box::new(overlay::Overlay::over(place)?))
     }
 }

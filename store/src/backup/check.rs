@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::backend::Overlay;
 use crate::blob::Blobs;
+use crate::damage;
+use crate::database::Database;
 use crate::error::BlobError;
 use crate::id::{Digest, Position};
 use crate::layout::OnOlder;
@@ -49,6 +51,12 @@ pub(crate) fn rows(
 ) -> Result<Report, BackupError> {
     let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
     let database = store::open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Raise)?;
+    damage::guard(|| check_manifest(dir, &database, manifest))?;
+    Ok(verify::verify_offline(&database, &blobs_of(dir)?, progress)?)
+}
+
+/// Whether a database is the one that its manifest tells of.
+fn check_manifest(dir: &Path, database: &Database, manifest: &Manifest) -> Result<(), BackupError> {
     let txn = database.read()?;
     let meta = txn.open_table(META).map_err(failed)?;
     // An older layout was just raised in memory, which has a commit of its own.
@@ -58,8 +66,7 @@ pub(crate) fn rows(
         let why = "the manifest tells of another database".into();
         return Err(BackupError::Damaged { path: dir.into(), why });
     }
-    drop((meta, txn));
-    Ok(verify::verify_offline(&database, &blobs_of(dir)?, progress)?)
+    Ok(())
 }
 
 /// The length and checksum of a file.

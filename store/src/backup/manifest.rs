@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::directory;
 use crate::id::{Digest, Position};
 use crate::store_id::StoreId;
 use crate::tables::LAYOUT;
@@ -110,7 +111,7 @@ impl Manifest {
         let sealed = Sealed { manifest: self.clone(), blake3 };
         let mut file = File::create(path)?;
         file.write_all(&serde_json::to_vec_pretty(&sealed)?)?;
-        file.sync_all()
+        directory::sync_file(&file, path)
     }
 
     fn checksum(&self) -> Option<Digest> {

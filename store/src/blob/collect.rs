@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::commit;
+use crate::damage;
 use crate::error::{BlobError, Failure};
 use crate::id::Digest;
 use crate::limit;
@@ -57,7 +58,7 @@ impl Store {
                 break;
             };
             let _alone = commit::alone(shared);
-            step(shared, entries, now_ms, &mut collected)?;
+            damage::guard(|| step(shared, entries, now_ms, &mut collected))?;
         }
         shared.blobs.books.lock().forget_old(now_ms);
         Ok(collected)

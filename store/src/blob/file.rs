@@ -121,7 +121,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    directory::sync_file(&file, path)
 }
 
 fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, BlobError> {

@@ -43,7 +43,7 @@ pub(super) fn vote(
     if let Some(contested) = voter.contested(ballot)? {
         return Ok(Err(CommitError::Conflict(contested)));
     }
-    if let Err(refused) = room::vote(shared, ballot, |digest| voter.is_named(digest))? {
+    if let Err(refused) = room::vote(shared, order, ballot, |digest| voter.is_named(digest))? {
         return Ok(Err(refused));
     }
     generation::judge(order, &ballot.writes, ballot.survey.as_ref(), || voter.tables())

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::shared::Loaded;
 
@@ -25,17 +26,25 @@ impl Committer {
             ballot.answer(Err(error));
         }
         self.abort_waiting(failure);
-        self.reopen();
+        self.reopen(failure);
     }
 
-    /// A reader met a failure; nothing to do when the handle was replaced since.
+    /// A reader met a failure; nothing to do when the handle was replaced since, or when the page that it met is
+    /// damaged and the rest is not.
     pub(super) fn reopen_if_broken(&self, failure: &Failure) {
         self.shared.is_reopen_asked.store(false, Ordering::Release);
-        if self.shared.database.write().and_then(|txn| Ok(txn.abort()?)).is_err() {
-            self.close_for_writing(failure);
-            self.abort_waiting(failure);
-            self.reopen();
+        let begin = || -> Result<(), Failure> { Ok(self.shared.database.write()?.abort()?) };
+        let is_broken = || damage::guard(begin).is_err();
+        if !self.is_parked.get() && is_broken() {
+            self.restart(failure);
         }
+    }
+
+    /// A panic ended a job half-way. Whom it concerned has heard: a ballot answers when it is dropped.
+    pub(super) fn restart(&self, failure: &Failure) {
+        self.close_for_writing(failure);
+        self.abort_waiting(failure);
+        self.reopen(failure);
     }
 
     /// From here on no unit passes its vote, and none that began on what was voted for ever will.
@@ -61,17 +70,24 @@ impl Committer {
         }
     }
 
-    fn reopen(&self) {
+    /// Where the file is damaged, no other handle is better: the store stays read-only until it is opened anew.
+    fn reopen(&self, failure: &Failure) {
+        let is_checked = matches!(failure, Failure::Damaged { .. });
         let mut delay = self.shared.options.reopen_first;
         loop {
             fail::fail_point!("store::reopen-before-open");
-            match self.shared.database.reopen().and_then(|()| Loaded::read(&self.shared.database)) {
+            match damage::guard(|| self.open_again(is_checked)) {
                 Ok(loaded) => {
                     fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
                     *self.shared.read_only.write() = None;
                     tracing::info!(position = %self.shared.position(), "the object store is open again");
                     return;
+                }
+                Err(failure @ Failure::Damaged { .. }) => {
+                    tracing::error!(%failure, "the object store stays read-only");
+                    *self.shared.read_only.write() = Some(failure.to_string().into());
+                    return self.is_parked.set(true);
                 }
                 Err(failure) => tracing::error!(%failure, ?delay, "the object store did not reopen"),
             }
@@ -80,6 +96,14 @@ impl Committer {
             }
             delay = (delay * 2).min(self.shared.options.reopen_longest);
         }
+    }
+
+    fn open_again(&self, is_checked: bool) -> Result<Loaded, Failure> {
+        let database = &self.shared.database;
+        database.reopen(is_checked)?;
+        let loaded = damage::guard(|| Loaded::read(database)).inspect_err(|_| database.refuse())?;
+        database.accept()?;
+        Ok(loaded)
     }
 
     /// Waits; false when the last handle is gone. Nothing but requests to reopen can arrive meanwhile.

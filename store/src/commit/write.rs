@@ -14,6 +14,7 @@ use crate::history::{self, Gone};
 use crate::id::{ObjectId, ObjectName, Position, PostId};
 use crate::limit;
 use crate::object::Object;
+use crate::order::Order;
 use crate::outbox::{DeadLetter, OutboxChange, OutboxRow, Post};
 use crate::record::{GrantRecord, RecordWrite};
 use crate::references;
@@ -63,6 +64,13 @@ impl Finish {
             shared.index.write().forget(&self.gone.objects);
         }
         shared.past.raise(self.floor);
+    }
+
+    /// Gives back the room of what was forgotten, which is decided alone: nothing is pending. Cannot fail.
+    pub(super) fn apply_room(&self, shared: &Shared, order: &mut Order) {
+        if !self.gone.objects.is_empty() {
+            order.set_room(shared.index.read().room());
+        }
     }
 
     /// Applies the group to the rest of the memory that follows the database. Cannot fail.

@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::audit::{self, Fact};
 use crate::commit::{self, Commit, Vote};
+use crate::damage;
 use crate::error::{CommitError, Failure, ForgetError, Overflow};
 use crate::id::{ObjectId, Position, PostId};
 use crate::limit;
@@ -146,7 +147,7 @@ pub(super) fn scan(
     children: Children,
 ) -> Result<Forget, ForgetError> {
     let (scanned, delegating, current) =
-        find_delegating(shared, &objects).inspect_err(|failure| shared.report(failure))?;
+        damage::guard(|| find_delegating(shared, &objects)).inspect_err(|failure| shared.report(failure))?;
     if let (Children::Refuse, Some((child, parent))) = (children, current.first()) {
         let (parent, child) = (ObjectId::from_bits(*parent), ObjectId::from_bits(*child));
         return Err(ForgetError::StillParent { parent, child, more: current.len() - 1 });

@@ -14,6 +14,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use serde::Serialize;
 
 use crate::commit::Vote;
+use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::id::Position;
 use crate::limit;
@@ -189,7 +190,7 @@ fn wanted_floor(shared: &Shared, now_ms: u64) -> Result<(Position, bool), Failur
         };
         Ok((by_count.max(by_age), is_all))
     };
-    read().inspect_err(|failure| shared.report(failure))
+    damage::guard(read).inspect_err(|failure| shared.report(failure))
 }
 
 /// Where the oldest `surplus` states have ended, as far as one look goes, and whether it went far enough.

@@ -4,6 +4,7 @@
 use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value};
 use serde::Serialize;
 
+use crate::damage;
 use crate::error::Failure;
 use crate::id::ObjectId;
 use crate::limit;
@@ -43,7 +44,7 @@ impl Store {
             search.records()?;
             Ok(search.found)
         };
-        let mut found = read().inspect_err(|failure| shared.report(failure))?;
+        let mut found = damage::guard(read).inspect_err(|failure| shared.report(failure))?;
         if shared.index.read().holds(id) {
             found.push(Trace { table: "index", row: id.to_string(), by: "key" });
         }

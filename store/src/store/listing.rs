@@ -51,7 +51,7 @@ pub struct Counts {
     pub units_open: u64,
 }
 
-/// What a store takes of the disk, against what it may take.
+/// What a store takes of the disk and of memory, against what it may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Bytes of the database file, free pages included.
@@ -62,12 +62,21 @@ pub struct Usage {
     pub blob_bytes: u64,
     /// Their quota.
     pub blob_bytes_max: u64,
+    /// Bytes of all vectors, components and metadata, those voted for included.
+    pub vector_bytes: u64,
+    /// Their quota.
+    pub vector_bytes_max: u64,
     /// Blobs collected since the store was opened.
     pub blobs_collected: u64,
 }
 
 impl Store {
-    /// What the store takes of the disk. Costs nothing.
+    /// Bytes of one owner's vectors, components and metadata, those voted for included. Costs nothing.
+    pub fn vector_bytes(&self, owner: &ComponentId) -> u64 {
+        self.shared().order.read().room().of(owner)
+    }
+
+    /// What the store takes of the disk, and vectors of memory. Costs nothing.
     pub fn usage(&self) -> Usage {
         let shared = self.shared();
         Usage {
@@ -75,6 +84,8 @@ impl Store {
             database_bytes_max: shared.options.database_bytes_max,
             blob_bytes: shared.blobs.bytes(),
             blob_bytes_max: shared.options.blob_bytes_max,
+            vector_bytes: shared.order.read().room().total(),
+            vector_bytes_max: shared.options.vector_bytes_max,
             blobs_collected: shared.blobs.collected(),
         }
     }

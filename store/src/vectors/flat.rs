@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
 
-use super::{Fields, Neighbor, Query, VectorIndex, distance, fields, keep_nearest, normalised, passes};
+use super::{Neighbor, Query, VectorIndex, bytes, distance, fields, keep_nearest, normalised, passes};
 
 /// Dated rows kept without a thought; above it, a fifth of all rows.
 const DEAD_ROWS_KEPT: usize = 64;
@@ -30,7 +30,6 @@ struct Row {
     added: Position,
     removed: Option<Position>,
     metadata: Json,
-    fields: Fields,
 }
 
 impl Flat {
@@ -62,6 +61,10 @@ impl Row {
     fn is_visible(&self, at: Position) -> bool {
         self.added <= at && self.removed.is_none_or(|removed| removed > at)
     }
+
+    fn passes(&self, query: &Query<'_>) -> bool {
+        query.filter.is_empty() || passes(&fields(&self.metadata).unwrap_or_default(), query.filter)
+    }
 }
 
 impl VectorIndex for Flat {
@@ -71,8 +74,7 @@ impl VectorIndex for Flat {
         let direction = normalised(components).unwrap_or_else(|_| vec![0.0; self.dim]);
         self.matrix.extend(direction.iter().copied().chain(std::iter::repeat(0.0)).take(self.dim));
         self.live.insert(object, self.rows.len());
-        let fields = fields(metadata).unwrap_or_default();
-        self.rows.push(Row { object, added: at, removed: None, metadata: metadata.clone(), fields });
+        self.rows.push(Row { object, added: at, removed: None, metadata: metadata.clone() });
     }
 
     fn remove(&mut self, at: Position, object: ObjectId) {
@@ -85,13 +87,15 @@ impl VectorIndex for Flat {
     fn search(&self, query: &Query<'_>) -> Vec<Neighbor> {
         let mut nearest = BinaryHeap::with_capacity(query.k + 1);
         for (number, row) in self.rows.iter().enumerate() {
-            let is_asked = row.is_visible(query.at) && passes(&row.fields, query.filter);
-            if is_asked && !(query.hidden)(row.object) {
-                nearest.push(Candidate {
-                    distance: distance(query.direction, self.vector(number)),
-                    object: row.object,
-                    number,
-                });
+            if !row.is_visible(query.at) || (query.hidden)(row.object) {
+                continue;
+            }
+            let distance = distance(query.direction, self.vector(number));
+            let found = Candidate { distance, object: row.object, number };
+            // Metadata is kept as text; it is parsed for those only that are near enough.
+            let is_near = nearest.len() < query.k || nearest.peek().is_some_and(|farthest| found < *farthest);
+            if is_near && row.passes(query) {
+                nearest.push(found);
                 if nearest.len() > query.k {
                     nearest.pop();
                 }
@@ -129,8 +133,12 @@ impl VectorIndex for Flat {
         dropped
     }
 
-    fn live(&self) -> Vec<ObjectId> {
-        self.live.keys().copied().collect()
+    fn live(&self) -> Vec<(ObjectId, u64)> {
+        self.live.keys().map(|object| (*object, self.bytes(*object))).collect()
+    }
+
+    fn bytes(&self, object: ObjectId) -> u64 {
+        self.live.get(&object).map_or(0, |row| bytes(self.dim, self.rows[*row].metadata.as_str()))
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {

@@ -16,7 +16,9 @@ use telos_store::{
 
 use crate::death;
 use crate::fixture::{assert_clean, name, number, object_with, operator, read, scratch, within};
-use crate::whole::{Over, component, copy_tree, dump, files, fill, now_ms, post, release, session, states};
+use crate::whole::{
+    Over, component, copy_tree, dump, files, fill, now_ms, post, release, session, states, vary,
+};
 
 fn open(dir: &Path) -> Store {
     Store::open(dir, StoreOptions::default()).unwrap()
@@ -39,9 +41,15 @@ struct Home {
 
 impl Home {
     fn new() -> Home {
+        Home::seeded(0)
+    }
+
+    /// With something else in it for every seed.
+    fn seeded(seed: u64) -> Home {
         let (dir, now_ms) = (tempfile::tempdir().unwrap(), now_ms());
         let store = open(&dir.path().join("store"));
         fill(&store, now_ms);
+        vary(&store, seed);
         back_up(&store, &dir.path().join("backup"));
         let said = dump(&store, now_ms);
         Home { dir, now_ms, said }
@@ -594,7 +602,6 @@ proptest! {
 
 #[test]
 fn a_process_that_dies_while_backing_up_leaves_no_half_backup_under_its_name() {
-    let home = Home::new();
     let points = [
         "store::backup-made",
         "store::copy-before-commit",
@@ -610,8 +617,9 @@ fn a_process_that_dies_while_backing_up_leaves_no_half_backup_under_its_name() {
     death::at_every_step(
         "backup::child_backs_up",
         &points,
-        || home.copied(),
-        |place, what| {
+        Home::seeded,
+        Home::copied,
+        |home, place, what| {
             let to = place.join("second");
             if to.exists() {
                 Store::check_backup(&to, &mut |_| ()).unwrap();
@@ -631,14 +639,6 @@ fn child_backs_up() {
 
 #[test]
 fn a_process_that_dies_while_restoring_leaves_the_old_store_or_the_new_one() {
-    // The store moves on after its backup, so that old and new differ.
-    let home = Home::new();
-    let store = open(&home.path("store"));
-    object_with(&store, "later", 1);
-    store.put_blob(b"later").unwrap();
-    let later =
-        Home { dir: tempfile::tempdir().unwrap(), now_ms: home.now_ms, said: dump(&store, home.now_ms) };
-    drop(store);
     let points = [
         "store::restore-copied",
         "store::blob-before-rename",
@@ -655,8 +655,9 @@ fn a_process_that_dies_while_restoring_leaves_the_old_store_or_the_new_one() {
     death::at_every_step(
         "backup::child_restores",
         &points,
-        || home.copied(),
-        |place, what| {
+        moved_on,
+        |(home, _)| home.copied(),
+        |(home, later), place, what| {
             let into = place.join("store");
             let is_new = is_restored(&open(&into));
             let decided = ["decided", "part", "moved", "ended"].iter().any(|word| what.contains(word));
@@ -678,6 +679,17 @@ fn a_process_that_dies_while_restoring_leaves_the_old_store_or_the_new_one() {
     assert!(old >= 5 && new >= 5, "old {old}, new {new}");
 }
 
+/// A home whose store moved on after its backup, so that old and new differ; and what it says since.
+fn moved_on(seed: u64) -> (Home, Home) {
+    let home = Home::seeded(seed);
+    let store = open(&home.path("store"));
+    object_with(&store, "later", 1);
+    store.put_blob(b"later").unwrap();
+    let said = dump(&store, home.now_ms);
+    let later = Home { dir: tempfile::tempdir().unwrap(), now_ms: home.now_ms, said };
+    (home, later)
+}
+
 fn is_restored(store: &Store) -> bool {
     store.audit_after(0, 1_000).unwrap().iter().any(|row| row.kind == "store.restored")
 }
@@ -696,14 +708,13 @@ fn child_restores() {
 /// A restore that dies, and whose finishing dies again at every step.
 #[test]
 fn a_process_that_dies_while_finishing_a_restore_leaves_it_to_the_next() {
-    let home = Home::new();
     let points = ["store::restore-part-aside", "store::restore-part-moved", "store::restore-moved"];
-    let decided = || {
+    let decided = |home: &Home| {
         let place = home.copied();
         assert!(death::dies("backup::child_restores", place.path(), "store::restore-decided", 1));
         place
     };
-    death::at_every_step("backup::child_opens", &points, decided, |place, what| {
+    death::at_every_step("backup::child_opens", &points, Home::seeded, decided, |home, place, what| {
         assert!(is_restored(&open(&place.join("store"))), "{what}");
         home.assert_says_the_same(&place.join("store"), what);
         home.assert_says_the_same(&kept_beside(place), what);

@@ -14,6 +14,7 @@ use telos_store::{
 
 use crate::death;
 use crate::fixture::{assert_clean, commit, number, object_with, operator, scratch_at, within};
+use crate::random::Random;
 use crate::whole::{Over, component, files, post, release};
 
 const LATER: u64 = limit::BLOB_GRACE_MS;
@@ -346,22 +347,25 @@ fn a_request_decided_before_is_answered_by_a_full_store() {
 
 #[test]
 fn a_process_that_dies_while_collecting_leaves_every_named_blob_and_forgets_no_garbage() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let put = |index: u8| store.put_blob(&[index; 50]).unwrap();
-    let digests: Vec<Digest> = (0..8).map(put).collect();
-    within(&store, |unit| {
-        let even = digests.iter().step_by(2);
-        even.for_each(|digest| unit.put_release(release(&component("babs"), *digest)).unwrap());
-    });
-    drop(store);
-    let prepare = || {
+    let make = |seed: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let put =
+            |index: u64| store.put_blob(&[&[7; 42][..], &(index + 8 * seed).to_le_bytes()].concat()).unwrap();
+        let digests: Vec<Digest> = (0..8).map(put).collect();
+        within(&store, |unit| {
+            let even = digests.iter().step_by(2);
+            even.for_each(|digest| unit.put_release(release(&component("babs"), *digest)).unwrap());
+        });
+        dir
+    };
+    let prepare = |dir: &tempfile::TempDir| {
         let copy = tempfile::tempdir().unwrap();
         crate::whole::copy_tree(dir.path(), copy.path());
         copy
     };
     let points = ["store::collect-before-delete", "store::collect-after-delete"];
-    death::at_every_step("blob::child_collects", &points, prepare, |place, what| {
+    death::at_every_step("blob::child_collects", &points, make, prepare, |_, place, what| {
         let report = Store::verify(place).unwrap();
         assert!(report.is_clean(), "{what}: {:#?}", report.problems);
         let store = open(place);
@@ -380,20 +384,28 @@ fn child_collects() {
 #[test]
 fn a_process_that_dies_while_putting_leaves_no_blob_or_a_whole_one() {
     let points = ["store::blob-before-write", "store::blob-before-rename", "store::blob-after-rename"];
-    let prepare = || tempfile::tempdir().unwrap();
-    death::at_every_step("blob::child_puts", &points, prepare, |place, what| {
+    let prepare = |bytes: &Vec<u8>| {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("to-put"), bytes).unwrap();
+        place
+    };
+    let make = |seed| match Random::new(seed).index(70_000) {
+        _ if seed == 0 => vec![5; 70_000],
+        len => vec![seed.to_le_bytes()[0]; len],
+    };
+    death::at_every_step("blob::child_puts", &points, make, prepare, |bytes, place, what| {
         let store = open(place);
-        let found = store.blob(&Digest::of(&[5; 70_000])).unwrap();
+        let found = store.blob(&Digest::of(bytes)).unwrap();
         let is_whole = what.contains("after-rename") || !what.contains("died: true");
         assert_eq!(found.is_some(), is_whole, "{what}");
         store.collect_blobs(0).unwrap();
         assert_eq!((files(&place.join("blobs")).len(), store.usage().blob_bytes), (0, 0), "{what}");
-        assert_eq!(store.put_blob(&[5; 70_000]).unwrap(), Digest::of(&[5; 70_000]), "{what}");
+        assert_eq!(store.put_blob(bytes).unwrap(), Digest::of(bytes), "{what}");
     });
 }
 
 #[test]
 fn child_puts() {
     let Some(place) = death::place() else { return };
-    open(&place).put_blob(&[5; 70_000]).unwrap();
+    open(&place).put_blob(&std::fs::read(place.join("to-put")).unwrap()).unwrap();
 }

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::random::{Random, is_long};
 
 const PLACE: &str = "TELOS_STORE_DEATH_PLACE";
 const POINT: &str = "TELOS_STORE_DEATH_POINT";
 
 /// Runs the test `child` of this binary over `place`, to die at a pass of a failpoint. Answers whether it died
 /// there; false: it passed the point less often, and finished.
-pub(crate) fn dies(child: &str, place: &Path, point: &str, pass: u32) -> bool {
+pub(crate) fn dies(child: &str, place: &Path, point: &str, pass: u64) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([child, "--exact", "--nocapture", "--test-threads=1"]);
     command.env(PLACE, place).env(POINT, format!("{point} {pass}"));
@@ -19,26 +21,42 @@ pub(crate) fn dies(child: &str, place: &Path, point: &str, pass: u32) -> bool {
     !end.success()
 }
 
-/// Calls `check` after a death at every point, and at every pass of it in the long run; each is met at least once.
+/// Calls `check` after a death at every point and pass of it, in copies of what `make` makes of seed 0; each point is met
+/// at least once. In the long run also once at every point in copies of what it makes of 199 other seeds, at a pass by
+/// chance.
 #[track_caller]
-pub(crate) fn at_every_step(
+pub(crate) fn at_every_step<T>(
     child: &str,
     points: &[&str],
-    mut prepare: impl FnMut() -> tempfile::TempDir,
-    mut check: impl FnMut(&Path, &str),
+    mut make: impl FnMut(u64) -> T,
+    prepare: impl Fn(&T) -> tempfile::TempDir,
+    mut check: impl FnMut(&T, &Path, &str),
 ) {
-    let passes_max = if std::env::var_os("TELOS_LONG").is_some() { 40 } else { 2 };
+    let (mut passes, mut deaths) = (Vec::new(), 0);
+    let mut die = |made: &T, point: &str, pass: u64, seed: u64| {
+        let place = prepare(made);
+        let has_died = dies(child, place.path(), point, pass);
+        check(made, place.path(), &format!("{point}, pass {pass}, seed {seed}, died: {has_died}"));
+        has_died
+    };
+    let made = make(0);
     for point in points {
-        for pass in 1..=passes_max {
-            let place = prepare();
-            let has_died = dies(child, place.path(), point, pass);
-            assert!(has_died || pass > 1, "{point} was never met");
-            check(place.path(), &format!("{point}, pass {pass}, died: {has_died}"));
-            if !has_died {
-                break;
-            }
+        let last = (1..=if is_long() { 40 } else { 2 }).take_while(|pass| die(&made, point, *pass, 0)).last();
+        passes.push(last.unwrap_or_else(|| panic!("{point} was never met")));
+        deaths += last.unwrap_or_default();
+    }
+    for seed in 1..seeds() {
+        let (made, mut random) = (make(seed), Random::new(seed));
+        for (point, passes) in points.iter().zip(&passes) {
+            deaths += u64::from(die(&made, point, 1 + random.below(*passes), seed));
         }
     }
+    println!("{child}: {deaths} deaths at {} points", points.len());
+}
+
+/// How many seeds each point dies with.
+pub(crate) fn seeds() -> u64 {
+    if is_long() { 200 } else { 1 }
 }
 
 /// In the child: the place to work in, with the death arranged; none when this process is no child.
@@ -46,7 +64,7 @@ pub(crate) fn place() -> Option<std::path::PathBuf> {
     let place = std::env::var_os(PLACE)?;
     if let Ok(point) = std::env::var(POINT) {
         let (name, pass) = point.split_once(' ').unwrap();
-        let left = AtomicU32::new(pass.parse().unwrap());
+        let left = AtomicU64::new(pass.parse().unwrap());
         let die_in_time = move || {
             if left.fetch_sub(1, Ordering::SeqCst) == 1 {
                 std::process::abort();

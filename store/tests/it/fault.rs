@@ -11,10 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redb::StorageBackend;
 use telos_store::{
-    Backend, CommitError, Dedupe, Effect, MemoryBackend, OpenError, Store, StoreOptions, Vote,
+    Backend, CommitError, ComponentId, Dedupe, DedupeKey, Effect, MemoryBackend, OpenError, SessionId, Store,
+    StoreOptions, Vote,
 };
 
-use crate::fixture::{number, object_with, read};
+use crate::fixture::{assert_clean, number, object_with, read};
 use crate::ledger::{Ear, Known, Ledger, Trouble};
 use crate::random::is_long;
 
@@ -428,5 +429,80 @@ fn await_attempts(bench: &Bench, attempts: u64) {
     let until = bench.faults().first.load(Ordering::SeqCst) + attempts;
     while bench.faults().counted() < until {
         std::thread::yield_now();
+    }
+}
+
+/// Gives a grant and takes it away again by turns, each under a number and with an audit row, until each is settled.
+/// Answers how often something was refused.
+fn turn_grants(bench: &Bench, store: &Store) -> u64 {
+    let babs = ComponentId::new("babs").unwrap();
+    let session = SessionId { client: 9, incarnation: bench.ledger.opened_ms };
+    let is_granted = || store.grants(&babs).map(|grants| !grants.is_empty());
+    let mut refused = 0;
+    for number in 1..=REQUESTS {
+        let is_given = number % 2 == 1;
+        let mut may_exist = false;
+        loop {
+            let mut unit = store.begin();
+            if is_given {
+                unit.put_grant(&babs, "storage", "operator").unwrap();
+            } else {
+                unit.remove_grant(&babs, "storage").unwrap();
+            }
+            unit.audit("turn", &number.to_string(), serde_json::Value::Null).unwrap();
+            let dedupe = Some(DedupeKey { session, number, acked_through: 0 });
+            match store.decide(unit, Vote { dedupe, ..Vote::default() }).wait() {
+                Ok(_) | Err(CommitError::DuplicateRequest { .. }) => break,
+                Err(error) => {
+                    may_exist |= error.effect() == Effect::Unknown;
+                    bench.judge(&Trouble::Commit(error));
+                    // While nobody knows, the old state or the new one; else the old one.
+                    let is_right = is_granted().map_or(true, |found| may_exist || found != is_given);
+                    assert!(is_right, "{number}: no effect was told, and there was one");
+                    refused += 1;
+                    std::thread::yield_now();
+                }
+            }
+        }
+        let settled = (0..100_000).find_map(|_| is_granted().ok());
+        assert_eq!(settled, Some(is_given), "{number} is settled");
+    }
+    refused
+}
+
+#[test]
+fn grants_that_are_given_and_revoked_while_the_disk_refuses_have_one_effect_each() {
+    for (calls, kind, count) in [
+        (Calls::Writes, io::ErrorKind::Other, 1),
+        (Calls::Writes, io::ErrorKind::Other, 9),
+        (Calls::Space, io::ErrorKind::StorageFull, 4),
+    ] {
+        let quiet = Bench::new(calls, kind, count);
+        let store = quiet.open().unwrap();
+        let before = quiet.faults().counted();
+        assert_eq!(turn_grants(&quiet, &store), 0);
+        let counted = quiet.faults().counted() - before;
+        let (mut refused, mut tried) = (0, 0);
+        for skip in spread(counted, 12) {
+            let bench = Bench::new(calls, kind, count);
+            let store = bench.open().unwrap();
+            bench.faults().arm(skip);
+            refused += turn_grants(&bench, &store);
+            bench.faults().disarm();
+            drop(store);
+            let store = bench.open().unwrap();
+            assert_clean(&store);
+            let turns = store.audit_after(0, 1_000).unwrap();
+            let turns: Vec<String> =
+                turns.into_iter().filter(|row| row.kind == "turn").map(|row| row.subject).collect();
+            let expected: Vec<String> = (1..=REQUESTS).map(|number| number.to_string()).collect();
+            assert_eq!(turns, expected, "{calls:?} {skip} of {counted}");
+            assert_eq!(store.all_grants().unwrap().len() as u64, REQUESTS % 2);
+            tried += 1;
+        }
+        println!(
+            "grants, {calls:?}, {kind}: {count} refused at {tried} of {counted} places, {refused} resends"
+        );
+        assert!(refused > 0, "no fault was ever met");
     }
 }

@@ -5,8 +5,9 @@ use std::sync::RwLock;
 
 use proptest::prelude::*;
 use telos_store::{
-    CommitError, ComponentId, Contested, Digest, Effect, Fault, Json, LayoutMode, MemoryBackend, MethodSlot,
-    Object, ObjectId, OpenError, Position, ReadError, Slot, Store, StoreOptions, Unit, WriteError, limit,
+    CommitError, ComponentId, Contested, Decided, Digest, Effect, Fault, Json, LayoutMode, MemoryBackend,
+    MethodSlot, Object, ObjectId, OpenError, Position, ReadError, Slot, Store, StoreOptions, Unit, Vote,
+    WriteError, limit,
 };
 
 use crate::fixture::{assert_clean, commit, name, number, over, read, scratch, within};
@@ -451,16 +452,45 @@ struct State {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Create { owner: usize, is_ahead: bool, value: i64 },
-    Write { object: usize, value: i64 },
-    Give { object: usize, owner: usize },
-    Evolve { owner: usize, count: usize },
-    EvolveStale { owner: usize, count: usize, value: i64 },
-    Raise { owner: usize, with: Option<usize> },
-    Fail { owner: usize },
-    Settle { count: usize },
+    Create {
+        owner: usize,
+        is_ahead: bool,
+        value: i64,
+    },
+    Write {
+        object: usize,
+        value: i64,
+    },
+    Give {
+        object: usize,
+        owner: usize,
+    },
+    Evolve {
+        owner: usize,
+        count: usize,
+    },
+    EvolveStale {
+        owner: usize,
+        count: usize,
+        value: i64,
+    },
+    /// Alone, or on top of a write that is not durable yet.
+    Raise {
+        owner: usize,
+        with: Option<usize>,
+        on: Option<usize>,
+    },
+    Fail {
+        owner: usize,
+    },
+    Settle {
+        count: usize,
+    },
     Begin,
-    Finish { place: usize, value: i64 },
+    Finish {
+        place: usize,
+        value: i64,
+    },
     Reopen,
 }
 
@@ -474,8 +504,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (owner.clone(), 1_usize..6).prop_map(|(owner, count)| Step::Evolve { owner, count }),
         1 => (owner.clone(), 1_usize..4, value.clone())
             .prop_map(|(owner, count, value)| Step::EvolveStale { owner, count, value }),
-        5 => (owner.clone(), prop::option::weighted(0.3, object))
-            .prop_map(|(owner, with)| Step::Raise { owner, with }),
+        5 => (owner.clone(), prop::option::weighted(0.3, object.clone()), prop::option::weighted(0.3, object))
+            .prop_map(|(owner, with, on)| Step::Raise { owner, with, on }),
         1 => owner.prop_map(|owner| Step::Fail { owner }),
         2 => (1_usize..5).prop_map(|count| Step::Settle { count }),
         2 => Just(Step::Begin),
@@ -546,7 +576,7 @@ impl World {
             Step::Give { object, owner } => self.give(object, owner),
             Step::Evolve { owner, count } => self.evolve(owner, count, None),
             Step::EvolveStale { owner, count, value } => self.evolve(owner, count, Some(value)),
-            Step::Raise { owner, with } => self.raise(owner, with),
+            Step::Raise { owner, with, on } => self.raise(owner, with, on),
             Step::Fail { owner } => self.fail(owner),
             Step::Settle { count } => drop(self.store().settle_generation(count).unwrap()),
             Step::Begin if self.open.len() < 3 => self.open.push(self.store().begin()),
@@ -567,10 +597,20 @@ impl World {
     }
 
     fn write(&mut self, object: usize, value: i64) {
-        let Some(id) = self.id(object) else { return };
+        let Some((id, decided)) = self.vote_write(object, value) else { return };
+        self.settle_write(id, decided, value);
+    }
+
+    /// A write that is voted for and may not be durable yet.
+    fn vote_write(&self, object: usize, value: i64) -> Option<(ObjectId, Decided)> {
+        let id = self.id(object)?;
         let mut unit = self.store().begin();
         unit.set_slot(id, "w", number(value)).unwrap();
-        let position = commit(self.store(), unit).unwrap().position;
+        Some((id, self.store().decide(unit, Vote::default())))
+    }
+
+    fn settle_write(&mut self, id: ObjectId, decided: Decided, value: i64) {
+        let position = decided.wait().unwrap().position;
         let mut state = self.newest(id).1.clone();
         state.revision += 1;
         state.slots.insert("w".into(), value);
@@ -617,27 +657,35 @@ impl World {
         }
     }
 
-    fn raise(&mut self, owner: usize, with: Option<usize>) {
+    fn raise(&mut self, owner: usize, with: Option<usize>, on: Option<usize>) {
+        let pending = on.and_then(|object| self.vote_write(object, 1));
         let (from, component) = (self.generation(owner), self.owners[owner].clone());
         let to = from + 1;
         let with = with.and_then(|object| self.id(object)).filter(|id| {
             let state = &self.newest(*id).1;
             state.owner == owner && state.generation < to
         });
-        let mut unit = self.store().begin();
+        let mut unit = if pending.is_some() { self.store().begin_on_voted() } else { self.store().begin() };
         if let Some(id) = with {
             let before = unit.object(id).unwrap().unwrap();
             unit.evolve(id, to, json(evolve(&values(&before), to))).unwrap();
         }
         unit.raise_generation(&component, from, to, evolver()).unwrap();
+        let decided = self.store().decide(unit, Vote::default());
+        if let Some((id, pending)) = pending {
+            self.settle_write(id, pending, 1);
+        }
         let left: Vec<_> = self.unevolved(owner).into_iter().filter(|id| Some(*id) != with).collect();
-        match commit(self.store(), unit) {
+        match decided.wait() {
             Ok(done) => {
                 assert!(left.is_empty(), "raised without {left:?}");
                 self.raised(owner, to, done.position);
             }
             Err(CommitError::Unevolved { component, object }) => {
-                assert_eq!((component, Some(&object)), (self.owners[owner].clone(), left.first()));
+                assert_eq!(component, self.owners[owner]);
+                // What is pending is looked at first.
+                let is_first = left.first() == Some(&object);
+                assert!(is_first || (on.is_some() && left.contains(&object)), "{object} of {left:?}");
             }
             Err(error) => panic!("{error}"),
         }

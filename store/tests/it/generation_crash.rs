@@ -15,11 +15,15 @@ use telos_store::{
     StoreOptions, Vote,
 };
 
+use crate::death::seeds;
 use crate::fixture::{assert_clean, name, number, read, within};
+use crate::random::Random;
 
 const DIR: &str = "TELOS_STORE_GENERATION_CRASH_DIR";
 const FAILPOINT: &str = "TELOS_STORE_GENERATION_CRASH_FAILPOINT";
 const OBJECTS: u32 = 12;
+/// Deaths after which a directory has a long enough past.
+const DEATHS_PER_DIRECTORY: u32 = 10;
 
 /// Where the process dies, and at which passes. Each step of a generation passes one of them.
 const FAILPOINTS: [(&str, [u32; 3]); 7] = [
@@ -51,31 +55,47 @@ fn object_name(object: u32) -> ObjectName {
 
 #[test]
 fn a_process_that_dies_at_any_step_of_a_generation_leaves_one_generation() {
+    let mut deaths = 0;
     for (failpoint, passes) in FAILPOINTS {
-        let dir = tempfile::tempdir().unwrap();
-        let mut said = Said::default();
-        for pass in passes {
-            let what = format!("{failpoint}, pass {pass}");
+        let mut home = (tempfile::tempdir().unwrap(), Said::default());
+        for (death, pass) in (1..).zip(passes.into_iter().chain(more_passes(passes[2]))) {
+            let (dir, said) = &mut home;
+            let what = format!("{failpoint}, pass {pass}, death {death}");
             let mut child = spawn(dir.path(), Some(&format!("{failpoint} {pass}")));
-            let end = collect(&mut child, &mut said, Duration::from_secs(60));
+            let end = collect(&mut child, said, Duration::from_secs(60));
             assert_aborted(end, &what);
-            assert_whole(dir.path(), &mut said, &what);
+            assert_whole(dir.path(), said, &what);
+            deaths += 1;
+            if death % DEATHS_PER_DIRECTORY == 0 {
+                home = (tempfile::tempdir().unwrap(), Said::default());
+            }
         }
     }
+    println!("{deaths} deaths at {} points", FAILPOINTS.len());
+}
+
+/// Passes to die at in the long run, one for each seed but those of the sample.
+fn more_passes(pass_max: u32) -> impl Iterator<Item = u32> {
+    let pass = move |seed| 1 + u32::try_from(Random::new(seed).below(u64::from(pass_max))).unwrap();
+    (3..seeds()).map(pass)
 }
 
 #[test]
 fn a_process_that_dies_while_it_cleans_up_after_a_death_cleans_up_later() {
     let dir = tempfile::tempdir().unwrap();
     let mut said = Said::default();
-    for (failpoint, pass) in [("store::generation-raised", 1), ("store::leftovers-dropped", 1)] {
-        let mut child = spawn(dir.path(), Some(&format!("{failpoint} {pass}")));
-        let end = collect(&mut child, &mut said, Duration::from_secs(60));
-        assert_aborted(end, failpoint);
-        let report = Store::verify(dir.path()).unwrap();
-        assert!(report.is_clean(), "{failpoint}: {:#?}", report.problems);
+    for seed in 0..seeds() {
+        // Copies that a raise would have put in force; then the next start dies too, while it drops them.
+        let raises = 1 + Random::new(seed).below(if seed == 0 { 1 } else { 3 });
+        for (failpoint, pass) in [("store::generation-raised", raises), ("store::leftovers-dropped", 1)] {
+            let mut child = spawn(dir.path(), Some(&format!("{failpoint} {pass}")));
+            let end = collect(&mut child, &mut said, Duration::from_secs(60));
+            assert_aborted(end, failpoint);
+            let report = Store::verify(dir.path()).unwrap();
+            assert!(report.is_clean(), "{failpoint}, seed {seed}: {:#?}", report.problems);
+        }
+        assert_whole(dir.path(), &mut said, &format!("after both, seed {seed}"));
     }
-    assert_whole(dir.path(), &mut said, "after both");
 }
 
 #[test]

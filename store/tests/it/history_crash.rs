@@ -12,6 +12,7 @@ use std::time::Duration;
 use telos_store::{Children, ObjectId, Retention, Store, StoreOptions, limit};
 
 use crate::fixture::{assert_clean, name, number, object_with, operator, read, within};
+use crate::random::is_long;
 
 const DIR: &str = "TELOS_STORE_HISTORY_CRASH_DIR";
 const FAILPOINT: &str = "TELOS_STORE_HISTORY_CRASH_FAILPOINT";
@@ -19,6 +20,8 @@ const ROWS_MAX: u64 = 4;
 /// Every commit of two rounds of the child: two before them; five writes, a raised floor, a sweep and a forgotten object
 /// in each.
 const COMMITS: u32 = 18;
+/// Commits of the long run, each of which the child dies at.
+const LONG_COMMITS: u32 = 200;
 
 fn options() -> StoreOptions {
     let retention = Retention { age: Duration::MAX, rows_max: ROWS_MAX };
@@ -29,9 +32,9 @@ fn options() -> StoreOptions {
 fn a_process_that_dies_while_it_prunes_or_forgets_leaves_a_whole_store() {
     let failpoints = ["store::before-commit", "store::after-commit", "store::before-reply"];
     // The sample takes every third commit of each, so that together they take every one.
-    let stride = if std::env::var_os("TELOS_LONG").is_some() { 1 } else { failpoints.len() };
+    let (stride, commits) = if is_long() { (1, LONG_COMMITS) } else { (failpoints.len(), COMMITS) };
     for (first, failpoint) in (1..).zip(failpoints) {
-        for pass in (1..=COMMITS).skip(usize::try_from(first).unwrap() % stride).step_by(stride) {
+        for pass in (1..=commits).skip(usize::try_from(first).unwrap() % stride).step_by(stride) {
             let dir = tempfile::tempdir().unwrap();
             check_death(dir.path(), failpoint, pass);
         }

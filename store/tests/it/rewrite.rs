@@ -13,7 +13,7 @@ use telos_store::{Backend, CommitError, Json, MemoryBackend, Post, Slot, Store, 
 
 use crate::death;
 use crate::fixture::{assert_clean, commit, number, object_with, read, within};
-use crate::whole::{Over, dump, fill, now_ms, post};
+use crate::whole::{Over, dump, fill, now_ms, post, vary};
 
 /// 64 bytes that occur nowhere else.
 const MARKER: &str = "c0ffee-7d1f-the-forgotten-bytes-that-must-not-be-found-again-42!";
@@ -29,9 +29,10 @@ fn holds_marker(dir: &Path) -> bool {
 
 /// A filled store with posts that hold the marker and were taken again: so many that free pages still hold it after
 /// some were used for something else.
-fn with_forgotten(dir: &Path, now_ms: u64) -> Store {
+fn with_forgotten(dir: &Path, now_ms: u64, seed: u64) -> Store {
     let store = open(dir);
     fill(&store, now_ms);
+    vary(&store, seed);
     let id = object_with(&store, "a", 1);
     let arguments = Json::parse(&format!("{{\"secret\": \"{}\"}}", MARKER.repeat(100))).unwrap();
     for _ in 0..20 {
@@ -52,7 +53,7 @@ fn with_forgotten(dir: &Path, now_ms: u64) -> Store {
 fn bytes_of_a_removed_row_are_nowhere_in_the_rewritten_file() {
     assert_eq!(MARKER.len(), 64);
     let (dir, now_ms) = (tempfile::tempdir().unwrap(), now_ms());
-    let store = with_forgotten(dir.path(), now_ms);
+    let store = with_forgotten(dir.path(), now_ms, 0);
     let said = dump(&store, now_ms);
     assert!(holds_marker(dir.path()), "without it the test shows nothing");
     let report = store.rewrite(&mut |_| ()).unwrap();
@@ -71,7 +72,7 @@ fn bytes_of_a_removed_row_are_nowhere_in_the_rewritten_file() {
 #[test]
 fn a_backup_holds_no_bytes_of_a_removed_row_either() {
     let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = with_forgotten(dir.path(), now_ms());
+    let store = with_forgotten(dir.path(), now_ms(), 0);
     store.backup(to.path(), Default::default(), &mut |_| ()).unwrap();
     assert!(holds_marker(dir.path()) && !holds_marker(to.path()));
 }
@@ -179,27 +180,30 @@ fn units_that_arrive_during_a_rewrite_are_decided_after_it() {
 
 #[test]
 fn a_process_that_dies_while_rewriting_leaves_the_old_file_or_the_new_one() {
-    let (dir, now_ms) = (tempfile::tempdir().unwrap(), now_ms());
-    let store = with_forgotten(dir.path(), now_ms);
-    let said = dump(&store, now_ms);
-    drop(store);
+    let now_ms = now_ms();
+    let make = |seed| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = with_forgotten(dir.path(), now_ms, seed);
+        let said = dump(&store, now_ms);
+        (dir, said)
+    };
     let points = [
         "store::copy-before-commit",
         "store::rewrite-copied",
         "store::rewrite-before-rename",
         "store::rewrite-after-rename",
     ];
-    let prepare = || {
+    let prepare = |(dir, _): &(tempfile::TempDir, serde_json::Value)| {
         let copy = tempfile::tempdir().unwrap();
         crate::whole::copy_tree(dir.path(), copy.path());
         assert!(holds_marker(copy.path()), "without it the test shows nothing");
         copy
     };
-    death::at_every_step("rewrite::child_rewrites", &points, prepare, |place, what| {
+    death::at_every_step("rewrite::child_rewrites", &points, make, prepare, |(_, said), place, what| {
         let is_new = !what.contains("died: true") || what.contains("after-rename");
         assert_eq!(holds_marker(place), !is_new, "{what}");
         let store = open(place);
-        assert_eq!(dump(&store, now_ms), said, "{what}");
+        assert_eq!(dump(&store, now_ms), *said, "{what}");
         assert_clean(&store);
         assert!(!place.join("objects.rewriting").exists(), "{what}");
         drop(store);

@@ -2,6 +2,7 @@
 //! of them when the disk fails below them.
 //! Method: a backend whose syncs wait for the test, so that a group can be held between its vote and its decision.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use telos_store::{
-    Backend, CommitError, Decided, DedupeKey, Effect, Json, MemoryBackend, ObjectId, OnDecided, Position,
-    Post, SessionId, Slot, Store, StoreOptions, Unit, Vote, limit,
+    Backend, CommitError, ComponentId, Contested, Decided, DedupeKey, Digest, Effect, Json, MemoryBackend,
+    ObjectId, OnDecided, Position, Post, SessionId, Slot, Store, StoreOptions, Unit, Vote, WriteError, limit,
 };
 
 use crate::fixture::{assert_clean, name, number, object_with, operator, read};
@@ -358,4 +359,135 @@ fn at_its_bound_the_order_refuses_and_changes_nothing() {
         receiver.recv().unwrap().unwrap();
     }
     assert_eq!(bench.count(), Some(i64::try_from(decided).unwrap()));
+}
+
+fn ours() -> ComponentId {
+    ComponentId::new("ours").unwrap()
+}
+
+/// A durable object of ours in generation 1.
+fn make_ours(bench: &Bench) -> ObjectId {
+    let mut unit = bench.store.begin();
+    let id = unit.create(ours(), 1, vec![]).unwrap();
+    unit.set_slot(id, "n1", number(7)).unwrap();
+    bench.decide(unit).wait().unwrap();
+    id
+}
+
+fn slots(slot: &str, value: i64) -> BTreeMap<String, Json> {
+    BTreeMap::from([(slot.to_owned(), Json::parse(&value.to_string()).unwrap())])
+}
+
+/// Raises ours on top of what is voted for, with the object evolved in the same commit.
+fn raise(bench: &Bench, id: ObjectId, from: u32, value: i64) -> Unit {
+    let mut unit = bench.store.begin_on_voted();
+    unit.evolve(id, from + 1, slots(&format!("n{}", from + 1), value)).unwrap();
+    unit.raise_generation(&ours(), from, from + 1, Digest::of(b"evolver")).unwrap();
+    unit
+}
+
+fn seen(unit: &mut Unit, id: ObjectId) -> (u32, Vec<String>) {
+    let object = unit.object(id).unwrap().unwrap();
+    (object.generation, object.slots.keys().cloned().collect())
+}
+
+#[test]
+fn a_raise_that_is_pending_is_in_force_for_whoever_begins_on_it() {
+    let bench = Bench::new();
+    let id = make_ours(&bench);
+    let mut stale = bench.store.begin_on_voted();
+    stale.set_slot(id, "n1", number(8)).unwrap();
+    bench.disk.set(Gate::Shut);
+    // Three generations wait for one disk, each on top of the last.
+    let write = {
+        let mut unit = bench.store.begin_on_voted();
+        unit.set_slot(id, "n1", number(9)).unwrap();
+        bench.decide(unit)
+    };
+    let raises = [1, 2].map(|from| bench.decide(raise(&bench, id, from, i64::from(from))));
+    assert_eq!(seen(&mut bench.store.begin_on_voted(), id), (3, vec!["n3".to_owned()]));
+    assert_eq!(seen(&mut bench.store.begin(), id), (1, vec!["n1".to_owned()]), "nothing is durable yet");
+    assert_eq!(bench.store.generation(&ours()).unwrap(), None);
+
+    let mut late = bench.store.begin_on_voted();
+    assert!(matches!(
+        late.create(ours(), 2, vec![]),
+        Err(WriteError::Generation { found: 2, in_force: 3, .. })
+    ));
+    let made = late.create(ours(), 3, vec![]).unwrap();
+    let made_in_3 = bench.decide(late);
+    // Said by the vote, while the disk is shut.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let tell = |unit| {
+        let sender = sender.clone();
+        bench.store.decide_then(unit, Vote::default(), move |answer| sender.send(answer).unwrap());
+        receiver.try_recv().unwrap().unwrap_err()
+    };
+    let again = {
+        let mut unit = bench.store.begin_on_voted();
+        unit.raise_generation(&ours(), 1, 2, Digest::of(b"evolver")).unwrap();
+        unit
+    };
+    for refused in [tell(stale), tell(again)] {
+        assert!(matches!(refused, CommitError::Conflict(_)) && refused.effect() == Effect::None, "{refused}");
+    }
+    bench.disk.set(Gate::Open);
+    for decided in [write].into_iter().chain(raises).chain([made_in_3]) {
+        decided.wait().unwrap();
+    }
+    let raised: Vec<u32> =
+        bench.store.generations(&ours()).unwrap().iter().map(|record| record.generation).collect();
+    assert_eq!(raised, [2, 3]);
+    assert_eq!(seen(&mut bench.store.begin(), id), (3, vec!["n3".to_owned()]));
+    assert_eq!(seen(&mut bench.store.begin(), made).0, 3);
+    assert_eq!(bench.store.begin().history(id, 9).unwrap().len(), 4);
+    assert_clean(&bench.store);
+}
+
+#[test]
+fn a_raise_waits_for_copies_that_are_not_durable_yet() {
+    let bench = Bench::new();
+    let id = make_ours(&bench);
+    let base = bench.store.begin().object(id).unwrap().unwrap().position;
+    let raise = || {
+        let mut unit = bench.store.begin_on_voted();
+        unit.raise_generation(&ours(), 1, 2, Digest::of(b"evolver")).unwrap();
+        bench.decide(unit)
+    };
+    assert!(matches!(raise().wait(), Err(CommitError::Unevolved { object, .. }) if object == id));
+    bench.disk.set(Gate::Shut);
+    let mut unit = bench.store.begin_on_voted();
+    unit.put_shadow(id, base, 2, slots("n2", 1)).unwrap();
+    let copied = bench.decide(unit);
+    assert!(matches!(raise().wait(), Err(CommitError::Conflict(Contested::Generation(_)))), "said at once");
+    bench.disk.set(Gate::Open);
+    copied.wait().unwrap();
+    raise().wait().unwrap();
+    assert_eq!(seen(&mut bench.store.begin(), id), (2, vec!["n2".to_owned()]));
+    assert_clean(&bench.store);
+}
+
+#[test]
+fn a_raise_that_fails_with_its_group_is_in_force_for_all_or_for_nobody() {
+    let bench = Bench::new();
+    let id = make_ours(&bench);
+    for round in 0..4_u32 {
+        let from = bench.store.generation(&ours()).unwrap().map_or(1, |record| record.generation);
+        bench.disk.set(Gate::Shut);
+        let first = bench.decide(bench.increment());
+        let raised = bench.decide(raise(&bench, id, from, 1));
+        let on_top = bench.decide(raise(&bench, id, from + 1, 2));
+        let late = raise(&bench, id, from + 2, 3);
+        bench.fail();
+        for decided in [first, raised, on_top] {
+            let error = decided.wait().unwrap_err();
+            assert!(matches!(error, CommitError::Aborted | CommitError::Unavailable(_)), "{round}: {error}");
+        }
+        assert!(matches!(bench.decide(late).wait(), Err(CommitError::Aborted)), "{round}");
+        let found = bench.store.generation(&ours()).unwrap().map_or(1, |record| record.generation);
+        assert_eq!(seen(&mut bench.store.begin(), id), (found, vec![format!("n{found}")]), "{round}");
+        assert_eq!(seen(&mut bench.store.begin_on_voted(), id).0, found, "{round}");
+        bench.decide(raise(&bench, id, found, 4)).wait().unwrap();
+        assert_clean(&bench.store);
+    }
 }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use telos_store::{
     ComponentId, DedupeKey, Digest, Json, Object, ObjectId, Position, Post, ReleaseRecord, ReleaseState,
-    SeatRecord, SessionId, Store, Unit, Vote,
+    SeatRecord, SessionId, Slot, Store, Unit, Vote,
 };
 
 use crate::fixture::{name, number, operator, within};
+use crate::random::Random;
 
 pub(crate) const COLLECTIONS: [&str; 2] = ["notes", "faces"];
 const QUERIES: [[f32; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.5], [-1.0, 0.25, 1.0]];
@@ -75,6 +76,32 @@ pub(crate) fn fill(store: &Store, now_ms: u64) {
         store.fail_post(due[0].id, "nobody answered", 0).unwrap();
     }
     install(store);
+}
+
+/// More of everything, and something else for every seed; nothing for seed 0.
+pub(crate) fn vary(store: &Store, seed: u64) {
+    if seed == 0 {
+        return;
+    }
+    let mut random = Random::new(seed);
+    let varied = component("varied");
+    for round in 0..=random.below(6) {
+        let blob = vec![seed.to_le_bytes()[0]; random.index(60_000) + 1];
+        let digest = store.put_blob(&[&round.to_le_bytes()[..], &blob].concat()).unwrap();
+        within(store, |unit| {
+            let text = "v".repeat(random.index(30_000));
+            let id = named_object(unit, &format!("varied/{round}"), 100);
+            unit.set_slot(id, "text", Slot::Value(Json::parse(&format!("\"{text}\"")).unwrap())).unwrap();
+            unit.post(post(id, id, "vary")).unwrap();
+            unit.audit("varied", &seed.to_string(), json!({ "round": round })).unwrap();
+            if random.once_in(2) {
+                unit.put_release(release(&varied, digest)).unwrap();
+            }
+            if random.once_in(4) {
+                unit.unbind(&name(&format!("object/{:02}", random.below(19)))).unwrap();
+            }
+        });
+    }
 }
 
 fn named_object(unit: &mut Unit, text: &str, index: u8) -> ObjectId {
