@@ -244,7 +244,11 @@ async fn grants_and_revocations_whose_commit_fails_leave_what_the_store_says() {
         });
         eventually("the disk is waited for", || bench.disk.is_waited_for()).await;
         bench.pending(1).await;
-        assert_eq!(granted().contains(&"inference".to_owned()), is_granting, "round {round}: it was voted for");
+        assert_eq!(
+            granted().contains(&"inference".to_owned()),
+            is_granting,
+            "round {round}: it was voted for"
+        );
         bench.disk.fail_once();
         let failure = changing.await.unwrap().unwrap_err();
         assert_eq!(failure.effect(), Effect::Unknown, "{failure}");

@@ -38,6 +38,7 @@ mod client;
 mod queue;
 
 mod connection;
+mod io_thread;
 mod server;
 mod socket;
 

@@ -1,4 +1,4 @@
-//! The only file that names ZeroMQ.
+//! The only file that names ZeroMQ. Whatever is here runs on the sockets' own thread, see [`crate::io_thread`].
 //!
 //! One task owns each half of a socket; a send is awaited to its end, never inside a `select!` or a time-out, because
 //! cancelling one corrupts the socket. A DEALER never reconnects by itself, so a [`Line`] is used until it is lost and
@@ -21,6 +21,7 @@ use zeromq::{
 };
 
 use crate::endpoint::Endpoint;
+use crate::io_thread;
 use crate::os;
 use crate::queue::Route;
 
@@ -58,6 +59,11 @@ impl Drop for Listening {
 
 /// Binds a ROUTER to `endpoint`, replacing the socket file of a host that died.
 pub(crate) async fn listen(endpoint: &Endpoint) -> io::Result<Listening> {
+    let endpoint = endpoint.clone();
+    io_thread::run(async move { bind_router(&endpoint).await }).await
+}
+
+async fn bind_router(endpoint: &Endpoint) -> io::Result<Listening> {
     let mut socket = RouterSocket::new();
     let monitor = socket.monitor();
     let bound = match endpoint {
@@ -155,6 +161,11 @@ impl Drop for Line {
 
 /// Connects within `timeout`, trying again while nobody listens.
 pub(crate) async fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Line> {
+    let endpoint = endpoint.clone();
+    io_thread::run(async move { connect_dealer(&endpoint, timeout).await }).await
+}
+
+async fn connect_dealer(endpoint: &Endpoint, timeout: Duration) -> io::Result<Line> {
     let mut options = SocketOptions::default();
     options.connect_timeout(timeout);
     let mut socket = DealerSocket::with_options(options);

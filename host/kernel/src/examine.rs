@@ -64,7 +64,9 @@ pub enum ExamineError {
     #[error("its describe() {0}")]
     Describe(String),
     /// `describe` had no time to answer on this machine, now.
-    #[error("its describe() did not end within {DESCRIBE_TIME:?}; try again when this machine has less to do")]
+    #[error(
+        "its describe() did not end within {DESCRIBE_TIME:?}; try again when this machine has less to do"
+    )]
     DescribeSlow,
     /// What it describes is not acceptable.
     #[error(transparent)]

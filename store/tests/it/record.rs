@@ -97,8 +97,14 @@ fn a_consumed_file_is_known_by_path_and_bytes() {
     within(&store, |unit| unit.mark_consumed("plugins/b.wasm", Digest::of(b"a")).unwrap());
     within(&store, |unit| unit.mark_consumed("plugins/a.wasm", Digest::of(b"b")).unwrap());
     assert!(store.is_consumed("plugins/a.wasm", &Digest::of(b"b")).unwrap());
-    assert!(!store.is_consumed("plugins/a.wasm", &Digest::of(b"a")).unwrap(), "copied there again, it is news");
-    assert!(store.is_consumed("plugins/b.wasm", &Digest::of(b"a")).unwrap(), "another path is none of its business");
+    assert!(
+        !store.is_consumed("plugins/a.wasm", &Digest::of(b"a")).unwrap(),
+        "copied there again, it is news"
+    );
+    assert!(
+        store.is_consumed("plugins/b.wasm", &Digest::of(b"a")).unwrap(),
+        "another path is none of its business"
+    );
 }
 
 #[test]

@@ -62,6 +62,13 @@ async fn perform(call: Call, reply: Reply, deeds: &Deeds) {
             reply.chunk(2, json!("kept"));
             reply.finish(Ok(json!("kept")));
         }
+        // A flood that waits for room.
+        "flow" => {
+            while !call.cancelled.is_cancelled() {
+                reply.chunk_when_room(1, json!("x")).await;
+            }
+            end_cancelled(&call, reply, deeds);
+        }
         "flood" => {
             let chunk = json!("x".repeat(usize::try_from(call.params.as_u64().unwrap()).unwrap()));
             while !call.cancelled.is_cancelled() {

@@ -1,6 +1,7 @@
 //! Peers that do not speak our protocol, through a raw DEALER.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -66,6 +67,23 @@ pub(crate) fn request(channel: u64, serial: u64, number: u64, method: &str, para
     vec![header.freeze(), Bytes::from(payload.to_string())]
 }
 
+/// A peer on a thread of its own, as another process would be: only the host's own locks are tried here.
+fn send_apart(path: &Path, messages: Vec<Vec<Bytes>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut raw = RawPeer::connect(path).await;
+        for message in messages {
+            // After eight offences the host hangs up, which is fair.
+            if !raw.try_send(message).await {
+                break;
+            }
+        }
+        // What was handed over is written while this waits, at the latest until the host hangs up.
+        let until_hung_up = async { while raw.0.recv().await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_millis(100), until_hung_up).await;
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_does_not_disturb_the_host() {
     let host = Host::start(calm()).await;
@@ -73,14 +91,10 @@ async fn garbage_does_not_disturb_the_host() {
     let frames = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..70);
     let mut runner = TestRunner::deterministic();
     for round in 0..40 {
-        let mut raw = RawPeer::connect(&host.socket_path()).await;
-        for _ in 0..12 {
-            let message = frames.new_tree(&mut runner).unwrap().current();
-            // After eight offences the host hangs up, which is fair.
-            if !raw.try_send(message.into_iter().map(Bytes::from).collect()).await {
-                break;
-            }
-        }
+        let mut message = || frames.new_tree(&mut runner).unwrap().current();
+        let messages = (0..12).map(|_| message().into_iter().map(Bytes::from).collect()).collect();
+        let path = host.socket_path();
+        tokio::task::spawn_blocking(move || send_apart(&path, messages)).await.unwrap();
         assert_eq!(echo(&good, json!(round)).await, json!(round));
     }
     eventually(|| host.server.stats().malformed >= 100).await;
@@ -103,7 +117,7 @@ async fn a_stranger_is_told_to_say_hello_and_then_hung_up_on() {
             break;
         }
         // Receiving is what notices the end of the connection.
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(5), raw.0.recv()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(5), raw.0.recv()).await;
     }
     assert!(is_hung_up);
 }
@@ -158,7 +172,7 @@ async fn a_client_that_falls_silent_expires_and_its_call_is_cancelled() {
     eventually(|| host.open() == 1).await;
     let silent_since = std::time::Instant::now();
     eventually(|| host.open() == 0).await;
-    assert!(silent_since.elapsed() >= std::time::Duration::from_millis(500), "three intervals of 200 ms");
+    assert!(silent_since.elapsed() >= Duration::from_millis(500), "three intervals of 200 ms");
     assert_eq!(*host.deeds.cancelled.lock(), [telos_bridge::CancelReason::ClientGone]);
     assert_eq!((host.server.stats().expired, host.server.peers().len()), (1, 0));
     assert_eq!(host.server.stats().dropped_replies, 1);

@@ -117,7 +117,7 @@ async fn a_reset_comes_between_the_chunks_of_two_attempts() {
 async fn a_dropped_stream_frees_its_call() {
     let host = Host::start(calm()).await;
     let client = host.client().await;
-    let mut stream = client.stream("flood", json!(10), within(SOON)).await;
+    let mut stream = client.stream("flow", Value::Null, within(SOON)).await;
     assert!(matches!(next(&mut stream).await, Event::Chunk { .. }));
     drop(stream);
     eventually(|| host.open() == 0).await;

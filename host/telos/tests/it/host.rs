@@ -71,7 +71,11 @@ fn every_copy_over_the_same_file_swaps_the_plugin_also_back() {
     running.kill();
     running.start();
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(running.value("counter", "release"), "0.1.0", "what was dealt with is no news after a restart");
+    assert_eq!(
+        running.value("counter", "release"),
+        "0.1.0",
+        "what was dealt with is no news after a restart"
+    );
 }
 
 #[test]
