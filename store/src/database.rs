@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::{Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 
 use crate::backend::{Backend, Boxed};
+use crate::copy;
 use crate::damage;
 use crate::error::Failure;
 use crate::held::Held;
@@ -281,7 +282,7 @@ fn open_on(
             OnOlder::Refuse => return Err(Refused::OlderLayout { found }),
             OnOlder::Leave => {}
         },
-        Some(_) => {}
+        Some(_) => copy::check_all_there(&handle.begin_read()?)?,
     }
     Ok((handle, held))
 }

@@ -125,12 +125,30 @@ impl Failure {
     }
 }
 
+/// What redb finds in a file that is not as it was written: no other file has such tables, or ends too early.
+fn is_damage(cause: &redb::Error) -> bool {
+    match cause {
+        redb::Error::Io(cause) => {
+            matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableIsNotMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::UpgradeRequired(_) => true,
+        _ => false,
+    }
+}
+
 macro_rules! from_redb {
     ($($cause:ty),*) => {$(
         impl From<$cause> for Failure {
             fn from(cause: $cause) -> Failure {
-                match cause.into() {
+                let cause: redb::Error = cause.into();
+                match cause {
                     redb::Error::Corrupted(why) => Failure::Damaged { why },
+                    cause if is_damage(&cause) => Failure::Damaged { why: cause.to_string() },
                     cause => Failure::Storage(Arc::new(cause)),
                 }
             }

@@ -171,10 +171,12 @@ pub(crate) fn add_to_meta(tables: &mut Tables<'_>, name: &str, more: u64) -> Res
 /// The layout generation in a database; none in a new one.
 pub(crate) fn read_layout(database: &redb::Database) -> Result<Option<u64>, Failure> {
     let txn = database.begin_read()?;
-    match txn.open_table(META) {
-        Ok(meta) => Ok(Some(read_meta(&meta, META_LAYOUT)?)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(cause) => Err(cause.into()),
+    if txn.list_tables()?.next().is_none() {
+        return Ok(None);
+    }
+    match read_meta(&txn.open_table(META)?, META_LAYOUT)? {
+        0 => Err(Failure::Damaged { why: "no layout is written down".into() }),
+        layout => Ok(Some(layout)),
     }
 }
 

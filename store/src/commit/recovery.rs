@@ -54,6 +54,7 @@ impl Committer {
         *self.shared.read_only.write() = Some(failure.to_string().into());
         order.end_era(self.shared.position());
         order.set_generations(Arc::clone(&self.shared.generations.read()));
+        order.set_room(self.shared.index.read().room());
         self.shared.voted.store(self.shared.decided.load(Ordering::Acquire), Ordering::Release);
     }
 

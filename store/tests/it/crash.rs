@@ -24,6 +24,8 @@ const POINT: &str = "TELOS_STORE_CRASH_POINT";
 const WORK: &str = "TELOS_STORE_CRASH_WORK";
 const OPENED_MS: &str = "TELOS_STORE_CRASH_OPENED_MS";
 const CLIENTS: u32 = 3;
+/// Far above what a child takes on a busy machine: after it, it hangs.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Deaths after which a directory has a long enough past.
 const DEATHS_PER_DIRECTORY: u64 = 5;
 
@@ -208,7 +210,7 @@ impl Home {
             // An error means that the child closed its output, so that it has died or is about to.
             let has_acknowledged = first.recv().is_ok();
             let delay = delay.filter(|_| has_acknowledged);
-            let end = wait_or_exit(&mut child, delay.unwrap_or(Duration::from_secs(60)));
+            let end = wait_or_exit(&mut child, delay.unwrap_or(PATIENCE));
             let _ = child.kill();
             child.wait().unwrap();
             end

@@ -74,3 +74,23 @@ pub(crate) fn place() -> Option<std::path::PathBuf> {
     }
     Some(place.into())
 }
+
+/// A step that no test dies at is not proven.
+#[test]
+fn every_failpoint_is_named_by_a_test() {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rust_below = |dir: &str| {
+        let files = crate::whole::files(&crate_dir.join(dir)).into_iter();
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+    };
+    let read = |file: std::path::PathBuf| std::fs::read_to_string(file).unwrap();
+    let tests: String = rust_below("tests/it").map(read).collect();
+    let source: String = rust_below("src").map(read).collect();
+    let points = source.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let mut met = 0;
+    for point in points {
+        assert!(tests.contains(&format!("\"{point}\"")), "{point} is met by no test");
+        met += 1;
+    }
+    assert!(met > 40, "{met}");
+}

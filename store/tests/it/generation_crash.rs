@@ -22,6 +22,8 @@ use crate::random::Random;
 const DIR: &str = "TELOS_STORE_GENERATION_CRASH_DIR";
 const FAILPOINT: &str = "TELOS_STORE_GENERATION_CRASH_FAILPOINT";
 const OBJECTS: u32 = 12;
+/// Far above what a child takes on a busy machine: after it, it hangs.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Deaths after which a directory has a long enough past.
 const DEATHS_PER_DIRECTORY: u32 = 10;
 
@@ -62,7 +64,7 @@ fn a_process_that_dies_at_any_step_of_a_generation_leaves_one_generation() {
             let (dir, said) = &mut home;
             let what = format!("{failpoint}, pass {pass}, death {death}");
             let mut child = spawn(dir.path(), Some(&format!("{failpoint} {pass}")));
-            let end = collect(&mut child, said, Duration::from_secs(60));
+            let end = collect(&mut child, said, PATIENCE);
             assert_aborted(end, &what);
             assert_whole(dir.path(), said, &what);
             deaths += 1;
@@ -89,7 +91,7 @@ fn a_process_that_dies_while_it_cleans_up_after_a_death_cleans_up_later() {
         let raises = 1 + Random::new(seed).below(if seed == 0 { 1 } else { 3 });
         for (failpoint, pass) in [("store::generation-raised", raises), ("store::leftovers-dropped", 1)] {
             let mut child = spawn(dir.path(), Some(&format!("{failpoint} {pass}")));
-            let end = collect(&mut child, &mut said, Duration::from_secs(60));
+            let end = collect(&mut child, &mut said, PATIENCE);
             assert_aborted(end, failpoint);
             let report = Store::verify(dir.path()).unwrap();
             assert!(report.is_clean(), "{failpoint}, seed {seed}: {:#?}", report.problems);
@@ -120,7 +122,7 @@ fn a_process_that_dies_while_it_raises_the_layout_leaves_the_old_one_whole() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/layout-1");
     crate::frozen::copy_tree(&case, dir.path());
     let mut child = spawn(dir.path(), Some("store::raise-before-commit 1"));
-    assert_aborted(collect(&mut child, &mut Said::default(), Duration::from_secs(60)), "raise-before-commit");
+    assert_aborted(collect(&mut child, &mut Said::default(), PATIENCE), "raise-before-commit");
     let check = StoreOptions { layout: LayoutMode::Check, ..StoreOptions::default() };
     assert!(matches!(Store::open(dir.path(), check), Err(OpenError::OlderLayout { found: 1, .. })));
     let report = Store::verify(dir.path()).unwrap();

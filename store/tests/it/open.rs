@@ -1,6 +1,7 @@
 //! Opening: what is refused, what is found again.
 
-use telos_store::{Fault, Json, ObjectId, OpenError, Store, StoreOptions};
+use redb::TableHandle;
+use telos_store::{Failure, Fault, Json, ObjectId, OpenError, Store, StoreOptions};
 
 use crate::fixture::{assert_clean, commit, name, number, object_with, operator, read, within};
 
@@ -78,9 +79,14 @@ fn a_newer_layout_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     object_with(&open(&dir), "a", 1);
     set_meta(&dir, "layout", 99);
-    let error = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 2, .. }), "{error}");
-    assert!(error.to_string().contains("use a newer host"), "{error}");
+    let bytes = || std::fs::read(dir.path().join("objects.redb")).unwrap();
+    let before = bytes();
+    for error in [Store::open(dir.path(), StoreOptions::default()).err(), Store::verify(dir.path()).err()] {
+        let error = error.unwrap();
+        assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 2, .. }), "{error}");
+        assert!(error.to_string().contains("use a newer host"), "{error}");
+        assert!(bytes() == before, "a database that was refused was changed");
+    }
     set_meta(&dir, "layout", 2);
     assert_eq!(open(&dir).counts().unwrap().objects, 1);
 }
@@ -89,7 +95,32 @@ fn a_newer_layout_is_refused_and_left_alone() {
 fn what_is_not_a_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("objects.redb"), vec![7; 100_000]).unwrap();
-    assert!(matches!(Store::open(dir.path(), StoreOptions::default()), Err(OpenError::Failed { .. })));
+    let refused = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
+    let OpenError::Failed { cause: Failure::Damaged { .. }, .. } = refused else { panic!("{refused:?}") };
+    assert!(std::fs::read(dir.path().join("objects.redb")).unwrap() == vec![7; 100_000]);
+}
+
+#[test]
+fn a_database_that_lost_a_table_or_its_layout_is_refused_and_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    for table in ["objects", "grants", "meta"] {
+        let _ = std::fs::remove_file(dir.path().join("objects.redb"));
+        object_with(&open(&dir), "a", 1);
+        let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
+        let txn = database.begin_write().unwrap();
+        let lost = txn.list_tables().unwrap().find(|there| there.name() == table).unwrap();
+        assert!(txn.delete_table(lost).unwrap());
+        txn.commit().unwrap();
+        drop(database);
+        let refused = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
+        let OpenError::Failed { cause, .. } = refused else { panic!("{refused:?}") };
+        assert!(cause.to_string().contains(table) && cause.to_string().contains("telos store"), "{cause}");
+    }
+    let _ = std::fs::remove_file(dir.path().join("objects.redb"));
+    object_with(&open(&dir), "a", 1);
+    set_meta(&dir, "layout", 0);
+    let refused = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
+    assert!(matches!(refused, OpenError::Failed { cause: Failure::Damaged { .. }, .. }), "{refused:?}");
 }
 
 #[test]
