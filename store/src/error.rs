@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId};
+use crate::store_id::StoreId;
 
 /// Whose mistake or failure an error was. Decides log level, retry and blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +212,7 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// The database did not open.
-    #[error("{}", dir.display())]
+    #[error("the database in {} does not open", dir.display())]
     Failed {
         /// The directory.
         dir: PathBuf,
@@ -225,6 +226,19 @@ impl OpenError {
     /// Who can do something about it.
     pub fn fault(&self) -> Fault {
         match self {
+    /// The database is missing or holds nothing, and the directory has held a store.
+    #[error(
+        "{} is missing or holds nothing, though {} has held {}",
+        dir.join(crate::store::DATABASE_FILE).display(),
+        dir.display(),
+        id.map_or_else(|| "a store".into(), |id| format!("store {id}"))
+    )]
+    Gone {
+        /// The directory.
+        dir: PathBuf,
+        /// The store, where that is known.
+        id: Option<StoreId>,
+    },
             OpenError::InUse { .. }
             | OpenError::NewerLayout { .. }
             | OpenError::OlderLayout { .. }
@@ -252,6 +266,7 @@ pub enum ReadError {
         snapshot: Position,
         /// The history floor: the oldest position that can be read.
         oldest: Position,
+            | OpenError::Gone { .. }
     },
     /// The unit read more than it may, or an object has too many ancestors.
     #[error(transparent)]

@@ -65,6 +65,7 @@ mod order;
 mod outbox;
 mod overlay;
 mod pin;
+mod presence;
 mod progress;
 mod record;
 mod references;

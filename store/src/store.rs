@@ -28,6 +28,7 @@ use crate::layout::{LayoutMode, OnOlder};
 use crate::limit;
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
+use crate::presence;
 use crate::progress::Progress;
 use crate::shared::{Loaded, Shared};
 use crate::store_id::{self, StoreId};
@@ -117,27 +118,45 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
-    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused
-    /// keeps every byte.
+    /// options say that it is not to be raised, [`OpenError::Gone`] when the directory has held a store whose database
+    /// is not there any more, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused keeps every byte.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
-        make_dir(dir)?;
-        Store::open_with_backend(dir, FileBackend::new(dir.join(DATABASE_FILE)), options)
+        let lock = take(dir)?;
+        let opening = Opening { must_be_there: presence::check(dir)?, ..options.opening() };
+        let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
+        let store = Store::open_locked(dir, backend, lock, opening, options)?;
+        let id = store.id().map_err(|cause| failed(dir, cause))?;
+        if let Err(cause) = presence::note(dir, id) {
+            // The next opening notes it; until then blobs tell.
+            tracing::warn!(%cause, "that there is a store was not noted");
+        }
+        Ok(store)
     }
 
-    /// Opens a store whose rows live in `backend` and whose lock and blobs live in `dir`.
+    /// Opens a store whose rows live in `backend` and whose lock and blobs live in `dir`. Where the rows are is the
+    /// caller's: a backend that holds nothing gets a new store.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// As [`Store::open`], except [`OpenError::Gone`].
     pub fn open_with_backend(
         dir: &Path,
         backend: impl Backend,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        make_dir(dir)?;
-        let lock = DirectoryLock::take(dir)?;
-        switch::finish(dir)?;
+        let lock = take(dir)?;
+        Store::open_locked(dir, Box::new(backend), lock, options.opening(), options)
+    }
+
+    fn open_locked(
+        dir: &Path,
+        backend: Box<dyn Backend>,
+        lock: DirectoryLock,
+        opening: Opening,
+        options: StoreOptions,
+    ) -> Result<Store, OpenError> {
         let blobs = open_blobs(dir, options.blob_bytes_max)?;
-        let store = Store::assemble(dir, Box::new(backend), blobs, Some(lock), options)?;
+        let database = open_database(dir, backend, opening)?;
+        let store = Store::assemble(dir, database, blobs, Some(lock), options)?;
         // A database file that was just made is lost with the power unless its directory knows it.
         directory::sync(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })?;
         Ok(store)
@@ -148,9 +167,10 @@ impl Store {
     /// # Errors
     /// [`OpenError::Failed`] when memory or threads are exhausted.
     pub fn scratch(options: StoreOptions) -> Result<Store, OpenError> {
-        let backend = Box::new(MemoryBackend::new());
+        let dir = Path::new("scratch");
+        let database = open_database(dir, Box::new(MemoryBackend::new()), options.opening())?;
         let blobs = Blobs::in_memory(options.blob_bytes_max);
-        Store::assemble(Path::new("scratch"), backend, blobs, None, options)
+        Store::assemble(dir, database, blobs, None, options)
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
@@ -170,7 +190,10 @@ impl Store {
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
         let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
-        let database = open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Leave)?;
+        let must_be_there = presence::check(dir)?;
+        let opening = StoreOptions::default().opening();
+        let opening = Opening { is_checked: true, on_older: OnOlder::Leave, must_be_there, ..opening };
+        let database = open_database(dir, backend, opening)?;
         let blobs = open_blobs(dir, u64::MAX)?;
         verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
     }
@@ -205,7 +228,7 @@ impl Store {
         self.shared().position()
     }
 
-    /// Why the store refuses to write just now; none while it does not.
+    /// Why the database is closed for writing just now; none while it is open.
     pub fn read_only_cause(&self) -> Option<Arc<str>> {
         self.shared().read_only.read().clone()
     }
@@ -280,12 +303,11 @@ impl Store {
 
     fn assemble(
         dir: &Path,
-        backend: Box<dyn Backend>,
+        database: Database,
         blobs: Blobs,
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let database = open_database(dir, backend, &options, false, options.layout.into())?;
         fail::fail_point!("store::open-before-load");
         let loaded = load(&database).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
@@ -365,16 +387,25 @@ pub(crate) fn system_clock() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Opens a database for a directory's store; `is_checked`: every page first.
+impl StoreOptions {
+    /// Opens as these options say: makes what is not there, trusts what was closed in good order.
+    pub(crate) fn opening(&self) -> Opening {
+        Opening {
+            cache_bytes: self.cache_bytes,
+            at_ms: (self.clock)(),
+            is_checked: false,
+            on_older: self.layout.into(),
+            must_be_there: false,
+        }
+    }
+}
+
+/// Opens a database for a directory's store.
 pub(crate) fn open_database(
     dir: &Path,
     backend: Box<dyn Backend>,
-    options: &StoreOptions,
-    is_checked: bool,
-    on_older: OnOlder,
+    opening: Opening,
 ) -> Result<Database, OpenError> {
-    let at_ms = (options.clock)();
-    let opening = Opening { cache_bytes: options.cache_bytes, at_ms, is_checked, on_older };
     Database::open(backend, opening).map_err(|refused| match refused {
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
@@ -391,8 +422,17 @@ pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError>
 
 fn make_dir(dir: &Path) -> Result<(), OpenError> {
     directory::make_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
+        Refused::Gone => presence::gone(dir),
 }
 
 pub(crate) fn failed(dir: &Path, cause: Failure) -> OpenError {
     OpenError::Failed { dir: dir.into(), cause }
 }
+/// Makes a directory and locks it, and finishes a restore that was decided there.
+fn take(dir: &Path) -> Result<DirectoryLock, OpenError> {
+    make_dir(dir)?;
+    let lock = DirectoryLock::take(dir)?;
+    switch::finish(dir)?;
+    Ok(lock)
+}
+

@@ -84,7 +84,38 @@ pub(crate) fn audit_at_hand(store: &Store) -> AuditAtHand {
     let newest = store.counts().map_or(u64::MAX, |counts| counts.audit_rows);
     let rows = store.audit_after(newest.saturating_sub(RESTORE_LOOKBACK), usize::MAX).unwrap_or_default();
     let restored = rows.iter().rev().find(|row| row.kind == "store.restored");
-    AuditAtHand { newest, restored_after: restored.map_or(newest, |row| row.number - 1) }
+    AuditAtHand { newest, restored_after: restored.map(|row| row.number - 1) }
+}
+
+/// What was said so far of how the store stands with its disk: a line for each change, however often it is looked at.
+#[derive(Default)]
+struct StoreWatch {
+    failures: u64,
+    is_in_trouble: bool,
+}
+
+impl StoreWatch {
+    fn step(&mut self, now: &Standing) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if now.failures > self.failures {
+            let cause = now.last_failure.as_deref().unwrap_or_default();
+            let failed = Line::new(
+                telos_journal::Severity::Error,
+                "store.failed",
+                format!("the store could not write: {cause}"),
+            );
+            lines.push(
+                failed.with("failures", now.failures - self.failures).with("is_full", now.full.is_some()),
+            );
+            (self.failures, self.is_in_trouble) = (now.failures, true);
+        }
+        if self.is_in_trouble && now.trouble().is_none() {
+            let body = "the store takes writes again";
+            lines.push(Line::new(telos_journal::Severity::Info, "store.writable", body));
+            self.is_in_trouble = false;
+        }
+        lines
+    }
 }
 
 /// Shows every decision in the journal, from the last one it shows: a decision is never dropped.
