@@ -220,6 +220,11 @@ impl Database {
         }
     }
 
+    /// Whether so many more bytes fit where the database is; the error says what the place answered.
+    pub(crate) fn try_room(&self, bytes: u64) -> std::io::Result<()> {
+        self.backend.try_room(bytes)
+    }
+
     fn open_read_only(&self) -> Result<redb::Database, Failure> {
         let place = Overlay::over(self.backend.open()?)?;
         Ok(redb::Builder::new().set_cache_size(self.opening.cache_bytes).create_with_backend(place)?)
@@ -274,12 +279,12 @@ fn open_on(
         opened => opened?,
     };
     match tables::read_layout(&handle)? {
+        None if must_be_there => return Err(Refused::Gone),
         None => {
             held.let_go()?;
             make_tables(&handle)?;
         }
         Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
-        None if must_be_there => return Err(Refused::Gone),
         Some(found) if found < LAYOUT => match on_older {
             OnOlder::Raise => {
                 held.let_go()?;

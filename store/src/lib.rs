@@ -73,6 +73,7 @@ mod restore;
 mod rewrite;
 mod session;
 mod shared;
+mod standing;
 mod store;
 mod store_id;
 mod switch;
@@ -88,7 +89,7 @@ pub use blob::Collected;
 pub use commit::{Commit, Decided, OnDecided, Vote};
 pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
-    ReadError, VectorError, WriteError,
+    ReadError, VectorError, WriteError, told,
 };
 pub use generation::GenerationRecord;
 pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
@@ -103,6 +104,7 @@ pub use redb::StorageBackend;
 pub use restore::{RestoreError, RestoreOptions, RestoreReport};
 pub use rewrite::{RewriteError, RewriteReport};
 pub use session::{Dedupe, DedupeKey, SessionId};
+pub use standing::Standing;
 pub use store::{Counts, Store, StoreOptions, Usage};
 pub use store_id::StoreId;
 pub use unit::{Savepoint, Unit, WriteCounts};

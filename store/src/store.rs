@@ -31,6 +31,7 @@ use crate::object::Object;
 use crate::presence;
 use crate::progress::Progress;
 use crate::shared::{Loaded, Shared};
+use crate::standing::{Stand, Standing};
 use crate::store_id::{self, StoreId};
 use crate::switch;
 use crate::tables::{LAYOUT, META};
@@ -62,6 +63,8 @@ pub struct StoreOptions {
     pub reopen_first: Duration,
     /// The longest such wait. Default 5 s.
     pub reopen_longest: Duration,
+    /// How often a store that found its device full looks whether there is room. Default 1 s.
+    pub room_poll: Duration,
     /// How much of the past is kept. Default 30 days, and at most a million superseded states.
     pub retention: Retention,
     /// Bytes that the database file may take. Past it a unit that adds rows is refused as
@@ -87,6 +90,7 @@ impl Default for StoreOptions {
             layout: LayoutMode::default(),
             reopen_first: Duration::from_millis(10),
             reopen_longest: Duration::from_secs(5),
+            room_poll: limit::ROOM_POLL,
             retention: Retention::default(),
             database_bytes_max: limit::DATABASE_BYTES_MAX,
             blob_bytes_max: limit::BLOBS_BYTES_MAX,
@@ -104,6 +108,7 @@ impl fmt::Debug for StoreOptions {
             .field("layout", &self.layout)
             .field("reopen_first", &self.reopen_first)
             .field("reopen_longest", &self.reopen_longest)
+            .field("room_poll", &self.room_poll)
             .field("retention", &self.retention)
             .field("database_bytes_max", &self.database_bytes_max)
             .field("blob_bytes_max", &self.blob_bytes_max)
@@ -230,7 +235,12 @@ impl Store {
 
     /// Why the database is closed for writing just now; none while it is open.
     pub fn read_only_cause(&self) -> Option<Arc<str>> {
-        self.shared().read_only.read().clone()
+        self.shared().stand.read_only()
+    }
+
+    /// How the store stands with its disk.
+    pub fn standing(&self) -> Standing {
+        self.shared().stand.now()
     }
 
     /// Begins a unit of work over the newest decided state. Costs nothing; many may be open.
@@ -311,6 +321,7 @@ impl Store {
         fail::fail_point!("store::open-before-load");
         let loaded = load(&database).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
+        let place = dir.into();
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
                 database,
@@ -328,7 +339,8 @@ impl Store {
                 redo_rows: AtomicU64::new(0),
                 turn: Mutex::new(()),
                 whole: RwLock::new(()),
-                read_only: RwLock::new(None),
+                dir: place,
+                stand: Stand::default(),
                 queue: Mutex::new(Some(queue)),
                 is_reopen_asked: AtomicBool::new(false),
                 _lock: lock,
@@ -410,6 +422,7 @@ pub(crate) fn open_database(
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
         Refused::OlderLayout { found } => OpenError::OlderLayout { dir: dir.into(), found, known: LAYOUT },
+        Refused::Gone => presence::gone(dir),
         Refused::Failed(cause) => failed(dir, cause),
     })
 }
@@ -420,14 +433,6 @@ pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError>
     Blobs::files(dir.clone(), bytes_max).map_err(|cause| OpenError::File { path: dir, cause })
 }
 
-fn make_dir(dir: &Path) -> Result<(), OpenError> {
-    directory::make_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
-        Refused::Gone => presence::gone(dir),
-}
-
-pub(crate) fn failed(dir: &Path, cause: Failure) -> OpenError {
-    OpenError::Failed { dir: dir.into(), cause }
-}
 /// Makes a directory and locks it, and finishes a restore that was decided there.
 fn take(dir: &Path) -> Result<DirectoryLock, OpenError> {
     make_dir(dir)?;
@@ -436,3 +441,10 @@ fn take(dir: &Path) -> Result<DirectoryLock, OpenError> {
     Ok(lock)
 }
 
+fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    directory::make_all(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })
+}
+
+pub(crate) fn failed(dir: &Path, cause: Failure) -> OpenError {
+    OpenError::Failed { dir: dir.into(), cause }
+}

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telos_store::{
     BlobError, CommitError, ComponentId, DedupeKey, Digest, Json, ObjectName, ReadError, ReleaseRecord,
-    ReleaseState, SeatRecord, Slot, Store, WriteError,
+    ReleaseState, SeatRecord, Slot, Store, WriteError, told,
 };
 
 use crate::activation::{Decision, Reason};
@@ -27,7 +27,7 @@ use crate::change::{self, Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::descriptor::Descriptor;
 use crate::examine::{ExamineError, Examined, Examiner};
-use crate::failure::Effect;
+use crate::failure::{Effect, FREE_SPACE};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
@@ -151,6 +151,9 @@ pub enum SwapError {
     /// The store could not be read, or did not take the bytes; nothing was changed.
     #[error("the store did not take it: {0}")]
     Store(String),
+    /// The device that the store is on has no room for the bytes; nothing was changed.
+    #[error("there is no room for it: {0}")]
+    NoRoom(String),
     /// The change ended before it could say how.
     #[error("the change was cut short: {0}")]
     CutShort(String),
@@ -173,6 +176,7 @@ impl SwapError {
             Self::Commit(error) => change::kind(error),
             Self::RootBusy { .. } => "busy",
             Self::GrantedOnly { cause, .. } => cause.kind(),
+            Self::NoRoom(_) => "no-room",
             _ => "refused",
         }
     }
@@ -187,6 +191,7 @@ impl SwapError {
             Self::GrantedOnly { component, version, .. } => {
                 Some(format!("`telos plugin swap {component} {version}` lets it serve"))
             }
+            Self::NoRoom(_) => Some(FREE_SPACE.into()),
             Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
             _ => None,
         }
@@ -222,7 +227,7 @@ impl From<WriteError> for SwapError {
 
 impl From<BlobError> for SwapError {
     fn from(error: BlobError) -> Self {
-        Self::Store(error.to_string())
+        if error.is_no_room() { Self::NoRoom(told(&error)) } else { Self::Store(told(&error)) }
     }
 }
 
@@ -758,4 +763,27 @@ pub(crate) fn root_name(component: &ComponentId) -> Result<ObjectName, WriteErro
 /// Whether a slot is a method of this component.
 pub(crate) fn is_method_of(slot: &Slot, component: &ComponentId) -> bool {
     matches!(slot, Slot::Method(method) if &method.component == component)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_taken_name_the_file_and_the_cause() {
+        let error = |kind: io::ErrorKind| {
+            let file = BlobError::File { path: "/h/store/blobs/f4/02".into(), cause: kind.into() };
+            SwapError::from(file)
+        };
+        let (full, broken) = (error(io::ErrorKind::StorageFull), error(io::ErrorKind::PermissionDenied));
+        assert_eq!((full.kind(), full.effect()), ("no-room", Effect::None));
+        assert!(full.next_step().is_some_and(|next| next.contains("free some space")));
+        assert_eq!(broken.kind(), "refused");
+        for (error, cause) in [(full, "no storage space"), (broken, "permission denied")] {
+            let told = error.to_string();
+            assert!(told.contains("/h/store/blobs/f4/02: ") && told.contains(cause), "{told}");
+        }
+    }
 }

@@ -61,7 +61,7 @@ pub(crate) fn run(
 ) -> Vec<Check> {
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
-        store_check(store),
+        store_check(home, store),
         journal_check(journal),
     ];
     checks.extend(plugin_checks(kernel));
@@ -69,10 +69,20 @@ pub(crate) fn run(
     checks
 }
 
-fn store_check(store: &Store) -> Check {
-    if let Some(cause) = store.read_only_cause() {
+fn store_check(home: &Path, store: &Store) -> Check {
+    let standing = store.standing();
+    if let Some(cause) = standing.read_only {
         let next = "free the disk or mend it; the store reopens by itself".to_owned();
         return Check::new("store", CheckState::Degraded, format!("read-only: {cause}"), Some(next));
+    }
+    if let Some(cause) = standing.full {
+        let next = format!("free some space on the device that {} is on; {FULL_NO_MORE}", home.display());
+        return Check::new(
+            "store",
+            CheckState::Degraded,
+            format!("reads only, no room: {cause}"),
+            Some(next),
+        );
     }
     let usage = store.usage();
     let full = [
@@ -89,6 +99,8 @@ fn store_check(store: &Store) -> Check {
     }
 }
 
+/// What need not be done.
+const FULL_NO_MORE: &str = "the store then takes writes by itself";
 /// What frees the database, once it is nearly full.
 const FREE_DATABASE: &str =
     "`telos object forget`, then `telos store rewrite`; or raise the quota: `telos up --database-mib`";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use telos_journal::{AuditAtHand, AuditFact, Journal, Line, Producer, Rate};
 use telos_kernel::seams::{JournalLine, JournalSink, Severity};
-use telos_store::{AuditRow, Store};
+use telos_store::{AuditRow, Standing, Store};
 
 /// Plugins with a budget of their own; later ones share one.
 const PRODUCERS_MAX: usize = 256;
@@ -130,9 +130,13 @@ impl Facts {
         let is_stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("telos-facts".into()).spawn(move || {
             let mut cursor = journal.audit_cursor();
+            let (mut watch, host) = (StoreWatch::default(), journal.producer("host", Rate::HOST));
             loop {
                 // Asked before reading, so that the last round sees everything decided before the stop.
                 let is_last = is_stopping.load(std::sync::atomic::Ordering::Acquire);
+                for line in watch.step(&store.standing()) {
+                    host.record(&line);
+                }
                 let was_full = show_some(&store, &journal, &mut cursor);
                 if is_last && !was_full {
                     return;
@@ -179,5 +183,31 @@ fn fact(row: AuditRow) -> AuditFact {
         kind: row.kind,
         subject: row.subject,
         detail: row.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(watch: &mut StoreWatch, now: &Standing) -> Vec<String> {
+        let lines = watch.step(now);
+        lines.iter().map(|line| line.event_name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_change_of_the_store_is_said_once() {
+        let (mut watch, mut now) = (StoreWatch::default(), Standing::default());
+        let none: [&str; 0] = [];
+        assert_eq!(events(&mut watch, &now), none);
+        (now.failures, now.read_only) = (2, Some("no space".into()));
+        assert_eq!(events(&mut watch, &now), ["store.failed"]);
+        (now.read_only, now.full) = (None, Some("no space".into()));
+        assert_eq!(events(&mut watch, &now), none);
+        now.full = None;
+        assert_eq!(events(&mut watch, &now), ["store.writable"]);
+        assert_eq!(events(&mut watch, &now), none);
+        now.failures = 3;
+        assert_eq!(events(&mut watch, &now), ["store.failed", "store.writable"]);
     }
 }

@@ -1,7 +1,7 @@
 //! How work on the whole store ends: one answer for whoever asked, one line for the journal, the same whether the host
 //! did it or a command while no host ran.
 
-use std::error::Error;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use telos_bridge::{Effect, RpcError};
 use telos_journal::{Journal, Line, Rate, Severity};
 use telos_store::{
     BackupError, BackupReport, ForgetError, Forgotten, OpenError, Progress, Report, RestoreError,
-    RestoreReport, RewriteError, RewriteReport,
+    RestoreReport, RewriteError, RewriteReport, told,
 };
 
 /// What to do when the disk or its files are in the way.
@@ -159,6 +159,30 @@ fn backup_error(error: &BackupError) -> RpcError {
         BackupError::NotABackup { .. } => ("not-a-backup", "name the directory of a finished backup"),
         BackupError::Damaged { .. } | BackupError::BlobMissing { .. } => ("damaged", "use another backup"),
         BackupError::NewerFormat { .. } | BackupError::NewerLayout { .. } => {
+/// Why a host did not start for its store.
+pub(crate) fn start_error(error: &OpenError) -> RpcError {
+    let told = open_error(error);
+    match told.data.kind.as_str() {
+        "in-use" => told.with_next("talk to that host, stop it, or choose another place with --home"),
+        "damaged" => told.with_next(format!("`telos store verify` says what is wrong with it; {RESTORE}")),
+        _ => told,
+    }
+}
+
+/// The stable word and the next step for what the operating system refused.
+pub(crate) fn file_trouble(kind: ErrorKind) -> (&'static str, &'static str) {
+    match kind {
+        ErrorKind::PermissionDenied => ("permission", "let the user that runs telos read and write it"),
+        ErrorKind::ReadOnlyFilesystem => {
+            ("permission", "let that file system be written to, or name another home with --home")
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            ("no-room", "free some space on that device and try again")
+        }
+        _ => ("store", MEND),
+    }
+}
+
             ("newer-layout", "use the newer telos that wrote it")
         }
         _ => ("store", MEND),
@@ -199,21 +223,6 @@ fn forget_error(error: &ForgetError) -> RpcError {
         _ => ("store", "repeat it; what is gone already is passed over"),
     };
     RpcError::new(kind, effect, told(error)).with_next(next)
-}
-
-/// An error and its causes in one sentence; causes that the error has said itself are not said again.
-pub(crate) fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

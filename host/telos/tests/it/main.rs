@@ -7,5 +7,7 @@ mod client;
 mod host;
 #[cfg(feature = "llama")]
 mod minds;
+#[cfg(target_os = "linux")]
+mod room;
 mod running;
 mod store;
