@@ -15,6 +15,12 @@ use telos_store::{
 /// What to do when the disk or its files are in the way.
 const MEND: &str = "mend what it names and try again";
 
+/// What to do about a file that is not as it was written.
+const RESTORE: &str = "`telos store restore DIR` brings back a backup";
+/// What to do about one that is gone.
+const BRING_BACK: &str = "bring the file back, or a backup with `telos store restore DIR`; to begin with an empty store, move that \
+     directory away";
+
 /// A piece of work that ended.
 pub(crate) struct Ended {
     line: Line,
@@ -145,20 +151,14 @@ pub(crate) fn open_error(error: &OpenError) -> RpcError {
     let (kind, next) = match error {
         OpenError::InUse { .. } => ("in-use", "stop that host, then try again"),
         OpenError::NewerLayout { .. } => ("newer-layout", "use the newer telos that wrote it"),
-        OpenError::Failed { .. } => ("store", "`telos store restore DIR` brings back a backup"),
+        OpenError::Gone { .. } => ("gone", BRING_BACK),
+        OpenError::File { cause, .. } => file_trouble(cause.kind()),
+        OpenError::Failed { cause, .. } => cause.io_kind().map_or(("damaged", RESTORE), file_trouble),
         _ => ("store", MEND),
     };
     RpcError::new(kind, Effect::None, told(error)).with_next(next)
 }
 
-fn backup_error(error: &BackupError) -> RpcError {
-    let (kind, next) = match error {
-        BackupError::Open(error) => return open_error(error),
-        BackupError::Exists { .. } => ("exists", "name a directory that does not exist yet"),
-        BackupError::Unsound { .. } => ("unsound", "`telos store verify` names every problem"),
-        BackupError::NotABackup { .. } => ("not-a-backup", "name the directory of a finished backup"),
-        BackupError::Damaged { .. } | BackupError::BlobMissing { .. } => ("damaged", "use another backup"),
-        BackupError::NewerFormat { .. } | BackupError::NewerLayout { .. } => {
 /// Why a host did not start for its store.
 pub(crate) fn start_error(error: &OpenError) -> RpcError {
     let told = open_error(error);
@@ -183,6 +183,14 @@ pub(crate) fn file_trouble(kind: ErrorKind) -> (&'static str, &'static str) {
     }
 }
 
+fn backup_error(error: &BackupError) -> RpcError {
+    let (kind, next) = match error {
+        BackupError::Open(error) => return open_error(error),
+        BackupError::Exists { .. } => ("exists", "name a directory that does not exist yet"),
+        BackupError::Unsound { .. } => ("unsound", "`telos store verify` names every problem"),
+        BackupError::NotABackup { .. } => ("not-a-backup", "name the directory of a finished backup"),
+        BackupError::Damaged { .. } | BackupError::BlobMissing { .. } => ("damaged", "use another backup"),
+        BackupError::NewerFormat { .. } | BackupError::NewerLayout { .. } => {
             ("newer-layout", "use the newer telos that wrote it")
         }
         _ => ("store", MEND),
@@ -236,6 +244,35 @@ mod tests {
         assert_eq!(told(&open), format!("/s/lock: {}", full()));
         let backup = BackupError::File { path: "/b".into(), cause: full() };
         assert_eq!(told(&backup), format!("/b: {}; mend that and try again", full()));
+    }
+
+    #[test]
+    fn a_store_that_does_not_open_says_why_and_what_fits() {
+        let failed = |kind: ErrorKind| OpenError::Failed {
+            dir: "/h/store".into(),
+            cause: std::io::Error::from(kind).into(),
+        };
+        let damaged = OpenError::Failed {
+            dir: "/h/store".into(),
+            cause: telos_store::Failure::Damaged { why: "its file is no database".into() },
+        };
+        let gone = OpenError::Gone { dir: "/h/store".into(), id: None };
+        for (error, kind, cause, next) in [
+            (
+                failed(ErrorKind::PermissionDenied),
+                "permission",
+                "permission denied",
+                "the user that runs telos",
+            ),
+            (failed(ErrorKind::StorageFull), "no-room", "no storage space", "free some space"),
+            (damaged, "damaged", "its file is no database", "`telos store restore DIR`"),
+            (gone, "gone", "/h/store/objects.redb is missing", "move that directory away"),
+        ] {
+            let said = start_error(&error);
+            assert_eq!(said.data.kind, kind);
+            assert!(said.message.contains("/h/store") && said.message.contains(cause), "{}", said.message);
+            assert!(said.data.next.as_ref().unwrap().contains(next), "{said:?}");
+        }
     }
 
     #[test]

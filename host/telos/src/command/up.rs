@@ -71,7 +71,7 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
     };
     let models = models_dir(home.root());
     let config = HostConfig { home, plugins: up.plugins, bundle, models, tcp: up.tcp, store, engine: None };
-    let host = Host::start(config).await.map_err(|error| refused(error.to_string(), next_step(&error)))?;
+    let host = Host::start(config).await.map_err(|error| error.to_rpc())?;
     output.result(&announcement(&host, start), render)?;
     stop.wait().await;
     output.note("stopping");
@@ -81,18 +81,6 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
 
 fn bundle_beside_executable() -> Option<PathBuf> {
     Some(std::env::current_exe().ok()?.parent()?.join("plugins"))
-}
-
-fn next_step(error: &telos_service::StartError) -> &'static str {
-    match error {
-        telos_service::StartError::Store(telos_store::OpenError::InUse { .. }) => {
-            "talk to that host, stop it, or choose another place with --home"
-        }
-        telos_service::StartError::Store(telos_store::OpenError::NewerLayout { .. }) => {
-            "use the newer telos that wrote it"
-        }
-        _ => "mend what it names and start again",
-    }
 }
 
 fn announcement(host: &Host, start: Instant) -> Value {
