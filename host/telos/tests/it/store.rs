@@ -361,3 +361,12 @@ fn a_store_whose_file_is_gone_is_missed_and_a_backup_brings_it_back() {
     running.start();
     assert_eq!(running.value("counter", "read"), 1);
 }
+
+#[test]
+fn an_object_is_not_named_as_another_ones_id() {
+    let running = Running::with_counter();
+    let id = running.ok(&["object", "show", "counter"])["id"].as_str().unwrap().to_owned();
+    let refused = running.refused(&["object", "new", &id]);
+    assert!(refused.contains("32 hex digits"), "{refused}");
+    assert_eq!(running.value(&id, "increment"), 1);
+}
