@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use telos_inference::Minds;
+use telos_inference::{MindInfo, Minds};
 use telos_journal::Journal;
 use telos_kernel::Kernel;
 use telos_store::Store;
@@ -165,19 +165,49 @@ fn plugin_check(row: &serde_json::Value) -> Check {
 }
 
 fn mind_checks(minds: &Minds) -> Vec<Check> {
-    let defaults = minds.list().into_iter().filter(|mind| mind.is_default);
-    defaults
-        .map(|mind| match mind.is_fetched {
-            true => Check::ok("mind", format!("{} is here and loads when it is first asked", mind.name)),
-            false => {
-                let next = format!("`telos model pull {}`", mind.name);
-                Check::new(
-                    "mind",
-                    CheckState::Degraded,
-                    format!("{} is not on this machine", mind.name),
-                    Some(next),
-                )
-            }
-        })
-        .collect()
+    minds.list().iter().filter(|mind| mind.is_default).map(mind_check).collect()
+}
+
+fn mind_check(mind: &MindInfo) -> Check {
+    let name = &mind.name;
+    let cause = match (mind.is_fetched, mind.is_damaged) {
+        (true, false) => {
+            return Check::ok("mind", format!("{name} is here and loads when it is first asked"));
+        }
+        (true, true) => format!("{name} does not load: its file is damaged"),
+        (false, _) => format!("{name} is not on this machine"),
+    };
+    Check::new("mind", CheckState::Degraded, cause, Some(format!("`telos model pull {name}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mind_is_well_only_with_a_file_that_loads() {
+        let check = |is_fetched, is_damaged| {
+            mind_check(&MindInfo {
+                name: "m".into(),
+                kind: "text",
+                context: 1,
+                dimension: 0,
+                is_default: true,
+                is_fetched,
+                is_damaged,
+                is_resident: false,
+            })
+        };
+        assert_eq!(check(true, false).state, CheckState::Ok);
+        for (is_fetched, is_damaged, cause) in
+            [(true, true, "its file is damaged"), (false, false, "not on this machine")]
+        {
+            let said = check(is_fetched, is_damaged);
+            assert_eq!(
+                (said.state, said.do_this),
+                (CheckState::Degraded, Some("`telos model pull m`".into()))
+            );
+            assert!(said.cause.contains(cause), "{}", said.cause);
+        }
+    }
 }
