@@ -24,6 +24,13 @@ pub enum EvolveError {
     Invalid(String),
 }
 
+impl EvolveError {
+    /// The state is not what was expected; `cause` says why, to whoever reads the audit.
+    pub fn invalid(cause: impl Into<String>) -> Self {
+        Self::Invalid(cause.into())
+    }
+}
+
 /// The entries of a JSON object as slots; of any other value, none.
 pub fn slot_values(object: Value) -> Vec<SlotValue> {
     match object {

@@ -47,6 +47,6 @@ pub(crate) fn write(
     let number = tables::add_to_meta(tables, META_AUDIT, 1)?;
     let Fact { kind, subject, detail } = fact.clone();
     let row = AuditRow { number, at_ms, position, kind, subject, detail };
-    tables.audit.insert(number, tables::encode_json("audit", &row)?.as_slice())?;
+    tables.audit.open()?.insert(number, tables::encode_json("audit", &row)?.as_slice())?;
     Ok(())
 }

@@ -246,14 +246,15 @@ pub(crate) fn whole(options: &StoreOptions) -> Opening {
 }
 
 /// What is copied.
-struct Source<'a> {
-    database: &'a Database,
-    blobs: &'a Blobs,
-    created_at_ms: u64,
+pub(crate) struct Source<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) blobs: &'a Blobs,
+    pub(crate) created_at_ms: u64,
 }
 
 impl Source<'_> {
-    fn back_up(
+    /// Copies it into a new directory, whole or not at all.
+    pub(crate) fn back_up(
         &self,
         to: &Path,
         options: BackupOptions,
@@ -399,7 +400,7 @@ fn report(path: &Path, manifest: &Manifest, is_verified: bool) -> BackupReport {
     }
 }
 
-fn first(problems: &[String]) -> String {
+pub(crate) fn first(problems: &[String]) -> String {
     problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>().join("; ")
 }
 

@@ -33,7 +33,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender, TryRe
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLockWriteGuard;
+use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 
 use crate::damage;
 use crate::error::{CommitError, Failure};
@@ -48,6 +48,7 @@ use crate::tables::{META_POSITION, Tables};
 use crate::unit::{Layer, Seen, Unit};
 
 use write::Finish;
+pub(crate) use write::write_name;
 
 /// What a unit's decision depends on besides its reads and writes.
 #[derive(Debug, Default)]
@@ -97,8 +98,14 @@ pub struct Commit {
 /// A decision that is being made.
 #[derive(Debug)]
 #[must_use = "a decision is waited for"]
-pub struct Decided {
-    receiver: Receiver<Result<Commit, CommitError>>,
+pub struct Decided(Arc<Answer>);
+
+/// Where an answer is left for whoever waits. Unlike a channel's receiver, a waiter yields no processor before it
+/// sleeps: a decision takes far longer than that, and the processors are the committer's meanwhile.
+#[derive(Debug, Default)]
+struct Answer {
+    told: Mutex<Option<Result<Commit, CommitError>>>,
+    is_told: Condvar,
 }
 
 impl Decided {
@@ -107,7 +114,14 @@ impl Decided {
     /// # Errors
     /// [`CommitError`]; its `effect()` says whether the unit may have been decided.
     pub fn wait(self) -> Result<Commit, CommitError> {
-        self.receiver.recv().unwrap_or(Err(CommitError::Unavailable(Failure::Reopening)))
+        let mut told = self.0.told.lock();
+        loop {
+            // Every ballot answers, also one that is dropped.
+            if let Some(answer) = told.take() {
+                return answer;
+            }
+            self.0.is_told.wait(&mut told);
+        }
     }
 }
 
@@ -258,7 +272,7 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
     let Some(queue) = shared.queue.lock().clone() else {
         return Err((ballot, Err(CommitError::Closed)));
     };
-    match judge(shared, &order, &ballot) {
+    match judge(shared, &mut order, &ballot) {
         Verdict::Tell(answer) => return Err((ballot, answer)),
         Verdict::TellOnceDurable(answer) => {
             order.add_reader();
@@ -290,7 +304,7 @@ enum Verdict {
     TellOnceDurable(Result<Commit, CommitError>),
 }
 
-fn judge(shared: &Shared, order: &Order, ballot: &Ballot) -> Verdict {
+fn judge(shared: &Shared, order: &mut Order, ballot: &Ballot) -> Verdict {
     let verdict = may_vote(shared, order, ballot).and_then(|()| match ballot.only_reads() {
         true => Ok(Vec::new()),
         false => {
@@ -328,9 +342,13 @@ fn may_vote(shared: &Shared, order: &Order, ballot: &Ballot) -> Result<(), Commi
 
 /// A decision to block on, with the reply that fulfils it.
 pub(crate) fn pair() -> (Decided, Reply) {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    // Whoever dropped the receiver no longer wants to know.
-    (Decided { receiver }, Box::new(move |result| drop(sender.send(result))))
+    let answer = Arc::new(Answer::default());
+    let decided = Decided(Arc::clone(&answer));
+    let reply = move |result| {
+        *answer.told.lock() = Some(result);
+        answer.is_told.notify_one();
+    };
+    (decided, Box::new(reply))
 }
 
 /// Starts the committer; it ends when the queue's last sender is gone.
@@ -426,13 +444,15 @@ impl Committer {
             return Ok(());
         }
         let txn = self.shared.database.write()?;
-        let mut tables = Tables::open(&txn)?;
+        let mut tables = Tables::of(&txn);
+        let mut generations = Arc::clone(&self.shared.generations.read());
         for (ballot, own) in written {
-            write::write(&mut tables, &self.shared, ballot, (own, *at_ms), finish)?;
+            write::write(&mut tables, &mut generations, ballot, (own, *at_ms), finish)?;
             *position = own;
         }
-        tables.meta.insert(META_POSITION, position.get())?;
+        tables.meta.open()?.insert(META_POSITION, position.get())?;
         history::note_group(&mut tables, *position, *at_ms)?;
+        finish.count(&mut tables)?;
         write::trim_redo(&mut tables, &self.shared, finish)?;
         drop(tables);
         fail::fail_point!("store::before-commit");
@@ -460,6 +480,9 @@ impl Committer {
         let mut order = self.shared.order.write();
         group.finish.apply_outbox(&self.shared);
         group.finish.apply_generations(&self.shared);
+        if group.finish.has_swept_sessions {
+            order.forget_sessions();
+        }
         group.finish.apply_room(&self.shared, &mut order);
         for ballot in &mut group.ballots {
             if let (Some(position), Some(act)) = (ballot.position(), ballot.vote.on_decided.take()) {

@@ -104,9 +104,13 @@ impl Database {
         Ok(())
     }
 
-    /// What was opened is of no use: it is opened anew the next time.
+    /// What was opened is of no use: it is closed, so that nobody writes what would never arrive, and opened anew the next
+    /// time. Reads go on if they can.
     pub(crate) fn refuse(&self) {
+        let mut handle = self.handle.write();
+        *handle = Handle::Closed;
         *self.held.lock() = None;
+        *handle = self.opened_for_reading();
     }
 
     /// Bytes of the file, free pages included.
@@ -152,8 +156,7 @@ impl Database {
             Ok(opened) => *handle = Handle::Writable(opened),
             Err(cause) => {
                 if let Handle::Closed = *handle {
-                    *handle =
-                        damage::guard(|| self.open_read_only()).map_or(Handle::Closed, Handle::ReadOnly);
+                    *handle = self.opened_for_reading();
                 }
                 return Err(cause);
             }
@@ -223,6 +226,10 @@ impl Database {
     /// Whether so many more bytes fit where the database is; the error says what the place answered.
     pub(crate) fn try_room(&self, bytes: u64) -> std::io::Result<()> {
         self.backend.try_room(bytes)
+    }
+
+    fn opened_for_reading(&self) -> Handle {
+        damage::guard(|| self.open_read_only()).map_or(Handle::Closed, Handle::ReadOnly)
     }
 
     fn open_read_only(&self) -> Result<redb::Database, Failure> {
@@ -309,8 +316,8 @@ fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), F
 
 fn make_tables(handle: &redb::Database) -> Result<(), Failure> {
     let txn = begin_durable(handle)?;
-    let mut tables = Tables::open(&txn)?;
-    tables.meta.insert(META_LAYOUT, LAYOUT)?;
+    let mut tables = Tables::make(&txn)?;
+    tables.meta.open()?.insert(META_LAYOUT, LAYOUT)?;
     store_id::make(&mut tables)?;
     drop(tables);
     fail::fail_point!("store::make-before-commit");

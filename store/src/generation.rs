@@ -27,7 +27,7 @@ use crate::tables;
 pub(crate) use raise::{Raised, Survey, judge, survey, write_raised};
 pub(crate) use shadow::{
     drop_leftovers, drop_outdated, drop_shadows, keys_of, list_in_force, list_unevolved, newest_position,
-    position_over, settle, write_shadow,
+    position_over, read_state, settle, write_shadow,
 };
 
 /// A generation of one component's stored state, in force from the position of its commit on.

@@ -56,7 +56,7 @@ const STEPS: [Step; 1] = [count_and_own];
 /// # Errors
 /// [`Failure`]; the transaction is then dropped and the database is as it was.
 pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<(), Failure> {
-    let mut tables = Tables::open(txn)?;
+    let mut tables = Tables::make(txn)?;
     let steps = (found..LAYOUT).zip(STEPS.iter().skip(usize::try_from(found - 1).unwrap_or(usize::MAX)));
     for (from, step) in steps {
         step(&mut tables)?;
@@ -65,7 +65,7 @@ pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<()
         let fact = Fact { kind: "store.layout-raised".into(), subject: "store".into(), detail };
         audit::write(&mut tables, &fact, position, at_ms)?;
     }
-    tables.meta.insert(META_LAYOUT, LAYOUT)?;
+    tables.meta.open()?.insert(META_LAYOUT, LAYOUT)?;
     Ok(())
 }
 
@@ -73,24 +73,24 @@ pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<()
 /// that name them, and the store has an identity.
 fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let (mut rows, mut newest) = (0, None);
-    for row in tables.objects.iter()? {
+    for row in tables.objects.open()?.iter()? {
         let (key, value) = row?;
         let (id, position) = key.value();
         let object = tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value())?;
         rows += 1;
         let replaced = newest.as_ref().filter(|(before, _, _)| *before == id).map_or(0, |(_, at, _)| *at);
-        tables.changes.insert((position, id), replaced)?;
+        tables.changes.open()?.insert((position, id), replaced)?;
         // Rows are sorted by object and position: the last one of each object is its newest.
         if let Some((before, _, owner)) = newest.replace((id, position, object.owner))
             && before != id
         {
-            tables.owned.insert((owner.as_str(), before), ())?;
+            tables.owned.open()?.insert((owner.as_str(), before), ())?;
         }
     }
     if let Some((id, _, owner)) = newest {
-        tables.owned.insert((owner.as_str(), id), ())?;
+        tables.owned.open()?.insert((owner.as_str(), id), ())?;
     }
-    tables.meta.insert(META_OBJECT_ROWS, rows)?;
+    tables.meta.open()?.insert(META_OBJECT_ROWS, rows)?;
     list_renames(tables)?;
     count_references(tables)?;
     store_id::make(tables)
@@ -98,13 +98,13 @@ fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
 
 fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let mut before: Option<(String, u64)> = None;
-    for row in tables.names.iter()? {
+    for row in tables.names.open()?.iter()? {
         let (key, _) = row?;
         let (name, position) = key.value();
         if let Some((same, replaced)) = &before
             && same == name
         {
-            tables.renames.insert((position, name), replaced)?;
+            tables.renames.open()?.insert((position, name), replaced)?;
         }
         before = Some((name.to_owned(), position));
     }
@@ -113,11 +113,11 @@ fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
 
 /// A release's digest is the second half of its key.
 fn count_references(tables: &mut Tables<'_>) -> Result<(), Failure> {
-    for row in tables.releases.iter()? {
+    for row in tables.releases.open()?.iter()? {
         let key = row?.0;
         let digest = key.value().1;
-        let before = tables.blobs.get(digest)?.map_or(0, |count| count.value());
-        tables.blobs.insert(digest, before + 1)?;
+        let before = tables.blobs.open()?.get(digest)?.map_or(0, |count| count.value());
+        tables.blobs.open()?.insert(digest, before + 1)?;
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ mod copy;
 mod damage;
 mod database;
 mod directory;
+mod draft;
 mod error;
 mod generation;
 mod held;
@@ -87,6 +88,7 @@ pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use backup::{BackupError, BackupOptions, BackupReport};
 pub use blob::Collected;
 pub use commit::{Commit, Decided, OnDecided, Vote};
+pub use draft::{Changed, Draft, DraftError, DraftOptions, DraftReport};
 pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
     ReadError, VectorError, WriteError, told,

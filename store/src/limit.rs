@@ -75,6 +75,14 @@ pub const UNEVOLVED_PER_LIST_MAX: usize = 1_000;
 pub const SHADOW_BATCH_BYTES_MAX: usize = UNIT_BYTES_MAX / 4;
 /// Shadows that one commit settles or drops, so that other units wait for milliseconds only.
 pub const SHADOWS_PER_STEP_MAX: usize = 1_000;
+/// Bytes of states, before and after, that a draft gathers for one transaction of its copy.
+pub const DRAFT_STEP_BYTES: usize = 16 * 1024 * 1024;
+/// States that a draft gathers for one transaction of its copy.
+pub const DRAFT_STEP_OBJECTS: usize = 4_096;
+/// Names that one draft binds or unbinds, since it keeps them in memory.
+pub const DRAFT_NAMES_MAX: usize = 65_536;
+/// Bytes of states that one rehearsal of a draft puts, since they stay in memory; they take about twice that.
+pub const REHEARSAL_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;
@@ -96,6 +104,9 @@ pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Dedupe rows of one session above its watermark.
 pub const DEDUPE_ROWS_PER_SESSION_MAX: u32 = 1_024;
+/// Sessions whose requests are known without reading them: at some 10 bytes a request, 10 MiB at most. Beyond that all are
+/// read again as they vote.
+pub const SESSIONS_KNOWN_MAX: usize = 1_024;
 /// Idle time after which a session is closed for good.
 pub const SESSION_IDLE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Sessions that one sweep closes.

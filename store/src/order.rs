@@ -10,6 +10,8 @@
 //! reads asks the order first and redb second, since what leaves the order is durable before.
 //! Never here: redb, clocks, replies.
 
+mod sessions;
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -21,6 +23,10 @@ use crate::record::RecordWrite;
 use crate::session::{DedupeKey, SessionId};
 use crate::unit::Layer;
 use crate::vectors::{CollectionKey, Growth, Room, Vector, bytes_of};
+
+use sessions::Sessions;
+
+pub(crate) use sessions::KnownSession;
 
 /// Everything that is voted for and not yet durable.
 #[derive(Default)]
@@ -40,20 +46,13 @@ pub(crate) struct Order {
     touched_posts: HashMap<PostId, Versions<()>>,
     /// Posts added and taken by each unit.
     posts: Versions<(usize, usize)>,
-    sessions: HashMap<SessionId, PendingSession>,
+    sessions: Sessions,
     /// Every raise that is in force once everything pending is durable.
     generations: Arc<Generations>,
     /// The last vote of this era that wrote an object of a component; kept when it is durable.
     touched: HashMap<ComponentId, Position>,
     /// The last vote of this era that wrote, moved or dropped evolved copies; kept when it is durable.
     copied: Position,
-}
-
-/// What pending requests say about their session.
-#[derive(Default)]
-struct PendingSession {
-    acked_through: Versions<u64>,
-    decided: BTreeMap<u64, (Position, Arc<[u8]>)>,
 }
 
 /// One thing's pending states, oldest first.
@@ -87,7 +86,7 @@ impl Order {
         self.waiting += 1;
         for (id, object) in &mut writes.objects {
             Arc::make_mut(object).position = position;
-            self.touched.insert(object.owner.clone(), position);
+            self.touch(&object.owner, position);
             push(&mut self.objects, *id, position, Arc::clone(object));
         }
         for (name, id) in &writes.names {
@@ -100,9 +99,7 @@ impl Order {
         self.add_posts(writes, position);
         self.add_generations(writes, position);
         if let Some(key) = request {
-            let session = self.sessions.entry(key.session).or_default();
-            session.acked_through.push(position, key.acked_through);
-            session.decided.insert(key.number, (position, outcome.into()));
+            self.sessions.add(key, position, outcome);
         }
         position
     }
@@ -123,11 +120,7 @@ impl Order {
         });
         self.touched_posts.retain(|_, versions| versions.settle(through));
         self.posts.settle(through);
-        self.sessions.retain(|_, session| {
-            session.acked_through.settle(through);
-            session.decided.retain(|_, (position, _)| *position > through);
-            !session.decided.is_empty()
-        });
+        self.sessions.settle(through);
     }
 
     /// Empties the order after a failure: what was voted for will not be decided, or nobody knows.
@@ -256,25 +249,31 @@ impl Order {
         (pending + sum(|counts| counts.0)).saturating_sub(sum(|counts| counts.1))
     }
 
-    /// The watermark that pending requests bring their session; 0 without any.
-    pub(crate) fn acked_through(&self, session: SessionId) -> u64 {
-        let brought = self.sessions.get(&session).into_iter().flat_map(|session| &session.acked_through.0);
-        brought.map(|(_, acked_through)| *acked_through).max().unwrap_or(0)
+    /// What is known of a session, everything pending included; none unless it was learnt and has requests.
+    pub(crate) fn session(&self, session: SessionId) -> Option<&KnownSession> {
+        self.sessions.known(session)
+    }
+
+    /// Takes what the tables say of a session that is not known; none when they do not know it either.
+    pub(crate) fn learn_session(&mut self, session: SessionId, stored: Option<KnownSession>) {
+        self.sessions.learn(session, stored);
+    }
+
+    /// Forgets what is known of sessions: some were removed from the tables.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.sessions.forget();
     }
 
     /// The pending decision of a request.
     pub(crate) fn decided(&self, key: &DedupeKey) -> Option<(Position, Vec<u8>)> {
-        let (position, outcome) = self.sessions.get(&key.session)?.decided.get(&key.number)?;
-        Some((*position, outcome.to_vec()))
+        self.sessions.decided(key)
     }
 
-    /// Requests of a session above a watermark, decided after a position.
-    pub(crate) fn rows_above(&self, session: SessionId, acked_through: u64, durable: Position) -> u32 {
-        let requests = self.sessions.get(&session).map(|session| &session.decided);
-        let above =
-            requests.into_iter().flat_map(|requests| requests.range(acked_through.saturating_add(1)..));
-        let above = above.filter(|(_, (position, _))| *position > durable).count();
-        u32::try_from(above).unwrap_or(u32::MAX)
+    fn touch(&mut self, component: &ComponentId, position: Position) {
+        match self.touched.get_mut(component) {
+            Some(touched) => *touched = position,
+            None => drop(self.touched.insert(component.clone(), position)),
+        }
     }
 
     fn add_generations(&mut self, writes: &Layer, position: Position) {
@@ -282,7 +281,7 @@ impl Order {
             match record {
                 RecordWrite::RaiseGeneration { component, to, .. } => {
                     Arc::make_mut(&mut self.generations).raise(component.clone(), position, *to);
-                    self.touched.insert(component.clone(), position);
+                    self.touch(component, position);
                 }
                 RecordWrite::Shadow { .. }
                 | RecordWrite::SettleShadows { .. }

@@ -34,7 +34,7 @@ pub struct ReleaseRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseState {
-    /// Installed, not serving.
+    /// Installed, not serving: waits for the next start, which carries its component's state over.
     Staged,
     /// Installed, waiting for a grant.
     NeedsGrant,
@@ -42,7 +42,7 @@ pub enum ReleaseState {
     Probation,
     /// Served its probation.
     Permanent,
-    /// Burnt its probation and gave the seat back.
+    /// Burnt its probation and gave the seat back, or could not carry its component's state over.
     Returned,
     /// Burnt its probation and could not give the seat back.
     Parked,

@@ -12,20 +12,20 @@ use crate::tables::Tables;
 /// Counts one more row that names a blob.
 pub(crate) fn add(tables: &mut Tables<'_>, digest: &Digest) -> Result<(), Failure> {
     let before = count(tables, digest)?;
-    tables.blobs.insert(digest.as_bytes(), before + 1)?;
+    tables.blobs.open()?.insert(digest.as_bytes(), before + 1)?;
     Ok(())
 }
 
 /// Counts one row less; the last one takes the blob's row with it.
 pub(crate) fn remove(tables: &mut Tables<'_>, digest: &Digest) -> Result<(), Failure> {
     match count(tables, digest)? {
-        0 | 1 => drop(tables.blobs.remove(digest.as_bytes())?),
-        before => drop(tables.blobs.insert(digest.as_bytes(), before - 1)?),
+        0 | 1 => drop(tables.blobs.open()?.remove(digest.as_bytes())?),
+        before => drop(tables.blobs.open()?.insert(digest.as_bytes(), before - 1)?),
     }
     Ok(())
 }
 
 /// How many rows name a blob.
-fn count(tables: &Tables<'_>, digest: &Digest) -> Result<u64, Failure> {
-    Ok(tables.blobs.get(digest.as_bytes())?.map_or(0, |count| count.value()))
+fn count(tables: &mut Tables<'_>, digest: &Digest) -> Result<u64, Failure> {
+    Ok(tables.blobs.open()?.get(digest.as_bytes())?.map_or(0, |count| count.value()))
 }

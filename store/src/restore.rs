@@ -268,7 +268,7 @@ fn identity(into: &Path, file: &Path) -> Option<StoreId> {
 /// The restore's own commit.
 fn write_down(database: &Database, manifest: &Manifest, at_ms: u64) -> Result<Position, Failure> {
     let txn = database.write()?;
-    let mut tables = Tables::open(&txn)?;
+    let mut tables = Tables::of(&txn);
     let position = Position::new(tables::add_to_meta(&mut tables, META_POSITION, 1)?);
     let detail = json!({ "position": manifest.position, "created_at_ms": manifest.created_at_ms });
     let fact = Fact { kind: "store.restored".into(), subject: "store".into(), detail };

@@ -20,6 +20,7 @@ use crate::commit::{self, Commit, Decided, Vote};
 use crate::damage;
 use crate::database::{Database, Opening, Refused};
 use crate::directory;
+use crate::draft;
 use crate::error::{BlobError, CommitError, Failure, OpenError, ReadError};
 use crate::generation::drop_leftovers;
 use crate::history::{Past, Retention};
@@ -433,11 +434,12 @@ pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError>
     Blobs::files(dir.clone(), bytes_max).map_err(|cause| OpenError::File { path: dir, cause })
 }
 
-/// Makes a directory and locks it, and finishes a restore that was decided there.
+/// Makes a directory and locks it, finishes a restore that was decided there, and throws a left draft away.
 fn take(dir: &Path) -> Result<DirectoryLock, OpenError> {
     make_dir(dir)?;
     let lock = DirectoryLock::take(dir)?;
     switch::finish(dir)?;
+    draft::discard(dir);
     Ok(lock)
 }
 

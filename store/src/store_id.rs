@@ -53,8 +53,8 @@ impl From<StoreId> for String {
 
 /// Gives a store its identity, within the transaction that makes or raises it.
 pub(crate) fn make(tables: &mut Tables<'_>) -> Result<(), Failure> {
-    tables.meta.insert(META_STORE_HIGH, rand::random::<u64>())?;
-    tables.meta.insert(META_STORE_LOW, rand::random::<u64>())?;
+    tables.meta.open()?.insert(META_STORE_HIGH, rand::random::<u64>())?;
+    tables.meta.open()?.insert(META_STORE_LOW, rand::random::<u64>())?;
     Ok(())
 }
 

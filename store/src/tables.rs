@@ -32,9 +32,10 @@
 //! position is at or below the history floor, with the row that ended there. Only forgetting an object breaks the rule.
 //! postcard rows name no fields, so a change of their shape is a new layout generation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Key, ReadableDatabase, ReadableTable, Table, TableDefinition, Value, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -101,69 +102,121 @@ pub(crate) const BLOBS: TableDefinition<&[u8; 32], u64> = TableDefinition::new("
 pub(crate) const GENERATIONS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("generations");
 pub(crate) const SHADOWS: TableDefinition<ShadowKey, ShadowRow> = TableDefinition::new("shadows");
 
-/// All tables of one write transaction.
+/// All tables of one write transaction. Opening one, and closing it with the commit, costs as much as writing a row or
+/// two, and most groups touch a few of them: each is opened when it is first needed.
 pub(crate) struct Tables<'txn> {
-    pub(crate) meta: Table<'txn, &'static str, u64>,
-    pub(crate) objects: Table<'txn, ObjectKey, &'static [u8]>,
-    pub(crate) names: Table<'txn, NameKey, Option<u128>>,
-    pub(crate) names_of: Table<'txn, (u128, &'static str, u64), bool>,
-    pub(crate) collections: Table<'txn, (&'static str, &'static str), (u32, u32)>,
-    pub(crate) vectors: Table<'txn, VectorKey, VectorRow>,
-    pub(crate) redo: Table<'txn, PostKey, (u32, u128, bool)>,
-    pub(crate) outbox: Table<'txn, PostKey, &'static [u8]>,
-    pub(crate) dead_letters: Table<'txn, PostKey, &'static [u8]>,
-    pub(crate) sessions: Table<'txn, (u128, u64), (u64, u64, u32)>,
-    pub(crate) dedupe: Table<'txn, DedupeRowKey, (u64, &'static [u8])>,
-    pub(crate) audit: Table<'txn, u64, &'static [u8]>,
-    pub(crate) releases: Table<'txn, DigestKey, &'static [u8]>,
-    pub(crate) seats: Table<'txn, &'static str, &'static [u8]>,
-    pub(crate) grants: Table<'txn, (&'static str, &'static str), &'static [u8]>,
-    pub(crate) consumed: Table<'txn, DigestKey, u64>,
-    pub(crate) owned: Table<'txn, (&'static str, u128), ()>,
-    pub(crate) moments: Table<'txn, u64, u64>,
-    pub(crate) changes: Table<'txn, (u64, u128), u64>,
-    pub(crate) renames: Table<'txn, (u64, &'static str), u64>,
-    pub(crate) blobs: Table<'txn, &'static [u8; 32], u64>,
-    pub(crate) generations: Table<'txn, (&'static str, u64), &'static [u8]>,
-    pub(crate) shadows: Table<'txn, ShadowKey, ShadowRow>,
+    pub(crate) meta: OnDemand<'txn, &'static str, u64>,
+    pub(crate) objects: OnDemand<'txn, ObjectKey, &'static [u8]>,
+    pub(crate) names: OnDemand<'txn, NameKey, Option<u128>>,
+    pub(crate) names_of: OnDemand<'txn, (u128, &'static str, u64), bool>,
+    pub(crate) collections: OnDemand<'txn, (&'static str, &'static str), (u32, u32)>,
+    pub(crate) vectors: OnDemand<'txn, VectorKey, VectorRow>,
+    pub(crate) redo: OnDemand<'txn, PostKey, (u32, u128, bool)>,
+    pub(crate) outbox: OnDemand<'txn, PostKey, &'static [u8]>,
+    pub(crate) dead_letters: OnDemand<'txn, PostKey, &'static [u8]>,
+    pub(crate) sessions: OnDemand<'txn, (u128, u64), (u64, u64, u32)>,
+    pub(crate) dedupe: OnDemand<'txn, DedupeRowKey, (u64, &'static [u8])>,
+    pub(crate) audit: OnDemand<'txn, u64, &'static [u8]>,
+    pub(crate) releases: OnDemand<'txn, DigestKey, &'static [u8]>,
+    pub(crate) seats: OnDemand<'txn, &'static str, &'static [u8]>,
+    pub(crate) grants: OnDemand<'txn, (&'static str, &'static str), &'static [u8]>,
+    pub(crate) consumed: OnDemand<'txn, DigestKey, u64>,
+    pub(crate) owned: OnDemand<'txn, (&'static str, u128), ()>,
+    pub(crate) moments: OnDemand<'txn, u64, u64>,
+    pub(crate) changes: OnDemand<'txn, (u64, u128), u64>,
+    pub(crate) renames: OnDemand<'txn, (u64, &'static str), u64>,
+    pub(crate) blobs: OnDemand<'txn, &'static [u8; 32], u64>,
+    pub(crate) generations: OnDemand<'txn, (&'static str, u64), &'static [u8]>,
+    pub(crate) shadows: OnDemand<'txn, ShadowKey, ShadowRow>,
+}
+
+/// One table of a write transaction, open once it was needed.
+pub(crate) struct OnDemand<'txn, K: Key + 'static, V: Value + 'static> {
+    txn: &'txn WriteTransaction,
+    definition: TableDefinition<'static, K, V>,
+    table: Option<Table<'txn, K, V>>,
 }
 
 impl<'txn> Tables<'txn> {
-    /// Opens every table, making those that are absent.
-    pub(crate) fn open(txn: &'txn WriteTransaction) -> Result<Tables<'txn>, Failure> {
-        Ok(Tables {
-            meta: txn.open_table(META)?,
-            objects: txn.open_table(OBJECTS)?,
-            names: txn.open_table(NAMES)?,
-            names_of: txn.open_table(NAMES_OF)?,
-            collections: txn.open_table(COLLECTIONS)?,
-            vectors: txn.open_table(VECTORS)?,
-            redo: txn.open_table(REDO)?,
-            outbox: txn.open_table(OUTBOX)?,
-            dead_letters: txn.open_table(DEAD_LETTERS)?,
-            sessions: txn.open_table(SESSIONS)?,
-            dedupe: txn.open_table(DEDUPE)?,
-            audit: txn.open_table(AUDIT)?,
-            releases: txn.open_table(RELEASES)?,
-            seats: txn.open_table(SEATS)?,
-            grants: txn.open_table(GRANTS)?,
-            consumed: txn.open_table(CONSUMED)?,
-            owned: txn.open_table(OWNED)?,
-            moments: txn.open_table(MOMENTS)?,
-            changes: txn.open_table(CHANGES)?,
-            renames: txn.open_table(RENAMES)?,
-            blobs: txn.open_table(BLOBS)?,
-            generations: txn.open_table(GENERATIONS)?,
-            shadows: txn.open_table(SHADOWS)?,
-        })
+    /// The tables of a transaction; none is opened.
+    pub(crate) fn of(txn: &'txn WriteTransaction) -> Tables<'txn> {
+        Tables {
+            meta: OnDemand::of(txn, META),
+            objects: OnDemand::of(txn, OBJECTS),
+            names: OnDemand::of(txn, NAMES),
+            names_of: OnDemand::of(txn, NAMES_OF),
+            collections: OnDemand::of(txn, COLLECTIONS),
+            vectors: OnDemand::of(txn, VECTORS),
+            redo: OnDemand::of(txn, REDO),
+            outbox: OnDemand::of(txn, OUTBOX),
+            dead_letters: OnDemand::of(txn, DEAD_LETTERS),
+            sessions: OnDemand::of(txn, SESSIONS),
+            dedupe: OnDemand::of(txn, DEDUPE),
+            audit: OnDemand::of(txn, AUDIT),
+            releases: OnDemand::of(txn, RELEASES),
+            seats: OnDemand::of(txn, SEATS),
+            grants: OnDemand::of(txn, GRANTS),
+            consumed: OnDemand::of(txn, CONSUMED),
+            owned: OnDemand::of(txn, OWNED),
+            moments: OnDemand::of(txn, MOMENTS),
+            changes: OnDemand::of(txn, CHANGES),
+            renames: OnDemand::of(txn, RENAMES),
+            blobs: OnDemand::of(txn, BLOBS),
+            generations: OnDemand::of(txn, GENERATIONS),
+            shadows: OnDemand::of(txn, SHADOWS),
+        }
+    }
+
+    /// Makes those tables that are absent.
+    pub(crate) fn make(txn: &'txn WriteTransaction) -> Result<Tables<'txn>, Failure> {
+        let mut tables = Tables::of(txn);
+        tables.meta.open()?;
+        tables.objects.open()?;
+        tables.names.open()?;
+        tables.names_of.open()?;
+        tables.collections.open()?;
+        tables.vectors.open()?;
+        tables.redo.open()?;
+        tables.outbox.open()?;
+        tables.dead_letters.open()?;
+        tables.sessions.open()?;
+        tables.dedupe.open()?;
+        tables.audit.open()?;
+        tables.releases.open()?;
+        tables.seats.open()?;
+        tables.grants.open()?;
+        tables.consumed.open()?;
+        tables.owned.open()?;
+        tables.moments.open()?;
+        tables.changes.open()?;
+        tables.renames.open()?;
+        tables.blobs.open()?;
+        tables.generations.open()?;
+        tables.shadows.open()?;
+        Ok(tables)
+    }
+}
+
+impl<'txn, K: Key + 'static, V: Value + 'static> OnDemand<'txn, K, V> {
+    fn of(txn: &'txn WriteTransaction, definition: TableDefinition<'static, K, V>) -> OnDemand<'txn, K, V> {
+        OnDemand { txn, definition, table: None }
+    }
+
+    /// The table, opened unless it is open.
+    pub(crate) fn open(&mut self) -> Result<&mut Table<'txn, K, V>, Failure> {
+        match &mut self.table {
+            Some(table) => Ok(table),
+            closed => Ok(closed.insert(self.txn.open_table(self.definition)?)),
+        }
     }
 }
 
 /// Adds to one number of the meta table; answers the sum.
 pub(crate) fn add_to_meta(tables: &mut Tables<'_>, name: &str, more: u64) -> Result<u64, Failure> {
-    let sum = read_meta(&tables.meta, name)? + more;
+    let meta = tables.meta.open()?;
+    let sum = read_meta(meta, name)? + more;
     if more > 0 {
-        tables.meta.insert(name, sum)?;
+        meta.insert(name, sum)?;
     }
     Ok(sum)
 }
@@ -285,6 +338,15 @@ pub(crate) fn read_decided(
         let (position, outcome) = row.value();
         (Position::new(position), outcome.to_vec())
     }))
+}
+
+/// The requests of a session whose decisions are stored: at most 1,024.
+pub(crate) fn read_decided_numbers(
+    dedupe: &impl ReadableTable<DedupeRowKey, (u64, &'static [u8])>,
+    SessionId { client, incarnation }: SessionId,
+) -> Result<BTreeSet<u64>, Failure> {
+    let rows = dedupe.range((client, incarnation, 0)..=(client, incarnation, u64::MAX))?;
+    rows.map(|row| Ok(row?.0.value().2)).collect()
 }
 
 /// A session's dedupe rows above the watermark that a request brings.

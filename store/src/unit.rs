@@ -34,6 +34,7 @@ use crate::vectors::CollectionKey;
 
 pub use layer::Savepoint;
 pub(crate) use layer::{Layer, Layers};
+pub(crate) use name::{list_names, list_names_of, overlay as overlay_names};
 
 /// One unit of work; see the module. Dropping it forgets its writes.
 pub struct Unit {

@@ -5,6 +5,8 @@
 mod conflict;
 mod disk;
 mod dispatch;
+mod generation;
+mod generation_crash;
 mod hostile;
 mod messaging;
 mod operator;

@@ -13,12 +13,13 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("store", &[]),
     ("host/bridge", &[]),
     ("host/inference", &[]),
     ("host/journal", &[]),
     ("host/kernel", &["telos-store"]),
+    ("host/migration", &["telos-store"]),
     ("host/service", &PARTS),
     ("host/telos", &HOST),
     ("sdk", &["telos-sdk-macros"]),
@@ -30,24 +31,33 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("tests/guests/*", &["telos-sdk"]),
     ("xtask", &[]),
 ];
-/// What makes up a host; none of them knows another, but the kernel the store.
-const PARTS: [&str; 5] = ["telos-bridge", "telos-inference", "telos-journal", "telos-kernel", "telos-store"];
-const HOST: [&str; 6] =
-    ["telos-bridge", "telos-inference", "telos-journal", "telos-kernel", "telos-service", "telos-store"];
-
-/// Benchmarks also use the tests' fixtures.
-const BENCHES: [&str; 7] = [
+/// What makes up a host; none of them knows another, but the kernel and migrations the store.
+const PARTS: [&str; 6] =
+    ["telos-bridge", "telos-inference", "telos-journal", "telos-kernel", "telos-migration", "telos-store"];
+const HOST: [&str; 7] = [
     "telos-bridge",
     "telos-inference",
     "telos-journal",
     "telos-kernel",
+    "telos-migration",
+    "telos-service",
+    "telos-store",
+];
+
+/// Benchmarks also use the tests' fixtures.
+const BENCHES: [&str; 8] = [
+    "telos-bridge",
+    "telos-inference",
+    "telos-journal",
+    "telos-kernel",
+    "telos-migration",
     "telos-service",
     "telos-store",
     "telos-tests",
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 8] = [
+const HOMES: [(&str, &[&str], &[&str]); 9] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
@@ -56,6 +66,7 @@ const HOMES: [(&str, &[&str], &[&str]); 8] = [
     ("wasmtime-wasi", &["host/kernel", "tests/bench"], &["host/kernel/", "tests/bench/"]),
     ("wit-bindgen", &["sdk"], &["sdk/src/"]),
     ("jsonschema", &["host/kernel"], &["host/kernel/"]),
+    ("mlua", &["host/migration"], &["host/migration/src/lua"]),
 ];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, Failure, Granting, InstallRequest, Kernel, KernelConfig, LinedUp, Root, SwapError, Swapped,
+    Answer, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel, KernelConfig, LinedUp,
+    Root, SwapError, Swapped,
 };
-use telos_store::{ComponentId, DedupeKey, Json, Slot, Store, StoreOptions, Vote};
+use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
 
 pub use disk::Disk;
@@ -97,12 +98,37 @@ impl TestKernel {
         Self::on_store(home, store, Arc::new(NoMinds))
     }
 
+    /// A kernel without minds in a directory that outlives it.
+    pub fn over(directory: &Path) -> Self {
+        let kernel = Self::unbegun(None, open(directory), Arc::new(NoMinds));
+        kernel.kernel.begin();
+        kernel
+    }
+
+    /// The same, after a start that raises generations.
+    pub async fn over_raising(directory: &Path, mode: GenerationMode) -> (Self, Vec<Evolution>) {
+        Self::unbegun(None, open(directory), Arc::new(NoMinds)).raising(mode).await
+    }
+
     fn in_home(home: TempDir, minds: Arc<dyn Minds>) -> Self {
-        let store = Store::open(&home.path().join("store"), StoreOptions::default()).expect("a store");
+        let store = open(home.path());
         Self::on_store(home, store, minds)
     }
 
     fn on_store(home: TempDir, store: Store, minds: Arc<dyn Minds>) -> Self {
+        let kernel = Self::unbegun(Some(home), store, minds);
+        kernel.kernel.begin();
+        kernel
+    }
+
+    async fn raising(self, mode: GenerationMode) -> (Self, Vec<Evolution>) {
+        let raised = self.kernel.raise_generations(mode, Arc::new(|_| {})).await.expect("a store that reads");
+        self.kernel.begin();
+        (self, raised)
+    }
+
+    /// A kernel that does nothing unasked yet.
+    fn unbegun(home: Option<TempDir>, store: Store, minds: Arc<dyn Minds>) -> Self {
         let journal = Arc::new(RecordingJournal::default());
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
@@ -110,7 +136,7 @@ impl TestKernel {
         let config = KernelConfig { cache: Some(cache), threads: 2 };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
-        Self { kernel, store, journal, home: Some(home) }
+        Self { kernel, store, journal, home }
     }
 
     /// The same home, opened by a kernel that knows nothing but what was stored.
@@ -118,6 +144,19 @@ impl TestKernel {
         let home = self.home.take().expect("a home");
         drop(self);
         Self::in_home(home, Arc::new(NoMinds))
+    }
+
+    /// The same home after a start as a host does it, which carries state to other generations.
+    pub async fn restart_raising(mut self, mode: GenerationMode) -> (Self, Vec<Evolution>) {
+        let home = self.home.take().expect("a home");
+        drop(self);
+        let store = open(home.path());
+        Self::unbegun(Some(home), store, Arc::new(NoMinds)).raising(mode).await
+    }
+
+    /// Where it keeps everything.
+    pub fn path(&self) -> &Path {
+        self.home.as_ref().expect("a home").path()
     }
 
     /// Installs a guest, granted all it imports.
@@ -160,6 +199,19 @@ impl TestKernel {
     pub fn line_up(&self, receiver: &str, selector: &str, arguments: Value) -> LinedUp {
         let within = Some(Duration::from_secs(60));
         self.kernel.line_up(root(receiver, selector, &arguments, Sending { within, ..Sending::default() }))
+    }
+}
+
+/// Waits while what a kernel before had under way still holds the store.
+fn open(directory: &Path) -> Store {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Store::open(&directory.join("store"), StoreOptions::default()) {
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened.expect("a store"),
+        }
     }
 }
 

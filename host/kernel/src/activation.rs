@@ -4,17 +4,21 @@
 //! meanwhile; a change of that object waits its turn in the object's own lane, so that a busy object delays its own
 //! swap, up to a bound, and nobody else's. How the pointer is published is `publication`'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, json};
-use telos_store::{CommitError, ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, SeatRecord, Unit};
+use serde_json::{Map, Value, json};
+use telos_store::{
+    CommitError, ComponentId, Contested, DedupeKey, Digest, Json, Object, ObjectId, ReleaseRecord,
+    ReleaseState, SeatRecord, Unit,
+};
 use tokio::sync::MutexGuard;
 
 use crate::change::{Settled, change};
+use crate::generation::{START_AGAIN, Standing, waits_for_start};
 use crate::lane::Place;
 use crate::publication::{Change, Publication};
 use crate::root_object;
@@ -38,8 +42,8 @@ pub(crate) enum Reason {
     Swapped,
     /// An operator went back.
     RolledBack,
-    /// It got the grant it waited for.
-    Granted,
+    /// It got what it waited for: a grant, or a start that carried its component's state over.
+    Awaited,
 }
 
 impl Reason {
@@ -48,7 +52,7 @@ impl Reason {
             Self::Installed => "plugin.installed",
             Self::Swapped => "plugin.swapped",
             Self::RolledBack => "plugin.rolled-back",
-            Self::Granted => "plugin.activated",
+            Self::Awaited => "plugin.activated",
         }
     }
 }
@@ -58,12 +62,45 @@ pub(crate) struct Decision {
     pub(crate) release: Arc<Release>,
     pub(crate) record: ReleaseRecord,
     pub(crate) granting: BTreeSet<String>,
-    /// What an operator must grant first; then the release is staged and nothing else changes.
+    /// What an operator must grant first.
     pub(crate) missing: Vec<String>,
     pub(crate) consumed: Option<String>,
     pub(crate) reason: Reason,
     /// Who asked, and under which number.
     pub(crate) request: Option<DedupeKey>,
+}
+
+/// What becomes of a release now. Evolving while messages flow would be a third way.
+#[derive(Clone, Copy)]
+enum Way {
+    Serve,
+    /// It is staged, and who serves does not change.
+    Wait(Waits),
+}
+
+/// What a staged release waits for.
+#[derive(Clone, Copy)]
+enum Waits {
+    Grants,
+    /// Its component's state is of an earlier generation than its own.
+    Start {
+        from: u32,
+        to: u32,
+    },
+}
+
+/// A generation that is put in force in the commit that lets its release serve. Every other object has its copy.
+pub(crate) struct Raise {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) root: Option<CarriedRoot>,
+}
+
+/// A root object whose method slots change in that commit, so that the commit carries its state over too.
+pub(crate) struct CarriedRoot {
+    pub(crate) before: Arc<Object>,
+    /// Its value slots in the new generation.
+    pub(crate) slots: BTreeMap<String, Json>,
 }
 
 /// The turn to change seats, with a place in the root object's lane where that object changes.
@@ -73,32 +110,77 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Decision {
-    fn write(&self, unit: &mut Unit) -> Result<(), SwapError> {
+    fn write(&self, unit: &mut Unit, state: ReleaseState) -> Result<(), SwapError> {
         for interface in &self.granting {
             unit.put_grant(&self.release.component, interface, "operator")?;
         }
         if let Some(path) = &self.consumed {
             unit.mark_consumed(path, self.release.digest)?;
         }
-        Ok(unit.put_release(self.record.clone())?)
+        Ok(unit.put_release(ReleaseRecord { state, ..self.record.clone() })?)
     }
 
-    fn swapped(&self, state: &'static str, previous: Option<String>) -> Swapped {
+    fn serving(&self, previous: Option<String>) -> Swapped {
         Swapped {
             id: self.release.component.clone(),
             version: self.release.version().to_string(),
             digest: self.release.digest,
-            state: state.into(),
+            state: "serving".into(),
             missing_grants: self.missing.clone(),
+            cause: None,
+            next: None,
             previous,
             position: 0,
             pause_us: 0,
         }
     }
+
+    fn staged(&self, waits: Waits, previous: Option<String>) -> Swapped {
+        let (cause, next) = match waits {
+            // What is missing says it.
+            Waits::Grants => (None, None),
+            Waits::Start { from, to } => (Some(waits_for_start(from, to)), Some(START_AGAIN.into())),
+        };
+        Swapped { state: "staged".into(), cause, next, ..self.serving(previous) }
+    }
+
+    fn staging(&self, waits: Waits) -> Value {
+        let (version, digest) = (self.release.version(), self.release.digest);
+        match waits {
+            Waits::Grants => json!({ "version": version, "digest": digest, "needs": self.missing }),
+            Waits::Start { from, to } => {
+                json!({ "version": version, "digest": digest, "from": from, "to": to })
+            }
+        }
+    }
+}
+
+impl Raise {
+    fn write(&self, unit: &mut Unit, release: &Release) -> Result<(), SwapError> {
+        if let Some(root) = &self.root {
+            root.write(unit, self.to)?;
+        }
+        Ok(unit.raise_generation(&release.component, self.from, self.to, release.digest)?)
+    }
+}
+
+impl CarriedRoot {
+    /// A conflict when the object is not as it was carried over.
+    pub(crate) fn write(&self, unit: &mut Unit, generation: u32) -> Result<(), SwapError> {
+        let id = self.before.id;
+        let now = unit.object(id)?;
+        let is_same =
+            |now: &Arc<Object>| now.slots == self.before.slots && now.generation == self.before.generation;
+        if !now.as_ref().is_some_and(is_same) {
+            return Err(CommitError::Conflict(Contested::Object(id)).into());
+        }
+        Ok(unit.evolve(id, generation, self.slots.clone())?)
+    }
 }
 
 impl Swapper {
-    /// Makes one change of a seat: lets the release serve, or stages it while a grant is missing.
+    /// Makes one change of a seat: lets the release serve, or stages it while a grant is missing or its component's
+    /// state is of an earlier generation.
     pub(crate) async fn change_seat(
         &self,
         component: &ComponentId,
@@ -106,11 +188,28 @@ impl Swapper {
     ) -> Result<Swapped, SwapError> {
         let with_root = || {
             let decision = prepare()?;
-            let root = self.changing_root(&decision)?;
-            Ok((decision, root))
+            let way = self.way(&decision)?;
+            let root = match way {
+                Way::Serve => self.changing_root(&decision.release)?,
+                Way::Wait(_) => None,
+            };
+            Ok(((decision, way), root))
         };
-        let (decision, turn) = self.in_turn(component, with_root).await?;
-        self.settle(decision, turn).await
+        let ((decision, way), turn) = self.in_turn(component, with_root).await?;
+        match way {
+            Way::Serve => self.activate(decision, None, turn).await,
+            Way::Wait(waits) => self.stage(decision, waits, turn).await,
+        }
+    }
+
+    fn way(&self, decision: &Decision) -> Result<Way, SwapError> {
+        Ok(match self.standing(&decision.release)? {
+            _ if !decision.missing.is_empty() => Way::Wait(Waits::Grants),
+            Standing::Evolves(from) => {
+                Way::Wait(Waits::Start { from, to: decision.release.descriptor.generation })
+            }
+            _ => Way::Serve,
+        })
     }
 
     /// Prepares a change while nobody else changes seats or grants. A root object that will change is waited for
@@ -133,43 +232,61 @@ impl Swapper {
         }
     }
 
-    async fn settle(&self, decision: Decision, turn: Turn<'_>) -> Result<Swapped, SwapError> {
-        match decision.missing.is_empty() {
-            true => self.activate(decision, turn).await,
-            false => self.stage(decision).await,
-        }
-    }
-
-    async fn stage(&self, decision: Decision) -> Result<Swapped, SwapError> {
-        let release = &decision.release;
-        let previous = self.serving_version(&release.component);
+    async fn stage(&self, decision: Decision, waits: Waits, _turn: Turn<'_>) -> Result<Swapped, SwapError> {
+        let component = &decision.release.component;
+        let previous = self.serving_version(component);
         let (staged, _) = self
             .change(decision.request, |unit| {
-                decision.write(unit)?;
-                let detail =
-                    json!({ "version": release.version(), "digest": release.digest, "needs": decision.missing });
-                unit.audit("plugin.staged", release.component.as_str(), detail)?;
-                let change = Change::Grant(release.component.clone(), decision.granting.clone());
-                let staged = decision.swapped("staged", previous.clone());
+                match waits {
+                    Waits::Grants => decision.write(unit, ReleaseState::NeedsGrant)?,
+                    Waits::Start { .. } => {
+                        self.retire_waiting(unit, component)?;
+                        decision.write(unit, ReleaseState::Staged)?;
+                    }
+                }
+                unit.audit("plugin.staged", component.as_str(), decision.staging(waits))?;
+                let change = Change::Grant(component.clone(), decision.granting.clone());
+                let staged = decision.staged(waits, previous.clone());
                 Ok((staged, Some(self.publication(change, None))))
             })
             .await?;
+        if matches!(waits, Waits::Start { .. }) {
+            self.notices.forget(component);
+        }
         Ok(staged)
     }
 
-    async fn activate(&self, decision: Decision, turn: Turn<'_>) -> Result<Swapped, SwapError> {
-        self.same_generation(&decision.release)?;
+    /// What waited for the next start does not any more: somebody has decided anew who serves, now or then.
+    fn retire_waiting(&self, unit: &mut Unit, component: &ComponentId) -> Result<(), SwapError> {
+        match self.waiting_for_start(component)? {
+            None => Ok(()),
+            Some(record) => Ok(unit.put_release(ReleaseRecord { state: ReleaseState::Retired, ..record })?),
+        }
+    }
+
+    /// Lets the release serve, in one commit, which also puts its generation in force where its component's state was
+    /// carried over.
+    pub(crate) async fn activate(
+        &self,
+        decision: Decision,
+        raise: Option<Raise>,
+        turn: Turn<'_>,
+    ) -> Result<Swapped, SwapError> {
         let previous = self.serving_version(&decision.release.component);
         let changes_root = self.changes_root(&decision.release)?;
         let (swapped, pause) = self
             .change(decision.request, |unit| {
+                if let Some(raise) = &raise {
+                    raise.write(unit, &decision.release)?;
+                }
                 self.write_activation(unit, &decision, changes_root)?;
                 let (release, granting) = (Arc::clone(&decision.release), decision.granting.clone());
                 let change = Change::Seat { release, granting };
-                let swapped = decision.swapped("serving", previous.clone());
+                let swapped = decision.serving(previous.clone());
                 Ok((swapped, Some(self.publication(change, turn.place.clone()))))
             })
             .await?;
+        self.notices.forget(&swapped.id);
         Ok(Swapped { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..swapped })
     }
 
@@ -184,7 +301,8 @@ impl Swapper {
         changes_root: bool,
     ) -> Result<(), SwapError> {
         let release = &decision.release;
-        decision.write(unit)?;
+        self.retire_waiting(unit, &release.component)?;
+        decision.write(unit, ReleaseState::Permanent)?;
         if changes_root {
             root_object::seat(unit, release)?;
         }
@@ -208,6 +326,7 @@ impl Swapper {
     ) -> Result<u64, SwapError> {
         let (Settled { position }, _) = self
             .change(request, |unit| {
+                self.retire_waiting(unit, component)?;
                 unit.remove_seat(component)?;
                 root_object::unseat(unit, component)?;
                 unit.audit("plugin.removed", component.as_str(), json!({ "digest": digest }))?;
@@ -215,6 +334,7 @@ impl Swapper {
                 Ok((Settled::default(), Some(self.publication(change, turn.place.clone()))))
             })
             .await?;
+        self.notices.forget(component);
         Ok(position)
     }
 
@@ -234,10 +354,7 @@ impl Swapper {
     /// Nobody knows whether a change was decided: what serves and what is granted is read from the store again, as
     /// soon as that is back, since the commit may have happened although its finish did not.
     async fn read_again(&self) {
-        let deadline = Instant::now() + STORE_BACK_TIME;
-        while self.store.read_only_cause().is_some() && Instant::now() < deadline {
-            tokio::time::sleep(STORE_BACK_POLL).await;
-        }
+        self.wait_for_store().await;
         if let Err(error) = self.load_seats().and_then(|_| Ok(self.grants.reload(&self.store)?)) {
             self.journal.record(JournalLine {
                 severity: Severity::Error,
@@ -250,12 +367,20 @@ impl Swapper {
         }
     }
 
+    /// Waits, for a minute at most, until the store takes writes again.
+    pub(crate) async fn wait_for_store(&self) {
+        let deadline = Instant::now() + STORE_BACK_TIME;
+        while self.store.read_only_cause().is_some() && Instant::now() < deadline {
+            tokio::time::sleep(STORE_BACK_POLL).await;
+        }
+    }
+
     /// The root object, when it is there and letting the release serve will change it.
-    fn changing_root(&self, decision: &Decision) -> Result<Option<ObjectId>, SwapError> {
-        if !decision.missing.is_empty() || !self.changes_root(&decision.release)? {
+    pub(crate) fn changing_root(&self, release: &Release) -> Result<Option<ObjectId>, SwapError> {
+        if !self.changes_root(release)? {
             return Ok(None);
         }
-        self.root(&decision.release.component)
+        self.root(&release.component)
     }
 
     fn changes_root(&self, release: &Release) -> Result<bool, SwapError> {
@@ -273,23 +398,6 @@ impl Swapper {
         entered.ok().flatten().ok_or_else(|| SwapError::RootBusy {
             component: component.clone(),
             waited_s: ROOT_WAIT.as_secs(),
-        })
-    }
-
-    fn same_generation(&self, release: &Release) -> Result<(), SwapError> {
-        let table = self.seats.current();
-        let Some(serving) = table.releases.get(&release.component) else {
-            return Ok(());
-        };
-        let (serving, wanted) = (serving.descriptor.generation, release.descriptor.generation);
-        if serving == wanted {
-            return Ok(());
-        }
-        Err(SwapError::Generation {
-            component: release.component.clone(),
-            version: release.version().to_string(),
-            serving,
-            wanted,
         })
     }
 }

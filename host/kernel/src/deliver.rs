@@ -134,7 +134,7 @@ fn answer_missing(tree: &mut Tree, message: &Message) -> Result<Json, Failure> {
     if tree.is_read_only {
         return Err(Failure::ReadOnly(CLONE.into()));
     }
-    let copied = objects::clone_object(&mut tree.unit, message.receiver, None);
+    let copied = objects::clone_object(&mut tree.unit, message.receiver);
     let id = copied.map_err(|error| host_failure(tree, error))?;
     Json::parse(&format!("\"{id}\"")).map_err(|error| Failure::Refused(error.to_string()))
 }

@@ -118,6 +118,11 @@ fn bad(field: impl Into<String>, problem: impl Into<String>) -> DescriptorError 
 }
 
 impl Descriptor {
+    /// What is stored with a release.
+    pub(crate) fn of(record: &telos_store::ReleaseRecord) -> serde_json::Result<Self> {
+        serde_json::from_str(record.descriptor.as_str())
+    }
+
     /// The descriptor a guest gave, checked.
     pub(crate) fn from_contract(given: lifecycle::Descriptor) -> Result<Self, DescriptorError> {
         telos_store::ComponentId::new(&given.id).map_err(|error| bad("id", error.to_string()))?;

@@ -4,29 +4,23 @@
 //! traps, with fuel, a second and 64 MiB, twice; its answer is kept with the release and it is never called again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use telos_store::{ComponentId, Digest};
-use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
 
-use crate::contract::{CONTRACT_VERSION, PACKAGE, Persona, PersonaPre};
+use crate::contract::{CONTRACT_VERSION, PACKAGE, PersonaPre};
 use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
 use crate::engine::Engines;
 use crate::grant::INTERFACES;
 use crate::imports;
 use crate::instance::MessageState;
 use crate::limits::Limits;
+use crate::pure::{DESCRIBE_TIME, Pure, PureError};
 use crate::seat::Release;
 
 /// Largest component file.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
-
-/// A tenth of a second or so on an idle machine, far from [`DESCRIBE_TIME`]: what loops runs out of this, every time.
-const DESCRIBE_FUEL: u64 = 100_000_000;
-/// For a machine that has no time: no fault of the bytes.
-const DESCRIBE_TIME: Duration = Duration::from_secs(1);
-const DESCRIBE_MEMORY_BYTES: usize = 64 << 20;
 
 /// Why a file is not a release.
 #[derive(Debug, thiserror::Error)]
@@ -147,12 +141,20 @@ impl Examiner {
         })
     }
 
+    /// A component's `lifecycle`, to be called without reaching anything; for bytes that a stored release vouches for.
+    pub(crate) fn pure(&self, bytes: &[u8]) -> Result<Pure, ExamineError> {
+        let compiled = compile(&self.engines.metered, bytes)?;
+        Pure::new(&self.engines, &compiled).map_err(contract)
+    }
+
     async fn describe(&self, component: &Component) -> Result<Descriptor, ExamineError> {
-        let mut linker = Linker::<StoreLimits>::new(&self.engines.metered);
-        linker.define_unknown_imports_as_traps(component).map_err(contract)?;
-        let pre = linker.instantiate_pre(component).map_err(contract)?;
-        let first = self.describe_once(&pre).await?;
-        let second = self.describe_once(&pre).await?;
+        let pure = Pure::new(&self.engines, component).map_err(contract)?;
+        let told = |error: PureError| match error {
+            PureError::Time(_) => ExamineError::DescribeSlow,
+            error => ExamineError::Describe(error.to_string()),
+        };
+        let first = pure.describe().await.map_err(told)?;
+        let second = pure.describe().await.map_err(told)?;
         let text = format!("{first:?}");
         if text != format!("{second:?}") {
             return Err(ExamineError::Describe(
@@ -164,36 +166,6 @@ impl Examiner {
             return Err(ExamineError::Describe(refusal));
         }
         Ok(Descriptor::from_contract(first)?)
-    }
-
-    async fn describe_once(
-        &self,
-        pre: &InstancePre<StoreLimits>,
-    ) -> Result<crate::contract::lifecycle::Descriptor, ExamineError> {
-        let _running = self.engines.running();
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(DESCRIBE_MEMORY_BYTES)
-            .instances(16)
-            .tables(8)
-            .memories(4)
-            .build();
-        let mut store = Store::new(&self.engines.metered, limits);
-        store.limiter(|limits| limits);
-        let failed =
-            |error: wasmtime::Error| ExamineError::Describe(format!("failed: {}", error.root_cause()));
-        store.set_fuel(DESCRIBE_FUEL).map_err(failed)?;
-        store.set_hostcall_fuel(2 * DESCRIPTOR_BYTES_MAX);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        let describing = async {
-            let instance = pre.instantiate_async(&mut store).await?;
-            let persona = Persona::new(&mut store, &instance)?;
-            persona.telos_host_lifecycle().call_describe(&mut store).await
-        };
-        match tokio::time::timeout(DESCRIBE_TIME, describing).await {
-            Ok(described) => described.map_err(failed),
-            Err(_) => Err(ExamineError::DescribeSlow),
-        }
     }
 }
 

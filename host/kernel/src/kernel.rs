@@ -2,20 +2,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Map, Value, json};
-use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, ReleaseRecord, Revision, Store};
+use serde_json::{Map, Value};
+use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
-use crate::descriptor::{Descriptor, Kind};
+use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
+use crate::evolution::{Evolution, OnEvolving};
 use crate::examine::Examiner;
 use crate::failure::Failure;
+use crate::generation::GenerationMode;
 use crate::grant::Grants;
 use crate::lane::Lanes;
 use crate::limits::Limits;
+use crate::listing;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
@@ -60,6 +64,9 @@ struct Parts {
     dispatcher: Arc<Dispatcher>,
     swapper: Arc<Swapper>,
     journal: Arc<dyn JournalSink>,
+    /// Rung when something was posted.
+    bell: Arc<Notify>,
+    has_begun: AtomicBool,
     /// Dropped in the background, so that the kernel may be dropped from inside another runtime.
     guests: Option<Runtime>,
 }
@@ -73,7 +80,8 @@ impl Drop for Parts {
 }
 
 impl Kernel {
-    /// Starts on a store: loads what serves, and begins to deliver what was posted.
+    /// Starts on a store: loads what serves. What a kernel does unasked waits for [`Kernel::begin`], so that state can be
+    /// carried over first.
     ///
     /// A seat whose release cannot be loaded is reported in the journal and does not serve; everything else does.
     ///
@@ -100,6 +108,7 @@ impl Kernel {
             Arc::clone(&journal),
             Arc::clone(&lanes),
         );
+        swapper.notices.remember_failures(&store).map_err(unreadable)?;
         report_unloadable(&swapper, journal.as_ref())?;
         let surroundings = Arc::new(Surroundings {
             engine: engines.serving.clone(),
@@ -119,8 +128,6 @@ impl Kernel {
             on_posts,
         ));
         let guests = guest_runtime(config.threads)?;
-        guests.spawn(keep_up(store.clone()));
-        guests.spawn(deliver_posts(store.clone(), Arc::downgrade(&dispatcher), bell));
         let parts = Parts {
             store,
             seats,
@@ -128,9 +135,38 @@ impl Kernel {
             dispatcher,
             swapper: Arc::new(swapper),
             journal,
+            bell,
+            has_begun: AtomicBool::new(false),
             guests: Some(guests),
         };
         Ok(Self(Arc::new(parts), None))
+    }
+
+    /// Carries state over for every staged release that has its grants, and lets it serve, as `mode` says; `told` hears
+    /// how far it is. For a start: after what waited outside was installed, before messages are admitted.
+    ///
+    /// A release that fails leaves everything as it was: an audit row says why, and what served serves.
+    ///
+    /// # Errors
+    /// When the store cannot be read. Whatever else goes wrong is an outcome.
+    pub async fn raise_generations(
+        &self,
+        mode: GenerationMode,
+        told: OnEvolving,
+    ) -> Result<Vec<Evolution>, SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.raise_generations(mode, told).await }).await
+    }
+
+    /// Begins what a kernel does unasked: delivers what was posted, and keeps the store up. Once; a second time does
+    /// nothing.
+    pub fn begin(&self) {
+        let Parts { store, dispatcher, bell, has_begun, guests, .. } = &*self.0;
+        let Some(guests) = guests else { return };
+        if !has_begun.swap(true, Ordering::AcqRel) {
+            guests.spawn(keep_up(store.clone()));
+            guests.spawn(deliver_posts(store.clone(), Arc::downgrade(dispatcher), Arc::clone(bell)));
+        }
     }
 
     /// A handle for one change that somebody asks for under a number: the change is decided at most once, and asked
@@ -278,16 +314,7 @@ impl Kernel {
     /// # Errors
     /// When the store cannot be read.
     pub fn plugins(&self) -> Result<Vec<Value>, SwapError> {
-        let mut newest: std::collections::BTreeMap<ComponentId, ReleaseRecord> = Default::default();
-        for record in self.0.store.releases(None)? {
-            let is_newer = newest
-                .get(&record.component)
-                .is_none_or(|known| known.installed_at_ms <= record.installed_at_ms);
-            if is_newer {
-                newest.insert(record.component.clone(), record);
-            }
-        }
-        newest.into_values().map(|record| self.plugin_row(record)).collect()
+        listing::all(&self.0.swapper)
     }
 
     /// Everything about one plugin.
@@ -295,36 +322,7 @@ impl Kernel {
     /// # Errors
     /// [`SwapError::NoSuchPlugin`].
     pub fn plugin(&self, component: &str) -> Result<Value, SwapError> {
-        let component = plugin_id(component)?;
-        let records = self.0.store.releases(Some(&component))?;
-        let newest = records.iter().max_by_key(|record| record.installed_at_ms);
-        let newest = newest.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))?;
-        let mut row = self.plugin_row(newest.clone())?;
-        let shown = self.shown(newest)?;
-        let descriptor = descriptor(&shown)?;
-        let more = json!({
-            "generation": descriptor.generation,
-            "contract": shown.contract,
-            "imports": shown.imports,
-            "limits": shown.limits.to_value(),
-            "selectors": descriptor.selectors.iter().map(|(name, selector)| json!({
-                "name": name,
-                "summary": selector.summary,
-                "read_only": selector.read_only,
-                "examples": selector.examples.len(),
-            })).collect::<Vec<_>>(),
-            "releases": records.iter().map(|record| json!({
-                "digest": record.digest,
-                "version": record.version,
-                "state": record.state,
-                "source": record.source,
-                "installed_at_ms": record.installed_at_ms,
-            })).collect::<Vec<_>>(),
-        });
-        if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
-            row.extend(more);
-        }
-        Ok(row)
+        listing::one(&self.0.swapper, &plugin_id(component)?)
     }
 
     /// Ids of serving personas.
@@ -412,44 +410,6 @@ impl Kernel {
     /// What the dispatcher has done so far.
     pub fn dispatch_stats(&self) -> DispatchStats {
         self.0.dispatcher.stats()
-    }
-
-    fn plugin_row(&self, newest: ReleaseRecord) -> Result<Value, SwapError> {
-        let seat = self.0.store.seats()?.into_iter().find(|seat| seat.component == newest.component);
-        let shown = self.shown(&newest)?;
-        let is_served = self.0.seats.current().releases.contains_key(&newest.component);
-        let granted = self.0.grants.of(&newest.component);
-        let descriptor = descriptor(&shown)?;
-        let state = match (&seat, is_served) {
-            (Some(_), true) => "serving",
-            (Some(_), false) => "unloadable",
-            (None, _) if newest.state == telos_store::ReleaseState::NeedsGrant => "staged",
-            (None, _) => "removed",
-        };
-        let waits = seat.as_ref().is_some_and(|seat| seat.digest != newest.digest)
-            && newest.state == telos_store::ReleaseState::NeedsGrant;
-        Ok(json!({
-            "id": newest.component,
-            "version": shown.version,
-            "digest": shown.digest,
-            "state": state,
-            "kind": descriptor.kind,
-            "summary": descriptor.summary,
-            "grants": granted,
-            "missing_grants": self.0.grants.missing(&newest.component, &newest.imports),
-            "staged_version": waits.then_some(&newest.version),
-            "since_ms": seat.map(|seat| seat.since_ms),
-        }))
-    }
-
-    /// The serving release's record; the newest one's when none serves.
-    fn shown(&self, newest: &ReleaseRecord) -> Result<ReleaseRecord, SwapError> {
-        let seat = self.0.store.seats()?.into_iter().find(|seat| seat.component == newest.component);
-        let Some(seat) = seat else {
-            return Ok(newest.clone());
-        };
-        let records = self.0.store.releases(Some(&newest.component))?;
-        Ok(records.into_iter().find(|record| record.digest == seat.digest).unwrap_or_else(|| newest.clone()))
     }
 
     fn asked(&self, component: &str) -> Result<(Arc<Swapper>, ComponentId, Option<DedupeKey>), SwapError> {
@@ -561,8 +521,4 @@ fn report_unloadable(swapper: &Swapper, journal: &dyn JournalSink) -> Result<(),
 
 fn plugin_id(component: &str) -> Result<ComponentId, SwapError> {
     ComponentId::new(component).map_err(|_| SwapError::NoSuchPlugin(component.to_owned()))
-}
-
-fn descriptor(record: &ReleaseRecord) -> Result<Descriptor, SwapError> {
-    serde_json::from_str(record.descriptor.as_str()).map_err(|error| SwapError::Store(error.to_string()))
 }

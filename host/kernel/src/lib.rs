@@ -4,6 +4,7 @@
 //! examine  bytes → release        what it is, imports, says of itself          changes nothing
 //! trial    release → verdict      its own examples on scratch storage           changes nothing
 //! swap     release → seat         one commit, one pointer                       audit row
+//! evolve   state → generation     at a start, every object or none              audit row
 //! dispatch root → answer          lane, tree of messages, one commit            everything or nothing
 //! instance message → ending       a fresh instance; linear memory dies with it
 //! ```
@@ -22,8 +23,10 @@ mod descriptor;
 mod dispatch;
 mod effects;
 mod engine;
+mod evolution;
 mod examine;
 mod failure;
+mod generation;
 mod grant;
 mod imports;
 pub mod inbox;
@@ -31,11 +34,14 @@ mod instance;
 mod kernel;
 mod lane;
 mod limits;
+mod listing;
 mod manifest;
+mod notice;
 mod objects;
 mod operator;
 mod outbox;
 mod publication;
+mod pure;
 mod root_object;
 pub mod seams;
 mod seat;
@@ -48,8 +54,10 @@ pub use contract::CONTRACT_VERSION;
 pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};
 pub use dispatch::{ATTEMPTS_MAX, Answer, DispatchStats, Rehearsal, Root};
 pub use engine::{EPOCH, EngineError, Engines, INSTANCE_SLOTS, MEMORY_BYTES_CEILING};
+pub use evolution::{Evolution, EvolutionOutcome, Evolving, OnEvolving};
 pub use examine::{COMPONENT_BYTES_MAX, ExamineError};
 pub use failure::{Breakage, Effect, Failure, Fault};
+pub use generation::GenerationMode;
 pub use grant::{DEFAULT_GRANTS, INTERFACES};
 pub use inbox::InboxEntry;
 pub use kernel::{Kernel, KernelConfig, KernelError, LinedUp};

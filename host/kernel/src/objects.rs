@@ -6,20 +6,26 @@ use telos_store::{ComponentId, ObjectId, ObjectName, ReadError, Slot, Unit, Writ
 
 use crate::failure::StoreFailure;
 
-/// A copy for a component, or for the source's own owner when none is given.
+/// A copy for a component and the generation it makes objects in, or for the source's own owner when none is given.
 ///
 /// The copy has the source's value slots. It delegates to the source when the source has method slots of its own,
 /// so that behaviour stays in one place, else to the source's parents, so that copies of copies do not grow chains.
+///
+/// A copy for the source's owner is in the source's generation, since it is the same state. For anybody else it is in
+/// the new owner's: what shape its values have there is the new owner's concern, and so is carrying them on.
 pub(crate) fn clone_for(
     unit: &mut Unit,
     source: ObjectId,
-    owner: Option<ComponentId>,
+    owner: Option<(ComponentId, u32)>,
 ) -> Result<ObjectId, WriteError> {
     let original = unit.object(source)?.ok_or(ReadError::NoSuchObject(source))?;
     let has_methods = original.slots.values().any(|slot| matches!(slot, Slot::Method(_)));
     let parents = if has_methods { vec![source] } else { original.parents.clone() };
-    let owner = owner.unwrap_or_else(|| original.owner.clone());
-    let copy = unit.create(owner, original.generation, parents)?;
+    let (owner, generation) = match owner {
+        Some((owner, generation)) if owner != original.owner => (owner, generation),
+        _ => (original.owner.clone(), original.generation),
+    };
+    let copy = unit.create(owner, generation, parents)?;
     for (name, slot) in &original.slots {
         if let Slot::Value(_) = slot {
             unit.set_slot(copy, name, slot.clone())?;
@@ -28,13 +34,9 @@ pub(crate) fn clone_for(
     Ok(copy)
 }
 
-/// [`clone_for`] with the failure a message gives.
-pub(crate) fn clone_object(
-    unit: &mut Unit,
-    source: ObjectId,
-    owner: Option<ComponentId>,
-) -> Result<ObjectId, StoreFailure> {
-    clone_for(unit, source, owner).map_err(Into::into)
+/// [`clone_for`] for the source's own owner, with the failure a message gives.
+pub(crate) fn clone_object(unit: &mut Unit, source: ObjectId) -> Result<ObjectId, StoreFailure> {
+    clone_for(unit, source, None).map_err(Into::into)
 }
 
 /// The objects a lookup asks, in order, by name where they have one.
@@ -69,5 +71,48 @@ pub(crate) fn display_name(unit: &mut Unit, id: ObjectId) -> String {
     match unit.names_of(id) {
         Ok(names) => names.first().map_or_else(|| id.to_string(), ToString::to_string),
         Err(_) => id.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use telos_store::{Digest, Json, Store, StoreOptions, Vote};
+
+    fn component(id: &str) -> ComponentId {
+        ComponentId::new(id).unwrap()
+    }
+
+    #[test]
+    fn a_copy_is_in_its_owners_generation() {
+        let store = Store::scratch(StoreOptions::default()).unwrap();
+        let (ours, other) = (component("ours"), component("other"));
+        let mut unit = store.begin();
+        let source = unit.create(ours.clone(), 3, vec![]).unwrap();
+        unit.set_slot(source, "n", Slot::Value(Json::parse("1").unwrap())).unwrap();
+        let mut copied = |owner: Option<(ComponentId, u32)>| {
+            let copy = clone_for(&mut unit, source, owner).unwrap();
+            let copy = unit.object(copy).unwrap().unwrap();
+            assert_eq!(copy.value("n").unwrap().as_str(), "1");
+            (copy.owner.clone(), copy.generation)
+        };
+        assert_eq!(copied(None), (ours.clone(), 3));
+        assert_eq!(copied(Some((ours.clone(), 4))), (ours.clone(), 3), "the same state");
+        assert_eq!(copied(Some((other.clone(), 7))), (other.clone(), 7));
+    }
+
+    #[test]
+    fn a_copy_of_an_object_in_a_lower_generation_is_made_where_the_new_owners_was_raised() {
+        let store = Store::scratch(StoreOptions::default()).unwrap();
+        let (ours, other) = (component("ours"), component("other"));
+        let mut unit = store.begin();
+        unit.raise_generation(&other, 1, 2, Digest::of(b"evolver")).unwrap();
+        let source = unit.create(ours, 1, vec![]).unwrap();
+        store.decide(unit, Vote::default()).wait().unwrap();
+        let mut unit = store.begin();
+        let copy = clone_for(&mut unit, source, Some((other, 2))).unwrap();
+        store.decide(unit, Vote::default()).wait().unwrap();
+        assert_eq!(store.begin().object(copy).unwrap().unwrap().generation, 2);
     }
 }

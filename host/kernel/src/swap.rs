@@ -5,306 +5,43 @@
 //! stored requirements  names, slots, grants        crash after: nothing happened
 //! decide               one commit: release, seat,  durable      crash after: the new release serves
 //!                      root-object slots, audit
+//!                      or: staged, for want of grants, or until the next start carries the state over
 //! publish              in that commit's vote for roots that may write, in its finish for those that only read
 //! ```
 //! One change at a time: a turn of its own, never held on the serving path, nor while a busy object is waited for. Any
 //! failure leaves what served serving.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+mod error;
+mod request;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use telos_store::{
-    BlobError, CommitError, ComponentId, DedupeKey, Digest, Json, ObjectName, ReadError, ReleaseRecord,
-    ReleaseState, SeatRecord, Slot, Store, WriteError, told,
+    ComponentId, DedupeKey, Digest, Json, ObjectName, ReleaseRecord, ReleaseState, SeatRecord, Slot, Store,
+    WriteError,
 };
 
 use crate::activation::{Decision, Reason};
-use crate::change::{self, Settled, remembered};
+use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::descriptor::Descriptor;
-use crate::examine::{ExamineError, Examined, Examiner};
-use crate::failure::{Effect, FREE_SPACE};
+use crate::examine::{Examined, Examiner};
+use crate::generation::{self, Standing, waits_for_start};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
+use crate::notice::{Notice, Notices};
 use crate::publication::Change;
-use crate::root_object::RootObjectError;
+use crate::pure::Pure;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
 
-/// Why a swap did not happen; the release that was serving keeps serving.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SwapError {
-    /// The file is not a release.
-    #[error("{source_name} was refused: {error}")]
-    Examine {
-        /// Where the bytes came from.
-        source_name: String,
-        /// Why.
-        error: ExamineError,
-    },
-    /// The component is another one than its manifest says.
-    #[error(
-        "{source_name} was refused: its manifest says `{manifest}`, the component says `{embedded}`; make them agree"
-    )]
-    Identity {
-        /// Where the bytes came from.
-        source_name: String,
-        /// The manifest's id.
-        manifest: String,
-        /// The embedded id.
-        embedded: String,
-    },
-    /// Another file of the same directory holds the same component.
-    #[error("{source_name} was refused: {rival} beside it holds `{component}` too; keep one of them")]
-    Rival {
-        /// Where the bytes came from.
-        source_name: String,
-        /// The other file.
-        rival: String,
-        /// The component both hold.
-        component: ComponentId,
-    },
-    /// It broke one of its own promises.
-    #[error("{component} {version} fails its own example `{name}` of `{selector}`: it {detail}")]
-    Example {
-        /// The component.
-        component: ComponentId,
-        /// Its version.
-        version: String,
-        /// The selector concerned.
-        selector: String,
-        /// The example.
-        name: String,
-        /// What differed.
-        detail: String,
-    },
-    /// Its root object cannot be made or changed.
-    #[error(transparent)]
-    RootObject(#[from] RootObjectError),
-    /// Carrying stored state to another generation is not part of this swap.
-    #[error(
-        "{component} serves generation {serving} and {version} wants {wanted}; this host swaps within one generation"
-    )]
-    Generation {
-        /// The component.
-        component: ComponentId,
-        /// The version that wants another generation.
-        version: String,
-        /// What serves.
-        serving: u32,
-        /// What it wants.
-        wanted: u32,
-    },
-    /// No component of this id has a seat or a release.
-    #[error("no plugin is called `{0}`; see `telos plugin list`")]
-    NoSuchPlugin(String),
-    /// No such release is kept.
-    #[error("`{component}` has no release `{wanted}`; it has {known}")]
-    NoSuchRelease {
-        /// The component.
-        component: ComponentId,
-        /// What was asked for.
-        wanted: String,
-        /// What there is.
-        known: String,
-    },
-    /// There is nothing to go back to.
-    #[error("`{0}` has no earlier release to return to")]
-    NothingEarlier(ComponentId),
-    /// Another change came first.
-    #[error("no release of `{0}` waits for a grant any more")]
-    NothingWaits(ComponentId),
-    /// No such interface.
-    #[error("there is no interface `{0}`; there are {known}", known = INTERFACES.join(", "))]
-    NoSuchInterface(String),
-    /// The root object had too much to do for too long.
-    #[error(
-        "`{component}` was not changed: its root object is busy; in {waited_s} s it was not this change's turn"
-    )]
-    RootBusy {
-        /// The component.
-        component: ComponentId,
-        /// How long a change waits; one that finds the object's lane full does not.
-        waited_s: u64,
-    },
-    /// The grant was given; the release that waited for it could not begin to serve.
-    #[error("the grant was given, but {component} {version} does not serve yet: {cause}")]
-    GrantedOnly {
-        /// The component.
-        component: ComponentId,
-        /// The release that waits.
-        version: String,
-        /// Why.
-        #[source]
-        cause: Box<SwapError>,
-    },
-    /// The commit was refused, or nobody knows.
-    #[error("the store did not take it: {0}")]
-    Commit(#[from] CommitError),
-    /// The store could not be read, or did not take the bytes; nothing was changed.
-    #[error("the store did not take it: {0}")]
-    Store(String),
-    /// The device that the store is on has no room for the bytes; nothing was changed.
-    #[error("there is no room for it: {0}")]
-    NoRoom(String),
-    /// The change ended before it could say how.
-    #[error("the change was cut short: {0}")]
-    CutShort(String),
-}
-
-impl SwapError {
-    /// Whether what was asked for may have happened.
-    pub fn effect(&self) -> Effect {
-        match self {
-            Self::Commit(error) => change::effect(error),
-            Self::GrantedOnly { .. } => Effect::Committed,
-            Self::CutShort(_) => Effect::Unknown,
-            _ => Effect::None,
-        }
-    }
-
-    /// A stable word for programs.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Commit(error) => change::kind(error),
-            Self::RootBusy { .. } => "busy",
-            Self::GrantedOnly { cause, .. } => cause.kind(),
-            Self::NoRoom(_) => "no-room",
-            _ => "refused",
-        }
-    }
-
-    /// What to do next, when there is something better than reading the message.
-    pub fn next_step(&self) -> Option<String> {
-        match self {
-            Self::Commit(error) => change::next_step(error).map(Into::into),
-            Self::RootBusy { component, .. } => Some(format!(
-                "ask again when it has less to do; `telos plugin revoke {component} --all` does not wait"
-            )),
-            Self::GrantedOnly { component, version, .. } => {
-                Some(format!("`telos plugin swap {component} {version}` lets it serve"))
-            }
-            Self::NoRoom(_) => Some(FREE_SPACE.into()),
-            Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
-            _ => None,
-        }
-    }
-
-    /// Whether this host refuses these bytes for ever, whatever else changes: only then need nobody try them again.
-    pub fn is_of_the_bytes(&self) -> bool {
-        match self {
-            Self::Examine { error, .. } => error.is_of_the_bytes(),
-            Self::Example { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<ReadError> for SwapError {
-    fn from(error: ReadError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<telos_store::Failure> for SwapError {
-    fn from(error: telos_store::Failure) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<WriteError> for SwapError {
-    fn from(error: WriteError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<BlobError> for SwapError {
-    fn from(error: BlobError) -> Self {
-        if error.is_no_room() { Self::NoRoom(told(&error)) } else { Self::Store(told(&error)) }
-    }
-}
-
-/// What an install asks for besides the bytes.
-#[derive(Debug, Clone, Default)]
-pub struct InstallRequest {
-    /// Where the bytes came from, for people and the record.
-    pub source: String,
-    /// The id that a manifest claims.
-    pub manifest_id: Option<String>,
-    /// Limits that a manifest asks for.
-    pub limits: Limits,
-    /// Interfaces granted along with it, by an operator or by the bundle.
-    pub grants: Granting,
-    /// The inbox path to mark as consumed in the same commit.
-    pub consumed: Option<String>,
-    /// Components that other files of the same directory hold, with their paths.
-    pub rivals: BTreeMap<String, String>,
-}
-
-/// What an install grants.
-#[derive(Debug, Clone, Default)]
-pub enum Granting {
-    /// Nothing beyond what there is.
-    #[default]
-    Nothing,
-    /// Whatever the release imports.
-    All,
-    /// These.
-    These(Vec<String>),
-}
-
-/// What became of an install, swap or rollback.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Swapped {
-    /// The component.
-    pub id: ComponentId,
-    /// The release's version.
-    pub version: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// `serving`, or `staged` while it needs a grant.
-    pub state: Cow<'static, str>,
-    /// What an operator must grant before it may serve.
-    pub missing_grants: Vec<String>,
-    /// The version that served before, if any.
-    pub previous: Option<String>,
-    /// The commit that decided it.
-    pub position: u64,
-    /// Microseconds during which no root could begin, table published → position visible: of the two such moments,
-    /// one for roots that may write and one for those that only read, the longer. 0 in a later answer to the same
-    /// request.
-    pub pause_us: u64,
-}
-
-/// A candidate's examination for people, nothing changed.
-#[derive(Debug, Clone, Serialize)]
-pub struct Checked {
-    /// All of it would pass.
-    pub ok: bool,
-    /// The component.
-    pub id: ComponentId,
-    /// Its version.
-    pub version: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// The contract it was built for.
-    pub contract: &'static str,
-    /// Interfaces it imports.
-    pub imports: Vec<String>,
-    /// What an operator would have to grant.
-    pub missing_grants: Vec<String>,
-    /// Its selectors.
-    pub selectors: Vec<String>,
-    /// How its examples went.
-    pub examples: Vec<ExampleResult>,
-}
+pub use error::SwapError;
+pub use request::{Checked, Granting, InstallRequest, Swapped};
 
 /// Changes seats, one change at a time.
 pub(crate) struct Swapper {
@@ -314,6 +51,7 @@ pub(crate) struct Swapper {
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) notices: Notices,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
@@ -327,7 +65,8 @@ impl Swapper {
         journal: Arc<dyn JournalSink>,
         lanes: Arc<Lanes>,
     ) -> Self {
-        Self { store, examiner, seats, grants, journal, lanes, turn: tokio::sync::Mutex::new(()) }
+        let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
+        Self { store, examiner, seats, grants, journal, lanes, notices, turn }
     }
 
     /// Examines and tries bytes; nothing changes.
@@ -339,6 +78,7 @@ impl Swapper {
     ) -> Result<Checked, SwapError> {
         let examined = self.examine(bytes, source, limits).await?;
         let release = &examined.release;
+        let standing = self.standing(release)?;
         let examples = self.try_out(&examined).await?;
         Ok(Checked {
             ok: examples.iter().all(|example| example.passed),
@@ -348,12 +88,16 @@ impl Swapper {
             contract: CONTRACT_VERSION,
             imports: release.imports.clone(),
             missing_grants: self.missing(release, &BTreeSet::new())?,
+            cause: match standing {
+                Standing::Evolves(from) => Some(waits_for_start(from, release.descriptor.generation)),
+                _ => None,
+            },
             selectors: release.descriptor.selectors.keys().cloned().collect(),
             examples,
         })
     }
 
-    /// Makes a release of bytes and lets it serve, or stages it when it needs a grant.
+    /// Makes a release of bytes and lets it serve, or stages it when it needs a grant or its state a later generation.
     pub(crate) async fn install(
         &self,
         bytes: &[u8],
@@ -374,7 +118,7 @@ impl Swapper {
         let decide_install = || {
             let granting = self.granting(release, &install.grants)?;
             let missing = self.missing(release, &granting)?;
-            let record = record(release, &install.source, &missing)?;
+            let record = record(release, &install.source)?;
             let (release, consumed) = (Arc::clone(release), install.consumed.clone());
             let reason = Reason::Installed;
             Ok(Decision { release, record, granting, missing, consumed, reason, request })
@@ -452,7 +196,7 @@ impl Swapper {
         }
         let decide_activation = || {
             let waits = self.staged(component)?.ok_or_else(|| SwapError::NothingWaits(component.clone()))?;
-            self.decision(waits, Reason::Granted, None)
+            self.decision(waits, Reason::Awaited, None)
         };
         let activated = self.change_seat(component, decide_activation).await;
         activated.map(Some).map_err(|cause| SwapError::GrantedOnly {
@@ -544,23 +288,31 @@ impl Swapper {
         remembered(&self.store, request)
     }
 
-    /// Loads what serves according to the store, when the host starts. A seat that cannot be loaded does not stop it.
+    /// Loads what serves according to the store, when the host starts. A seat that cannot be loaded, or whose release
+    /// does not know its component's state, does not stop it.
     pub(crate) fn load_seats(&self) -> Result<Vec<(ComponentId, SwapError)>, SwapError> {
         let mut table = SeatTable { position: self.store.position(), releases: Default::default() };
         let mut unloadable = Vec::new();
         for seat in self.store.seats()? {
-            let loaded = self
-                .find_release(&seat.component, &seat.digest.to_string())
-                .and_then(|record| self.load(&record));
-            match loaded {
+            match self.load_seat(&seat) {
                 Ok(release) => {
                     table.releases.insert(seat.component, Arc::new(release));
                 }
-                Err(error) => unloadable.push((seat.component, error)),
+                Err(error) => {
+                    self.notices.put(&seat.component, unloaded(&error));
+                    unloadable.push((seat.component, error));
+                }
             }
         }
         self.seats.publish(table);
         Ok(unloadable)
+    }
+
+    fn load_seat(&self, seat: &SeatRecord) -> Result<Release, SwapError> {
+        let record = self.find_release(&seat.component, &seat.digest.to_string())?;
+        let release = self.load(&record)?;
+        self.standing(&release)?;
+        Ok(release)
     }
 
     async fn examine(&self, bytes: &[u8], source: &str, limits: Limits) -> Result<Examined, SwapError> {
@@ -626,20 +378,29 @@ impl Swapper {
     ) -> Result<Decision, SwapError> {
         let release = Arc::new(self.load(&record)?);
         let missing = self.grants.missing(&release.component, &release.imports);
-        let record = ReleaseRecord { state: state_of(&missing), ..record };
         let granting = BTreeSet::new();
         Ok(Decision { release, record, granting, missing, consumed: None, reason, request })
     }
 
-    fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
-        let missing =
-            || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
-        let bytes = self.store.blob(&record.digest)?.ok_or_else(missing)?;
+    pub(crate) fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
+        let bytes = self.bytes(record)?;
         let read = |error: serde_json::Error| SwapError::Store(format!("release {}: {error}", record.digest));
-        let descriptor: Descriptor = serde_json::from_str(record.descriptor.as_str()).map_err(read)?;
+        let descriptor = Descriptor::of(record).map_err(read)?;
         let limits: Limits = serde_json::from_str(record.limits.as_str()).map_err(read)?;
         let refused = |error| SwapError::Examine { source_name: record.digest.to_string(), error };
         self.examiner.load(&bytes, descriptor, limits).map_err(refused)
+    }
+
+    /// A kept release's `lifecycle`, to be called without reaching anything.
+    pub(crate) fn pure(&self, record: &ReleaseRecord) -> Result<Pure, SwapError> {
+        let refused = |error| SwapError::Examine { source_name: record.digest.to_string(), error };
+        self.examiner.pure(&self.bytes(record)?).map_err(refused)
+    }
+
+    fn bytes(&self, record: &ReleaseRecord) -> Result<Vec<u8>, SwapError> {
+        let missing =
+            || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
+        self.store.blob(&record.digest)?.ok_or_else(missing)
     }
 
     fn find_release(&self, component: &ComponentId, wanted: &str) -> Result<ReleaseRecord, SwapError> {
@@ -683,12 +444,45 @@ impl Swapper {
         Ok(newest.filter(waits))
     }
 
+    /// The release that waits for the next start: at most one, the newest that was staged for it.
+    pub(crate) fn waiting_for_start(
+        &self,
+        component: &ComponentId,
+    ) -> Result<Option<ReleaseRecord>, SwapError> {
+        let records = self.store.releases(Some(component))?;
+        Ok(records.into_iter().find(|record| record.state == ReleaseState::Staged))
+    }
+
+    /// How a release stands to its component's state.
+    ///
+    /// # Errors
+    /// [`SwapError::Outdated`] for one that does not know that state.
+    pub(crate) fn standing(&self, release: &Release) -> Result<Standing, SwapError> {
+        let known = release.descriptor.generation;
+        match generation::standing(known, self.in_force(&release.component)?) {
+            Standing::Outdated(in_force) => Err(outdated(release, in_force)),
+            standing => Ok(standing),
+        }
+    }
+
+    /// The generation that a component's state is in; none when it has none.
+    pub(crate) fn in_force(&self, component: &ComponentId) -> Result<Option<u32>, SwapError> {
+        if let Some(raised) = self.store.generation(component)? {
+            return Ok(Some(raised.generation));
+        }
+        let seat = self.store.seats()?.into_iter().find(|seat| &seat.component == component);
+        let records = self.store.releases(Some(component))?;
+        generation::never_raised(seat.as_ref(), &records)
+            .map_err(|error| SwapError::Store(format!("releases of {component}: {error}")))
+    }
+
     fn wanted_by(
         &self,
         component: &ComponentId,
         staged: Option<&ReleaseRecord>,
     ) -> Result<Vec<String>, SwapError> {
-        if let Some(record) = staged {
+        let waiting = self.waiting_for_start(component)?;
+        if let Some(record) = staged.or(waiting.as_ref()) {
             return Ok(record.imports.clone());
         }
         let table = self.seats.current();
@@ -697,6 +491,24 @@ impl Swapper {
 
     pub(crate) fn serving_version(&self, component: &ComponentId) -> Option<String> {
         self.seats.current().releases.get(component).map(|release| release.version().to_string())
+    }
+}
+
+fn unloaded(error: &SwapError) -> Notice {
+    let otherwise = || "return with `telos plugin rollback`, or install a release that loads".to_owned();
+    Notice {
+        text: error.to_string(),
+        next: Some(error.next_step().unwrap_or_else(otherwise)),
+        is_trouble: true,
+    }
+}
+
+fn outdated(release: &Release, in_force: u32) -> SwapError {
+    SwapError::Outdated {
+        component: release.component.clone(),
+        version: release.version().to_string(),
+        known: release.descriptor.generation,
+        in_force,
     }
 }
 
@@ -727,7 +539,8 @@ fn known_interfaces<'a>(interfaces: impl IntoIterator<Item = &'a String>) -> Res
     unknown.map_or(Ok(()), |interface| Err(SwapError::NoSuchInterface(interface.clone())))
 }
 
-fn record(release: &Release, source: &str, missing: &[String]) -> Result<ReleaseRecord, SwapError> {
+/// The record of a release that serves; staging says another state.
+fn record(release: &Release, source: &str) -> Result<ReleaseRecord, SwapError> {
     let text = |value: Result<Value, serde_json::Error>| {
         let value = value.map_err(|error| SwapError::Store(error.to_string()))?;
         Json::parse(&value.to_string()).map_err(|error| SwapError::Store(error.to_string()))
@@ -741,13 +554,9 @@ fn record(release: &Release, source: &str, missing: &[String]) -> Result<Release
         imports: release.imports.clone(),
         limits: text(serde_json::to_value(release.limits))?,
         source: source.to_owned(),
-        state: state_of(missing),
+        state: ReleaseState::Permanent,
         installed_at_ms: now_ms(),
     })
-}
-
-fn state_of(missing: &[String]) -> ReleaseState {
-    if missing.is_empty() { ReleaseState::Permanent } else { ReleaseState::NeedsGrant }
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -763,27 +572,4 @@ pub(crate) fn root_name(component: &ComponentId) -> Result<ObjectName, WriteErro
 /// Whether a slot is a method of this component.
 pub(crate) fn is_method_of(slot: &Slot, component: &ComponentId) -> bool {
     matches!(slot, Slot::Method(method) if &method.component == component)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[test]
-    fn bytes_that_are_not_taken_name_the_file_and_the_cause() {
-        let error = |kind: io::ErrorKind| {
-            let file = BlobError::File { path: "/h/store/blobs/f4/02".into(), cause: kind.into() };
-            SwapError::from(file)
-        };
-        let (full, broken) = (error(io::ErrorKind::StorageFull), error(io::ErrorKind::PermissionDenied));
-        assert_eq!((full.kind(), full.effect()), ("no-room", Effect::None));
-        assert!(full.next_step().is_some_and(|next| next.contains("free some space")));
-        assert_eq!(broken.kind(), "refused");
-        for (error, cause) in [(full, "no storage space"), (broken, "permission denied")] {
-            let told = error.to_string();
-            assert!(told.contains("/h/store/blobs/f4/02: ") && told.contains(cause), "{told}");
-        }
-    }
 }

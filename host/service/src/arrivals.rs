@@ -239,6 +239,11 @@ fn lowered(candidate: &Candidate, given: Limits) -> Option<String> {
 
 fn fate(swapped: &Swapped, lowered: Option<String>) -> Fate {
     let (component, again) = (Some(swapped.id.to_string()), Again::Never);
+    if let Some(waits) = &swapped.cause {
+        // Taken in; why it does not serve yet is told beside its component.
+        let cause = format!("{} {} is staged: {waits}", swapped.id, swapped.version);
+        return Fate { state: "consumed", cause, component, again };
+    }
     if swapped.state == "staged" {
         let needs = swapped.missing_grants.join(" ");
         let cause = format!("staged: needs grants; `telos plugin grant {} {needs}`", swapped.id);

@@ -149,17 +149,22 @@ fn plugin_checks(kernel: &Kernel) -> Vec<Check> {
 
 fn plugin_check(row: &serde_json::Value) -> Check {
     let text = |key: &str| row[key].as_str().unwrap_or_default();
-    let (id, version) = (text("id"), text("version"));
+    let (id, version, cause) = (text("id"), text("version"), text("cause"));
+    let next = row["next"].as_str().map(str::to_owned);
     match text("state") {
-        "serving" => Check::ok("plugin", format!("{id} {version} serves")),
-        "staged" => {
+        "serving" if cause.is_empty() => Check::ok("plugin", format!("{id} {version} serves")),
+        "serving" => {
+            let state = if row["is_trouble"] == true { CheckState::Degraded } else { CheckState::Ok };
+            Check::new("plugin", state, format!("{id} {version} serves; {cause}"), next)
+        }
+        "staged" if cause.is_empty() => {
             let next = format!("`telos plugin grant {id} all`");
             Check::new("plugin", CheckState::Degraded, format!("{id} {version} waits for grants"), Some(next))
         }
+        "staged" => Check::new("plugin", CheckState::Degraded, format!("{id} does not serve; {cause}"), next),
         "removed" => Check::ok("plugin", format!("{id} was removed")),
         _ => {
-            let next = format!("`telos plugin rollback {id}`, or install a release that loads");
-            Check::new("plugin", CheckState::Failed, format!("{id} {version} does not load"), Some(next))
+            Check::new("plugin", CheckState::Failed, format!("{id} {version} does not serve: {cause}"), next)
         }
     }
 }
@@ -209,5 +214,31 @@ mod tests {
             );
             assert!(said.cause.contains(cause), "{}", said.cause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(row: serde_json::Value, expected: (CheckState, &str, Option<&str>)) {
+        let found = plugin_check(&row);
+        assert_eq!((found.state, &*found.cause, found.do_this.as_deref()), expected);
+    }
+
+    #[test]
+    fn a_plugin_says_what_it_waits_for_and_what_failed() {
+        let row = |state: &str, cause: Option<&str>, is_trouble: bool| json!({"id": "a", "version": "1.0.0", "state": state, "cause": cause, "next": cause.map(|_| "do"), "is_trouble": is_trouble});
+        check(row("serving", None, false), (CheckState::Ok, "a 1.0.0 serves", None));
+        check(row("serving", Some("b"), false), (CheckState::Ok, "a 1.0.0 serves; b", Some("do")));
+        check(row("serving", Some("b"), true), (CheckState::Degraded, "a 1.0.0 serves; b", Some("do")));
+        check(row("staged", Some("b"), false), (CheckState::Degraded, "a does not serve; b", Some("do")));
+        check(
+            row("unloadable", Some("b"), true),
+            (CheckState::Failed, "a 1.0.0 does not serve: b", Some("do")),
+        );
     }
 }

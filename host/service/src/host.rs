@@ -10,7 +10,7 @@ use telos_bridge::{
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
-use telos_kernel::{Kernel, KernelConfig, KernelError};
+use telos_kernel::{Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving};
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
@@ -36,6 +36,10 @@ pub struct HostConfig {
     pub tcp: Option<SocketAddr>,
     /// How the store is kept: quotas, how much of the past.
     pub store: StoreOptions,
+    /// What to do with staged plugins whose state is of an earlier generation.
+    pub generations: GenerationMode,
+    /// Hears how far that is; none: only the journal does.
+    pub on_evolving: Option<OnEvolving>,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
 }
@@ -90,11 +94,13 @@ pub struct Host {
     stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
+    evolutions: Vec<Evolution>,
 }
 
 impl Host {
-    /// Starts a host: store, journal, minds, kernel, what waits in the plugin directories, and last the bridge, so
-    /// that whoever can reach it finds it complete. Blocking work; call it from a thread that may wait.
+    /// Starts a host: store, journal, minds, kernel, what waits in the plugin directories, state that must be carried to
+    /// another generation, and last the bridge, so that whoever can reach it finds it complete. Blocking work; call it
+    /// from a thread that may wait. Dropped before it is done, it leaves what a crash would: nothing half done.
     ///
     /// # Errors
     /// [`StartError::Store`] when the home is in use by another host; every error names what could not be used.
@@ -114,6 +120,8 @@ impl Host {
         directories.extend(config.plugins);
         let arrivals = Arrivals::new(kernel.clone(), store.clone(), config.bundle, directories);
         arrivals.take_in_present().await;
+        let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
+        kernel.begin();
         let stopping = CancelToken::new();
         let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
         let endpoint = match config.tcp {
@@ -131,6 +139,7 @@ impl Host {
             server,
             stopping,
             facts,
+            evolutions,
         };
         host.announce()?;
         Ok(host)
@@ -154,6 +163,11 @@ impl Host {
     /// Ids of serving personas.
     pub fn personas(&self) -> Vec<String> {
         self.kernel.personas()
+    }
+
+    /// What its start did for each staged plugin whose state is of an earlier generation.
+    pub fn evolutions(&self) -> &[Evolution] {
+        &self.evolutions
     }
 
     /// Its kernel.
@@ -187,6 +201,16 @@ impl Host {
         self.journal.producer("host", Rate::HOST).record(&started);
         Ok(())
     }
+}
+
+async fn raise_generations(
+    kernel: &Kernel,
+    mode: GenerationMode,
+    told: Option<OnEvolving>,
+) -> Result<Vec<Evolution>, StartError> {
+    let told = told.unwrap_or_else(|| Arc::new(|_| {}));
+    let raised = kernel.raise_generations(mode, told).await;
+    raised.map_err(|error| KernelError::Store(error.to_string()).into())
 }
 
 fn minds(engine: Option<Arc<dyn Engine>>, models: &std::path::Path) -> Result<Minds, StartError> {

@@ -1,7 +1,7 @@
 //! A running host: its home, its parts wired together, and the methods it answers over the bridge.
 //!
 //! ```text
-//! store + journal + minds → kernel → bridge → ready
+//! store + journal + minds → kernel → plugins that arrived → state carried over → bridge → ready
 //! ```
 //! The parts do not know each other; this crate alone does. It decides nothing that a part could decide.
 
@@ -21,3 +21,4 @@ pub use checks::{Check, CheckState};
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
 pub use offline::OfflineStore;
+pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving};

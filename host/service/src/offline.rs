@@ -1,12 +1,15 @@
-//! The store of a home that no host has open: checked, copied, restored. What happened is a line in the home's
-//! journal, as if a host had done it.
+//! The store of a home that no host has open: checked, copied, restored, evolved. What happened is a line in the
+//! home's journal, as if a host had done it.
 
 use std::path::Path;
 
 use serde_json::Value;
 use telos_bridge::{Effect, RpcError};
 use telos_journal::{AuditAtHand, Journal, JournalConfig};
-use telos_store::{BackupError, BackupOptions, OpenError, Progress, RestoreOptions, Store, StoreOptions};
+use telos_migration::{EvolveError, Evolved, Limits, Script};
+use telos_store::{
+    BackupError, BackupOptions, DraftOptions, OpenError, Progress, RestoreOptions, Store, StoreOptions,
+};
 
 use crate::home::Home;
 use crate::journaling;
@@ -69,6 +72,23 @@ impl<'a> OfflineStore<'a> {
         if is_restored { self.record_restored(ended) } else { self.record(ended) }
     }
 
+    /// Changes the store as a script says, in one commit, after a backup; or shows what that would change, and writes
+    /// nothing, in the journal neither. The answer is [`Evolved`].
+    ///
+    /// # Errors
+    /// As [`OfflineStore::verify`]; kind `no-script`, `syntax`, `script`, `limit` and others for what is wrong with the
+    /// script. Nothing was changed.
+    pub fn evolve(
+        &self,
+        script: &Path,
+        is_dry_run: bool,
+        tell: &mut dyn FnMut(Value),
+    ) -> Result<Value, RpcError> {
+        let store = self.store()?;
+        let ended = outcome::evolved(script, evolve(&store, script, is_dry_run, tell));
+        if is_dry_run { ended.unrecorded() } else { self.record(ended) }
+    }
+
     /// The audit went back with the store: the restore's own row is the next that the journal shows.
     fn record_restored(&self, ended: Ended) -> Result<Value, RpcError> {
         let opened = Store::open(&self.home.store(), StoreOptions::default());
@@ -98,6 +118,17 @@ impl<'a> OfflineStore<'a> {
             Err(_) => ended.unrecorded(),
         }
     }
+}
+
+fn evolve(
+    store: &Path,
+    script: &Path,
+    is_dry_run: bool,
+    tell: &mut dyn FnMut(Value),
+) -> Result<Evolved, EvolveError> {
+    let script = Script::read(script)?;
+    let options = DraftOptions { is_rehearsal: is_dry_run, ..DraftOptions::default() };
+    telos_migration::evolve(store, &script, &options, Limits::default(), &mut telling(tell))
 }
 
 /// A backup inside the store would be taken for a part of it, and go with it.

@@ -7,9 +7,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use telos_bridge::{Effect, RpcError};
 use telos_journal::{Journal, Line, Rate, Severity};
+use telos_migration::{EvolveError, Evolved, Refused, ValueError};
 use telos_store::{
-    BackupError, BackupReport, ForgetError, Forgotten, OpenError, Progress, Report, RestoreError,
-    RestoreReport, RewriteError, RewriteReport, told,
+    BackupError, BackupReport, DraftError, ForgetError, Forgotten, OpenError, Progress, ReadError, Report,
+    RestoreError, RestoreReport, RewriteError, RewriteReport, WriteError, told,
 };
 
 /// What to do when the disk or its files are in the way.
@@ -121,6 +122,23 @@ pub(crate) fn restored(from: &Path, outcome: Result<RestoreReport, RestoreError>
     .with("path", from.display().to_string())
 }
 
+/// A migration's end.
+pub(crate) fn evolved(script: &Path, outcome: Result<Evolved, EvolveError>) -> Ended {
+    match outcome {
+        Ok(report) => {
+            let (script, objects) = (script.display(), report.objects);
+            let body = match report.position {
+                Some(position) => format!("{script} changed {objects} objects at position {position}"),
+                None => format!("{script} changed nothing"),
+            };
+            let sha256 = report.script_sha256.clone();
+            Ended::well("store.evolved", body, json!(report)).with("script_sha256", sha256)
+        }
+        Err(error) => Ended::badly("store.evolve-failed", evolve_error(&error)),
+    }
+    .with("path", script.display().to_string())
+}
+
 /// A rewrite's end.
 pub(crate) fn rewritten(outcome: Result<RewriteReport, RewriteError>) -> Ended {
     match outcome {
@@ -212,6 +230,64 @@ fn restore_error(error: &RestoreError) -> RpcError {
         _ => ("store", MEND),
     };
     RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+fn evolve_error(error: &EvolveError) -> RpcError {
+    const CORRECT: &str = "nothing was changed; correct the script and try it with --dry-run";
+    let (kind, next) = match error {
+        EvolveError::Draft(error) => return draft_error(error),
+        EvolveError::Unreadable { .. } => ("no-script", "name a file with --script that can be read"),
+        EvolveError::ScriptTooLarge { .. } => {
+            ("too-large", "split the script; each part is a commit of its own")
+        }
+        EvolveError::NotText { .. } => ("not-utf8", "save the script as UTF-8"),
+        EvolveError::Syntax { .. } => ("syntax", "correct that line; scripts are Lua 5.4"),
+        EvolveError::Refused { refused, .. } => (refusal_kind(refused), CORRECT),
+        EvolveError::Script { .. } => ("script", CORRECT),
+        EvolveError::Limit { .. } => {
+            ("limit", "nothing was changed; let the script do less at a time, or split it")
+        }
+        _ => ("host", MEND),
+    };
+    RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+/// What a script was refused, in a word that other calls use too.
+fn refusal_kind(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::Store(error) => match error {
+            WriteError::Read(ReadError::NoSuchObject(_)) => "no-such-object",
+            WriteError::Read(ReadError::Failed(_)) => "store",
+            WriteError::TooLarge(_) | WriteError::Read(ReadError::TooLarge(_)) => "too-large",
+            WriteError::Generation { .. } => "generation-lowered",
+            WriteError::NameTaken { .. } => "exists",
+            _ => "invalid",
+        },
+        Refused::Value { why: ValueError::TooLarge(_), .. } => "too-large",
+        Refused::SlotTaken { .. } => "exists",
+        _ => "invalid",
+    }
+}
+
+fn draft_error(error: &DraftError) -> RpcError {
+    let (kind, effect, next) = match error {
+        DraftError::Open(error) => return open_error(error),
+        DraftError::Backup(error) => return backup_error(error),
+        DraftError::TooLarge(_) => (
+            "too-large",
+            Effect::None,
+            "nothing was changed; where it was a dry run, try it on a copy: `telos store backup`, then \
+             `telos --home OTHER store restore`",
+        ),
+        DraftError::Unsound { .. } => {
+            ("unsound", Effect::None, "nothing was changed; `telos store verify` names every problem")
+        }
+        DraftError::Unsynced { .. } => {
+            ("unfinished", Effect::Unknown, "mend what it names; `telos audit` says whether it was done")
+        }
+        _ => ("store", Effect::None, MEND),
+    };
+    RpcError::new(kind, effect, told(error)).with_next(next)
 }
 
 fn forget_error(error: &ForgetError) -> RpcError {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::error::CommandError;
 
 /// Where a command's words go.
+#[derive(Clone, Copy)]
 pub(crate) struct Output {
     is_json: bool,
     paint: Paint,

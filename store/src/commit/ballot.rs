@@ -8,13 +8,11 @@ use crate::error::{CommitError, Contested, Failure, Overflow};
 use crate::generation::{self, Raised};
 use crate::id::{Digest, ObjectId, Position};
 use crate::limit;
-use crate::order::Order;
+use crate::order::{KnownSession, Order};
 use crate::record::RecordWrite;
-use crate::session::{self, DedupeKey};
+use crate::session::{self, DedupeKey, SessionId, SessionRow};
 use crate::shared::Shared;
-use crate::tables::{
-    self, BLOBS, COLLECTIONS, DEDUPE, META, META_POSITION, NAMES, OBJECTS, OUTBOX, SESSIONS, SHADOWS, VECTORS,
-};
+use crate::tables::{self, BLOBS, COLLECTIONS, DEDUPE, NAMES, OBJECTS, OUTBOX, SESSIONS, SHADOWS, VECTORS};
 
 use super::{Ballot, room};
 
@@ -25,11 +23,15 @@ const NEWEST: Position = Position::new(u64::MAX);
 /// Answers the raises among its writes. The outer error is the disk's: then nothing happened.
 pub(super) fn vote(
     shared: &Shared,
-    order: &Order,
+    order: &mut Order,
     ballot: &Ballot,
     now_ms: u64,
 ) -> Result<Result<Vec<Raised>, CommitError>, Failure> {
     let _steady = shared.database.steady();
+    if let Some(key) = &ballot.vote.dedupe {
+        learn_session(shared, order, key.session)?;
+    }
+    let order = &*order;
     let voter = Voter { txn: OnceCell::new(), shared, order };
     // A resent request is answered as decided before anything else is judged: its reads have long changed.
     if let Some(key) = &ballot.vote.dedupe
@@ -47,6 +49,21 @@ pub(super) fn vote(
         return Ok(Err(refused));
     }
     generation::judge(order, &ballot.writes, ballot.survey.as_ref(), || voter.tables())
+}
+
+/// Reads a session from the tables unless the order knows it.
+fn learn_session(shared: &Shared, order: &mut Order, session: SessionId) -> Result<(), Failure> {
+    if order.session(session).is_some() {
+        return Ok(());
+    }
+    let txn = shared.database.read()?;
+    let Some(row) = tables::read_session(&txn.open_table(SESSIONS)?, session)? else {
+        order.learn_session(session, None);
+        return Ok(());
+    };
+    let numbers = tables::read_decided_numbers(&txn.open_table(DEDUPE)?, session)?;
+    order.learn_session(session, Some(KnownSession { acked_through: row.acked_through, numbers }));
+    Ok(())
 }
 
 /// What a vote looks at: the order first, the tables second.
@@ -68,20 +85,26 @@ impl Voter<'_> {
 
     /// What is known about a request.
     fn judge(&self, key: &DedupeKey, now_ms: u64) -> Result<session::Dedupe, Failure> {
-        let stored = tables::read_session(&self.tables()?.open_table(SESSIONS)?, key.session)?;
-        let dedupe = self.tables()?.open_table(DEDUPE)?;
-        let acked_through = key.acked_through.max(self.order.acked_through(key.session));
-        let key = DedupeKey { acked_through, ..*key };
-        let decided = match self.order.decided(&key) {
-            Some(pending) => Some(pending),
-            None => tables::read_decided(&dedupe, &key)?,
+        let Some(known) = self.order.session(key.session) else {
+            return Ok(session::judge(key, None, None, 0, now_ms));
         };
-        // A group is durable a moment before it leaves the order; its rows count once.
-        let durable = tables::read_meta(&self.tables()?.open_table(META)?, META_POSITION)?;
-        let durable = Position::new(durable);
-        let rows = tables::count_rows_above(&dedupe, &key, stored)?;
-        let rows = rows.saturating_add(self.order.rows_above(key.session, acked_through, durable));
-        Ok(session::judge(&key, stored, decided, rows, now_ms))
+        let is_decided = known.numbers.contains(&key.number);
+        let decided = if is_decided { self.decided(key)? } else { None };
+        // A sweep has just removed the session, and the order is about to hear so.
+        if is_decided && decided.is_none() {
+            return Ok(session::Dedupe::UnknownSession);
+        }
+        let row = SessionRow { acked_through: known.acked_through, ..SessionRow::default() };
+        let rows = known.count_above(session::watermark(key, Some(row)));
+        Ok(session::judge(key, Some(row), decided, rows, now_ms))
+    }
+
+    /// The decision of a request, pending or stored.
+    fn decided(&self, key: &DedupeKey) -> Result<Option<(Position, Vec<u8>)>, Failure> {
+        match self.order.decided(key) {
+            Some(pending) => Ok(Some(pending)),
+            None => tables::read_decided(&self.tables()?.open_table(DEDUPE)?, key),
+        }
     }
 
     /// Whether a durable row names a blob.

@@ -35,6 +35,11 @@ pub(super) struct Finish {
     redo_trimmed: u64,
     floor: Position,
     gone: Gone,
+    /// Sessions were removed: the order is to forget what it knows of them.
+    pub(super) has_swept_sessions: bool,
+    /// Objects made and object rows written, not yet counted in the tables.
+    made: u64,
+    rows: u64,
     /// The generations in force once the group is durable; none when it raises none.
     generations: Option<Arc<Generations>>,
 }
@@ -48,9 +53,14 @@ impl Finish {
         }
     }
 
-    /// The generations in force once the group so far is durable.
-    fn generations(&self, shared: &Shared) -> Arc<Generations> {
-        self.generations.as_ref().map_or_else(|| Arc::clone(&shared.generations.read()), Arc::clone)
+    /// Adds to the tables what was made and written since this was last done: one write for many units.
+    pub(super) fn count(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {
+        for (name, more) in [(META_OBJECTS, &mut self.made), (META_OBJECT_ROWS, &mut self.rows)] {
+            if *more > 0 {
+                tables::add_to_meta(tables, name, std::mem::take(more))?;
+            }
+        }
+        Ok(())
     }
 
     /// Applies the group to the indexes. Cannot fail. Snapshots see it by position, so it may come early.
@@ -83,21 +93,19 @@ impl Finish {
     }
 }
 
-/// Writes everything of one ballot as of a position.
+/// Writes everything of one ballot as of a position. `generations`: in force once the group so far is durable.
 pub(super) fn write(
     tables: &mut Tables<'_>,
-    shared: &Shared,
+    generations: &mut Arc<Generations>,
     ballot: &Ballot,
     (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
-    let mut generations = finish.generations(shared);
     let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
-    let made = objects.values().filter(|object| object.revision.get() == 1).count() as u64;
-    tables::add_to_meta(tables, META_OBJECTS, made)?;
-    tables::add_to_meta(tables, META_OBJECT_ROWS, objects.len() as u64)?;
+    finish.made += objects.values().filter(|object| object.revision.get() == 1).count() as u64;
+    finish.rows += objects.len() as u64;
     for object in objects.values() {
-        generation::drop_outdated(tables, &generations, object.id)?;
+        generation::drop_outdated(tables, generations, object.id)?;
         write_object(tables, object, ballot, position)?;
     }
     for (name, id) in names {
@@ -117,11 +125,11 @@ pub(super) fn write(
         audit::write(tables, fact, position, at_ms)?;
     }
     for record in records {
-        write_record(tables, record, &generations, (position, at_ms), finish)?;
+        write_record(tables, record, generations, (position, at_ms), finish)?;
     }
     if !ballot.raises.is_empty() {
-        generation::write_raised(tables, &ballot.raises, (position, at_ms), &mut generations)?;
-        finish.generations = Some(generations);
+        generation::write_raised(tables, &ballot.raises, (position, at_ms), generations)?;
+        finish.generations = Some(Arc::clone(generations));
     }
     match &ballot.vote.dedupe {
         Some(key) => write_dedupe(tables, key, position, &ballot.vote.outcome, at_ms),
@@ -138,10 +146,10 @@ pub(super) fn trim_redo(
     let kept = shared.redo_rows.load(Ordering::Acquire) + finish.redo_added;
     let surplus = usize::try_from(kept.saturating_sub(limit::REDO_ROWS_MAX)).unwrap_or(usize::MAX);
     for _ in 0..surplus.min(limit::REDO_TRIM_ROWS) {
-        let Some(oldest) = tables.redo.pop_first()?.map(|(key, _)| key.value().0) else {
+        let Some(oldest) = tables.redo.open()?.pop_first()?.map(|(key, _)| key.value().0) else {
             break;
         };
-        tables.meta.insert(META_REDO_FLOOR, oldest)?;
+        tables.meta.open()?.insert(META_REDO_FLOOR, oldest)?;
         finish.redo_trimmed += 1;
     }
     Ok(())
@@ -155,41 +163,42 @@ fn write_object(
 ) -> Result<(), Failure> {
     let id = object.id.to_bits();
     let row = tables::encode_object(object)?;
-    tables.objects.insert((id, position.get()), row.as_slice())?;
+    tables.objects.open()?.insert((id, position.get()), row.as_slice())?;
     // Whoever changes an object has read it, so its former state is among what was seen.
     let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref);
     let replaced = former.map_or(Position::NONE, |former| former.position);
-    tables.changes.insert((position.get(), id), replaced.get())?;
+    tables.changes.open()?.insert((position.get(), id), replaced.get())?;
     let former = former.map(|former| &former.owner);
     if former == Some(&object.owner) {
         return Ok(());
     }
     if let Some(former) = former {
-        tables.owned.remove((former.as_str(), id))?;
+        tables.owned.open()?.remove((former.as_str(), id))?;
     }
-    tables.owned.insert((object.owner.as_str(), id), ())?;
+    tables.owned.open()?.insert((object.owner.as_str(), id), ())?;
     Ok(())
 }
 
-fn write_name(
+/// Binds or unbinds a name as of a position; nothing happens when it stands for that already.
+pub(crate) fn write_name(
     tables: &mut Tables<'_>,
     name: &ObjectName,
     id: Option<ObjectId>,
     position: Position,
 ) -> Result<(), Failure> {
-    let (before, replaced) = tables::read_name(&tables.names, name, position)?;
+    let (before, replaced) = tables::read_name(tables.names.open()?, name, position)?;
     if before == id {
         return Ok(());
     }
     if replaced != Position::NONE {
-        tables.renames.insert((position.get(), name.as_str()), replaced.get())?;
+        tables.renames.open()?.insert((position.get(), name.as_str()), replaced.get())?;
     }
-    tables.names.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
+    tables.names.open()?.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
     if let Some(before) = before {
-        tables.names_of.insert((before.to_bits(), name.as_str(), position.get()), false)?;
+        tables.names_of.open()?.insert((before.to_bits(), name.as_str(), position.get()), false)?;
     }
     if let Some(id) = id {
-        tables.names_of.insert((id.to_bits(), name.as_str(), position.get()), true)?;
+        tables.names_of.open()?.insert((id.to_bits(), name.as_str(), position.get()), true)?;
     }
     Ok(())
 }
@@ -211,13 +220,13 @@ fn write_vector(
         Some(vector) => {
             let bytes = tables::encode_vector(&vector.components);
             let metadata = vector.metadata.as_str();
-            tables.vectors.insert(row, (key.position.get(), metadata, bytes.as_slice()))?;
+            tables.vectors.open()?.insert(row, (key.position.get(), metadata, bytes.as_slice()))?;
             true
         }
-        None => tables.vectors.remove(row)?.is_some(),
+        None => tables.vectors.open()?.remove(row)?.is_some(),
     };
     if is_changed {
-        tables.redo.insert(tables::post_key(key), (number, object.to_bits(), vector.is_some()))?;
+        tables.redo.open()?.insert(tables::post_key(key), (number, object.to_bits(), vector.is_some()))?;
         finish.redo_added += 1;
         let collection = collection.clone();
         let vector = vector.cloned();
@@ -232,20 +241,20 @@ fn collection_number(
     collection: &CollectionKey,
     dim: Option<usize>,
 ) -> Result<Option<(u32, usize)>, Failure> {
-    if let Some(known) = tables::read_collection(&tables.collections, collection)? {
+    if let Some(known) = tables::read_collection(tables.collections.open()?, collection)? {
         return Ok(Some(known));
     }
     let Some(dim) = dim else { return Ok(None) };
     // Collections are never deleted, so their count is the next number.
-    let number = u32::try_from(tables.collections.len()?).unwrap_or(u32::MAX);
+    let number = u32::try_from(tables.collections.open()?.len()?).unwrap_or(u32::MAX);
     let key = (collection.owner.as_str(), collection.name.as_str());
-    tables.collections.insert(key, (number, count(dim)))?;
+    tables.collections.open()?.insert(key, (number, count(dim)))?;
     Ok(Some((number, dim)))
 }
 
 fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {
     let row = OutboxRow { id, post: post.clone(), attempts: 0, not_before_ms: 0 };
-    tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
+    tables.outbox.open()?.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
     finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0 });
     Ok(())
 }
@@ -256,7 +265,7 @@ fn remove_post(
     id: PostId,
     finish: &mut Finish,
 ) -> Result<Option<OutboxRow>, Failure> {
-    let Some(row) = tables.outbox.remove(tables::post_key(id))? else {
+    let Some(row) = tables.outbox.open()?.remove(tables::post_key(id))? else {
         return Ok(None);
     };
     let row: OutboxRow = tables::decode("outbox", row.value())?;
@@ -272,22 +281,22 @@ fn fail_post(
     (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
-    let Some(mut row) = tables::read_post(&tables.outbox, id)? else {
+    let Some(mut row) = tables::read_post(tables.outbox.open()?, id)? else {
         return Ok(());
     };
     row.attempts += 1;
     row.not_before_ms = not_before_ms;
     if row.attempts < limit::POST_ATTEMPTS_MAX {
-        tables.outbox.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
+        tables.outbox.open()?.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
         let lane = (row.post.source, row.post.target);
         finish.outbox.push(OutboxChange::Delay { id, lane, not_before_ms });
         return Ok(());
     }
     remove_post(tables, id, finish)?;
     let letter = DeadLetter { id, post: row.post, attempts: row.attempts, cause: cause.into(), at_ms };
-    tables.dead_letters.insert(tables::post_key(id), encode("dead_letters", &letter)?.as_slice())?;
-    if tables.dead_letters.len()? > limit::DEAD_LETTERS_MAX {
-        tables.dead_letters.pop_first()?;
+    tables.dead_letters.open()?.insert(tables::post_key(id), encode("dead_letters", &letter)?.as_slice())?;
+    if tables.dead_letters.open()?.len()? > limit::DEAD_LETTERS_MAX {
+        tables.dead_letters.open()?.pop_first()?;
     }
     let detail = json!({
         "source": letter.post.source, "target": letter.post.target, "selector": letter.post.selector,
@@ -311,44 +320,51 @@ fn write_record(
     match record {
         RecordWrite::Release(release) => {
             let key = (release.component.as_str(), release.digest.as_bytes());
-            let is_new = tables.releases.insert(key, encode_json("releases", release)?.as_slice())?.is_none();
+            let is_new =
+                tables.releases.open()?.insert(key, encode_json("releases", release)?.as_slice())?.is_none();
             if is_new {
                 references::add(tables, &release.digest)?;
             }
         }
         RecordWrite::RemoveRelease { component, digest } => {
-            if tables.releases.remove((component.as_str(), digest.as_bytes()))?.is_some() {
+            if tables.releases.open()?.remove((component.as_str(), digest.as_bytes()))?.is_some() {
                 references::remove(tables, digest)?;
             }
         }
         RecordWrite::Seat(seat) => {
-            tables.seats.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;
+            tables.seats.open()?.insert(seat.component.as_str(), encode_json("seats", seat)?.as_slice())?;
         }
-        RecordWrite::RemoveSeat(component) => drop(tables.seats.remove(component.as_str())?),
+        RecordWrite::RemoveSeat(component) => drop(tables.seats.open()?.remove(component.as_str())?),
         RecordWrite::Grant { component, interface, by } => {
             let (component, interface, by) = (component.clone(), interface.clone(), by.clone());
             let grant = GrantRecord { component, interface, by, since_ms: at_ms };
             let key = (grant.component.as_str(), grant.interface.as_str());
-            tables.grants.insert(key, encode_json("grants", &grant)?.as_slice())?;
+            tables.grants.open()?.insert(key, encode_json("grants", &grant)?.as_slice())?;
         }
         RecordWrite::RemoveGrant { component, interface } => {
-            tables.grants.remove((component.as_str(), interface.as_str()))?;
+            tables.grants.open()?.remove((component.as_str(), interface.as_str()))?;
         }
         RecordWrite::Consumed { path, digest } => {
             let of_path = (path.as_str(), &[0; 32])..=(path.as_str(), &[u8::MAX; 32]);
-            tables.consumed.retain_in(of_path, |_, _| false)?;
-            tables.consumed.insert((path.as_str(), digest.as_bytes()), at_ms)?;
+            let consumed = tables.consumed.open()?;
+            consumed.retain_in(of_path, |_, _| false)?;
+            consumed.insert((path.as_str(), digest.as_bytes()), at_ms)?;
         }
         RecordWrite::FailPost { id, cause, not_before_ms } => {
             fail_post(tables, *id, cause, *not_before_ms, (position, at_ms), finish)?;
         }
-        RecordWrite::SweepSessions { now_ms } => sweep_sessions(tables, *now_ms)?,
+        RecordWrite::SweepSessions { now_ms } => {
+            sweep_sessions(tables, *now_ms)?;
+            finish.has_swept_sessions = true;
+        }
         RecordWrite::RaiseHistoryFloor(floor) => {
             history::raise_floor(tables, *floor)?;
             finish.floor = finish.floor.max(*floor);
         }
         RecordWrite::SweepHistory(sweep) => sweep.write(tables)?,
         RecordWrite::Forget(forget) => {
+            // What it takes from the count is counted by then.
+            finish.count(tables)?;
             let gone = forget.write(tables, position, at_ms)?;
             forget_in_memory(gone, finish);
         }
@@ -381,11 +397,12 @@ fn write_dedupe(
     outcome: &[u8],
     at_ms: u64,
 ) -> Result<(), Failure> {
-    let row = tables::read_session(&tables.sessions, key.session)?;
+    let row = tables::read_session(tables.sessions.open()?, key.session)?;
     let acked_through = session::watermark(key, row);
     let forgotten = remove_dedupe(tables, key, acked_through)?;
     tables
         .dedupe
+        .open()?
         .insert((key.session.client, key.session.incarnation, key.number), (position.get(), outcome))?;
     let rows = row.unwrap_or_default().rows - forgotten + 1;
     write_session(tables, key, SessionRow { acked_through, last_ms: at_ms, rows })
@@ -393,7 +410,7 @@ fn write_dedupe(
 
 fn write_session(tables: &mut Tables<'_>, key: &DedupeKey, row: SessionRow) -> Result<(), Failure> {
     let session = (key.session.client, key.session.incarnation);
-    tables.sessions.insert(session, (row.acked_through, row.last_ms, row.rows))?;
+    tables.sessions.open()?.insert(session, (row.acked_through, row.last_ms, row.rows))?;
     Ok(())
 }
 
@@ -401,17 +418,21 @@ fn remove_dedupe(tables: &mut Tables<'_>, key: &DedupeKey, through: u64) -> Resu
     let (client, incarnation) = (key.session.client, key.session.incarnation);
     let range = (client, incarnation, 0)..=(client, incarnation, through);
     let mut removed = 0;
-    for row in tables.dedupe.extract_from_if(range, |_, _| true)? {
-        row?;
+    // Not `extract_from_if`: it hands rows out, and so makes its page anew each time.
+    tables.dedupe.open()?.retain_in(range, |_, _| {
         removed += 1;
-    }
+        false
+    })?;
     Ok(removed)
 }
 
 fn sweep_sessions(tables: &mut Tables<'_>, now_ms: u64) -> Result<(), Failure> {
-    for (client, incarnation) in tables::read_idle_sessions(&tables.sessions, now_ms)? {
-        tables.sessions.remove((client, incarnation))?;
-        tables.dedupe.retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
+    for (client, incarnation) in tables::read_idle_sessions(tables.sessions.open()?, now_ms)? {
+        tables.sessions.open()?.remove((client, incarnation))?;
+        tables
+            .dedupe
+            .open()?
+            .retain_in((client, incarnation, 0)..=(client, incarnation, u64::MAX), |_, _| false)?;
     }
     Ok(())
 }

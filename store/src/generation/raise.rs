@@ -113,7 +113,7 @@ pub(crate) fn write_raised(
             since_ms: at_ms,
         };
         let row = tables::encode_json("generations", &record)?;
-        tables.generations.insert((component.as_str(), position.get()), row.as_slice())?;
+        tables.generations.open()?.insert((component.as_str(), position.get()), row.as_slice())?;
         let detail = json!({
             "from": from, "to": to, "evolver": evolver, "objects": found.objects, "evolved": found.evolved,
         });

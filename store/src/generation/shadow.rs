@@ -7,7 +7,7 @@
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
-use redb::{AccessGuard, ReadableTable};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata};
 
 use crate::database::Database;
 use crate::error::Failure;
@@ -135,7 +135,7 @@ pub(crate) fn write_shadow(
     shadow: &Object,
 ) -> Result<(), Failure> {
     fail::fail_point!("store::shadow-written");
-    if newest_position(&tables.objects, &tables.shadows, generations, shadow.id)? != base
+    if newest_position(tables.objects.open()?, tables.shadows.open()?, generations, shadow.id)? != base
         || generations.raised_at(&shadow.owner, shadow.generation).is_some()
     {
         return Ok(());
@@ -143,7 +143,7 @@ pub(crate) fn write_shadow(
     let key = (shadow.id.to_bits(), shadow.generation);
     // A former owner's state in a generation of the same number still is part of the object's history.
     settle(tables, generations, key)?;
-    tables.shadows.insert(key, (base.get(), tables::encode_object(shadow)?.as_slice()))?;
+    tables.shadows.open()?.insert(key, (base.get(), tables::encode_object(shadow)?.as_slice()))?;
     Ok(())
 }
 
@@ -154,7 +154,11 @@ pub(crate) fn drop_outdated(
     generations: &Generations,
     id: ObjectId,
 ) -> Result<(), Failure> {
-    let keys = shadow_keys(&tables.shadows, id)?;
+    let shadows = tables.shadows.open()?;
+    if shadows.is_empty()? {
+        return Ok(());
+    }
+    let keys = shadow_keys(shadows, id)?;
     keys.iter().try_for_each(|key| settle(tables, generations, *key))?;
     drop_shadows(tables, generations, &keys)
 }
@@ -166,8 +170,8 @@ pub(crate) fn drop_shadows(
     keys: &[ShadowKey],
 ) -> Result<(), Failure> {
     for key in keys {
-        if position_in_force(&tables.shadows, generations, *key)?.is_none() {
-            tables.shadows.remove(*key)?;
+        if position_in_force(tables.shadows.open()?, generations, *key)?.is_none() {
+            tables.shadows.open()?.remove(*key)?;
         }
     }
     Ok(())
@@ -179,13 +183,13 @@ pub(crate) fn settle(
     generations: &Generations,
     key: ShadowKey,
 ) -> Result<(), Failure> {
-    let Some(position) = position_in_force(&tables.shadows, generations, key)? else {
+    let Some(position) = position_in_force(tables.shadows.open()?, generations, key)? else {
         return Ok(());
     };
-    if let Some(shadow) = tables.shadows.remove(key)? {
+    if let Some(shadow) = tables.shadows.open()?.remove(key)? {
         let (base, state) = shadow.value();
-        tables.objects.insert((key.0, position.get()), state)?;
-        tables.changes.insert((position.get(), key.0), base)?;
+        tables.objects.open()?.insert((key.0, position.get()), state)?;
+        tables.changes.open()?.insert((position.get(), key.0), base)?;
     }
     tables::add_to_meta(tables, META_OBJECT_ROWS, 1)?;
     fail::fail_point!("store::shadow-settled");
@@ -260,14 +264,15 @@ pub(crate) fn drop_leftovers(database: &Database, generations: &Generations) -> 
     };
     for step in leftovers.chunks(limit::SHADOWS_PER_STEP_MAX) {
         let txn = database.write()?;
-        drop_shadows(&mut Tables::open(&txn)?, generations, step)?;
+        drop_shadows(&mut Tables::of(&txn), generations, step)?;
         fail::fail_point!("store::leftovers-dropped");
         txn.commit()?;
     }
     Ok(())
 }
 
-fn read_state(
+/// The state of an object as of a position, in the generation in force there.
+pub(crate) fn read_state(
     objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
     shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     generations: &Generations,

@@ -235,9 +235,9 @@ impl Forget {
         for (id, counts) in removal.counts.iter().filter(|(_, counts)| **counts != Forgotten::default()) {
             audit::write(tables, &self.fact(*id, counts), position, at_ms)?;
         }
-        let left = read_meta(&tables.meta, META_OBJECTS)?.saturating_sub(done.objects);
-        tables.meta.insert(META_OBJECTS, left)?;
-        tables.meta.insert(META_REWRITE_DUE, position.get())?;
+        let left = read_meta(tables.meta.open()?, META_OBJECTS)?.saturating_sub(done.objects);
+        tables.meta.open()?.insert(META_OBJECTS, left)?;
+        tables.meta.open()?.insert(META_REWRITE_DUE, position.get())?;
         // A ballot is written once; were it written again, it would do the same.
         let _ = self.done.set(done);
         Ok(removal.gone)
@@ -288,21 +288,21 @@ impl Forget {
     /// read the old one conflict; past states change where they are, since nobody may build upon those.
     fn detach(&self, tables: &mut Tables<'_>, position: Position) -> Result<u64, Failure> {
         let mut states: BTreeSet<(u128, u64)> = self.delegating.iter().copied().collect();
-        states.extend(self.delegating_since(&tables.changes, &tables.objects)?);
+        states.extend(self.delegating_since(tables.changes.open()?, tables.objects.open()?)?);
         let children: BTreeSet<u128> = states.iter().map(|(id, _)| *id).collect();
         let mut detached = 0;
         for child in children {
-            if let Some(newest) = self.newest_delegating(&tables.objects, child)? {
+            if let Some(newest) = self.newest_delegating(tables.objects.open()?, child)? {
                 self.write_detached(tables, newest, position)?;
                 detached += 1;
             }
         }
         for (id, at) in states {
-            let state = tables.objects.get((id, at))?;
+            let state = tables.objects.open()?.get((id, at))?;
             // A state that was pruned since the scan is not to be brought back.
             let Some(state) = state.map(|row| decode(id, at, row.value())).transpose()? else { continue };
             let row = tables::encode_object(&self.without_parents(state))?;
-            tables.objects.insert((id, at), row.as_slice())?;
+            tables.objects.open()?.insert((id, at), row.as_slice())?;
         }
         tables::add_to_meta(tables, META_OBJECT_ROWS, detached)?;
         Ok(detached)
@@ -317,8 +317,8 @@ impl Forget {
         let (id, replaced) = (newest.id.to_bits(), newest.position);
         let revision = newest.revision.next();
         let row = tables::encode_object(&Object { revision, ..self.without_parents(newest) })?;
-        tables.objects.insert((id, position.get()), row.as_slice())?;
-        tables.changes.insert((position.get(), id), replaced.get())?;
+        tables.objects.open()?.insert((id, position.get()), row.as_slice())?;
+        tables.changes.open()?.insert((position.get(), id), replaced.get())?;
         Ok(())
     }
 
@@ -368,15 +368,15 @@ impl<'a> Removal<'a> {
         for id in self.objects {
             let mut owner = String::new();
             let mut positions = Vec::new();
-            for row in tables.objects.extract_from_if((*id, 0)..=(*id, u64::MAX), |_, _| true)? {
+            for row in tables.objects.open()?.extract_from_if((*id, 0)..=(*id, u64::MAX), |_, _| true)? {
                 let (key, row) = row?;
                 owner = tables::decode_head(row.value())?.owner.to_owned();
                 positions.push(key.value().1);
                 self.count(*id, |counts| &mut counts.states);
             }
-            tables.owned.remove((owner.as_str(), *id))?;
+            tables.owned.open()?.remove((owner.as_str(), *id))?;
             for position in positions {
-                tables.changes.remove((position, *id))?;
+                tables.changes.open()?.remove((position, *id))?;
             }
         }
         Ok(())
@@ -395,18 +395,19 @@ impl<'a> Removal<'a> {
     fn vectors(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {
         let numbers: Vec<u32> = tables
             .collections
+            .open()?
             .iter()?
             .map(|row| Ok(row?.1.value().0))
             .collect::<Result<_, redb::StorageError>>()?;
         for id in self.objects {
             for number in &numbers {
-                if tables.vectors.remove((*number, *id))?.is_some() {
+                if tables.vectors.open()?.remove((*number, *id))?.is_some() {
                     self.count(*id, |counts| &mut counts.vectors);
                 }
             }
         }
         let (mut removed, objects) = (0, self.objects);
-        tables.redo.retain(|_, (_, object, _)| {
+        tables.redo.open()?.retain(|_, (_, object, _)| {
             let is_kept = !objects.contains(&object);
             removed += u64::from(!is_kept);
             is_kept
@@ -424,7 +425,7 @@ impl<'a> Removal<'a> {
                 .is_ok_and(|head| head.parents.iter().any(|parent| objects.contains(parent)))
         };
         let removed =
-            tables.shadows.extract_if(|(id, _), (_, row)| objects.contains(&id) || names_one(row))?;
+            tables.shadows.open()?.extract_if(|(id, _), (_, row)| objects.contains(&id) || names_one(row))?;
         for row in removed {
             let (id, _) = row?.0.value();
             if objects.contains(&id) {
@@ -439,7 +440,7 @@ impl<'a> Removal<'a> {
         let is_theirs = |_, row: &[u8]| {
             tables::decode::<OutboxRow>("outbox", row).is_ok_and(|row| whose(&row.post, objects).is_some())
         };
-        for row in tables.outbox.extract_if(is_theirs)? {
+        for row in tables.outbox.open()?.extract_if(is_theirs)? {
             let row: OutboxRow = tables::decode("outbox", row?.1.value())?;
             self.gone.posts.push((row.id, (row.post.source, row.post.target)));
             if let Some(id) = whose(&row.post, objects) {
@@ -455,7 +456,7 @@ impl<'a> Removal<'a> {
             tables::decode::<DeadLetter>("dead_letters", row)
                 .is_ok_and(|letter| whose(&letter.post, objects).is_some())
         };
-        for row in tables.dead_letters.extract_if(is_theirs)? {
+        for row in tables.dead_letters.open()?.extract_if(is_theirs)? {
             let letter: DeadLetter = tables::decode("dead_letters", row?.1.value())?;
             if let Some(id) = whose(&letter.post, objects) {
                 self.count(id, |counts| &mut counts.dead_letters);
@@ -474,7 +475,7 @@ fn whose(post: &Post, objects: &BTreeSet<u128>) -> Option<u128> {
 fn names_of(tables: &mut Tables<'_>, id: u128) -> Result<BTreeSet<String>, Failure> {
     let mut names = BTreeSet::new();
     let mut keys = Vec::new();
-    for row in tables.names_of.range((id, "", 0)..)? {
+    for row in tables.names_of.open()?.range((id, "", 0)..)? {
         let key = row?.0;
         let (of, name, position) = key.value();
         if of != id {
@@ -484,7 +485,7 @@ fn names_of(tables: &mut Tables<'_>, id: u128) -> Result<BTreeSet<String>, Failu
         keys.push((name.to_owned(), position));
     }
     for (name, position) in keys {
-        tables.names_of.remove((id, name.as_str(), position))?;
+        tables.names_of.open()?.remove((id, name.as_str(), position))?;
     }
     Ok(names)
 }
@@ -493,13 +494,13 @@ fn names_of(tables: &mut Tables<'_>, id: u128) -> Result<BTreeSet<String>, Failu
 /// unbinding with nothing before it goes too, so that a name which only they had is no longer to be found.
 fn forget_in_name(tables: &mut Tables<'_>, name: &str, objects: &BTreeSet<u128>) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for row in tables.names.range((name, 0)..=(name, u64::MAX))? {
+    for row in tables.names.open()?.range((name, 0)..=(name, u64::MAX))? {
         let (key, value) = row?;
         rows.push((key.value().1, value.value()));
     }
     for (position, _) in &rows {
-        tables.names.remove((name, *position))?;
-        tables.renames.remove((*position, name))?;
+        tables.names.open()?.remove((name, *position))?;
+        tables.renames.open()?.remove((*position, name))?;
     }
     let mut before: Option<(u64, Option<u128>)> = None;
     for (position, id) in rows {
@@ -507,9 +508,9 @@ fn forget_in_name(tables: &mut Tables<'_>, name: &str, objects: &BTreeSet<u128>)
         if id == before.and_then(|(_, id)| id) {
             continue;
         }
-        tables.names.insert((name, position), id)?;
+        tables.names.open()?.insert((name, position), id)?;
         if let Some((replaced, _)) = before.replace((position, id)) {
-            tables.renames.insert((position, name), replaced)?;
+            tables.renames.open()?.insert((position, name), replaced)?;
         }
     }
     Ok(())

@@ -21,13 +21,14 @@ pub(super) struct Moment {
 
 /// Dates the group that ends at `position`.
 pub(crate) fn note_group(tables: &mut Tables<'_>, position: Position, at_ms: u64) -> Result<(), Failure> {
-    let newest: Vec<Moment> = tables.moments.iter()?.rev().take(2).map(moment).collect::<Result<_, _>>()?;
+    let newest: Vec<Moment> =
+        tables.moments.open()?.iter()?.rev().take(2).map(moment).collect::<Result<_, _>>()?;
     if let [last, before] = newest.as_slice()
         && is_one_interval(before.at_ms, at_ms)
     {
-        tables.moments.remove(last.position.get())?;
+        tables.moments.open()?.remove(last.position.get())?;
     }
-    tables.moments.insert(position.get(), at_ms)?;
+    tables.moments.open()?.insert(position.get(), at_ms)?;
     Ok(())
 }
 

@@ -105,12 +105,13 @@ impl Store {
 
 /// Raises the floor, and drops moments below it except the newest, which dates it; a few at a time.
 pub(crate) fn raise_floor(tables: &mut Tables<'_>, floor: Position) -> Result<(), Failure> {
-    if floor.get() <= read_meta(&tables.meta, META_HISTORY_FLOOR)? {
+    if floor.get() <= read_meta(tables.meta.open()?, META_HISTORY_FLOOR)? {
         return Ok(());
     }
-    tables.meta.insert(META_HISTORY_FLOOR, floor.get())?;
-    let dating = tables.moments.range(..=floor.get())?.next_back().transpose()?.map(|(key, _)| key.value());
-    let needless = tables.moments.extract_from_if(..dating.unwrap_or(0), |_, _| true)?;
+    tables.meta.open()?.insert(META_HISTORY_FLOOR, floor.get())?;
+    let dating =
+        tables.moments.open()?.range(..=floor.get())?.next_back().transpose()?.map(|(key, _)| key.value());
+    let needless = tables.moments.open()?.extract_from_if(..dating.unwrap_or(0), |_, _| true)?;
     for row in needless.take(limit::MOMENT_TRIM_ROWS) {
         row?;
     }
@@ -150,11 +151,11 @@ impl Sweep {
     /// Removes the rows. What is no longer there was forgotten meanwhile; rows are never added below the floor.
     pub(crate) fn write(&self, tables: &mut Tables<'_>) -> Result<(), Failure> {
         for (ended, object, replaced) in &self.changes {
-            tables.changes.remove((*ended, *object))?;
-            tables.objects.remove((*object, *replaced))?;
+            tables.changes.open()?.remove((*ended, *object))?;
+            tables.objects.open()?.remove((*object, *replaced))?;
         }
         for (ended, name, replaced) in &self.renames {
-            tables.renames.remove((*ended, name.as_str()))?;
+            tables.renames.open()?.remove((*ended, name.as_str()))?;
             end_name(tables, name, *ended, *replaced)?;
         }
         Ok(())
@@ -163,14 +164,14 @@ impl Sweep {
 
 /// Removes the row of a name that ended, and an unbinding that ended it: where nothing is left, none need say so.
 fn end_name(tables: &mut Tables<'_>, name: &str, ended: u64, replaced: u64) -> Result<(), Failure> {
-    let former = tables.names.remove((name, replaced))?.and_then(|row| row.value());
+    let former = tables.names.open()?.remove((name, replaced))?.and_then(|row| row.value());
     if let Some(former) = former {
-        tables.names_of.remove((former, name, replaced))?;
-        tables.names_of.remove((former, name, ended))?;
+        tables.names_of.open()?.remove((former, name, replaced))?;
+        tables.names_of.open()?.remove((former, name, ended))?;
     }
-    let is_unbinding = tables.names.get((name, ended))?.is_some_and(|row| row.value().is_none());
+    let is_unbinding = tables.names.open()?.get((name, ended))?.is_some_and(|row| row.value().is_none());
     if is_unbinding {
-        tables.names.remove((name, ended))?;
+        tables.names.open()?.remove((name, ended))?;
     }
     Ok(())
 }

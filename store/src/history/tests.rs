@@ -59,7 +59,7 @@ fn the_search_for_traces_reads_every_table_but_the_audit() {
     let database =
         redb::Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
     let txn = database.begin_write().unwrap();
-    drop(Tables::open(&txn).unwrap());
+    drop(Tables::make(&txn).unwrap());
     txn.commit().unwrap();
     let made = database.begin_read().unwrap();
     let made: BTreeSet<_> = made.list_tables().unwrap().map(|table| table.name().to_owned()).collect();

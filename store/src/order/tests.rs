@@ -3,6 +3,7 @@
 use super::*;
 use crate::id::ComponentId;
 use crate::json::Json;
+use crate::limit;
 
 fn id(number: u64) -> ObjectId {
     ObjectId::from_parts(0, number)
@@ -18,6 +19,10 @@ fn name() -> ObjectName {
 
 fn collection() -> CollectionKey {
     CollectionKey { owner: ComponentId::operator(), name: name() }
+}
+
+fn known_session(acked_through: u64, numbers: &[u64]) -> KnownSession {
+    KnownSession { acked_through, numbers: numbers.iter().copied().collect() }
 }
 
 /// A unit that gives an object a name and a vector, or takes both away.
@@ -54,11 +59,41 @@ fn a_pending_request_is_known_with_its_outcome_and_watermark() {
     let first = order.add(&mut Layer::default(), Some(&key(5, 3)), b"five");
     let second = order.add(&mut Layer::default(), Some(&key(6, 4)), b"six");
     assert_eq!(order.decided(&key(5, 0)), Some((first, b"five".to_vec())));
-    assert_eq!(order.acked_through(key(5, 0).session), 4);
-    let above = |acked_through, durable| order.rows_above(key(5, 0).session, acked_through, durable);
-    assert_eq!((above(4, Position::NONE), above(5, Position::NONE), above(4, first)), (2, 1, 1));
+    let known = order.session(key(5, 0).session).unwrap();
+    assert_eq!((known.acked_through, known.count_above(4), known.count_above(5)), (4, 2, 1));
     order.settle(second, 2);
-    assert_eq!((order.decided(&key(5, 0)), order.acked_through(key(5, 0).session)), (None, 0));
+    assert_eq!(order.decided(&key(5, 0)), None, "the tables have it now");
+    assert_eq!(order.session(key(5, 0).session), Some(&known_session(4, &[5, 6])), "and need not be asked");
+}
+
+#[test]
+fn a_session_is_learnt_with_what_is_pending() {
+    let (mut order, session) = (Order::default(), key(1, 0).session);
+    order.learn_session(session, None);
+    assert_eq!(order.session(session), None, "nobody knows it");
+    let seventh = order.add(&mut Layer::default(), Some(&key(7, 4)), &[]);
+    order.forget_sessions();
+    order.learn_session(session, Some(known_session(3, &[4, 5])));
+    assert_eq!(order.session(session), Some(&known_session(4, &[5, 7])));
+    order.forget_sessions();
+    order.settle(seventh, 1);
+    order.learn_session(session, None);
+    assert_eq!(order.session(session), None, "it was swept");
+}
+
+#[test]
+fn sessions_past_the_bound_are_forgotten_and_pending_requests_are_not() {
+    let mut order = Order::default();
+    let first = order.add(&mut Layer::default(), Some(&key(1, 0)), b"one");
+    for client in 0..limit::SESSIONS_KNOWN_MAX as u128 {
+        let session = SessionId { client: client + 2, incarnation: 1 };
+        order.learn_session(session, Some(known_session(0, &[1])));
+    }
+    let session = key(1, 0).session;
+    assert_eq!(order.session(session), None);
+    order.learn_session(session, None);
+    assert_eq!(order.session(session), Some(&known_session(0, &[1])));
+    assert_eq!(order.decided(&key(1, 0)), Some((first, b"one".to_vec())));
 }
 
 #[test]
@@ -69,6 +104,7 @@ fn a_failure_ends_the_era_and_everything_in_it() {
     order.end_era(Position::new(7));
     assert_eq!((order.era(), order.position().get(), order.waiting()), (era + 1, 7, 0));
     assert_eq!((order.name(&name(), Position::new(7)), order.decided(&key(1, 0))), (None, None));
+    assert_eq!(order.session(key(1, 0).session), None);
 }
 
 #[test]

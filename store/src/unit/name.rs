@@ -111,7 +111,11 @@ impl Unit {
     }
 }
 
-fn overlay(listed: &mut BTreeMap<ObjectName, ObjectId>, own: BTreeMap<ObjectName, Option<ObjectId>>) {
+/// Lays what is not in the tables over what is.
+pub(crate) fn overlay(
+    listed: &mut BTreeMap<ObjectName, ObjectId>,
+    own: BTreeMap<ObjectName, Option<ObjectId>>,
+) {
     for (name, id) in own {
         match id {
             Some(id) => listed.insert(name, id),
@@ -120,7 +124,8 @@ fn overlay(listed: &mut BTreeMap<ObjectName, ObjectId>, own: BTreeMap<ObjectName
     }
 }
 
-fn list_names(
+/// Names in the table as of a position, in order.
+pub(crate) fn list_names(
     names: &impl ReadableTable<tables::NameKey, Option<u128>>,
     prefix: &str,
     after: &str,
@@ -153,7 +158,8 @@ fn keep_bound(listed: &mut BTreeMap<ObjectName, ObjectId>, row: Option<(ObjectNa
     }
 }
 
-fn list_names_of(
+/// An object's names in the table as of a position.
+pub(crate) fn list_names_of(
     names_of: &impl ReadableTable<(u128, &'static str, u64), bool>,
     id: ObjectId,
     at: Position,

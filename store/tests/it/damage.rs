@@ -166,7 +166,7 @@ fn a_file_that_was_cut_short_is_refused_and_left_alone() {
 #[test]
 fn a_flipped_bit_anywhere_ends_in_an_error_or_in_nothing() {
     let mut tally = Tally::default();
-    let seeds = if is_long() { 10_000 } else { 60 };
+    let seeds = if is_long() { 10_000 } else { 24 };
     let homes = [Home::new(0, true), Home::new(1, false)];
     for seed in 0..seeds {
         let (mut random, home) = (Random::new(seed), &homes[usize::try_from(seed % 2).unwrap()]);

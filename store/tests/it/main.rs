@@ -9,6 +9,7 @@ mod commit;
 mod crash;
 mod damage;
 mod death;
+mod draft;
 mod fault;
 mod fixture;
 mod forget;

@@ -107,6 +107,25 @@ fn a_session_holds_1024_unacknowledged_requests() {
 }
 
 #[test]
+fn a_resend_is_answered_after_more_sessions_than_are_kept_in_mind() {
+    let (store, _) = scratch_at(NOW_MS);
+    let first = answer(&store, key(1, 0), "one").unwrap();
+    for client in 0..=limit::SESSIONS_KNOWN_MAX as u128 {
+        let session = SessionId { client: 1_000 + client, incarnation: NOW_MS };
+        let dedupe = DedupeKey { session, number: 1, acked_through: 0 };
+        answer(&store, dedupe, "x").unwrap();
+        let again = answer(&store, dedupe, "x");
+        assert!(matches!(again, Err(CommitError::DuplicateRequest { .. })), "{again:?}");
+    }
+    let again = answer(&store, key(1, 0), "two");
+    let Err(CommitError::DuplicateRequest { outcome, position }) = again else { panic!("{again:?}") };
+    assert_eq!((outcome.as_slice(), position), (&b"one"[..], first.position));
+    answer(&store, key(2, 1), "two").unwrap();
+    assert!(matches!(answer(&store, key(1, 0), "y"), Err(CommitError::TooOld { acked_through: 1, .. })));
+    assert_clean(&store);
+}
+
+#[test]
 fn a_session_idle_for_a_day_is_unknown_ever_after() {
     let (store, now) = scratch_at(NOW_MS);
     answer(&store, key(1, 0), "x").unwrap();
@@ -117,6 +136,7 @@ fn a_session_idle_for_a_day_is_unknown_ever_after() {
     store.sweep_sessions(NOW_MS + limit::SESSION_IDLE_MS_MAX + 1).unwrap();
     assert_eq!(store.counts().unwrap().sessions, 0);
     assert!(matches!(answer(&store, key(1, 0), "x"), Err(CommitError::UnknownSession)));
+    assert!(matches!(answer(&store, key(2, 0), "x"), Err(CommitError::UnknownSession)));
     assert_eq!(store.dedupe_lookup(&key(2, 0)).unwrap(), Dedupe::UnknownSession);
     assert_clean(&store);
 }

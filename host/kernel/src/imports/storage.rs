@@ -34,7 +34,7 @@ impl storage::Host for MessageState {
         if let Err(refusal) = self.may_write("(new object)")? {
             return Ok(Err(refusal));
         }
-        let owner = self.release.component.clone();
+        let owner = (self.release.component.clone(), self.release.descriptor.generation);
         let copied = objects::clone_for(&mut self.tree()?.unit, source.into(), Some(owner));
         self.wrote(copied.map(Into::into))
     }

@@ -123,16 +123,13 @@ fn absolute(path: &PathBuf) -> Result<PathBuf, CommandError> {
 
 fn render_list(answer: &Value, paint: Paint) -> String {
     let row = |plugin: &Value| {
-        let missing = field(plugin, "missing_grants");
-        let note =
-            if missing.is_empty() { field(plugin, "summary") } else { format!("needs grant: {missing}") };
         vec![
             field(plugin, "id"),
             field(plugin, "version"),
             field(plugin, "state"),
             field(plugin, "kind"),
             time(&plugin["since_ms"]),
-            note,
+            note(plugin),
         ]
     };
     let headers = ["id", "version", "state", "kind", "since", ""];
@@ -144,6 +141,17 @@ fn render_list(answer: &Value, paint: Paint) -> String {
         text.push_str(&paint.table(&["inbox", "state", "cause"], inbox));
     }
     text
+}
+
+/// What a row says besides: what is missing, what waits or failed, else what the plugin is.
+fn note(plugin: &Value) -> String {
+    let (missing, cause) = (field(plugin, "missing_grants"), field(plugin, "cause"));
+    match (missing.is_empty(), cause.is_empty()) {
+        (false, _) => format!("needs grant: {missing}"),
+        (true, false) if plugin["is_trouble"] == true => format!("✗ {cause}"),
+        (true, false) => cause,
+        (true, true) => field(plugin, "summary"),
+    }
 }
 
 fn inbox_row(entry: &Value) -> Vec<String> {
@@ -164,6 +172,8 @@ fn render_info(plugin: &Value, paint: Paint) -> String {
         ("grants", field(plugin, "grants")),
         ("missing grants", field(plugin, "missing_grants")),
         ("limits", field(plugin, "limits")),
+        ("note", field(plugin, "cause")),
+        ("next", field(plugin, "next")),
     ]);
     let selector = |selector: &Value| {
         let kind = if selector["read_only"] == true { "reads" } else { "writes" };
@@ -242,6 +252,10 @@ fn render_swapped(swapped: &Value, paint: Paint) -> String {
     if !missing.is_empty() {
         text.push_str(&format!("\n  it asks for {missing}\n  next: `telos plugin grant {id} --all`"));
     }
+    let cause = field(swapped, "cause");
+    if !cause.is_empty() {
+        text.push_str(&format!("\n  {cause}\n  next: {}", field(swapped, "next")));
+    }
     text
 }
 
@@ -297,6 +311,21 @@ mod tests {
             render_swapped(&swapped, Paint::default()),
             "babs 0.2.0 serving, after 0.1.0; paused 41 µs"
         );
+    }
+
+    #[test]
+    fn what_waits_for_a_start_or_failed_at_one_is_said_with_what_next() {
+        let swapped = json!({"id": "a", "version": "0.2.0", "state": "staged", "cause": "its state is older", "next": "start again", "missing_grants": [], "previous": "0.1.0", "pause_us": 0});
+        assert_eq!(
+            render_swapped(&swapped, Paint::default()),
+            "a 0.2.0 staged, after 0.1.0\n  its state is older\n  next: start again"
+        );
+        let row = |is_trouble: bool| {
+            let plugin = json!({"id": "a", "version": "0.1.0", "state": "serving", "summary": "Does.", "missing_grants": [], "cause": "0.2.0 waits", "is_trouble": is_trouble});
+            render_list(&json!({"plugins": [plugin], "inbox": []}), Paint::default())
+        };
+        assert!(row(false).contains("  0.2.0 waits") && !row(false).contains("Does."), "{}", row(false));
+        assert!(row(true).contains("✗ 0.2.0 waits"), "{}", row(true));
     }
 
     #[test]

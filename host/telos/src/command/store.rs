@@ -9,7 +9,7 @@ use telos_service::{Home, OfflineStore};
 
 use crate::connection::Connection;
 use crate::error::{CommandError, refused};
-use crate::output::{Output, Paint, field, size, time};
+use crate::output::{Output, Paint, field, plain, size, time};
 use crate::progress;
 
 /// Commands about the store.
@@ -24,6 +24,8 @@ pub(crate) enum Store {
     },
     /// Make the store what a backup holds; the host must be stopped. What was there is kept beside it.
     Restore(Restore),
+    /// Change objects as a Lua script says, all in one commit, after a backup; the host must be stopped.
+    Evolve(Evolve),
     /// Give free pages back and let the bytes of what was forgotten leave the file.
     Rewrite,
     /// Show how much it holds, what it takes of its quotas, and how much of the past is kept.
@@ -39,6 +41,31 @@ pub(crate) struct Restore {
     force: bool,
 }
 
+/// What a script can say; the rest is Lua 5.4's own `string`, `table`, `math` and `utf8`.
+const SCRIPTING: &str = "\
+In the script:
+  for object in store.objects(COMPONENT) do .. end     what it owns; without COMPONENT all
+  for name, object in store.names(PREFIX) do .. end    in order
+  store.find(NAME)  store.get(ID)  store.owners()  store.create(COMPONENT)
+  store.bind(NAME, object)  store.unbind(NAME)
+  object:get(SLOT)  object:set(SLOT, value)  object:remove(SLOT)  object:rename(SLOT, NEW)
+  object:slots()  object:names()  object:parents()  object:set_parents{..}
+  object.id  object.owner  object.generation = 2       a generation is raised only
+  null  array{..}  print(..)                           JSON's null; an array, also when empty
+
+Nothing can be caught: the first mistake ends the script, and nothing was changed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SCRIPTING)]
+pub(crate) struct Evolve {
+    /// The script, Lua 5.4 of at most 256 KiB. It has `store` and no way to anything else.
+    #[arg(long, value_name = "FILE")]
+    script: PathBuf,
+    /// Write nothing; show what would change.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// Ends with 1 when something is wrong.
 pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
     match store {
@@ -48,6 +75,10 @@ pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<Ex
             let restored =
                 OfflineStore::of(&Home::at(home)).restore(&absolute(&dir)?, force, &mut shown(output));
             output.result(&ended(restored, output)?, render_restored)?;
+        }
+        Store::Evolve(Evolve { script, dry_run }) => {
+            let evolved = OfflineStore::of(&Home::at(home)).evolve(&script, dry_run, &mut shown(output));
+            output.result(&ended(evolved, output)?, render_evolved)?;
         }
         Store::Rewrite => with_host(home, "store.rewrite", output, render_rewritten).await?,
         Store::Stats => with_host(home, "store.stats", output, render_stats).await?,
@@ -158,6 +189,79 @@ fn render_restored(report: &Value, paint: Paint) -> String {
     text
 }
 
+fn render_evolved(report: &Value, paint: Paint) -> String {
+    let is_dry_run = report["dry_run"] == true;
+    let mut text =
+        lines_of(&report["printed"], |line| plain(line.as_str().unwrap_or_default()), "lines printed");
+    let components = report["components"].as_array().into_iter().flatten();
+    let rows: Vec<Vec<String>> = components.map(component_row).collect();
+    if !rows.is_empty() {
+        let headers =
+            ["component", "objects", "made", "slots added", "changed", "removed", "parents", "generations"];
+        text.push_str(&paint.table(&headers, rows));
+    }
+    let (bound, unbound) = (&report["names"]["bound"], &report["names"]["unbound"]);
+    if *bound != 0 || *unbound != 0 {
+        text.push_str(&format!("names: {bound} bound, {unbound} unbound\n"));
+    }
+    let differences = json!({ "lines": report["differences"], "left_off": report["differences_left_off"] });
+    text.push_str(&lines_of(&differences, difference_line, "differences"));
+    text + &evolved_verdict(report, is_dry_run)
+}
+
+/// Lines, and how many are not among them.
+fn lines_of(listed: &Value, line: impl Fn(&Value) -> String, what: &str) -> String {
+    let mut text: String =
+        listed["lines"].as_array().into_iter().flatten().map(|entry| line(entry) + "\n").collect();
+    let left_off = listed["left_off"].as_u64().unwrap_or(0);
+    if left_off > 0 {
+        text.push_str(&format!("and {left_off} more {what}\n"));
+    }
+    text
+}
+
+fn component_row(changes: &Value) -> Vec<String> {
+    let names = [
+        "component",
+        "objects",
+        "created",
+        "slots_added",
+        "slots_changed",
+        "slots_removed",
+        "parents",
+        "generations",
+    ];
+    names.iter().map(|name| field(changes, name)).collect()
+}
+
+/// `who what: before -> after`; nothing stands for what is not there.
+fn difference_line(difference: &Value) -> String {
+    let text = |name: &str| difference[name].as_str().map_or_else(|| "nothing".to_owned(), plain);
+    let who = difference["name"].as_str().or(difference["object"].as_str()).unwrap_or_default();
+    let what = match difference["of"].as_str().unwrap_or_default() {
+        "slot" => field(difference, "which"),
+        "name" => format!("name {}", field(difference, "which")),
+        other => other.to_owned(),
+    };
+    format!("{who} {}: {} -> {}", plain(&what), text("before"), text("after"))
+}
+
+fn evolved_verdict(report: &Value, is_dry_run: bool) -> String {
+    let objects = field(report, "objects");
+    match (report["position"].as_u64(), is_dry_run) {
+        (None, _) => "nothing differs; the store is as it was\n".into(),
+        (Some(position), true) => {
+            format!(
+                "dry run: {objects} objects would be changed, at position {position}; nothing was written\n"
+            )
+        }
+        (Some(position), false) => format!(
+            "changed {objects} objects at position {position}\nthe store as it was is in {}\n",
+            field(report, "backup")
+        ),
+    }
+}
+
 fn render_rewritten(report: &Value, _: Paint) -> String {
     let bytes = |name: &str| size(report[name].as_u64().unwrap_or(0));
     format!("{} before, {} after\n", bytes("bytes_before"), bytes("bytes_after"))
@@ -214,6 +318,39 @@ mod tests {
         let text = render_restored(&report, Paint::default());
         assert!(text.contains("restored position 7") && text.contains("now at position 8"), "{text}");
         assert!(text.contains("kept in /h/store.before-restore-1"), "{text}");
+    }
+
+    #[test]
+    fn a_migration_shows_what_changed_and_where_the_old_store_is() {
+        let mut report = json!({
+            "dry_run": false, "position": 8, "objects": 2, "backup": "/h/store.before-evolve-1",
+            "components": [{"component": "people", "objects": 2, "created": 1, "slots_added": 3, "slots_changed": 0, "slots_removed": 1, "parents": 0, "generations": 0}],
+            "names": {"bound": 1, "unbound": 0},
+            "differences": [
+                {"object": "0a", "name": "people/ada", "of": "slot", "which": "name", "before": "\"Ada\\u001b[2J\""},
+                {"object": "0b", "of": "generation", "before": "1", "after": "2"},
+            ],
+            "differences_left_off": 4,
+            "printed": {"lines": ["hello \u{1b}[2J"], "left_off": 1},
+        });
+        let text = render_evolved(&report, Paint::default());
+        for part in [
+            "and 1 more lines printed",
+            "people/ada name: \"Ada",
+            "-> nothing\n",
+            "0b generation: 1 -> 2\n",
+            "and 4 more differences",
+            "names: 1 bound, 0 unbound",
+            "changed 2 objects at position 8",
+            "the store as it was is in /h/store.before-evolve-1",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        report["dry_run"] = json!(true);
+        assert!(render_evolved(&report, Paint::default()).contains("nothing was written"));
+        report["position"] = Value::Null;
+        assert!(render_evolved(&report, Paint::default()).contains("nothing differs"));
     }
 
     #[test]

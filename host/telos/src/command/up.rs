@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use telos_service::{Bundle, Check, CheckState, Home, Host, HostConfig};
+use telos_service::{Bundle, Check, CheckState, GenerationMode, Home, Host, HostConfig, OnEvolving};
 use telos_store::StoreOptions;
 
 use crate::command::models_dir;
@@ -39,6 +39,31 @@ pub(crate) struct Up {
     /// How long earlier states of objects can be read [default: 30].
     #[arg(long, value_name = "DAYS")]
     history_days: Option<u32>,
+
+    /// What to do for plugins whose state is of an earlier generation than their own.
+    #[arg(long, value_enum, default_value_t = Generations::Evolve)]
+    generations: Generations,
+}
+
+/// See [`GenerationMode`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Generations {
+    /// Carry the state over and let them serve; one that fails leaves everything as it was.
+    Evolve,
+    /// Try it with every object, tell how it went, and change nothing.
+    Check,
+    /// Carry over only the state of plugins that could not serve otherwise.
+    Minimum,
+}
+
+impl From<Generations> for GenerationMode {
+    fn from(asked: Generations) -> Self {
+        match asked {
+            Generations::Evolve => Self::Evolve,
+            Generations::Check => Self::Check,
+            Generations::Minimum => Self::Minimum,
+        }
+    }
 }
 
 impl Up {
@@ -70,13 +95,36 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
         None => Bundle::default(),
     };
     let models = models_dir(home.root());
-    let config = HostConfig { home, plugins: up.plugins, bundle, models, tcp: up.tcp, store, engine: None };
-    let host = Host::start(config).await.map_err(|error| error.to_rpc())?;
+    let config = HostConfig {
+        home,
+        plugins: up.plugins,
+        bundle,
+        models,
+        tcp: up.tcp,
+        store,
+        generations: up.generations.into(),
+        on_evolving: Some(show_progress(*output)),
+        engine: None,
+    };
+    let started = tokio::select! {
+        started = Host::start(config) => started,
+        () = stop.wait() => {
+            output.note("stopped before it was ready");
+            return Ok(());
+        }
+    };
+    let host = started.map_err(|error| error.to_rpc())?;
+    output.progress("");
     output.result(&announcement(&host, start), render)?;
     stop.wait().await;
     output.note("stopping");
     host.stop().await;
     Ok(())
+}
+
+/// A line that the next one replaces.
+fn show_progress(output: Output) -> OnEvolving {
+    std::sync::Arc::new(move |evolving| output.progress(&evolving.to_string()))
 }
 
 fn bundle_beside_executable() -> Option<PathBuf> {
@@ -91,6 +139,7 @@ fn announcement(host: &Host, start: Instant) -> Value {
         "endpoint": host.endpoint().to_string(),
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         "checks": checks,
+        "generations": host.evolutions(),
         "try": try_this(host),
     })
 }

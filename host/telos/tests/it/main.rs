@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod client;
+mod evolve;
+mod generation;
 mod host;
 #[cfg(feature = "llama")]
 mod minds;

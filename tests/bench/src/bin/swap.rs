@@ -89,6 +89,8 @@ async fn start(home: &tempfile::TempDir) -> Host {
         models,
         tcp: None,
         store: StoreOptions::default(),
+        generations: telos_service::GenerationMode::Evolve,
+        on_evolving: None,
         engine: None,
     };
     Host::start(config).await.expect("a host")

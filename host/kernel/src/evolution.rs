@@ -1,0 +1,406 @@
+//! State carried over for staged releases, when a host starts and before it admits messages.
+//!
+//! ```text
+//! carry     an evolved copy of every object, in batches       crash after: the next start drops them and begins anew
+//! decide    one commit: generation, release, seat,             crash after: the release serves
+//!           root object, audit
+//! settle    copies become ordinary rows, by the upkeep         nobody sees a difference
+//! give up   copies dropped, one audit row says why             what served serves
+//! ```
+//! Every object goes from its own generation to the release's in one call of a fresh instance that reaches nothing.
+//! What changed since its copy was made is carried again, so nothing here needs the host to be quiet; that it is makes
+//! the decision come at the first try. How many objects there are is no bound: how far it is shows every second, and
+//! whoever stops the host then has changed nothing.
+//!
+//! Never here: which generation is in force (`generation`), what evolving may use (`pure`).
+
+mod evolver;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::json;
+use telos_store::{
+    CommitError, ComponentId, Fault, Json, Object, ObjectId, ReadError, ReleaseRecord, ReleaseState, Unit,
+    Vote, WriteError,
+};
+
+use crate::activation::{CarriedRoot, Decision, Raise, Reason};
+use crate::change::Settled;
+use crate::decide::decide;
+use crate::descriptor::Descriptor;
+use crate::generation::{GenerationMode, Standing, has_served, standing};
+use crate::notice::GENERATION_FAILED;
+use crate::objects::display_name;
+use crate::root_object;
+use crate::seams::Severity;
+use crate::seat::Release;
+use crate::swap::{SwapError, Swapper};
+
+use evolver::Evolver;
+use report::Progress;
+
+pub use report::{Evolution, EvolutionOutcome, Evolving, OnEvolving};
+
+/// Objects of one commit of copies: enough that the disk is not what takes the time, few enough that others wait for
+/// milliseconds.
+const BATCH: usize = 256;
+/// How often a generation is decided anew because something changed meanwhile.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// Why state was not carried over.
+pub(crate) enum Trouble {
+    /// An object was not carried over, by the release's fault or for want of time.
+    Object { object: ObjectId, from: u32, cause: String, is_of_release: bool },
+    /// Something else was in the way.
+    Other(SwapError),
+}
+
+impl Swapper {
+    /// Carries state over for every staged release that has its grants, and lets it serve; see [`GenerationMode`]. One
+    /// that fails leaves everything as it was.
+    pub(crate) async fn raise_generations(
+        &self,
+        mode: GenerationMode,
+        told: OnEvolving,
+    ) -> Result<Vec<Evolution>, SwapError> {
+        let mut evolutions = Vec::new();
+        for record in self.store.releases(None)? {
+            if record.state == ReleaseState::Staged {
+                evolutions.push(self.evolve(&record, mode, &told).await?);
+            }
+        }
+        Ok(evolutions)
+    }
+
+    async fn evolve(
+        &self,
+        record: &ReleaseRecord,
+        mode: GenerationMode,
+        told: &OnEvolving,
+    ) -> Result<Evolution, SwapError> {
+        let unreadable = |error: serde_json::Error| SwapError::Store(error.to_string());
+        let to = Descriptor::of(record).map_err(unreadable)?.generation;
+        let from = self.in_force(&record.component)?;
+        let mut evolution = Evolution::of(record, from.unwrap_or_default(), to);
+        evolution.outcome = match self.reason_to_wait(record, mode, (from, to))? {
+            Some(outcome) => outcome,
+            None => self.carry_over(record, mode, &mut evolution, told).await,
+        };
+        self.notices.put(&record.component, evolution.notice(record));
+        Ok(evolution)
+    }
+
+    fn reason_to_wait(
+        &self,
+        record: &ReleaseRecord,
+        mode: GenerationMode,
+        (from, to): (Option<u32>, u32),
+    ) -> Result<Option<EvolutionOutcome>, SwapError> {
+        let Standing::Evolves(from) = standing(to, from) else {
+            // Nothing is staged for a start that would not evolve; should it be, an operator decides.
+            return Ok(Some(EvolutionOutcome::Waits));
+        };
+        if !self.grants.missing(&record.component, &record.imports).is_empty() {
+            return Ok(Some(EvolutionOutcome::NeedsGrant));
+        }
+        let may_wait = mode == GenerationMode::Minimum && self.can_be_served(&record.component, from)?;
+        Ok(may_wait.then_some(EvolutionOutcome::Waits))
+    }
+
+    /// Whether a release serves a component, or one is kept that serves this generation.
+    fn can_be_served(&self, component: &ComponentId, generation: u32) -> Result<bool, SwapError> {
+        if self.seats.current().releases.contains_key(component) {
+            return Ok(true);
+        }
+        let could = |record: &ReleaseRecord| {
+            let knows = Descriptor::of(record).is_ok_and(|known| known.generation == generation);
+            knows && has_served(record) && self.load(record).is_ok()
+        };
+        Ok(self.store.releases(Some(component))?.iter().any(could))
+    }
+
+    async fn carry_over(
+        &self,
+        record: &ReleaseRecord,
+        mode: GenerationMode,
+        evolution: &mut Evolution,
+        told: &OnEvolving,
+    ) -> EvolutionOutcome {
+        let ended = match Course::begin(self, record, mode, evolution, told).await {
+            Ok(mut course) => {
+                let ended = course.run().await;
+                evolution.objects = course.progress.done();
+                ended
+            }
+            Err(trouble) => Err(trouble),
+        };
+        match (ended, mode) {
+            (Ok(()), GenerationMode::Check) => EvolutionOutcome::Passes,
+            (Ok(()), _) => EvolutionOutcome::Raised,
+            (Err(trouble), GenerationMode::Check) => {
+                EvolutionOutcome::WouldFail(self.told(&trouble, evolution))
+            }
+            (Err(trouble), _) => self.give_up(record, evolution, &trouble).await,
+        }
+    }
+
+    /// Leaves everything as it was, and says why. What cannot even be written down is tried again by the next start.
+    async fn give_up(
+        &self,
+        record: &ReleaseRecord,
+        evolution: &Evolution,
+        trouble: &Trouble,
+    ) -> EvolutionOutcome {
+        let cause = self.told(trouble, evolution);
+        evolution.record(&*self.journal, Severity::Error, GENERATION_FAILED, cause.clone());
+        let is_final = trouble.is_of_release();
+        // It may be the disk that failed.
+        self.wait_for_store().await;
+        let dropped = self.store.drop_shadows(&record.component).map(drop).map_err(SwapError::from);
+        let written = self
+            .change(None, |unit| {
+                if is_final {
+                    unit.put_release(ReleaseRecord { state: ReleaseState::Returned, ..record.clone() })?;
+                }
+                let object = match trouble {
+                    Trouble::Object { object, .. } => Some(object),
+                    Trouble::Other(_) => None,
+                };
+                let detail = json!({
+                    "version": record.version, "digest": record.digest, "object": object,
+                    "from": evolution.from, "to": evolution.to, "cause": cause, "tried_again": !is_final,
+                });
+                unit.audit(GENERATION_FAILED, record.component.as_str(), detail)?;
+                Ok((Settled::default(), None))
+            })
+            .await;
+        for error in [dropped.err(), written.err()].into_iter().flatten() {
+            evolution.record(
+                &*self.journal,
+                Severity::Error,
+                "generation.failure-unwritten",
+                error.to_string(),
+            );
+        }
+        match is_final {
+            true => EvolutionOutcome::Failed(cause),
+            false => EvolutionOutcome::Hindered(cause),
+        }
+    }
+
+    fn told(&self, trouble: &Trouble, evolution: &Evolution) -> String {
+        match trouble {
+            Trouble::Object { object, from, cause, .. } => {
+                let name = display_name(&mut self.store.begin(), *object);
+                format!(
+                    "object `{name}` cannot be carried from generation {from} to {}: {cause}",
+                    evolution.to
+                )
+            }
+            Trouble::Other(error) => {
+                let Evolution { from, to, .. } = evolution;
+                format!("its state cannot be carried from generation {from} to {to}: {error}")
+            }
+        }
+    }
+}
+
+/// One release on its way to serve.
+struct Course<'a> {
+    swapper: &'a Swapper,
+    record: &'a ReleaseRecord,
+    from: u32,
+    to: u32,
+    /// Everything is tried and nothing kept.
+    is_rehearsal: bool,
+    evolver: Evolver,
+    progress: Progress,
+}
+
+impl<'a> Course<'a> {
+    async fn begin(
+        swapper: &'a Swapper,
+        record: &'a ReleaseRecord,
+        mode: GenerationMode,
+        evolution: &Evolution,
+        told: &OnEvolving,
+    ) -> Result<Self, Trouble> {
+        let (from, to) = (evolution.from, evolution.to);
+        let evolver = Evolver::new(swapper.pure(record)?);
+        let total = count(swapper, &record.component, to)?;
+        let progress = Progress::begin(evolution, total, told, &swapper.journal);
+        let is_rehearsal = mode == GenerationMode::Check;
+        Ok(Self { swapper, record, from, to, is_rehearsal, evolver, progress })
+    }
+
+    async fn run(&mut self) -> Result<(), Trouble> {
+        let release = Arc::new(self.swapper.load(self.record)?);
+        match self.is_rehearsal {
+            true => self.rehearse(&release).await,
+            false => self.raise(&release).await,
+        }
+    }
+
+    async fn raise(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(release).await {
+                Err(Trouble::Other(SwapError::Commit(error))) if is_again(&error) => {}
+                Err(Trouble::Other(SwapError::Commit(CommitError::Unavailable(_))))
+                    if self.is_raised()? =>
+                {
+                    return Ok(());
+                }
+                ended => return ended,
+            }
+        }
+        let cause = format!("its objects changed each of {ATTEMPTS_MAX} times");
+        Err(Trouble::Other(SwapError::Store(cause)))
+    }
+
+    async fn attempt(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
+        self.carry().await?;
+        self.put_in_force(release).await
+    }
+
+    /// Tries what an attempt does, and what its deciding commit would refuse.
+    async fn rehearse(&mut self, release: &Release) -> Result<(), Trouble> {
+        self.carry().await?;
+        let root = self.carried_root(release).await?;
+        let mut unit = self.swapper.store.begin_on_voted();
+        if let Some(root) = root {
+            root.write(&mut unit, self.to)?;
+        }
+        root_object::seat(&mut unit, release).map_err(SwapError::from)?;
+        Ok(())
+    }
+
+    /// Whether a decision that nobody heard of was made after all.
+    fn is_raised(&self) -> Result<bool, Trouble> {
+        let raised = self.swapper.store.generation(&self.record.component).map_err(SwapError::from)?;
+        Ok(raised.is_some_and(|raised| raised.generation == self.to))
+    }
+
+    /// Carries over what is below the generation and has no copy in it.
+    async fn carry(&mut self) -> Result<(), Trouble> {
+        let (store, component) = (self.swapper.store.clone(), &self.record.component);
+        let mut after = None;
+        loop {
+            let listed = store.unevolved(component, self.to, after, BATCH).map_err(SwapError::from)?;
+            let Some(last) = listed.last() else { return Ok(()) };
+            after = Some(last.id);
+            let mut unit = store.begin();
+            for object in &listed {
+                let slots = self.evolved(object).await?;
+                unit = self.put(unit, object, slots).await?;
+            }
+            self.keep(unit).await?;
+            self.progress.advance(listed.len());
+        }
+    }
+
+    async fn evolved(&mut self, object: &Object) -> Result<BTreeMap<String, Json>, Trouble> {
+        let carried = self.evolver.carry(object, self.to).await;
+        carried.map_err(|refusal| Trouble::of(object, refusal.to_string(), refusal.is_of_release()))
+    }
+
+    /// Adds a copy to a unit; to another one, when the unit is full.
+    async fn put(
+        &self,
+        mut unit: Unit,
+        object: &Object,
+        slots: BTreeMap<String, Json>,
+    ) -> Result<Unit, Trouble> {
+        let full = match unit.put_shadow(object.id, object.position, self.to, slots.clone()) {
+            Err(WriteError::TooLarge(_)) if !unit.is_unwritten() => unit,
+            // Gone meanwhile.
+            Err(WriteError::Read(ReadError::NoSuchObject(_))) => return Ok(unit),
+            put => return refuse(object, put).map(|()| unit),
+        };
+        self.keep(full).await?;
+        let mut unit = self.swapper.store.begin();
+        refuse(object, unit.put_shadow(object.id, object.position, self.to, slots)).map(|()| unit)
+    }
+
+    async fn keep(&self, unit: Unit) -> Result<(), Trouble> {
+        if self.is_rehearsal {
+            return Ok(());
+        }
+        let kept = decide(&self.swapper.store, unit, Vote::default()).await;
+        kept.map(drop).map_err(|error| SwapError::from(error).into())
+    }
+
+    async fn put_in_force(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
+        let swapper = self.swapper;
+        let changing_root = || Ok(((), swapper.changing_root(release)?));
+        let ((), turn) = swapper.in_turn(&release.component, changing_root).await?;
+        let raise = Raise { from: self.from, to: self.to, root: self.carried_root(release).await? };
+        let decision = Decision {
+            release: Arc::clone(release),
+            record: self.record.clone(),
+            granting: BTreeSet::new(),
+            missing: Vec::new(),
+            consumed: None,
+            reason: Reason::Awaited,
+            request: None,
+        };
+        swapper.activate(decision, Some(raise), turn).await?;
+        Ok(())
+    }
+
+    /// The root object as it will be, when the deciding commit changes its method slots too.
+    async fn carried_root(&mut self, release: &Release) -> Result<Option<CarriedRoot>, Trouble> {
+        let Some(root) = self.swapper.changing_root(release)? else { return Ok(None) };
+        let before = self.swapper.store.begin_on_voted().object(root).map_err(SwapError::from)?;
+        let is_to_carry =
+            |object: &Arc<Object>| object.owner == release.component && object.generation < self.to;
+        let Some(before) = before.filter(is_to_carry) else { return Ok(None) };
+        let slots = self.evolved(&before).await?;
+        Ok(Some(CarriedRoot { before, slots }))
+    }
+}
+
+impl Trouble {
+    fn of(object: &Object, cause: String, is_of_release: bool) -> Self {
+        Self::Object { object: object.id, from: object.generation, cause, is_of_release }
+    }
+
+    /// Whether trying again can only help with another release, or other state.
+    fn is_of_release(&self) -> bool {
+        match self {
+            Self::Object { is_of_release, .. } => *is_of_release,
+            Self::Other(error) => matches!(error, SwapError::RootObject(_)) || error.is_of_the_bytes(),
+        }
+    }
+}
+
+impl From<SwapError> for Trouble {
+    fn from(error: SwapError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A copy that breaks a bound is the release's fault; that the store cannot be read is not.
+fn refuse(object: &Object, put: Result<(), WriteError>) -> Result<(), Trouble> {
+    put.map_err(|error| match error.fault() {
+        Fault::Guest => Trouble::of(object, format!("what it made of it cannot be stored: {error}"), true),
+        _ => Trouble::Other(error.into()),
+    })
+}
+
+/// What else changed meanwhile is looked at again.
+fn is_again(error: &CommitError) -> bool {
+    matches!(error, CommitError::Conflict(_) | CommitError::Aborted | CommitError::Unevolved { .. })
+}
+
+/// Objects of a component that are below a generation.
+fn count(swapper: &Swapper, component: &ComponentId, generation: u32) -> Result<u64, SwapError> {
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let listed = swapper.store.unevolved(component, generation, after, usize::MAX)?;
+        let Some(last) = listed.last() else { return Ok(count) };
+        after = Some(last.id);
+        count += listed.len() as u64;
+    }
+}

@@ -1,0 +1,130 @@
+//! One object's state through a release's `evolve`, judged: an answer that is state, or why not.
+
+use std::collections::BTreeMap;
+
+use telos_store::{Json, Object, Slot};
+
+use crate::contract::lifecycle::{EvolveError, SlotValue};
+use crate::pure::{Pure, PureError};
+
+/// Objects that are carried over twice, to compare. A call reaches nothing and begins with fresh memory, so that equal
+/// state evolves equally by construction; this shows a hole in that construction before anything is decided.
+const COMPARED: u32 = 64;
+
+/// Longest text of a guest's that is kept.
+const CAUSE_CHARS_MAX: usize = 1_000;
+
+/// Why an object is not carried over: what follows the words "object so-and-so cannot be carried over".
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("it knows no way between these generations")]
+    Unsupported,
+    #[error("it does not take this state, and says {0:?}")]
+    Invalid(String),
+    #[error("its evolve() {0}")]
+    Pure(#[from] PureError),
+    #[error("what it made of it has slot `{slot}`, which {problem}")]
+    Answer { slot: String, problem: String },
+    #[error("its evolve() answered differently the second time; it must be pure")]
+    Impure,
+}
+
+impl Refusal {
+    /// Whether it would be the same the next time; want of time on this machine would not.
+    pub(crate) fn is_of_release(&self) -> bool {
+        !matches!(self, Self::Pure(PureError::Time(_)))
+    }
+}
+
+/// A release as what carries state over.
+pub(crate) struct Evolver {
+    pure: Pure,
+    to_compare: u32,
+}
+
+impl Evolver {
+    pub(crate) fn new(pure: Pure) -> Self {
+        Self { pure, to_compare: COMPARED }
+    }
+
+    /// The value slots of an object in another generation. Runs the guest, within the bounds of [`Pure::evolve`].
+    pub(crate) async fn carry(
+        &mut self,
+        object: &Object,
+        to: u32,
+    ) -> Result<BTreeMap<String, Json>, Refusal> {
+        let (slots, from) = (value_slots(object), object.generation);
+        let first = self.pure.evolve(&slots, from, to).await?;
+        if self.to_compare > 0 {
+            self.to_compare -= 1;
+            let second = self.pure.evolve(&slots, from, to).await?;
+            compare(&first, &second)?;
+        }
+        judge(first)
+    }
+}
+
+fn value_slots(object: &Object) -> Vec<SlotValue> {
+    let value = |(name, slot): (&String, &Slot)| match slot {
+        Slot::Value(value) => Some(SlotValue { name: name.clone(), value: value.as_str().to_owned() }),
+        Slot::Method(_) => None,
+    };
+    object.slots.iter().filter_map(value).collect()
+}
+
+type Evolved = Result<Vec<SlotValue>, EvolveError>;
+
+fn compare(first: &Evolved, second: &Evolved) -> Result<(), Refusal> {
+    // The contract's types have no equality of their own.
+    if format!("{first:?}") == format!("{second:?}") { Ok(()) } else { Err(Refusal::Impure) }
+}
+
+fn judge(evolved: Evolved) -> Result<BTreeMap<String, Json>, Refusal> {
+    let slots = evolved.map_err(|error| match error {
+        EvolveError::Unsupported => Refusal::Unsupported,
+        EvolveError::Invalid(cause) => Refusal::Invalid(cause.chars().take(CAUSE_CHARS_MAX).collect()),
+    })?;
+    let mut judged = BTreeMap::new();
+    for SlotValue { name, value } in slots {
+        let bad =
+            |problem: String| Refusal::Answer { slot: name.chars().take(CAUSE_CHARS_MAX).collect(), problem };
+        let value = Json::parse(&value).map_err(|error| bad(format!("is not a value: {error}")))?;
+        if judged.insert(name.clone(), value).is_some() {
+            return Err(bad("is there twice".into()));
+        }
+    }
+    Ok(judged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(name: &str, value: &str) -> SlotValue {
+        SlotValue { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn what_is_no_state_is_refused_by_the_slots_name() {
+        let refusal = |slots| judge(Ok(slots)).unwrap_err().to_string();
+        assert!(refusal(vec![slot("a", "{")]).contains("slot `a`, which is not a value"));
+        assert!(refusal(vec![slot("a", "1"), slot("a", "1")]).contains("slot `a`, which is there twice"));
+        let large = format!("\"{}\"", "x".repeat(300_000));
+        assert!(refusal(vec![slot("a", &large)]).contains("262144 allowed"));
+        assert_eq!(judge(Ok(vec![slot("a", "1")])).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn two_answers_that_differ_are_refused() {
+        let answer = |value: &str| Ok(vec![slot("a", value)]);
+        assert!(compare(&answer("1"), &answer("1")).is_ok());
+        assert!(matches!(compare(&answer("1"), &answer("2")), Err(Refusal::Impure)));
+        assert!(compare(&answer("1"), &Err(EvolveError::Unsupported)).is_err());
+    }
+
+    #[test]
+    fn what_a_guest_says_is_kept_short() {
+        let refusal = judge(Err(EvolveError::Invalid("x".repeat(5_000)))).unwrap_err();
+        assert!(refusal.to_string().len() < 1_100, "{refusal}");
+    }
+}

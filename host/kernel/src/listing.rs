@@ -1,0 +1,142 @@
+//! What people and programs are told of plugins: who serves, what waits, what it may use, what went wrong.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord};
+
+use crate::descriptor::Descriptor;
+use crate::generation::{START_AGAIN, waits_for_start};
+use crate::notice::Notice;
+use crate::swap::{SwapError, Swapper};
+
+/// Every plugin with a release, in order of their ids.
+pub(crate) fn all(swapper: &Swapper) -> Result<Vec<Value>, SwapError> {
+    let mut plugins: BTreeMap<ComponentId, Vec<ReleaseRecord>> = BTreeMap::new();
+    for record in swapper.store.releases(None)? {
+        plugins.entry(record.component.clone()).or_default().push(record);
+    }
+    let known = plugins.into_values().filter_map(|records| Known::of(swapper, records).transpose());
+    known.map(|known| row(&known?)).collect()
+}
+
+/// Everything about one plugin.
+pub(crate) fn one(swapper: &Swapper, component: &ComponentId) -> Result<Value, SwapError> {
+    let records = swapper.store.releases(Some(component))?;
+    let known = Known::of(swapper, records)?;
+    let known = known.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))?;
+    let mut told = row(&known)?;
+    if let (Value::Object(told), Value::Object(more)) = (&mut told, more(&known)?) {
+        told.extend(more);
+    }
+    Ok(told)
+}
+
+/// A component as the store and the seats have it.
+struct Known<'a> {
+    swapper: &'a Swapper,
+    component: ComponentId,
+    seat: Option<SeatRecord>,
+    records: Vec<ReleaseRecord>,
+    newest: ReleaseRecord,
+    is_served: bool,
+}
+
+impl<'a> Known<'a> {
+    /// None without a release.
+    fn of(swapper: &'a Swapper, records: Vec<ReleaseRecord>) -> Result<Option<Self>, SwapError> {
+        let Some(newest) = records.iter().max_by_key(|record| record.installed_at_ms).cloned() else {
+            return Ok(None);
+        };
+        let component = newest.component.clone();
+        let seat = swapper.store.seats()?.into_iter().find(|seat| seat.component == component);
+        let is_served = swapper.seats.current().releases.contains_key(&component);
+        Ok(Some(Self { swapper, component, seat, records, newest, is_served }))
+    }
+
+    /// The release that serves; the newest when none does.
+    fn shown(&self) -> &ReleaseRecord {
+        let is_seated =
+            |record: &&ReleaseRecord| self.seat.as_ref().is_some_and(|seat| seat.digest == record.digest);
+        self.records.iter().find(is_seated).unwrap_or(&self.newest)
+    }
+
+    fn state(&self) -> &'static str {
+        match (&self.seat, self.is_served) {
+            (Some(_), true) => "serving",
+            (Some(_), false) => "unloadable",
+            (None, _) if self.staged().is_some() => "staged",
+            (None, _) => "removed",
+        }
+    }
+
+    /// What is staged: for the next start, or else for a grant.
+    fn staged(&self) -> Option<&ReleaseRecord> {
+        let waits = self.records.iter().find(|record| record.state == ReleaseState::Staged);
+        let is_seated = self.seat.as_ref().is_some_and(|seat| seat.digest == self.newest.digest);
+        let needs_grant = self.newest.state == ReleaseState::NeedsGrant && !is_seated;
+        waits.or_else(|| needs_grant.then_some(&self.newest))
+    }
+
+    /// What to know besides: what was noticed, else that something waits for the next start.
+    fn notice(&self) -> Result<Option<Notice>, SwapError> {
+        if let Some(notice) = self.swapper.notices.of(&self.component) {
+            return Ok(Some(notice));
+        }
+        let Some(staged) = self.staged().filter(|record| record.state == ReleaseState::Staged) else {
+            return Ok(None);
+        };
+        let to = descriptor(staged)?.generation;
+        let from = self.swapper.in_force(&self.component)?.unwrap_or_default();
+        let text = format!("{} waits: {}", staged.version, waits_for_start(from, to));
+        Ok(Some(Notice { text, next: Some(START_AGAIN.into()), is_trouble: false }))
+    }
+}
+
+fn row(known: &Known<'_>) -> Result<Value, SwapError> {
+    let (shown, descriptor, notice) = (known.shown(), descriptor(known.shown())?, known.notice()?);
+    let asking = known.staged().unwrap_or(&known.newest);
+    let grants = &known.swapper.grants;
+    Ok(json!({
+        "id": known.component,
+        "version": shown.version,
+        "digest": shown.digest,
+        "state": known.state(),
+        "kind": descriptor.kind,
+        "summary": descriptor.summary,
+        "grants": grants.of(&known.component),
+        "missing_grants": grants.missing(&known.component, &asking.imports),
+        "staged_version": known.staged().map(|record| &record.version),
+        "since_ms": known.seat.as_ref().map(|seat| seat.since_ms),
+        "cause": notice.as_ref().map(|notice| &notice.text),
+        "next": notice.as_ref().and_then(|notice| notice.next.as_ref()),
+        "is_trouble": notice.as_ref().is_some_and(|notice| notice.is_trouble),
+    }))
+}
+
+fn more(known: &Known<'_>) -> Result<Value, SwapError> {
+    let (shown, descriptor) = (known.shown(), descriptor(known.shown())?);
+    Ok(json!({
+        "generation": descriptor.generation,
+        "contract": shown.contract,
+        "imports": shown.imports,
+        "limits": shown.limits.to_value(),
+        "selectors": descriptor.selectors.iter().map(|(name, selector)| json!({
+            "name": name,
+            "summary": selector.summary,
+            "read_only": selector.read_only,
+            "examples": selector.examples.len(),
+        })).collect::<Vec<_>>(),
+        "releases": known.records.iter().map(|record| json!({
+            "digest": record.digest,
+            "version": record.version,
+            "state": record.state,
+            "source": record.source,
+            "installed_at_ms": record.installed_at_ms,
+        })).collect::<Vec<_>>(),
+    }))
+}
+
+fn descriptor(record: &ReleaseRecord) -> Result<Descriptor, SwapError> {
+    Descriptor::of(record).map_err(|error| SwapError::Store(error.to_string()))
+}

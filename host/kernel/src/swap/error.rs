@@ -1,0 +1,231 @@
+//! Why a change of seats or grants did not happen, in words for people and for programs.
+
+use telos_store::{BlobError, CommitError, ComponentId, ReadError, WriteError, told};
+
+use crate::change;
+use crate::examine::ExamineError;
+use crate::failure::{Effect, FREE_SPACE};
+use crate::grant::INTERFACES;
+use crate::root_object::RootObjectError;
+
+/// Why a swap did not happen; the release that was serving keeps serving.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// The file is not a release.
+    #[error("{source_name} was refused: {error}")]
+    Examine {
+        /// Where the bytes came from.
+        source_name: String,
+        /// Why.
+        error: ExamineError,
+    },
+    /// The component is another one than its manifest says.
+    #[error(
+        "{source_name} was refused: its manifest says `{manifest}`, the component says `{embedded}`; make them agree"
+    )]
+    Identity {
+        /// Where the bytes came from.
+        source_name: String,
+        /// The manifest's id.
+        manifest: String,
+        /// The embedded id.
+        embedded: String,
+    },
+    /// Another file of the same directory holds the same component.
+    #[error("{source_name} was refused: {rival} beside it holds `{component}` too; keep one of them")]
+    Rival {
+        /// Where the bytes came from.
+        source_name: String,
+        /// The other file.
+        rival: String,
+        /// The component both hold.
+        component: ComponentId,
+    },
+    /// It broke one of its own promises.
+    #[error("{component} {version} fails its own example `{name}` of `{selector}`: it {detail}")]
+    Example {
+        /// The component.
+        component: ComponentId,
+        /// Its version.
+        version: String,
+        /// The selector concerned.
+        selector: String,
+        /// The example.
+        name: String,
+        /// What differed.
+        detail: String,
+    },
+    /// Its root object cannot be made or changed.
+    #[error(transparent)]
+    RootObject(#[from] RootObjectError),
+    /// Its component's state is of a generation that it does not know.
+    #[error(
+        "{component} {version} cannot serve: it knows state up to generation {known}, and that of {component} is in \
+         generation {in_force}"
+    )]
+    Outdated {
+        /// The component.
+        component: ComponentId,
+        /// The version that is too old.
+        version: String,
+        /// The newest generation that it knows.
+        known: u32,
+        /// What is in force.
+        in_force: u32,
+    },
+    /// No component of this id has a seat or a release.
+    #[error("no plugin is called `{0}`; see `telos plugin list`")]
+    NoSuchPlugin(String),
+    /// No such release is kept.
+    #[error("`{component}` has no release `{wanted}`; it has {known}")]
+    NoSuchRelease {
+        /// The component.
+        component: ComponentId,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// There is nothing to go back to.
+    #[error("`{0}` has no earlier release to return to")]
+    NothingEarlier(ComponentId),
+    /// Another change came first.
+    #[error("no release of `{0}` waits for a grant any more")]
+    NothingWaits(ComponentId),
+    /// No such interface.
+    #[error("there is no interface `{0}`; there are {known}", known = INTERFACES.join(", "))]
+    NoSuchInterface(String),
+    /// The root object had too much to do for too long.
+    #[error(
+        "`{component}` was not changed: its root object is busy; in {waited_s} s it was not this change's turn"
+    )]
+    RootBusy {
+        /// The component.
+        component: ComponentId,
+        /// How long a change waits; one that finds the object's lane full does not.
+        waited_s: u64,
+    },
+    /// The grant was given; the release that waited for it could not begin to serve.
+    #[error("the grant was given, but {component} {version} does not serve yet: {cause}")]
+    GrantedOnly {
+        /// The component.
+        component: ComponentId,
+        /// The release that waits.
+        version: String,
+        /// Why.
+        #[source]
+        cause: Box<SwapError>,
+    },
+    /// The commit was refused, or nobody knows.
+    #[error("the store did not take it: {0}")]
+    Commit(#[from] CommitError),
+    /// The store could not be read, or did not take the bytes; nothing was changed.
+    #[error("the store did not take it: {0}")]
+    Store(String),
+    /// The device that the store is on has no room for the bytes; nothing was changed.
+    #[error("there is no room for it: {0}")]
+    NoRoom(String),
+    /// The change ended before it could say how.
+    #[error("the change was cut short: {0}")]
+    CutShort(String),
+}
+
+impl SwapError {
+    /// Whether what was asked for may have happened.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Commit(error) => change::effect(error),
+            Self::GrantedOnly { .. } => Effect::Committed,
+            Self::CutShort(_) => Effect::Unknown,
+            _ => Effect::None,
+        }
+    }
+
+    /// A stable word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Commit(error) => change::kind(error),
+            Self::RootBusy { .. } => "busy",
+            Self::GrantedOnly { cause, .. } => cause.kind(),
+            Self::NoRoom(_) => "no-room",
+            _ => "refused",
+        }
+    }
+
+    /// What to do next, when there is something better than reading the message.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Commit(error) => change::next_step(error).map(Into::into),
+            Self::RootBusy { component, .. } => Some(format!(
+                "ask again when it has less to do; `telos plugin revoke {component} --all` does not wait"
+            )),
+            Self::GrantedOnly { component, version, .. } => {
+                Some(format!("`telos plugin swap {component} {version}` lets it serve"))
+            }
+            Self::NoRoom(_) => Some(FREE_SPACE.into()),
+            Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
+            Self::Outdated { known, in_force, .. } => Some(format!(
+                "use a release of generation {in_force} or later; generation {known} comes back only with a backup, by \
+                 `telos store restore`"
+            )),
+            _ => None,
+        }
+    }
+
+    /// Whether this host refuses these bytes for ever, whatever else changes: only then need nobody try them again.
+    pub fn is_of_the_bytes(&self) -> bool {
+        match self {
+            Self::Examine { error, .. } => error.is_of_the_bytes(),
+            Self::Example { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<ReadError> for SwapError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<telos_store::Failure> for SwapError {
+    fn from(error: telos_store::Failure) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<WriteError> for SwapError {
+    fn from(error: WriteError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<BlobError> for SwapError {
+    fn from(error: BlobError) -> Self {
+        if error.is_no_room() { Self::NoRoom(told(&error)) } else { Self::Store(told(&error)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_taken_name_the_file_and_the_cause() {
+        let error = |kind: io::ErrorKind| {
+            let file = BlobError::File { path: "/h/store/blobs/f4/02".into(), cause: kind.into() };
+            SwapError::from(file)
+        };
+        let (full, broken) = (error(io::ErrorKind::StorageFull), error(io::ErrorKind::PermissionDenied));
+        assert_eq!((full.kind(), full.effect()), ("no-room", Effect::None));
+        assert!(full.next_step().is_some_and(|next| next.contains("free some space")));
+        assert_eq!(broken.kind(), "refused");
+        for (error, cause) in [(full, "no storage space"), (broken, "permission denied")] {
+            let told = error.to_string();
+            assert!(told.contains("/h/store/blobs/f4/02: ") && told.contains(cause), "{told}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One migration from beginning to end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use telos_store::{Draft, DraftOptions, Progress};
+
+use crate::bench::{Bench, Shared};
+use crate::error::{EvolveError, Limit};
+use crate::limits::Limits;
+use crate::lua::{self, Cause, Stopped};
+use crate::report::{Differences, Evolved, Printed};
+use crate::script::Script;
+
+/// Components that an audit row counts one by one.
+const COMPONENTS_TOLD: usize = 100;
+
+/// Changes a store as a script says, by one commit, or shows what that would change (`is_rehearsal` of `options`).
+///
+/// Cost: the script, and what [`Draft::begin`] and [`Draft::seal`] say. Where nothing differs in the end there is no
+/// commit, and no backup is kept.
+///
+/// # Errors
+/// [`EvolveError`]; nothing was changed, and no backup is kept.
+pub fn evolve(
+    store: &Path,
+    script: &Script,
+    options: &DraftOptions,
+    limits: Limits,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Evolved, EvolveError> {
+    let draft = Draft::begin(store, options, progress)?;
+    let (mut draft, printed) = run(draft, script, limits)?;
+    let found = Differences::of(&mut draft, limits.differences).map_err(telos_store::DraftError::from)?;
+    let mut evolved = evolved(script, options.is_rehearsal, &found, printed);
+    if found.is_none() {
+        return Ok(evolved);
+    }
+    let detail = detail(script, &draft, &found);
+    let report = draft.seal("store.evolved", "store", detail, progress)?;
+    evolved.position = Some(report.position);
+    evolved.backup = report.backup.map(|backup| backup.path);
+    Ok(evolved)
+}
+
+/// Runs the script in a thread of its own, which is left behind when it does not end in time: it can do nothing more
+/// to the draft, and ends with the process at the latest.
+fn run(draft: Draft, script: &Script, limits: Limits) -> Result<(Draft, Printed), EvolveError> {
+    let bench: Shared = Arc::new(Mutex::new(Bench::new(draft, limits.printed_lines)));
+    let (sender, ended) = mpsc::sync_channel(1);
+    let (own, own_script) = (Arc::clone(&bench), script.clone());
+    let work = move || drop(sender.send(lua::run(&own_script, &own, limits)));
+    std::thread::Builder::new().name("telos-script".into()).spawn(work).map_err(EvolveError::NoThread)?;
+    let outcome = ended.recv_timeout(limits.time.saturating_add(limits.grace));
+    let mut bench = bench.lock();
+    let object = bench.at();
+    let (draft, printed) = bench.close();
+    let seconds = Limit::Seconds(limits.time.as_secs());
+    match (outcome, draft) {
+        (Ok(Ok(())), Some(draft)) => Ok((draft, printed)),
+        (Ok(Err(stopped)), _) => Err(stopped_at(script, object, stopped)),
+        (Err(mpsc::RecvTimeoutError::Timeout), _) => {
+            Err(stopped_at(script, object, Stopped { line: None, cause: Cause::Limit(seconds) }))
+        }
+        _ => {
+            let cause = Cause::Mistake("the interpreter ended without an answer".into());
+            Err(stopped_at(script, object, Stopped { line: None, cause }))
+        }
+    }
+}
+
+fn stopped_at(
+    script: &Script,
+    object: Option<telos_store::ObjectId>,
+    Stopped { line, cause }: Stopped,
+) -> EvolveError {
+    let path = script.path().to_owned();
+    match cause {
+        Cause::Refused(refused) => EvolveError::Refused { path, line, object, refused: Box::new(refused) },
+        Cause::Limit(limit) => EvolveError::Limit { path, line, object, limit },
+        Cause::Mistake(what) => EvolveError::Script { path, line, object, what },
+    }
+}
+
+fn evolved(script: &Script, dry_run: bool, found: &Differences, printed: Printed) -> Evolved {
+    Evolved {
+        dry_run,
+        script_sha256: script.sha256().into(),
+        position: None,
+        objects: found.objects,
+        components: found.components.values().cloned().collect(),
+        names: found.names,
+        differences: found.shown.clone(),
+        differences_left_off: found.left_off,
+        printed,
+        backup: None,
+    }
+}
+
+fn detail(script: &Script, draft: &Draft, found: &Differences) -> Value {
+    let name = script.path().file_name().map(|name| name.to_string_lossy().into_owned());
+    json!({
+        "script": name,
+        "script_sha256": script.sha256(),
+        "objects": found.objects,
+        "components": found.components.values().take(COMPONENTS_TOLD).collect::<Vec<_>>(),
+        "names": found.names,
+        "backup": draft.backup().map(|backup| &backup.path),
+    })
+}

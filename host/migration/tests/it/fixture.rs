@@ -1,0 +1,93 @@
+//! A store with people in it, and scripts run over it.
+
+use std::path::{Path, PathBuf};
+
+use telos_migration::{EvolveError, Evolved, Limits, Script, evolve};
+use telos_store::{
+    ComponentId, DraftOptions, Json, MethodSlot, ObjectId, ObjectName, Slot, Store, StoreOptions, Unit, Vote,
+};
+
+pub(crate) struct Home {
+    root: tempfile::TempDir,
+}
+
+pub(crate) fn name(text: &str) -> ObjectName {
+    ObjectName::new(text).unwrap()
+}
+
+pub(crate) fn component(text: &str) -> ComponentId {
+    ComponentId::new(text).unwrap()
+}
+
+fn value(text: &str) -> Slot {
+    Slot::Value(Json::parse(text).unwrap())
+}
+
+impl Home {
+    /// Four people of `people`, and a team of the operator's that they are members of.
+    pub(crate) fn with_people() -> Home {
+        let home = Home { root: tempfile::tempdir().unwrap() };
+        let store = home.open();
+        let mut unit = store.begin();
+        let team = unit.create(ComponentId::operator(), 1, vec![]).unwrap();
+        unit.bind(&name("team"), team).unwrap();
+        for (who, born) in [("ada", 1815), ("grace", 1906), ("alan", 1912), ("barbara", 1939)] {
+            let id = person(&mut unit, team, &format!("\"{who} x\""), born);
+            unit.bind(&name(&format!("people/{who}")), id).unwrap();
+        }
+        store.decide(unit, Vote::default()).wait().unwrap();
+        home
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.path().join("store")
+    }
+
+    pub(crate) fn open(&self) -> Store {
+        Store::open(&self.store(), StoreOptions::default()).unwrap()
+    }
+
+    /// What is beside the store.
+    pub(crate) fn beside(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.root.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).filter(|path| *path != self.store()).collect()
+    }
+
+    pub(crate) fn run(&self, text: &str) -> Result<Evolved, EvolveError> {
+        self.run_within(text, false, Limits::default())
+    }
+
+    pub(crate) fn rehearse(&self, text: &str) -> Result<Evolved, EvolveError> {
+        self.run_within(text, true, Limits::default())
+    }
+
+    pub(crate) fn run_within(
+        &self,
+        text: &str,
+        is_rehearsal: bool,
+        limits: Limits,
+    ) -> Result<Evolved, EvolveError> {
+        let script = Script::parse(Path::new("evolve.lua"), text.as_bytes().to_vec())?;
+        let options = DraftOptions { is_rehearsal, ..DraftOptions::default() };
+        evolve(&self.store(), &script, &options, limits, &mut |_| ())
+    }
+
+    /// A slot's JSON text, as it is stored.
+    pub(crate) fn slot(&self, of: &str, slot: &str) -> Option<String> {
+        let store = self.open();
+        let mut unit = store.begin();
+        let id = unit.find(&name(of)).unwrap()?;
+        let object = unit.object(id).unwrap().unwrap();
+        object.value(slot).map(ToString::to_string)
+    }
+}
+
+fn person(unit: &mut Unit, team: ObjectId, full: &str, born: i64) -> ObjectId {
+    let id = unit.create(component("people"), 1, vec![team]).unwrap();
+    unit.set_slot(id, "name", value(full)).unwrap();
+    unit.set_slot(id, "born", value(&born.to_string())).unwrap();
+    unit.set_slot(id, "tags", value("[]")).unwrap();
+    let (component, requirement, selector) = (component("people"), "^1".into(), "greet".into());
+    unit.set_slot(id, "greet", Slot::Method(MethodSlot { component, requirement, selector })).unwrap();
+    id
+}

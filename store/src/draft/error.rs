@@ -1,0 +1,54 @@
+//! Why a draft did not become the store.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::backup::{BackupError, first};
+use crate::error::{Failure, Fault, OpenError, Overflow};
+
+/// Why a draft did not become the store, which is then as it was; only [`DraftError::Unsynced`] cannot tell.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DraftError {
+    /// The store is in use, or could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It could not be backed up, or a file not be written.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The rows could not be read or written.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Past a bound of drafts.
+    #[error(transparent)]
+    TooLarge(#[from] Overflow),
+    /// The draft's rows break invariants.
+    #[error("{}: {} problems in the draft, first {}", dir.display(), problems.len(), first(problems))]
+    Unsound {
+        /// The store's directory.
+        dir: PathBuf,
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
+    /// The draft is the store now, and may not be after the power goes.
+    #[error("{}: the store was changed, but its directory could not be synced", dir.display())]
+    Unsynced {
+        /// The store's directory.
+        dir: PathBuf,
+        /// What the operating system said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl DraftError {
+    /// Who can do something about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            DraftError::Open(cause) => cause.fault(),
+            DraftError::Backup(cause) => cause.fault(),
+            DraftError::TooLarge(_) => Fault::Operator,
+            DraftError::Failed(_) | DraftError::Unsound { .. } | DraftError::Unsynced { .. } => Fault::Host,
+        }
+    }
+}

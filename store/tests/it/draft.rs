@@ -1,0 +1,498 @@
+//! Goal: a draft changes any number of objects at one position or leaves everything as it is, says beforehand what it
+//! will change, and nobody who dies on the way leaves half of it.
+//! Method: what a draft did is compared with what a unit does; rehearsals with the real thing; files byte by byte;
+//! children die at every durable step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use telos_store::{
+    Changed, Digest, Draft, DraftError, DraftOptions, DraftReport, Json, MethodSlot, ObjectId, OpenError,
+    ReadError, RestoreOptions, Slot, Store, StoreOptions, Unit, WriteError,
+};
+
+use crate::death;
+use crate::fixture::{assert_clean, commit, name, number, object_with, operator, read, within};
+use crate::whole::{all_names, component, copy_tree, dump, files, fill, now_ms};
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, StoreOptions::default()).unwrap()
+}
+
+fn begin(dir: &Path) -> Draft {
+    Draft::begin(dir, &DraftOptions::default(), &mut |_| ()).unwrap()
+}
+
+fn rehearse(dir: &Path) -> Draft {
+    let options = DraftOptions { is_rehearsal: true, ..DraftOptions::default() };
+    Draft::begin(dir, &options, &mut |_| ()).unwrap()
+}
+
+fn seal(draft: Draft) -> DraftReport {
+    draft.seal("test.drafted", "store", json!({ "of": "a test" }), &mut |_| ()).unwrap()
+}
+
+fn json_of(text: &str) -> Json {
+    Json::parse(text).unwrap()
+}
+
+/// A filled store in `home/store`, closed.
+fn home() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    fill(&open(&dir), now_ms());
+    (home, dir)
+}
+
+/// Doubles a count, renames an object, makes one, moves another below it.
+fn change(draft: &mut Draft) -> ObjectId {
+    let id = draft.find(&name("object/04")).unwrap().unwrap();
+    draft.set_value(id, "doubled", json_of("8")).unwrap();
+    assert!(draft.remove_value(id, "count").unwrap());
+    draft.set_generation(id, 3).unwrap();
+    draft.unbind(&name("object/05")).unwrap();
+    let made = draft.create(operator()).unwrap();
+    draft.set_value(made, "made", json_of("true")).unwrap();
+    draft.bind(&name("made"), made).unwrap();
+    draft.set_parents(id, vec![made]).unwrap();
+    made
+}
+
+/// Every file with its bytes, but for who holds the lock.
+fn bytes(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let of_store =
+        |path: &PathBuf| !matches!(path.file_name().and_then(|name| name.to_str()), Some("pid" | "lock"));
+    files(dir).into_iter().filter(of_store).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn a_draft_is_one_commit_and_the_past_stays() {
+    let (home, dir) = home();
+    let before = open(&dir);
+    let (base, id) = (before.position(), before.begin().find(&name("object/04")).unwrap().unwrap());
+    let said = dump(&before, 0);
+    drop(before);
+
+    let mut draft = begin(&dir);
+    let made = change(&mut draft);
+    let report = seal(draft);
+
+    let store = open(&dir);
+    assert_clean(&store);
+    assert_eq!((store.position(), report.position), (base.next(), base.next()));
+    let mut unit = store.begin();
+    let object = unit.object(id).unwrap().unwrap();
+    assert_eq!((object.generation, object.parents.clone(), object.position), (3, vec![made], base.next()));
+    assert_eq!((read(&mut unit, id, "doubled"), read(&mut unit, id, "count")), (Some(8), None));
+    assert_eq!(unit.find(&name("made")).unwrap(), Some(made));
+    assert_eq!(unit.find(&name("object/05")).unwrap(), None);
+    let past = store.object_at(id, base).unwrap().unwrap();
+    assert!(past.value("count").is_some() && past.revision.next() == object.revision);
+    assert_eq!(unit.history(id, 2).unwrap()[1].position, past.position);
+    let audit = store.audit_after(0, 1_000).unwrap();
+    let fact = audit.last().unwrap();
+    assert_eq!((fact.kind.as_str(), fact.position), ("test.drafted", base.next()));
+    assert_eq!(store.retention().unwrap().gone_rows, 0);
+    // It lives on: the next commit follows.
+    within(&store, |unit| unit.set_slot(id, "doubled", number(9)).unwrap());
+    assert_eq!(store.position(), base.next().next());
+
+    let backup = report.backup.unwrap();
+    assert!(backup.is_verified && backup.path.starts_with(home.path().canonicalize().unwrap()));
+    let into = home.path().join("restored");
+    Store::restore(&backup.path, &into, RestoreOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(dump(&open(&into), 0), said);
+}
+
+#[test]
+fn a_rehearsal_leaves_every_byte_alone_and_tells_what_the_draft_does() {
+    let (home, dir) = home();
+    let before = bytes(home.path());
+    let told = |mut draft: Draft| {
+        change(&mut draft);
+        let told = (draft.changed(None, 100).unwrap(), draft.renamed().unwrap());
+        (told, seal(draft).position)
+    };
+    let rehearsed = told(rehearse(&dir));
+    assert_eq!(bytes(home.path()), before);
+    assert_eq!(told(begin(&dir)), rehearsed);
+    assert_eq!((rehearsed.0.0.len(), rehearsed.0.1.len()), (2, 2));
+}
+
+#[test]
+fn a_draft_that_is_dropped_leaves_nothing() {
+    let (home, dir) = home();
+    let before = bytes(home.path());
+    let mut draft = begin(&dir);
+    change(&mut draft);
+    assert!(draft.backup().unwrap().path.exists());
+    draft.changed(None, 100).unwrap();
+    drop(draft);
+    assert_eq!(bytes(home.path()), before);
+    let oversize = begin(&dir).seal("test", "store", json!("x".repeat(70_000)), &mut |_| ());
+    assert!(matches!(oversize, Err(DraftError::TooLarge(_))), "{oversize:?}");
+    assert_eq!(bytes(home.path()), before);
+}
+
+#[test]
+fn a_store_in_use_or_absent_is_not_drafted() {
+    let (home, dir) = home();
+    let store = open(&dir);
+    for is_rehearsal in [true, false] {
+        let options = DraftOptions { is_rehearsal, ..DraftOptions::default() };
+        let refused = Draft::begin(&dir, &options, &mut |_| ());
+        assert!(matches!(refused, Err(DraftError::Open(OpenError::InUse { .. }))), "{refused:?}");
+        let refused = Draft::begin(&home.path().join("none"), &options, &mut |_| ());
+        assert!(matches!(refused, Err(DraftError::Backup(_))), "{refused:?}");
+    }
+    drop(store);
+    let draft = rehearse(&dir);
+    assert!(matches!(Store::open(&dir, StoreOptions::default()), Err(OpenError::InUse { .. })));
+    drop(draft);
+    open(&dir);
+}
+
+#[test]
+fn what_is_refused_is_not_in_the_draft() {
+    let (_home, dir) = home();
+    let store = open(&dir);
+    let id = object_with(&store, "count", 1);
+    within(&store, |unit| {
+        let (component, requirement, selector) = (component("babs"), "^1".into(), "say".into());
+        unit.set_slot(id, "say", Slot::Method(MethodSlot { component, requirement, selector })).unwrap();
+        unit.set_owner_generation(id, operator(), 2).unwrap();
+    });
+    drop(store);
+    let mut draft = rehearse(&dir);
+    let absent = ObjectId::from_parts(1, 2);
+    let no_such = |result: Result<(), WriteError>| {
+        assert!(
+            matches!(result, Err(WriteError::Read(ReadError::NoSuchObject(of))) if of == absent),
+            "{result:?}"
+        );
+    };
+    no_such(draft.set_value(absent, "a", json_of("1")));
+    no_such(draft.set_parents(id, vec![absent]));
+    no_such(draft.bind(&name("free"), absent));
+    let value = || json_of("1");
+    assert!(matches!(draft.set_value(id, "say", value()), Err(WriteError::Invalid(_))));
+    assert!(matches!(draft.remove_value(id, "say"), Err(WriteError::Invalid(_))));
+    assert!(matches!(draft.set_value(id, "", value()), Err(WriteError::Invalid(_))));
+    assert!(matches!(draft.bind(&name("object/01"), id), Err(WriteError::NameTaken { .. })));
+    let lowered = draft.set_generation(id, 1);
+    assert!(matches!(lowered, Err(WriteError::Generation { found: 1, in_force: 2, .. })), "{lowered:?}");
+    assert!(matches!(draft.set_parents(id, vec![id; 33]), Err(WriteError::TooLarge(_))));
+    let large = json_of(&format!("\"{}\"", "x".repeat(250_000)));
+    for slot in ["a", "b", "c", "d"] {
+        draft.set_value(id, slot, large.clone()).unwrap();
+    }
+    assert!(matches!(draft.set_value(id, "e", large.clone()), Err(WriteError::TooLarge(_))));
+    for slot in ["a", "b", "c", "d"] {
+        draft.remove_value(id, slot).unwrap();
+    }
+    // The same value in another spelling is no change, nor is the same name again.
+    draft.set_value(id, "count", json_of(" 1 ")).unwrap();
+    draft.bind(&name("object/01"), draft.find(&name("object/01")).unwrap().unwrap()).unwrap();
+    assert_eq!((draft.changed(None, 10).unwrap(), draft.renamed().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn a_draft_larger_than_any_unit_is_still_one_position() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    let store = open(&dir);
+    let many = telos_store::limit::DRAFT_STEP_OBJECTS + 900;
+    for step in (0..many).collect::<Vec<_>>().chunks(1_000) {
+        within(&store, |unit| {
+            for _ in step {
+                let id = unit.create(component("many"), 1, vec![]).unwrap();
+                unit.set_slot(id, "count", number(1)).unwrap();
+            }
+        });
+    }
+    let base = store.position();
+    drop(store);
+    let mut draft = begin(&dir);
+    let all = draft.objects_of(&component("many"), None, usize::MAX).unwrap();
+    assert_eq!((all.len(), draft.owners(None, 10).unwrap()), (many, vec![component("many")]));
+    for id in &all {
+        draft.set_value(*id, "count", json_of("2")).unwrap();
+    }
+    // Some are in the copy by now, and are changed again, or back.
+    draft.set_value(all[0], "count", json_of("3")).unwrap();
+    draft.set_value(all[1], "count", json_of("1")).unwrap();
+    draft.create(component("many")).unwrap();
+    assert_eq!(draft.objects_of(&component("many"), Some(all[0]), 2).unwrap(), all[1..3]);
+    seal(draft);
+    let store = open(&dir);
+    assert_clean(&store);
+    let mut unit = store.begin();
+    let counts: Vec<_> = all[..3].iter().map(|id| read(&mut unit, *id, "count").unwrap()).collect();
+    assert_eq!((counts, store.position()), (vec![3, 1, 2], base.next()));
+    let positions = |unit: &mut Unit, id| unit.object(id).unwrap().unwrap().position;
+    assert_eq!(positions(&mut unit, all[0]), base.next());
+    assert!(positions(&mut unit, all[1]) <= base);
+    let counts = store.counts().unwrap();
+    assert_eq!((counts.objects, counts.object_rows), (many as u64 + 1, 2 * many as u64));
+    assert_eq!(store.retention().unwrap().gone_rows, 0);
+}
+
+#[test]
+fn a_draft_sees_states_that_a_raise_put_in_force() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    let store = open(&dir);
+    let ours = component("ours");
+    let ids: Vec<ObjectId> =
+        within(&store, |unit| (0..3).map(|_| unit.create(ours.clone(), 1, vec![]).unwrap()).collect());
+    within(&store, |unit| {
+        for id in &ids {
+            let base = unit.object(*id).unwrap().unwrap().position;
+            let slots = BTreeMap::from([("evolved".to_owned(), json_of("1"))]);
+            unit.put_shadow(*id, base, 2, slots).unwrap();
+        }
+    });
+    within(&store, |unit| unit.raise_generation(&ours, 1, 2, Digest::of(b"evolver")).unwrap());
+    drop(store);
+    let mut draft = begin(&dir);
+    let state = draft.object(ids[0]).unwrap().unwrap();
+    assert_eq!((state.generation, state.value("evolved").is_some()), (2, true));
+    draft.set_value(ids[0], "evolved", json_of("2")).unwrap();
+    draft.set_generation(ids[1], 3).unwrap();
+    let lowered = draft.set_generation(ids[2], 1);
+    assert!(matches!(lowered, Err(WriteError::Generation { .. })), "{lowered:?}");
+    let made = draft.create(ours.clone()).unwrap();
+    let changed = draft.changed(None, 10).unwrap();
+    let evolved = |changed: &Changed| changed.before.as_ref().is_none_or(|before| before.generation == 2);
+    assert!(changed.len() == 3 && changed.iter().all(evolved), "{changed:?}");
+    seal(draft);
+    let store = open(&dir);
+    assert_clean(&store);
+    let mut unit = store.begin();
+    assert_eq!(read(&mut unit, ids[0], "evolved"), Some(2));
+    let revisions: Vec<u64> =
+        unit.history(ids[0], 9).unwrap().iter().map(|state| state.revision.get()).collect();
+    assert_eq!((revisions, unit.object(made).unwrap().unwrap().generation), (vec![3, 2, 1], 2));
+    assert_eq!(store.settle_generation(10).unwrap(), 1);
+    assert_clean(&store);
+    assert_eq!(store.unevolved(&ours, 3, None, 10).unwrap().len(), 3);
+}
+
+#[test]
+fn an_older_layout_is_raised_in_the_draft_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/layout-1"), &dir);
+    let before = fs::read(dir.join("objects.redb")).unwrap();
+    drop(rehearse(&dir));
+    drop(begin(&dir));
+    assert_eq!(fs::read(dir.join("objects.redb")).unwrap(), before);
+    let mut draft = begin(&dir);
+    let id = draft.create(operator()).unwrap();
+    draft.bind(&name("drafted"), id).unwrap();
+    seal(draft);
+    let store = open(&dir);
+    assert_clean(&store);
+    assert_eq!(store.begin().find(&name("drafted")).unwrap(), Some(id));
+}
+
+#[test]
+fn a_process_that_dies_at_any_step_of_a_draft_leaves_the_old_store_or_the_new_one() {
+    let points = [
+        "store::backup-after-rename",
+        "store::draft-backed-up",
+        "store::draft-copied",
+        "store::draft-before-write",
+        "store::draft-written",
+        "store::draft-sealed",
+        "store::draft-before-switch",
+        "store::draft-switched",
+    ];
+    death::at_every_step(
+        "draft::child_drafts",
+        &points,
+        Drafted::of,
+        Drafted::copy,
+        |drafted, place, what| {
+            let dir = place.join("store");
+            let report = Store::verify(&dir).unwrap();
+            assert!(report.is_clean(), "{what}: {:#?}", report.problems);
+            let store = open(&dir);
+            assert_clean(&store);
+            let is_new = what.contains("draft-switched") || what.contains("died: false");
+            let expected = if is_new { &drafted.new } else { &drafted.old };
+            assert_eq!(&without_time(dump(&store, 0)), expected, "{what}");
+            assert!(!dir.join("objects.draft").exists(), "{what}");
+            for backup in fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()) {
+                if backup.to_string_lossy().contains(".before-evolve-") {
+                    Store::check_backup(&backup, &mut |_| ()).unwrap();
+                }
+            }
+        },
+    );
+}
+
+/// A home, and what its store says before and after the draft.
+struct Drafted {
+    home: tempfile::TempDir,
+    old: Value,
+    new: Value,
+}
+
+impl Drafted {
+    /// Homes of different seeds hold different numbers of objects.
+    fn of(seed: u64) -> Drafted {
+        let (home, dir) = home();
+        let store = open(&dir);
+        for value in 0..seed % 7 {
+            object_with(&store, "count", i64::try_from(value).unwrap());
+        }
+        let old = without_time(dump(&store, 0));
+        drop(store);
+        let mut drafted = Drafted { home, old, new: Value::Null };
+        let copy = drafted.copy();
+        draft_and_seal(copy.path());
+        drafted.new = without_time(dump(&open(&copy.path().join("store")), 0));
+        drafted
+    }
+
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(self.home.path(), copy.path());
+        copy
+    }
+}
+
+#[test]
+fn child_drafts() {
+    let Some(place) = death::place() else { return };
+    draft_and_seal(&place);
+}
+
+fn draft_and_seal(place: &Path) {
+    let mut draft = begin(&place.join("store"));
+    change(&mut draft);
+    seal(draft);
+}
+
+/// A draft is dated by the clock.
+fn without_time(mut said: Value) -> Value {
+    let rows = said["audit"].as_array_mut().unwrap();
+    rows.iter_mut().filter(|row| row["kind"] == "test.drafted").for_each(|row| row["at_ms"] = json!(0));
+    said
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Set(usize, u8, i64),
+    Remove(usize, u8),
+    Parents(usize, Vec<usize>),
+    Generation(usize, u32),
+    Bind(u8, usize),
+    Unbind(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let (object, slot) = (0..5_usize, 0..3_u8);
+    prop_oneof![
+        4 => (object.clone(), slot.clone(), 0..3_i64).prop_map(|(object, slot, value)| Act::Set(object, slot, value)),
+        2 => (object.clone(), slot).prop_map(|(object, slot)| Act::Remove(object, slot)),
+        1 => (object.clone(), prop::collection::vec(0..5_usize, 0..3)).prop_map(|(object, parents)| Act::Parents(object, parents)),
+        1 => (object.clone(), 1..4_u32).prop_map(|(object, generation)| Act::Generation(object, generation)),
+        2 => (0..4_u8, object).prop_map(|(name, object)| Act::Bind(name, object)),
+        1 => (0..4_u8).prop_map(Act::Unbind),
+    ]
+}
+
+fn on_draft(draft: &mut Draft, ids: &[ObjectId], act: &Act) -> bool {
+    match act {
+        Act::Set(object, slot, value) => {
+            draft.set_value(ids[*object], &format!("s{slot}"), json_of(&value.to_string())).is_ok()
+        }
+        Act::Remove(object, slot) => draft.remove_value(ids[*object], &format!("s{slot}")).is_ok(),
+        Act::Parents(object, parents) => {
+            draft.set_parents(ids[*object], parents.iter().map(|parent| ids[*parent]).collect()).is_ok()
+        }
+        Act::Generation(object, generation) => draft.set_generation(ids[*object], *generation).is_ok(),
+        Act::Bind(which, object) => draft.bind(&name(&format!("n{which}")), ids[*object]).is_ok(),
+        Act::Unbind(which) => draft.unbind(&name(&format!("n{which}"))).is_ok(),
+    }
+}
+
+fn on_unit(unit: &mut Unit, ids: &[ObjectId], act: &Act) -> bool {
+    match act {
+        Act::Set(object, slot, value) => {
+            unit.set_slot(ids[*object], &format!("s{slot}"), number(*value)).is_ok()
+        }
+        Act::Remove(object, slot) => unit.remove_slot(ids[*object], &format!("s{slot}")).is_ok(),
+        Act::Parents(object, parents) => {
+            unit.set_parents(ids[*object], parents.iter().map(|parent| ids[*parent]).collect()).is_ok()
+        }
+        Act::Generation(object, generation) => {
+            let now = unit.object(ids[*object]).unwrap().unwrap().generation;
+            now <= *generation && unit.set_owner_generation(ids[*object], operator(), *generation).is_ok()
+        }
+        Act::Bind(which, object) => unit.bind(&name(&format!("n{which}")), ids[*object]).is_ok(),
+        Act::Unbind(which) => unit.unbind(&name(&format!("n{which}"))).is_ok(),
+    }
+}
+
+/// What every object holds and what every name stands for, without revisions.
+fn held(store: &Store, ids: &[ObjectId]) -> Value {
+    let mut unit = store.begin();
+    let objects = ids.iter().map(|id| {
+        let object = unit.object(*id).unwrap().unwrap();
+        json!([object.generation, object.parents, format!("{:?}", object.slots)])
+    });
+    let objects: Vec<Value> = objects.collect();
+    json!([objects, all_names(&mut unit)])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("TELOS_LONG").is_some() { 300 } else { 12 }))]
+    #[test]
+    fn a_draft_does_what_a_unit_would_and_a_rehearsal_says_so(acts in prop::collection::vec(act(), 1..40)) {
+        let home = tempfile::tempdir().unwrap();
+        let (dir, other) = (home.path().join("store"), home.path().join("other"));
+        let store = open(&dir);
+        let ids: Vec<ObjectId> = (0..5).map(|value| object_with(&store, "s0", value)).collect();
+        within(&store, |unit| unit.bind(&name("n0"), ids[0]).unwrap());
+        drop(store);
+        copy_tree(&dir, &other);
+
+        let mut rehearsal = rehearse(&dir);
+        let went: Vec<bool> = acts.iter().map(|act| on_draft(&mut rehearsal, &ids, act)).collect();
+        let told = (rehearsal.changed(None, 100).unwrap(), rehearsal.renamed().unwrap());
+        seal(rehearsal);
+
+        let mut draft = begin(&dir);
+        for (index, act) in acts.iter().enumerate() {
+            prop_assert_eq!(on_draft(&mut draft, &ids, act), went[index]);
+            if index % 7 == 3 {
+                draft.changed(None, 1).unwrap();
+            }
+        }
+        prop_assert_eq!(&(draft.changed(None, 100).unwrap(), draft.renamed().unwrap()), &told);
+        seal(draft);
+
+        let model = open(&other);
+        let mut unit = model.begin();
+        for (act, went) in acts.iter().zip(&went) {
+            prop_assert_eq!(on_unit(&mut unit, &ids, act), *went, "{:?}", act);
+        }
+        commit(&model, unit).unwrap();
+        let drafted = open(&dir);
+        assert_clean(&drafted);
+        prop_assert_eq!(held(&drafted, &ids), held(&model, &ids));
+        let before: Vec<ObjectId> = told.0.iter().map(|changed| changed.after.id).collect();
+        let at = drafted.position();
+        let moved = ids.iter().filter(|id| drafted.object_at(**id, at).unwrap().unwrap().position == at);
+        let mut moved: Vec<ObjectId> = moved.copied().collect();
+        moved.sort();
+        prop_assert_eq!(moved, before);
+        within(&drafted, |unit| unit.set_slot(ids[0], "after", number(1)).unwrap());
+    }
+}

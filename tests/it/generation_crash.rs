@@ -1,0 +1,181 @@
+//! Goal: a process that dies at any step of a start that raises a generation leaves every object in one generation and
+//! a release that serves it; the next start finishes or begins anew.
+//! Method: a child starts over a home with a staged release and aborts at a failpoint; the parent verifies the store as
+//! it is, looks at it with a kernel that raises nothing, and then starts as a host does.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+use telos_kernel::{Evolution, EvolutionOutcome, GenerationMode};
+use telos_store::{ComponentId, Json, ObjectName, Slot, Store, Vote};
+use telos_tests::TestKernel;
+
+const DIRECTORY: &str = "TELOS_GENERATION_CRASH_DIRECTORY";
+const FAILPOINT: &str = "TELOS_GENERATION_CRASH_FAILPOINT";
+
+/// More than one commit of copies.
+const OBJECTS: u32 = 300;
+
+/// Where a start that succeeds dies, and at which passes.
+const WAYS_UP: [(&str, &[u32]); 6] = [
+    ("store::shadow-written", &[1, 256, 301]),
+    ("store::generation-raised", &[1]),
+    ("store::generation-in-force", &[1]),
+    ("store::shadow-settled", &[1, 150]),
+    ("store::before-commit", &[1, 2, 3, 4]),
+    ("store::after-commit", &[1, 2, 3, 4]),
+];
+
+/// Where a start that gives up dies.
+const WAYS_BACK: [(&str, &[u32]); 4] = [
+    ("store::shadow-written", &[1]),
+    ("store::shadows-dropped", &[1]),
+    ("store::before-commit", &[1, 2, 3]),
+    ("store::after-commit", &[1, 2, 3]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_dies_at_any_step_of_raising_a_generation_is_finished_by_the_next() {
+    let home = prepared("counter-v3", 1).await;
+    for (failpoint, passes) in WAYS_UP {
+        for pass in passes {
+            let what = format!("{failpoint}, pass {pass}");
+            let home = copy(home.path());
+            dies(home.path(), &format!("{failpoint} {pass}"), &what);
+            assert_sound(home.path(), &what);
+            let kernel = TestKernel::over(home.path());
+            let release = kernel.send("counter", "release", Value::Null).await.unwrap();
+            assert!(release == "0.1.0" || release == "0.3.0", "{what}: {release}");
+            assert_whole(&kernel, 1, &what).await;
+            drop(kernel);
+            let (kernel, raised) = TestKernel::over_raising(home.path(), GenerationMode::Evolve).await;
+            assert_eq!(raised.is_empty(), release == "0.3.0", "{what}: {raised:?}");
+            assert!(
+                raised.iter().all(|raised| raised.outcome == EvolutionOutcome::Raised),
+                "{what}: {raised:?}"
+            );
+            assert_eq!(kernel.send("counter", "release", Value::Null).await.unwrap(), "0.3.0", "{what}");
+            assert_whole(&kernel, 1, &what).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_dies_while_it_gives_up_gives_up_at_the_next() {
+    let home = prepared("misevolver", 901).await;
+    for (failpoint, passes) in WAYS_BACK {
+        for pass in passes {
+            let what = format!("{failpoint}, pass {pass}");
+            let home = copy(home.path());
+            dies(home.path(), &format!("{failpoint} {pass}"), &what);
+            assert_sound(home.path(), &what);
+            let (kernel, raised) = TestKernel::over_raising(home.path(), GenerationMode::Evolve).await;
+            let has_failed = |raised: &Evolution| matches!(raised.outcome, EvolutionOutcome::Failed(_));
+            assert!(raised.iter().all(has_failed), "{what}: {raised:?}");
+            assert_eq!(kernel.send("counter", "release", Value::Null).await.unwrap(), "0.1.0", "{what}");
+            assert_whole(&kernel, 901, &what).await;
+            let rows = kernel.store.audit_after(0, 10_000).unwrap();
+            assert_eq!(rows.iter().filter(|row| row.kind == "generation.failed").count(), 1, "{what}");
+            assert_eq!(kernel.kernel.plugins().unwrap()[0]["is_trouble"], true, "{what}");
+        }
+    }
+}
+
+/// The child's side; does nothing when it is not one.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    abort_at(&std::env::var(FAILPOINT).unwrap());
+    let (kernel, _) = TestKernel::over_raising(Path::new(&directory), GenerationMode::Evolve).await;
+    while kernel.store.settle_generation(100).unwrap() > 0 {}
+}
+
+fn abort_at(failpoint: &str) {
+    let (name, pass) = failpoint.split_once(' ').unwrap();
+    let left = AtomicU32::new(pass.parse().unwrap());
+    let die_in_time = move || {
+        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            std::process::abort();
+        }
+    };
+    fail::cfg_callback(name, die_in_time).unwrap();
+}
+
+#[track_caller]
+fn dies(directory: &Path, failpoint: &str, what: &str) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["generation_crash::child", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(DIRECTORY, directory).env(FAILPOINT, failpoint);
+    let end = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    // 101 is a test that failed, as opposed to a process that aborted.
+    assert!(!end.success() && end.code() != Some(101), "{what}: {end}");
+}
+
+/// A home with counters up to their numbers, the first up to `first`, and a staged release. The first is carried over
+/// in the last commit of copies, which goes by identity.
+async fn prepared(staged: &str, first: u32) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let kernel = TestKernel::over(home.path());
+    kernel.install("counter").await;
+    let mut unit = kernel.store.begin();
+    let root = unit.find(&ObjectName::new("counter").unwrap()).unwrap().unwrap();
+    let make = |_| unit.create(ComponentId::new("counter").unwrap(), 1, vec![root]).unwrap();
+    let mut ids: Vec<_> = (0..OBJECTS).map(make).collect();
+    ids.sort_unstable();
+    ids.reverse();
+    for (number, id) in (0..OBJECTS).zip(ids) {
+        let count = if number == 0 { first } else { number };
+        unit.set_slot(id, "count", Slot::Value(Json::from_value(&json!(count)).unwrap())).unwrap();
+        unit.bind(&ObjectName::new(&format!("mine/{number}")).unwrap(), id).unwrap();
+    }
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    assert_eq!(kernel.install(staged).await.state, "staged");
+    home
+}
+
+#[track_caller]
+fn assert_sound(directory: &Path, what: &str) {
+    let report = Store::verify(&directory.join("store")).unwrap();
+    assert!(report.is_clean(), "{what}: {:#?}", report.problems);
+}
+
+/// Every object is in the generation that the release which serves knows, with the count it had, in the slot for it.
+async fn assert_whole(kernel: &TestKernel, first: u32, what: &str) {
+    assert!(kernel.store.verify_open().unwrap().is_clean(), "{what}");
+    let release = kernel.send("counter", "release", Value::Null).await.unwrap();
+    let mut unit = kernel.store.begin();
+    for number in 0..OBJECTS {
+        let count = if number == 0 { first } else { number };
+        let (generation, slot, value) = match release.as_str() {
+            Some("0.1.0") => (1, "count", json!(count)),
+            _ => (2, "tally", json!({"up": count, "down": 0})),
+        };
+        let id = unit.find(&ObjectName::new(&format!("mine/{number}")).unwrap()).unwrap().unwrap();
+        let object = unit.object(id).unwrap().unwrap();
+        assert_eq!((object.generation, object.slots.len()), (generation, 1), "{what}: mine/{number}");
+        assert_eq!(object.value(slot).unwrap().to_value(), value, "{what}: mine/{number}");
+    }
+    let last = kernel.send(&format!("mine/{}", OBJECTS - 1), "read", Value::Null).await.unwrap();
+    assert_eq!(last, OBJECTS - 1, "{what}");
+}
+
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    copy_tree(from, to.path());
+    to
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
