@@ -214,10 +214,11 @@ impl Store {
         options: BackupOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<BackupReport, BackupError> {
+        let file = dir.join(DATABASE_FILE);
+        at(&file, fs::metadata(dir))?;
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
         presence::check(dir)?;
-        let file = dir.join(DATABASE_FILE);
         at(&file, fs::metadata(&file))?;
         let defaults = StoreOptions::default();
         let database = store::open_database(dir, Box::new(Overlay::new(file)), whole(&defaults))?;

@@ -113,10 +113,11 @@ impl Draft {
         options: &DraftOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Draft, DraftError> {
+        let file = dir.join(DATABASE_FILE);
+        at(&file, fs::metadata(dir))?;
         let lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
         presence::check(dir)?;
-        let file = dir.join(DATABASE_FILE);
         at(&file, fs::metadata(&file))?;
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
