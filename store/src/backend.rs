@@ -7,9 +7,9 @@ mod overlay;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,6 +45,15 @@ pub trait Backend: Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Tries whether so many more bytes than there are have a place, by writing them elsewhere; leaves nothing.
+    ///
+    /// # Errors
+    /// What the place answers when they have none.
+    fn try_room(&self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Removes the bytes beside, as far as possible: they will not be used.
     fn discard_replacement(&self) {}
 }
@@ -64,12 +73,17 @@ impl FileBackend {
     fn replacement(&self) -> PathBuf {
         self.path.with_extension("rewriting")
     }
+
+    fn probe(&self) -> PathBuf {
+        self.path.with_extension("probe")
+    }
 }
 
 impl Backend for FileBackend {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        // Of a process that died while it was rewriting.
+        // Of a process that died while it was rewriting, or looking for room.
         self.discard_replacement();
+        let _ = fs::remove_file(self.probe());
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
         opened(file)
     }
@@ -87,9 +101,25 @@ impl Backend for FileBackend {
         directory::sync_parent(&self.path)
     }
 
+    fn try_room(&self, bytes: u64) -> io::Result<()> {
+        let tried = fs::metadata(&self.path).and_then(|found| write_past(&self.probe(), found.len(), bytes));
+        // One that stays is removed at the next opening.
+        let _ = fs::remove_file(self.probe());
+        tried
+    }
+
     fn discard_replacement(&self) {
         let _ = fs::remove_file(self.replacement());
     }
+}
+
+/// Writes a file that ends as far beyond `len` as another of that length would, and takes no more room than that.
+fn write_past(path: &Path, len: u64, bytes: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.set_len(len)?;
+    file.seek(SeekFrom::Start(len))?;
+    io::copy(&mut io::repeat(1).take(bytes), &mut file)?;
+    file.sync_all()
 }
 
 fn opened(file: File) -> io::Result<Box<dyn StorageBackend>> {

@@ -23,12 +23,13 @@ use crate::backend::{Backend, FileBackend, Overlay};
 use crate::blob::Blobs;
 use crate::copy;
 use crate::damage;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Opening};
 use crate::directory;
 use crate::error::{BlobError, Failure, Fault, OpenError};
 use crate::id::{Digest, Position};
 use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
+use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
 use crate::store_id::{self, StoreId};
@@ -214,12 +215,13 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<BackupReport, BackupError> {
         let file = dir.join(DATABASE_FILE);
-        at(&file, fs::metadata(&file))?;
+        at(&file, fs::metadata(dir))?;
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
+        presence::check(dir)?;
+        at(&file, fs::metadata(&file))?;
         let defaults = StoreOptions::default();
-        let database =
-            store::open_database(dir, Box::new(Overlay::new(file)), &defaults, true, OnOlder::Raise)?;
+        let database = store::open_database(dir, Box::new(Overlay::new(file)), whole(&defaults))?;
         let blobs = store::open_blobs(dir, u64::MAX)?;
         let source = Source { database: &database, blobs: &blobs, created_at_ms: (defaults.clock)() };
         source.back_up(to, options, progress)
@@ -237,6 +239,11 @@ impl Store {
         check(from, &manifest, progress)?;
         Ok(report(from, &manifest, true))
     }
+}
+
+/// Opens what is there already, every page first, and raises it.
+pub(crate) fn whole(options: &StoreOptions) -> Opening {
+    Opening { is_checked: true, on_older: OnOlder::Raise, must_be_there: true, ..options.opening() }
 }
 
 /// What is copied.

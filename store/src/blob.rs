@@ -61,6 +61,14 @@ impl Blobs {
         Ok(Blobs::new(Place::Files { dir }, bytes, bytes_max))
     }
 
+    /// Whether there is any blob in a directory; it may be absent.
+    ///
+    /// # Errors
+    /// What the directory answers.
+    pub(crate) fn are_in(dir: &Path) -> io::Result<bool> {
+        file::is_any(dir)
+    }
+
     pub(crate) fn in_memory(bytes_max: u64) -> Blobs {
         Blobs::new(Place::Memory { blobs: RwLock::default() }, 0, bytes_max)
     }

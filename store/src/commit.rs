@@ -13,7 +13,8 @@
 //! read is durable.
 //!
 //! An I/O error leaves nobody knowing whether the group was decided: all its units get `unknown`, what was voted on top
-//! of it is aborted without effect, the database is reopened, and the dedupe rows answer whoever resends.
+//! of it is aborted without effect, the database is reopened, and the dedupe rows answer whoever resends. Where the disk
+//! had no room, units that write are refused from then on in their vote, without effect, until there is some.
 //!
 //! Who else must take part in a commit joins at three places, in this order: what may refuse goes into `ballot::vote`,
 //! what must be durable into `write::write`, what memory follows into `write::Finish`; participants run in the order in
@@ -28,7 +29,7 @@ mod write;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, SendError, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -327,7 +328,7 @@ fn judge(shared: &Shared, order: &mut Order, ballot: &Ballot) -> Verdict {
 /// What may refuse a ballot whatever it read and wrote.
 fn may_vote(shared: &Shared, order: &Order, ballot: &Ballot) -> Result<(), CommitError> {
     check_deadline(&ballot.vote)?;
-    if let Some(cause) = shared.read_only.read().clone() {
+    if let Some(cause) = shared.stand.read_only() {
         return Err(CommitError::ReadOnlyStore { cause });
     }
     if ballot.era.is_some_and(|era| era != order.era()) {
@@ -380,13 +381,24 @@ struct Group {
 
 impl Committer {
     fn run(self) {
-        while let Ok(job) = self.queue.recv() {
+        while let Some(job) = self.next_job() {
             let _turn = self.shared.turn.lock();
             // Whoever waits must hear, whatever happens here: a committer that is gone answers nobody.
             if let Err(failure) = damage::guard(|| self.do_one(job)) {
                 self.restart(&failure);
             }
         }
+    }
+
+    /// Waits; none when the last handle is gone.
+    fn next_job(&self) -> Option<Job> {
+        while self.shared.stand.full().is_some() {
+            match self.queue.recv_timeout(self.shared.options.room_poll) {
+                Err(RecvTimeoutError::Timeout) => self.look_for_room(),
+                told => return told.ok(),
+            }
+        }
+        self.queue.recv().ok()
     }
 
     /// Answers its failures itself; what is left is a panic.

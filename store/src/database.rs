@@ -62,6 +62,8 @@ pub(crate) struct Opening {
     /// panic over one that was damaged since. Reads the whole file.
     pub(crate) is_checked: bool,
     pub(crate) on_older: OnOlder,
+    /// Whether one that holds nothing is refused, instead of being made.
+    pub(crate) must_be_there: bool,
 }
 
 /// Why a database did not open.
@@ -69,6 +71,7 @@ pub(crate) enum Refused {
     InUse,
     NewerLayout { found: u64 },
     OlderLayout { found: u64 },
+    Gone,
     Failed(Failure),
 }
 
@@ -205,17 +208,24 @@ impl Database {
     }
 
     fn open_again(&self, is_checked: bool) -> Result<redb::Database, Failure> {
-        let opening = Opening { is_checked: is_checked || self.opening.is_checked, ..self.opening };
+        let is_checked = is_checked || self.opening.is_checked;
+        let opening = Opening { is_checked, must_be_there: true, ..self.opening };
         match open_handle(self.backend.as_ref(), opening, &self.bytes) {
             Ok((opened, held)) => {
                 *self.held.lock() = Some(held);
                 Ok(opened)
             }
             Err(Refused::Failed(cause)) => Err(cause),
+            Err(Refused::Gone) => Err(Failure::Damaged { why: "it holds nothing any more".into() }),
             Err(Refused::InUse | Refused::NewerLayout { .. } | Refused::OlderLayout { .. }) => {
                 Err(Failure::Reopening)
             }
         }
+    }
+
+    /// Whether so many more bytes fit where the database is; the error says what the place answered.
+    pub(crate) fn try_room(&self, bytes: u64) -> std::io::Result<()> {
+        self.backend.try_room(bytes)
     }
 
     fn opened_for_reading(&self) -> Handle {
@@ -263,7 +273,7 @@ fn open_handle(
 
 fn open_on(
     held: Held,
-    Opening { cache_bytes, at_ms, is_checked, on_older }: Opening,
+    Opening { cache_bytes, at_ms, is_checked, on_older, must_be_there }: Opening,
     bytes: &Arc<AtomicU64>,
 ) -> Result<(redb::Database, Held), Refused> {
     empty_unfinished(&held)?;
@@ -276,6 +286,7 @@ fn open_on(
         opened => opened?,
     };
     match tables::read_layout(&handle)? {
+        None if must_be_there => return Err(Refused::Gone),
         None => {
             held.let_go()?;
             make_tables(&handle)?;

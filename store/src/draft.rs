@@ -28,7 +28,7 @@ use crate::backend::{Backend, FileBackend, Overlay};
 use crate::backup::{self, BackupOptions, BackupReport, at};
 use crate::blob::Blobs;
 use crate::copy;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Opening};
 use crate::directory;
 use crate::error::{Failure, Overflow};
 use crate::generation::{self, Generations};
@@ -37,6 +37,7 @@ use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
 use crate::object::Object;
+use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, DATABASE_FILE, StoreOptions};
 use crate::store_id::{self, StoreId};
@@ -113,12 +114,14 @@ impl Draft {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Draft, DraftError> {
         let file = dir.join(DATABASE_FILE);
-        at(&file, fs::metadata(&file))?;
+        at(&file, fs::metadata(dir))?;
         let lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
+        presence::check(dir)?;
+        at(&file, fs::metadata(&file))?;
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
-        let source = store::open_database(dir, backend, &options.store, true, OnOlder::Raise)?;
+        let source = store::open_database(dir, backend, backup::whole(&options.store))?;
         let blobs = store::open_blobs(dir, u64::MAX)?;
         if options.is_rehearsal {
             return Draft::over(source, blobs, dir, lock, at_ms);
@@ -275,7 +278,8 @@ fn copy_to(
     copy::copy(&source.read()?, &target, &mut Meter::new(progress))?;
     target.close().map_err(Failure::from)?;
     fail::fail_point!("store::draft-copied");
-    Ok(store::open_database(dir, Box::new(backend), &options.store, false, OnOlder::Refuse)?)
+    let opening = Opening { on_older: OnOlder::Refuse, must_be_there: true, ..options.store.opening() };
+    Ok(store::open_database(dir, Box::new(backend), opening)?)
 }
 
 /// Where the store as it was is kept.

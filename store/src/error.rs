@@ -2,10 +2,11 @@
 //! effect may exist.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId};
+use crate::store_id::StoreId;
 
 /// Whose mistake or failure an error was. Decides log level, retry and blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,30 @@ impl Failure {
             }
         }
     }
+
+    /// Whether the disk has no room for it: the device is full, or the file or its owner takes all they may.
+    pub fn is_no_room(&self) -> bool {
+        self.io_kind().is_some_and(is_no_room)
+    }
+}
+
+fn is_no_room(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// An error and its causes in one sentence; causes that the error has said itself are not said again.
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// What redb finds in a file that is not as it was written: no other file has such tables, or ends too early.
@@ -201,6 +226,19 @@ pub enum OpenError {
         /// The generation that it must be raised to.
         known: u64,
     },
+    /// The database is missing or holds nothing, and the directory has held a store.
+    #[error(
+        "{} is missing or holds nothing, though {} has held {}",
+        dir.join(crate::store::DATABASE_FILE).display(),
+        dir.display(),
+        id.map_or_else(|| "a store".into(), |id| format!("store {id}"))
+    )]
+    Gone {
+        /// The directory.
+        dir: PathBuf,
+        /// The store, where that is known.
+        id: Option<StoreId>,
+    },
     /// A directory or file could not be made or opened.
     #[error("{}", path.display())]
     File {
@@ -211,7 +249,7 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// The database did not open.
-    #[error("{}", dir.display())]
+    #[error("the database in {} does not open", dir.display())]
     Failed {
         /// The directory.
         dir: PathBuf,
@@ -228,6 +266,7 @@ impl OpenError {
             OpenError::InUse { .. }
             | OpenError::NewerLayout { .. }
             | OpenError::OlderLayout { .. }
+            | OpenError::Gone { .. }
             | OpenError::File { .. } => Fault::Operator,
             OpenError::Failed { .. } => Fault::Host,
         }
@@ -503,12 +542,20 @@ pub enum CommitError {
         allowed: usize,
     },
     /// The disk failed while the unit was being decided.
-    #[error("the commit failed half-way; whether it took effect is unknown")]
+    #[error("the commit failed half-way, and whether it took effect is unknown: {0}")]
     Unavailable(#[source] Failure),
     /// The store is closed for writing while it recovers from a disk failure.
     #[error("the object store is read-only: {cause}")]
     ReadOnlyStore {
         /// The failure that closed it.
+        cause: Arc<str>,
+    },
+    /// The device that the store is on has no room. Reads go on, and writes as soon as there is room again.
+    #[error("no room is left on the device that {} is on: {cause}", dir.display())]
+    NoRoom {
+        /// The store's directory.
+        dir: Arc<Path>,
+        /// What the disk said.
         cause: Arc<str>,
     },
     /// The store was closed before the unit was decided.
@@ -521,7 +568,9 @@ impl CommitError {
     pub fn fault(&self) -> Fault {
         match self {
             CommitError::TooLarge(_) | CommitError::VectorsFull { owner: Some(_), .. } => Fault::Guest,
-            CommitError::DatabaseFull { .. } | CommitError::VectorsFull { .. } => Fault::Operator,
+            CommitError::DatabaseFull { .. }
+            | CommitError::VectorsFull { .. }
+            | CommitError::NoRoom { .. } => Fault::Operator,
             CommitError::Deadline
             | CommitError::DuplicateRequest { .. }
             | CommitError::TooOld { .. }
@@ -621,6 +670,15 @@ pub enum BlobError {
 }
 
 impl BlobError {
+    /// Whether the disk has no room for it.
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            BlobError::File { cause, .. } => is_no_room(cause.kind()),
+            BlobError::Failed(failure) => failure.is_no_room(),
+            _ => false,
+        }
+    }
+
     /// Whose fault it was.
     pub fn fault(&self) -> Fault {
         match self {

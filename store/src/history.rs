@@ -139,6 +139,19 @@ impl Store {
         self.shared().read_at(NAMES, at, |names| Ok(tables::read_name(names, name, at)?.0))
     }
 
+    /// The object that a text addressed as of a position, as [`crate::Unit::locate`] would have found it then.
+    ///
+    /// # Errors
+    /// As [`Store::name_at`].
+    pub fn locate_at(&self, target: &str, at: Position) -> Result<Option<ObjectId>, ReadError> {
+        if let Ok(id) = target.parse()
+            && self.object_at(id, at)?.is_some()
+        {
+            return Ok(Some(id));
+        }
+        ObjectName::new(target).map_or(Ok(None), |name| self.name_at(&name, at))
+    }
+
     /// The newest position known at or before a time, Unix milliseconds: what "as of that time" means. None before the
     /// history floor and before the first commit.
     ///

@@ -66,6 +66,7 @@ mod order;
 mod outbox;
 mod overlay;
 mod pin;
+mod presence;
 mod progress;
 mod record;
 mod references;
@@ -73,6 +74,7 @@ mod restore;
 mod rewrite;
 mod session;
 mod shared;
+mod standing;
 mod store;
 mod store_id;
 mod switch;
@@ -89,7 +91,7 @@ pub use commit::{Commit, Decided, OnDecided, Vote};
 pub use draft::{Changed, Draft, DraftError, DraftOptions, DraftReport};
 pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
-    ReadError, VectorError, WriteError,
+    ReadError, VectorError, WriteError, told,
 };
 pub use generation::GenerationRecord;
 pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
@@ -104,6 +106,7 @@ pub use redb::StorageBackend;
 pub use restore::{RestoreError, RestoreOptions, RestoreReport};
 pub use rewrite::{RewriteError, RewriteReport};
 pub use session::{Dedupe, DedupeKey, SessionId};
+pub use standing::Standing;
 pub use store::{Counts, Store, StoreOptions, Usage};
 pub use store_id::StoreId;
 pub use unit::{Savepoint, Unit, WriteCounts};

@@ -24,6 +24,12 @@ pub const HISTORY_ROWS_MAX: usize = 100;
 /// Objects that one lookup visits before it gives up: receiver and ancestors.
 pub const ANCESTORS_MAX: usize = 1_024;
 
+/// Bytes that must fit on the device again before a store that found it full takes writes: what some small commits take.
+pub const ROOM_BYTES: u64 = 1024 * 1024;
+/// How often a store that found its device full looks for room; longer than a client waits before it asks again, so
+/// that the answer is then a refusal and not another failure.
+pub const ROOM_POLL: Duration = Duration::from_secs(1);
+
 /// Bytes that one unit may write: objects, vectors, posts, audit, records and the outcome.
 pub const UNIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Distinct objects, names and vectors that one unit may read.

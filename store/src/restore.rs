@@ -25,7 +25,6 @@ use crate::database::Database;
 use crate::directory;
 use crate::error::{Failure, Fault, OpenError};
 use crate::id::Position;
-use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
@@ -185,7 +184,7 @@ impl Stage {
         let blobs = self.copy_blobs(from, manifest, progress)?;
         let defaults = StoreOptions::default();
         let backend = Box::new(FileBackend::new(file.clone()));
-        let database = store::open_database(&self.path, backend, &defaults, true, OnOlder::Raise)?;
+        let database = store::open_database(&self.path, backend, backup::whole(&defaults))?;
         let problems = verify::verify_offline(&database, &blobs, progress)?.problems;
         if !problems.is_empty() && !options.force {
             return Err(BackupError::Unsound { path: from.into(), problems }.into());
@@ -248,7 +247,8 @@ fn switch_to_staged(
 
 fn check_identity(into: &Path, manifest: &Manifest, options: RestoreOptions) -> Result<(), RestoreError> {
     let file = into.join(DATABASE_FILE);
-    if !file.exists() || options.force {
+    let holds_bytes = fs::metadata(&file).is_ok_and(|found| found.len() > 0);
+    if !holds_bytes || options.force {
         return Ok(());
     }
     let found = identity(into, &file);
@@ -261,8 +261,7 @@ fn check_identity(into: &Path, manifest: &Manifest, options: RestoreOptions) -> 
 /// Which store a file is, without changing it; none when that cannot be told.
 fn identity(into: &Path, file: &Path) -> Option<StoreId> {
     let backend = Box::new(Overlay::new(file));
-    let database =
-        store::open_database(into, backend, &StoreOptions::default(), true, OnOlder::Raise).ok()?;
+    let database = store::open_database(into, backend, backup::whole(&StoreOptions::default())).ok()?;
     damage::guard(|| -> Result<StoreId, Failure> { store_id::read(&database.read()?.open_table(META)?) }).ok()
 }
 

@@ -1,5 +1,6 @@
 //! What the handle, the units and the committer share: the database and the memory that follows it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -21,6 +22,7 @@ use crate::lock::DirectoryLock;
 use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
+use crate::standing::Stand;
 use crate::store::StoreOptions;
 use crate::tables::{
     self, COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
@@ -47,8 +49,9 @@ pub(crate) struct Shared {
     pub(crate) past: Past,
     /// Redo rows kept; only the committer uses it.
     pub(crate) redo_rows: AtomicU64,
-    /// Why the store refuses to write, while it does.
-    pub(crate) read_only: RwLock<Option<Arc<str>>>,
+    /// Where the store is.
+    pub(crate) dir: Arc<Path>,
+    pub(crate) stand: Stand,
     /// Whoever holds this knows that no unit is between its vote and its durable commit. The committer holds it for
     /// every group; a rewrite and each step of a collection hold it instead of it.
     pub(crate) turn: Mutex<()>,

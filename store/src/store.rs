@@ -29,8 +29,10 @@ use crate::layout::{LayoutMode, OnOlder};
 use crate::limit;
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
+use crate::presence;
 use crate::progress::Progress;
 use crate::shared::{Loaded, Shared};
+use crate::standing::{Stand, Standing};
 use crate::store_id::{self, StoreId};
 use crate::switch;
 use crate::tables::{LAYOUT, META};
@@ -62,6 +64,8 @@ pub struct StoreOptions {
     pub reopen_first: Duration,
     /// The longest such wait. Default 5 s.
     pub reopen_longest: Duration,
+    /// How often a store that found its device full looks whether there is room. Default 1 s.
+    pub room_poll: Duration,
     /// How much of the past is kept. Default 30 days, and at most a million superseded states.
     pub retention: Retention,
     /// Bytes that the database file may take. Past it a unit that adds rows is refused as
@@ -87,6 +91,7 @@ impl Default for StoreOptions {
             layout: LayoutMode::default(),
             reopen_first: Duration::from_millis(10),
             reopen_longest: Duration::from_secs(5),
+            room_poll: limit::ROOM_POLL,
             retention: Retention::default(),
             database_bytes_max: limit::DATABASE_BYTES_MAX,
             blob_bytes_max: limit::BLOBS_BYTES_MAX,
@@ -104,6 +109,7 @@ impl fmt::Debug for StoreOptions {
             .field("layout", &self.layout)
             .field("reopen_first", &self.reopen_first)
             .field("reopen_longest", &self.reopen_longest)
+            .field("room_poll", &self.room_poll)
             .field("retention", &self.retention)
             .field("database_bytes_max", &self.database_bytes_max)
             .field("blob_bytes_max", &self.blob_bytes_max)
@@ -118,28 +124,45 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
-    /// options say that it is not to be raised, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused
-    /// keeps every byte.
+    /// options say that it is not to be raised, [`OpenError::Gone`] when the directory has held a store whose database
+    /// is not there any more, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused keeps every byte.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
-        make_dir(dir)?;
-        Store::open_with_backend(dir, FileBackend::new(dir.join(DATABASE_FILE)), options)
+        let lock = take(dir)?;
+        let opening = Opening { must_be_there: presence::check(dir)?, ..options.opening() };
+        let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
+        let store = Store::open_locked(dir, backend, lock, opening, options)?;
+        let id = store.id().map_err(|cause| failed(dir, cause))?;
+        if let Err(cause) = presence::note(dir, id) {
+            // The next opening notes it; until then blobs tell.
+            tracing::warn!(%cause, "that there is a store was not noted");
+        }
+        Ok(store)
     }
 
-    /// Opens a store whose rows live in `backend` and whose lock and blobs live in `dir`.
+    /// Opens a store whose rows live in `backend` and whose lock and blobs live in `dir`. Where the rows are is the
+    /// caller's: a backend that holds nothing gets a new store.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// As [`Store::open`], except [`OpenError::Gone`].
     pub fn open_with_backend(
         dir: &Path,
         backend: impl Backend,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        make_dir(dir)?;
-        let lock = DirectoryLock::take(dir)?;
-        switch::finish(dir)?;
-        draft::discard(dir);
+        let lock = take(dir)?;
+        Store::open_locked(dir, Box::new(backend), lock, options.opening(), options)
+    }
+
+    fn open_locked(
+        dir: &Path,
+        backend: Box<dyn Backend>,
+        lock: DirectoryLock,
+        opening: Opening,
+        options: StoreOptions,
+    ) -> Result<Store, OpenError> {
         let blobs = open_blobs(dir, options.blob_bytes_max)?;
-        let store = Store::assemble(dir, Box::new(backend), blobs, Some(lock), options)?;
+        let database = open_database(dir, backend, opening)?;
+        let store = Store::assemble(dir, database, blobs, Some(lock), options)?;
         // A database file that was just made is lost with the power unless its directory knows it.
         directory::sync(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })?;
         Ok(store)
@@ -150,9 +173,10 @@ impl Store {
     /// # Errors
     /// [`OpenError::Failed`] when memory or threads are exhausted.
     pub fn scratch(options: StoreOptions) -> Result<Store, OpenError> {
-        let backend = Box::new(MemoryBackend::new());
+        let dir = Path::new("scratch");
+        let database = open_database(dir, Box::new(MemoryBackend::new()), options.opening())?;
         let blobs = Blobs::in_memory(options.blob_bytes_max);
-        Store::assemble(Path::new("scratch"), backend, blobs, None, options)
+        Store::assemble(dir, database, blobs, None, options)
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
@@ -172,7 +196,10 @@ impl Store {
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
         let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
-        let database = open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Leave)?;
+        let must_be_there = presence::check(dir)?;
+        let opening = StoreOptions::default().opening();
+        let opening = Opening { is_checked: true, on_older: OnOlder::Leave, must_be_there, ..opening };
+        let database = open_database(dir, backend, opening)?;
         let blobs = open_blobs(dir, u64::MAX)?;
         verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
     }
@@ -207,9 +234,14 @@ impl Store {
         self.shared().position()
     }
 
-    /// Why the store refuses to write just now; none while it does not.
+    /// Why the database is closed for writing just now; none while it is open.
     pub fn read_only_cause(&self) -> Option<Arc<str>> {
-        self.shared().read_only.read().clone()
+        self.shared().stand.read_only()
+    }
+
+    /// How the store stands with its disk.
+    pub fn standing(&self) -> Standing {
+        self.shared().stand.now()
     }
 
     /// Begins a unit of work over the newest decided state. Costs nothing; many may be open.
@@ -282,15 +314,15 @@ impl Store {
 
     fn assemble(
         dir: &Path,
-        backend: Box<dyn Backend>,
+        database: Database,
         blobs: Blobs,
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
-        let database = open_database(dir, backend, &options, false, options.layout.into())?;
         fail::fail_point!("store::open-before-load");
         let loaded = load(&database).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
+        let place = dir.into();
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
                 database,
@@ -308,7 +340,8 @@ impl Store {
                 redo_rows: AtomicU64::new(0),
                 turn: Mutex::new(()),
                 whole: RwLock::new(()),
-                read_only: RwLock::new(None),
+                dir: place,
+                stand: Stand::default(),
                 queue: Mutex::new(Some(queue)),
                 is_reopen_asked: AtomicBool::new(false),
                 _lock: lock,
@@ -367,20 +400,30 @@ pub(crate) fn system_clock() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Opens a database for a directory's store; `is_checked`: every page first.
+impl StoreOptions {
+    /// Opens as these options say: makes what is not there, trusts what was closed in good order.
+    pub(crate) fn opening(&self) -> Opening {
+        Opening {
+            cache_bytes: self.cache_bytes,
+            at_ms: (self.clock)(),
+            is_checked: false,
+            on_older: self.layout.into(),
+            must_be_there: false,
+        }
+    }
+}
+
+/// Opens a database for a directory's store.
 pub(crate) fn open_database(
     dir: &Path,
     backend: Box<dyn Backend>,
-    options: &StoreOptions,
-    is_checked: bool,
-    on_older: OnOlder,
+    opening: Opening,
 ) -> Result<Database, OpenError> {
-    let at_ms = (options.clock)();
-    let opening = Opening { cache_bytes: options.cache_bytes, at_ms, is_checked, on_older };
     Database::open(backend, opening).map_err(|refused| match refused {
         Refused::InUse => lock::in_use(dir),
         Refused::NewerLayout { found } => OpenError::NewerLayout { dir: dir.into(), found, known: LAYOUT },
         Refused::OlderLayout { found } => OpenError::OlderLayout { dir: dir.into(), found, known: LAYOUT },
+        Refused::Gone => presence::gone(dir),
         Refused::Failed(cause) => failed(dir, cause),
     })
 }
@@ -389,6 +432,15 @@ pub(crate) fn open_blobs(dir: &Path, bytes_max: u64) -> Result<Blobs, OpenError>
     let dir = dir.join(BLOBS_DIR);
     make_dir(&dir)?;
     Blobs::files(dir.clone(), bytes_max).map_err(|cause| OpenError::File { path: dir, cause })
+}
+
+/// Makes a directory and locks it, finishes a restore that was decided there, and throws a left draft away.
+fn take(dir: &Path) -> Result<DirectoryLock, OpenError> {
+    make_dir(dir)?;
+    let lock = DirectoryLock::take(dir)?;
+    switch::finish(dir)?;
+    draft::discard(dir);
+    Ok(lock)
 }
 
 fn make_dir(dir: &Path) -> Result<(), OpenError> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use telos_kernel::{Answer, Effect, Failure, Granting, SwapError, Swapped};
-use telos_tests::{Disk, TestKernel, eventually};
+use telos_store::{DedupeKey, SessionId};
+use telos_tests::{Disk, Sending, TestKernel, eventually};
 use tokio::task::JoinHandle;
 
 /// A kernel on a disk; the disk is let go when the test ends, however it ends.
@@ -275,4 +276,35 @@ async fn a_revocation_that_was_built_on_a_commit_that_failed_revokes_nothing() {
     let refused = revoking.await.unwrap().unwrap_err();
     assert!(refused.to_string().contains("was built on failed"), "{refused}");
     assert_eq!(bench.kernel.kernel.grants("overreacher").unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_named_and_refuses_without_effect_until_there_is_room() {
+    let bench = Bench::new(&["counter"]).await;
+    let session = SessionId { client: 1, incarnation: now_ms() };
+    let request = Some(DedupeKey { session, number: 1, acked_through: 0 });
+    let increment = || {
+        let sending = Sending { request, ..Sending::default() };
+        bench.kernel.send_as("counter", "increment", Value::Null, sending)
+    };
+    bench.disk.fill();
+    let found_out = increment().await.unwrap_err();
+    assert_eq!(found_out.effect(), Effect::Unknown, "{found_out}");
+    assert!(found_out.to_string().contains("full on purpose"), "{found_out}");
+    eventually("it is open again", || bench.kernel.store.standing().full.is_some()).await;
+    let refused = increment().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.effect()), ("no-room", Effect::None), "{refused}");
+    assert!(refused.to_string().contains("full on purpose"), "{refused}");
+    assert!(refused.next_step().unwrap().contains("free some space"));
+    assert_eq!(bench.kernel.send("counter", "read", Value::Null).await.unwrap(), 0);
+    let refused = bench.kernel.try_install("relay", Granting::All).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.effect()), ("no-room", Effect::None), "{refused}");
+    bench.disk.make_room();
+    eventually("it takes writes", || bench.kernel.store.standing().trouble().is_none()).await;
+    assert_eq!(increment().await.unwrap().value, 1, "what was refused was not done before");
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! A disk in a test's hands: bytes in memory whose syncs can be held, counted and made to fail.
+//! A disk in a test's hands: bytes in memory whose syncs can be held, counted and made to fail, and that can be full.
 
 use std::fmt;
 use std::io;
@@ -26,6 +26,9 @@ struct State {
     /// Syncs that wait.
     waiting: usize,
     fails_next: bool,
+    is_full: bool,
+    /// A write is to find out.
+    refuses_next: bool,
     syncs: u64,
 }
 
@@ -47,6 +50,17 @@ impl Disk {
         self.release();
     }
 
+    /// Has no room from now on: refuses the next write. Later ones fit: they go where something was before.
+    pub fn fill(&self) {
+        let mut state = self.gate.state.lock();
+        (state.is_full, state.refuses_next) = (true, true);
+    }
+
+    /// Has room again.
+    pub fn make_room(&self) {
+        self.gate.state.lock().is_full = false;
+    }
+
     /// Whether a sync waits.
     pub fn is_waited_for(&self) -> bool {
         self.gate.state.lock().waiting > 0
@@ -61,6 +75,10 @@ impl Disk {
 impl Backend for Disk {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         Ok(Box::new(Bytes { bytes: self.bytes.open()?, gate: Arc::clone(&self.gate) }))
+    }
+
+    fn try_room(&self, _: u64) -> io::Result<()> {
+        if self.gate.state.lock().is_full { Err(full()) } else { Ok(()) }
     }
 }
 
@@ -103,6 +121,13 @@ impl StorageBackend for Bytes {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if std::mem::take(&mut self.gate.state.lock().refuses_next) {
+            return Err(full());
+        }
         self.bytes.write(offset, data)
     }
+}
+
+fn full() -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, "the disk is full on purpose")
 }

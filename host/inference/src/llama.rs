@@ -108,13 +108,21 @@ impl Engine for LlamaEngine {
         progress(LoadPhase::Verifying, 0.0);
         let file = fetch::check(mind, models_dir).map_err(|error| MindError::load(&mind.name, error))?;
         progress(LoadPhase::Loading, 0.0);
-        let model = self.load(mind, &file)?;
+        let model = self.load(mind, &file).map_err(|error| blame_file(mind, models_dir, &file, error))?;
         let (context, context_tokens) = self.context(mind, &model)?;
         match mind.kind {
             Kind::Text => serve(&mut TextMind::new(mind, &model, context, context_tokens)?),
             Kind::Embedding => serve(&mut EmbeddingMind { mind, model: &model, context, context_tokens }),
         }
         Ok(())
+    }
+}
+
+/// A file that does not load is read whole, whatever its stamp says: it may have been damaged without a trace.
+fn blame_file(mind: &Mind, models_dir: &Path, file: &Path, error: MindError) -> MindError {
+    match fetch::verify(mind, models_dir, &mut |_| ()) {
+        Err(damage @ fetch::FetchError::Digest { .. }) => MindError::load(&mind.name, damage),
+        _ => MindError::load(&mind.name, format!("{}: {error}", file.display())),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::request;
 use crate::residency::{Admission, Residency};
 use crate::worker::{Event, Job, LoadPhase, LoadProgress, Refused, Start, Worker};
-use crate::{Catalogue, GenerateRequest, Kind, Mind, MindError, Usage};
+use crate::{Catalogue, GenerateRequest, Kind, Mind, MindError, Usage, fetch};
 
 /// Limits of all minds together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct MindInfo {
     pub is_default: bool,
     /// Whether its file is there.
     pub is_fetched: bool,
+    /// Whether its file was found to be another one; known only once it was to be loaded.
+    pub is_damaged: bool,
     /// Whether it is in memory and answers at once.
     pub is_resident: bool,
 }
@@ -157,6 +159,7 @@ impl Minds {
             dimension: mind.dimension,
             is_default: mind.is_default,
             is_fetched: self.engine.is_fetched(mind, &self.models_dir),
+            is_damaged: fetch::is_damaged(mind, &self.models_dir),
             is_resident: self.memory.lock().is_ready(&mind.name),
         }
     }

@@ -17,7 +17,7 @@ use crate::intake::{Bounds, Intake, JournalStats};
 use crate::line::{AuditFact, LINE_BYTES_MAX, Line};
 use crate::recovery::{self, Found};
 use crate::shelf::Shelf;
-use crate::writer::Writer;
+use crate::writer::{REASON_REPLACED, REASON_RESTORED, Writer};
 
 /// The journal's part of the host's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,8 +42,8 @@ pub struct JournalConfig {
 pub struct AuditAtHand {
     /// The number of its newest row; 0 when it has none.
     pub newest: u64,
-    /// The last row before its newest restore; `newest` when it knows of none.
-    pub restored_after: u64,
+    /// The last row before its newest restore; none when it knows of none.
+    pub restored_after: Option<u64>,
 }
 
 /// What the journal stands on; tests bring their own.
@@ -85,7 +85,7 @@ impl Journal {
     }
 
     /// As [`Journal::open`], for an audit that may be older than what this journal shows of it: the store was restored
-    /// since. Then facts are shown again from [`AuditAtHand::restored_after`] on, and `journal.opened` says why.
+    /// since, or another one took its place. Then facts are shown again from [`AuditAtHand::restored_after`] on, and `journal.opened` says why.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -121,8 +121,9 @@ impl Journal {
         let lock = lock(&dir)?;
         let mut found = recovery::recover(&dir)?;
         if let Some(audit) = audit.filter(|audit| audit.newest < found.audit_cursor) {
-            found.audit_cursor = audit.restored_after.min(audit.newest);
-            found.is_restored = true;
+            found.audit_cursor = audit.restored_after.unwrap_or(audit.newest).min(audit.newest);
+            found.set_back =
+                Some(if audit.restored_after.is_some() { REASON_RESTORED } else { REASON_REPLACED });
         }
         let intake = Arc::new(Intake::new(config.bounds(), first_stats(&found), found.incident_next));
         let writer = start_writer(&dir, &config, &on, &intake, found)?;

@@ -27,8 +27,8 @@ pub(crate) struct Found {
     /// Not counted, only "none" (0) or "more than its opening line" (2).
     pub(crate) lines: u64,
     pub(crate) audit_cursor: u64,
-    /// The cursor was set back, because the audit was.
-    pub(crate) is_restored: bool,
+    /// Why the cursor was set back, when it was: the audit was.
+    pub(crate) set_back: Option<&'static str>,
     pub(crate) incident_next: u64,
     pub(crate) torn: Option<Torn>,
 }

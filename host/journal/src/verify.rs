@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::error::{JournalError, at};
 use crate::line::LINE_BYTES_MAX;
 use crate::shelf::{CURRENT, backup_name, backups};
-use crate::writer::REASON_RESTORED;
+use crate::writer::{REASON_REPLACED, REASON_RESTORED};
 
 /// The most single faults that a report lists; all are counted.
 const FAULTS_LISTED_MAX: usize = 100;
@@ -193,7 +193,7 @@ impl Check {
             run.is_closed = true;
         }
         // The audit was set back with its store, and goes on from there.
-        if attributes["reason"] == REASON_RESTORED {
+        if [REASON_RESTORED, REASON_REPLACED].iter().any(|reason| attributes["reason"] == **reason) {
             self.last_fact = attributes["audit_cursor"].as_u64().unwrap_or(0);
         }
         if line["event_name"] == "journal.loss" {

@@ -35,6 +35,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Tries left for a disk that refuses, once the journal is closing.
 /// Why a file was opened whose facts begin again below those before.
 pub(crate) const REASON_RESTORED: &str = "store-restored";
+/// The same where no restore is known: another store is there.
+pub(crate) const REASON_REPLACED: &str = "store-replaced";
 const CLOSING_TRIES: u32 = 3;
 
 pub(crate) struct Writer {
@@ -45,7 +47,7 @@ pub(crate) struct Writer {
     file_bytes_max: u64,
     sync_after: Duration,
     torn: Option<Torn>,
-    is_restored: bool,
+    set_back: Option<&'static str>,
 
     sequence: u64,
     own_sequence: u64,
@@ -84,7 +86,7 @@ impl Writer {
             file_bytes_max: config.file_bytes_max,
             sync_after: Duration::from_millis(config.sync_after_ms),
             torn: found.torn,
-            is_restored: found.is_restored,
+            set_back: found.set_back,
             sequence: 0,
             own_sequence: 0,
             fact_sequence: 0,
@@ -120,7 +122,7 @@ impl Writer {
             self.count_rotation();
         }
         self.incident_reserved = self.intake.peek_incident() + INCIDENTS_AHEAD;
-        self.put_state("journal.opened", if self.is_restored { REASON_RESTORED } else { "start" });
+        self.put_state("journal.opened", self.set_back.unwrap_or("start"));
         if let Some(torn) = self.torn.take() {
             self.put_own(&recovered_line(&torn));
         }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use telos_store::{CommitError, DedupeKey, Position, Store, Unit, Vote};
 
 use crate::decide::decide;
-use crate::failure::{Effect, FREE_ROOM};
+use crate::failure::{Effect, FREE_ROOM, FREE_SPACE};
 use crate::publication::Publication;
 
 /// Attempts of one change before it gives up. Whoever waits for a lane first can only lose to nested messages.
@@ -117,6 +117,7 @@ pub(crate) fn kind(error: &CommitError) -> &'static str {
         CommitError::Deadline => "deadline",
         CommitError::TooOld { .. } | CommitError::UnknownSession => "session",
         CommitError::DatabaseFull { .. } | CommitError::VectorsFull { .. } => "full",
+        CommitError::NoRoom { .. } => "no-room",
         CommitError::Busy { .. } | CommitError::SessionFull { .. } | CommitError::BlobMissing(_) => "busy",
         CommitError::ReadOnlyStore { .. } | CommitError::Closed => "busy",
         _ => "refused",
@@ -130,6 +131,7 @@ pub(crate) fn next_step(error: &CommitError) -> Option<&'static str> {
         "unavailable" => Some("look whether it happened, with `telos audit`, before asking again"),
         "session" => Some("open a new session and ask again"),
         "full" => Some(FREE_ROOM),
+        "no-room" => Some(FREE_SPACE),
         _ => None,
     }
 }

@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, Dedupe, DedupeKey, Json, ObjectId, ObjectName, OnDecided, Position, PostId, Slot, Store,
-    Unit, Vote,
+    CommitError, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId, Slot, Store, Unit, Vote,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -265,13 +264,8 @@ impl Dispatcher {
     /// The object behind a name or an id.
     pub(crate) fn resolve(&self, receiver: &str) -> Result<ObjectId, Failure> {
         let mut unit = self.store.begin();
-        let unknown = || Failure::NoSuchObject(receiver.to_owned());
-        if let Ok(name) = ObjectName::new(receiver)
-            && let Some(id) = unit.find(&name).map_err(|error| self.failure(error.into()))?
-        {
-            return Ok(id);
-        }
-        receiver.parse().map_err(|_| unknown())
+        let located = unit.locate(receiver).map_err(|error| self.failure(error.into()))?;
+        located.ok_or_else(|| Failure::NoSuchObject(receiver.to_owned()))
     }
 
     /// Whether the selector may write, as far as its slot tells.

@@ -5,6 +5,10 @@ use telos_store::{CommitError, ReadError, WriteError};
 /// What to do when the database is past its quota.
 pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota that it names: `telos up --database-mib`, `--vector-owner-mib` or `--vector-mib`";
 
+/// What to do when the device that the store is on is full.
+pub(crate) const FREE_SPACE: &str =
+    "free some space on that device and ask again; `telos doctor` says when the store takes writes";
+
 /// Whose doing a failure is. Decides log level, retry and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -127,6 +131,9 @@ pub enum Failure {
     /// The store has no room for what the message wrote.
     #[error("full: {0}")]
     Full(String),
+    /// The device that the store is on has no room.
+    #[error("{0}")]
+    NoRoom(String),
     /// The deadline passed first.
     #[error("the deadline passed before an answer was decided")]
     Deadline,
@@ -171,6 +178,7 @@ impl Failure {
             Self::Broken { .. } => "broken",
             Self::Busy(_) => "busy",
             Self::Full(_) => "full",
+            Self::NoRoom(_) => "no-room",
             Self::Deadline => "deadline",
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
@@ -185,7 +193,9 @@ impl Failure {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Broken { .. } => Fault::Guest,
-            Self::NotServing { .. } | Self::Requirement { .. } | Self::Full(_) => Fault::Operator,
+            Self::NotServing { .. } | Self::Requirement { .. } | Self::Full(_) | Self::NoRoom(_) => {
+                Fault::Operator
+            }
             Self::Unavailable(_) | Self::Host { .. } => Fault::Host,
             _ => Fault::Peer,
         }
@@ -217,6 +227,7 @@ impl Failure {
                     .into()
             }
             Self::Full(_) => FREE_ROOM.into(),
+            Self::NoRoom(_) => FREE_SPACE.into(),
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
             Self::Session(_) | Self::UnknownSession => "open a new session and send it again".into(),
             // The incident number says where to look.
@@ -277,6 +288,7 @@ impl From<CommitError> for StoreFailure {
             CommitError::DatabaseFull { bytes, allowed } => {
                 Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
             }
+            CommitError::NoRoom { .. } => Self::Failure(Failure::NoRoom(error.to_string())),
             CommitError::VectorsFull { .. } => Self::Failure(Failure::Full(error.to_string())),
             CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
             CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),

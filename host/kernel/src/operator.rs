@@ -251,14 +251,10 @@ async fn settle(
     Ok(settled.position)
 }
 
-/// The object that a decided change was about: the one that its name stood for, then. One that was forgotten since is
+/// The object that a decided change was about: the one that was addressed, then. One that was forgotten since is
 /// not named again.
 fn changed(store: &Store, target: &str, then: u64, position: u64) -> Result<Changed, ObjectError> {
-    let named = match ObjectName::new(target) {
-        Ok(name) => store.name_at(&name, Position::new(then))?,
-        Err(_) => None,
-    };
-    let id = named.or_else(|| target.parse().ok());
+    let id = store.locate_at(target, Position::new(then))?.or_else(|| target.parse().ok());
     let position_then = Position::new(position);
     let forgotten = CommitError::DuplicateRequest { outcome: Vec::new(), position: position_then };
     Ok(Changed { id: id.ok_or(forgotten)?, position })
@@ -335,15 +331,5 @@ fn names(unit: &mut Unit, id: ObjectId) -> Result<Vec<String>, ObjectError> {
 
 /// The object behind a name or an id.
 pub(crate) fn resolve(unit: &mut Unit, target: &str) -> Result<ObjectId, ObjectError> {
-    let unknown = || ObjectError::NoSuchObject(target.to_owned());
-    if let Ok(name) = ObjectName::new(target)
-        && let Some(id) = unit.find(&name)?
-    {
-        return Ok(id);
-    }
-    let id: ObjectId = target.parse().map_err(|_| unknown())?;
-    match unit.object(id)? {
-        Some(_) => Ok(id),
-        None => Err(unknown()),
-    }
+    unit.locate(target)?.ok_or_else(|| ObjectError::NoSuchObject(target.to_owned()))
 }

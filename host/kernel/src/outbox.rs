@@ -165,7 +165,7 @@ async fn deliver(store: Store, dispatcher: Arc<Dispatcher>, row: OutboxRow) -> F
 
 /// The host had no room or no disk: not the message's doing, so it costs no attempt.
 fn is_turned_away(failure: &Failure) -> bool {
-    matches!(failure, Failure::Busy(_) | Failure::Unavailable(_))
+    matches!(failure, Failure::Busy(_) | Failure::NoRoom(_) | Failure::Unavailable(_))
 }
 
 async fn count_failure(store: &Store, id: PostId, attempts: u32, failure: &Failure) -> Fate {

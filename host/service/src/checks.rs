@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use telos_inference::Minds;
+use telos_inference::{MindInfo, Minds};
 use telos_journal::Journal;
 use telos_kernel::Kernel;
 use telos_store::Store;
@@ -64,7 +64,7 @@ pub(crate) fn run(
 ) -> Vec<Check> {
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
-        store_check(store),
+        store_check(home, store),
         journal_check(journal),
     ];
     checks.extend(directory_checks(arrivals));
@@ -73,10 +73,20 @@ pub(crate) fn run(
     checks
 }
 
-fn store_check(store: &Store) -> Check {
-    if let Some(cause) = store.read_only_cause() {
+fn store_check(home: &Path, store: &Store) -> Check {
+    let standing = store.standing();
+    if let Some(cause) = standing.read_only {
         let next = "free the disk or mend it; the store reopens by itself".to_owned();
         return Check::new("store", CheckState::Degraded, format!("read-only: {cause}"), Some(next));
+    }
+    if let Some(cause) = standing.full {
+        let next = format!("free some space on the device that {} is on; {FULL_NO_MORE}", home.display());
+        return Check::new(
+            "store",
+            CheckState::Degraded,
+            format!("reads only, no room: {cause}"),
+            Some(next),
+        );
     }
     let usage = store.usage();
     let full = [
@@ -94,6 +104,8 @@ fn store_check(store: &Store) -> Check {
     }
 }
 
+/// What need not be done.
+const FULL_NO_MORE: &str = "the store then takes writes by itself";
 /// What frees the database, once it is nearly full.
 const FREE_DATABASE: &str =
     "`telos object forget`, then `telos store rewrite`; or raise the quota: `telos up --database-mib`";
@@ -181,28 +193,53 @@ fn plugin_check(row: &serde_json::Value) -> Check {
 }
 
 fn mind_checks(minds: &Minds) -> Vec<Check> {
-    let defaults = minds.list().into_iter().filter(|mind| mind.is_default);
-    defaults
-        .map(|mind| match mind.is_fetched {
-            true => Check::ok("mind", format!("{} is here and loads when it is first asked", mind.name)),
-            false => {
-                let next = format!("`telos model pull {}`", mind.name);
-                Check::new(
-                    "mind",
-                    CheckState::Degraded,
-                    format!("{} is not on this machine", mind.name),
-                    Some(next),
-                )
-            }
-        })
-        .collect()
+    minds.list().iter().filter(|mind| mind.is_default).map(mind_check).collect()
+}
+
+fn mind_check(mind: &MindInfo) -> Check {
+    let name = &mind.name;
+    let cause = match (mind.is_fetched, mind.is_damaged) {
+        (true, false) => {
+            return Check::ok("mind", format!("{name} is here and loads when it is first asked"));
+        }
+        (true, true) => format!("{name} does not load: its file is damaged"),
+        (false, _) => format!("{name} is not on this machine"),
+    };
+    Check::new("mind", CheckState::Degraded, cause, Some(format!("`telos model pull {name}`")))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    use serde_json::json;
+    #[test]
+    fn a_mind_is_well_only_with_a_file_that_loads() {
+        let check = |is_fetched, is_damaged| {
+            mind_check(&MindInfo {
+                name: "m".into(),
+                kind: "text",
+                context: 1,
+                dimension: 0,
+                is_default: true,
+                is_fetched,
+                is_damaged,
+                is_resident: false,
+            })
+        };
+        assert_eq!(check(true, false).state, CheckState::Ok);
+        for (is_fetched, is_damaged, cause) in
+            [(true, true, "its file is damaged"), (false, false, "not on this machine")]
+        {
+            let said = check(is_fetched, is_damaged);
+            assert_eq!(
+                (said.state, said.do_this),
+                (CheckState::Degraded, Some("`telos model pull m`".into()))
+            );
+            assert!(said.cause.contains(cause), "{}", said.cause);
+        }
+    }
 
     #[track_caller]
     fn check(row: serde_json::Value, expected: (CheckState, &str, Option<&str>)) {

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use telos_bridge::{BridgeConfig, BridgeError, CancelReason, CancelToken, Endpoint, Server, serve};
+use telos_bridge::{
+    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, RpcError, Server, serve,
+};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
 use telos_kernel::{Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving};
-use telos_store::{OpenError, Store, StoreOptions};
+use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
@@ -18,6 +20,7 @@ use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
 use crate::minding::KernelMinds;
+use crate::outcome;
 
 /// What a host is started with.
 pub struct HostConfig {
@@ -63,6 +66,21 @@ pub enum StartError {
     /// The bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+}
+
+impl StartError {
+    /// What to tell whoever started it: the causes, whole, and the step that fits them.
+    pub fn to_rpc(&self) -> RpcError {
+        match self {
+            StartError::Store(cause) => outcome::start_error(cause),
+            StartError::Home(cause) => {
+                let (_, next) = outcome::file_trouble(cause.kind());
+                RpcError::new("home", Effect::None, told(self)).with_next(next)
+            }
+            _ => RpcError::new("start", Effect::None, told(self))
+                .with_next("mend what it names and start again"),
+        }
+    }
 }
 
 /// A running host. Stop it with [`Host::stop`]; dropping it also stops it, without waiting.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use telos_journal::{AuditAtHand, AuditFact, Journal, Line, Producer, Rate};
 use telos_kernel::seams::{JournalLine, JournalSink, Severity};
-use telos_store::{AuditRow, Store};
+use telos_store::{AuditRow, Standing, Store};
 
 /// Plugins with a budget of their own; later ones share one.
 const PRODUCERS_MAX: usize = 256;
@@ -84,7 +84,38 @@ pub(crate) fn audit_at_hand(store: &Store) -> AuditAtHand {
     let newest = store.counts().map_or(u64::MAX, |counts| counts.audit_rows);
     let rows = store.audit_after(newest.saturating_sub(RESTORE_LOOKBACK), usize::MAX).unwrap_or_default();
     let restored = rows.iter().rev().find(|row| row.kind == "store.restored");
-    AuditAtHand { newest, restored_after: restored.map_or(newest, |row| row.number - 1) }
+    AuditAtHand { newest, restored_after: restored.map(|row| row.number - 1) }
+}
+
+/// What was said so far of how the store stands with its disk: a line for each change, however often it is looked at.
+#[derive(Default)]
+struct StoreWatch {
+    failures: u64,
+    is_in_trouble: bool,
+}
+
+impl StoreWatch {
+    fn step(&mut self, now: &Standing) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if now.failures > self.failures {
+            let cause = now.last_failure.as_deref().unwrap_or_default();
+            let failed = Line::new(
+                telos_journal::Severity::Error,
+                "store.failed",
+                format!("the store could not write: {cause}"),
+            );
+            lines.push(
+                failed.with("failures", now.failures - self.failures).with("is_full", now.full.is_some()),
+            );
+            (self.failures, self.is_in_trouble) = (now.failures, true);
+        }
+        if self.is_in_trouble && now.trouble().is_none() {
+            let body = "the store takes writes again";
+            lines.push(Line::new(telos_journal::Severity::Info, "store.writable", body));
+            self.is_in_trouble = false;
+        }
+        lines
+    }
 }
 
 /// Shows every decision in the journal, from the last one it shows: a decision is never dropped.
@@ -99,9 +130,13 @@ impl Facts {
         let is_stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("telos-facts".into()).spawn(move || {
             let mut cursor = journal.audit_cursor();
+            let (mut watch, host) = (StoreWatch::default(), journal.producer("host", Rate::HOST));
             loop {
                 // Asked before reading, so that the last round sees everything decided before the stop.
                 let is_last = is_stopping.load(std::sync::atomic::Ordering::Acquire);
+                for line in watch.step(&store.standing()) {
+                    host.record(&line);
+                }
                 let was_full = show_some(&store, &journal, &mut cursor);
                 if is_last && !was_full {
                     return;
@@ -148,5 +183,31 @@ fn fact(row: AuditRow) -> AuditFact {
         kind: row.kind,
         subject: row.subject,
         detail: row.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(watch: &mut StoreWatch, now: &Standing) -> Vec<String> {
+        let lines = watch.step(now);
+        lines.iter().map(|line| line.event_name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_change_of_the_store_is_said_once() {
+        let (mut watch, mut now) = (StoreWatch::default(), Standing::default());
+        let none: [&str; 0] = [];
+        assert_eq!(events(&mut watch, &now), none);
+        (now.failures, now.read_only) = (2, Some("no space".into()));
+        assert_eq!(events(&mut watch, &now), ["store.failed"]);
+        (now.read_only, now.full) = (None, Some("no space".into()));
+        assert_eq!(events(&mut watch, &now), none);
+        now.full = None;
+        assert_eq!(events(&mut watch, &now), ["store.writable"]);
+        assert_eq!(events(&mut watch, &now), none);
+        now.failures = 3;
+        assert_eq!(events(&mut watch, &now), ["store.failed", "store.writable"]);
     }
 }

@@ -96,6 +96,8 @@ fn error(error: inference::MindError) -> MindError {
     match error {
         inference::MindError::ContextExceeded { fits, .. } => MindError::ContextExceeded { fits },
         inference::MindError::Deadline => MindError::Deadline,
+        // Whoever asked can do nothing about it but tell: it names the file, and what replaces it.
+        inference::MindError::Load { .. } => MindError::NoSuchMind(text),
         _ => match error.fault() {
             inference::Fault::Guest if matches!(error, inference::MindError::Invalid(_)) => {
                 MindError::Invalid(text)

@@ -155,7 +155,7 @@ impl<'a> OfflineStore<'a> {
         let Some(at_hand) = opened.ok().map(|store| journaling::audit_at_hand(&store)) else {
             return self.record(ended);
         };
-        let audit = AuditAtHand { newest: at_hand.restored_after, ..at_hand };
+        let audit = AuditAtHand { newest: at_hand.restored_after.unwrap_or(at_hand.newest), ..at_hand };
         match Journal::open_beside(self.home.journal(), JournalConfig::default(), audit) {
             Ok(journal) => ended.record(&journal),
             Err(_) => ended.unrecorded(),

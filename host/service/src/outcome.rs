@@ -1,7 +1,7 @@
 //! How work on the whole store ends: one answer for whoever asked, one line for the journal, the same whether the host
 //! did it or a command while no host ran.
 
-use std::error::Error;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -10,11 +10,17 @@ use telos_journal::{Journal, Line, Rate, Severity};
 use telos_migration::{EvolveError, Evolved, Refused, ValueError};
 use telos_store::{
     BackupError, BackupReport, DraftError, Failure, ForgetError, Forgotten, OpenError, Progress, ReadError,
-    Report, RestoreError, RestoreReport, RewriteError, RewriteReport, Store, WriteError,
+    Report, RestoreError, RestoreReport, RewriteError, RewriteReport, Store, WriteError, told,
 };
 
 /// What to do when the disk or its files are in the way.
 const MEND: &str = "mend what it names and try again";
+
+/// What to do about a file that is not as it was written.
+const RESTORE: &str = "`telos store restore DIR` brings back a backup";
+/// What to do about one that is gone.
+const BRING_BACK: &str = "bring the file back, or a backup with `telos store restore DIR`; to begin with an empty store, move that \
+     directory away";
 
 /// A piece of work that ended.
 pub(crate) struct Ended {
@@ -184,10 +190,36 @@ pub(crate) fn open_error(error: &OpenError) -> RpcError {
     let (kind, next) = match error {
         OpenError::InUse { .. } => ("in-use", "stop that host, then try again"),
         OpenError::NewerLayout { .. } => ("newer-layout", "use the newer telos that wrote it"),
-        OpenError::Failed { .. } => ("store", "`telos store restore DIR` brings back a backup"),
+        OpenError::Gone { .. } => ("gone", BRING_BACK),
+        OpenError::File { cause, .. } => file_trouble(cause.kind()),
+        OpenError::Failed { cause, .. } => cause.io_kind().map_or(("damaged", RESTORE), file_trouble),
         _ => ("store", MEND),
     };
     RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+/// Why a host did not start for its store.
+pub(crate) fn start_error(error: &OpenError) -> RpcError {
+    let told = open_error(error);
+    match told.data.kind.as_str() {
+        "in-use" => told.with_next("talk to that host, stop it, or choose another place with --home"),
+        "damaged" => told.with_next(format!("`telos store verify` says what is wrong with it; {RESTORE}")),
+        _ => told,
+    }
+}
+
+/// The stable word and the next step for what the operating system refused.
+pub(crate) fn file_trouble(kind: ErrorKind) -> (&'static str, &'static str) {
+    match kind {
+        ErrorKind::PermissionDenied => ("permission", "let the user that runs telos read and write it"),
+        ErrorKind::ReadOnlyFilesystem => {
+            ("permission", "let that file system be written to, or name another home with --home")
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            ("no-room", "free some space on that device and try again")
+        }
+        _ => ("store", MEND),
+    }
 }
 
 fn backup_error(error: &BackupError) -> RpcError {
@@ -298,21 +330,6 @@ fn forget_error(error: &ForgetError) -> RpcError {
     RpcError::new(kind, effect, told(error)).with_next(next)
 }
 
-/// An error and its causes in one sentence; causes that the error has said itself are not said again.
-pub(crate) fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,6 +349,35 @@ mod tests {
             |error: &BackupError| Ended::badly("store.backup-failed", backup_error(error)).line.severity;
         assert_eq!(said(&BackupError::Exists { path: "/b".into() }), Severity::Info);
         assert_eq!(said(&BackupError::Damaged { path: "/b".into(), why: "x".into() }), Severity::Error);
+    }
+
+    #[test]
+    fn a_store_that_does_not_open_says_why_and_what_fits() {
+        let failed = |kind: ErrorKind| OpenError::Failed {
+            dir: "/h/store".into(),
+            cause: std::io::Error::from(kind).into(),
+        };
+        let damaged = OpenError::Failed {
+            dir: "/h/store".into(),
+            cause: telos_store::Failure::Damaged { why: "its file is no database".into() },
+        };
+        let gone = OpenError::Gone { dir: "/h/store".into(), id: None };
+        for (error, kind, cause, next) in [
+            (
+                failed(ErrorKind::PermissionDenied),
+                "permission",
+                "permission denied",
+                "the user that runs telos",
+            ),
+            (failed(ErrorKind::StorageFull), "no-room", "no storage space", "free some space"),
+            (damaged, "damaged", "its file is no database", "`telos store restore DIR`"),
+            (gone, "gone", "/h/store/objects.redb is missing", "move that directory away"),
+        ] {
+            let said = start_error(&error);
+            assert_eq!(said.data.kind, kind);
+            assert!(said.message.contains("/h/store") && said.message.contains(cause), "{}", said.message);
+            assert!(said.data.next.as_ref().unwrap().contains(next), "{said:?}");
+        }
     }
 
     #[test]

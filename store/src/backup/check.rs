@@ -10,7 +10,6 @@ use crate::damage;
 use crate::database::Database;
 use crate::error::BlobError;
 use crate::id::{Digest, Position};
-use crate::layout::OnOlder;
 use crate::progress::{Meter, Phase, Progress};
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, StoreOptions};
 use crate::store_id;
@@ -53,7 +52,7 @@ pub(crate) fn rows(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, BackupError> {
     let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
-    let database = store::open_database(dir, backend, &StoreOptions::default(), true, OnOlder::Raise)?;
+    let database = store::open_database(dir, backend, super::whole(&StoreOptions::default()))?;
     damage::guard(|| check_manifest(dir, &database, manifest))?;
     Ok(verify::verify_offline(&database, &blobs_of(dir)?, progress)?)
 }

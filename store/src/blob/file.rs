@@ -83,6 +83,17 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Entry>, BlobError> {
     Ok(entries)
 }
 
+/// Whether there is a blob, whole or not.
+pub(super) fn is_any(dir: &Path) -> io::Result<bool> {
+    for folder in folders(dir)? {
+        let is_blob = |file| matches!(classify(&folder, file), Some(Entry::Blob(_)));
+        if files(&folder)?.into_iter().any(is_blob) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Bytes of all files in the folders, temporary ones included.
 pub(super) fn bytes_in(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::damage;
 use crate::error::{CommitError, Failure};
+use crate::limit;
 use crate::shared::Loaded;
 
 use super::{Ballot, Committer, Group, Job, Task};
@@ -51,7 +52,7 @@ impl Committer {
     fn close_for_writing(&self, failure: &Failure) {
         tracing::error!(%failure, "the object store failed and is being reopened, read-only meanwhile");
         let mut order = self.shared.order.write();
-        *self.shared.read_only.write() = Some(failure.to_string().into());
+        self.shared.stand.fail(failure);
         order.end_era(self.shared.position());
         order.set_generations(Arc::clone(&self.shared.generations.read()));
         order.set_room(self.shared.index.read().room());
@@ -81,13 +82,13 @@ impl Committer {
                 Ok(loaded) => {
                     fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
-                    *self.shared.read_only.write() = None;
+                    self.shared.stand.open(failure.is_no_room().then(|| failure.to_string().into()));
                     tracing::info!(position = %self.shared.position(), "the object store is open again");
                     return;
                 }
                 Err(failure @ Failure::Damaged { .. }) => {
                     tracing::error!(%failure, "the object store stays read-only");
-                    *self.shared.read_only.write() = Some(failure.to_string().into());
+                    self.shared.stand.stay_read_only(&failure);
                     return self.is_parked.set(true);
                 }
                 Err(failure) => tracing::error!(%failure, ?delay, "the object store did not reopen"),
@@ -96,6 +97,18 @@ impl Committer {
                 return;
             }
             delay = (delay * 2).min(self.shared.options.reopen_longest);
+        }
+    }
+
+    /// The store takes writes again once so much room is there as some commits need: one commit that just fits would
+    /// leave the next one's effect unknown.
+    pub(super) fn look_for_room(&self) {
+        match self.shared.database.try_room(limit::ROOM_BYTES) {
+            Ok(()) => {
+                tracing::info!("there is room for the object store again");
+                self.shared.stand.open(None);
+            }
+            Err(cause) => tracing::debug!(%cause, "there is still no room for the object store"),
         }
     }
 

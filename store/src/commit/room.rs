@@ -1,6 +1,8 @@
-//! The vote on room: the database and the vectors are within their quotas, and every blob that a unit names is stored.
+//! The vote on room: the disk has some, the database and the vectors are within their quotas, and every blob that a unit names is stored.
 //!
 //! Asked last, so that a request decided before is answered as decided however full the disk is.
+
+use std::sync::Arc;
 
 use crate::error::{CommitError, Failure};
 use crate::id::Digest;
@@ -20,6 +22,9 @@ pub(super) fn vote(
     ballot: &Ballot,
     is_named: impl Fn(&Digest) -> Result<bool, Failure>,
 ) -> Result<Result<(), CommitError>, Failure> {
+    if let Some(cause) = shared.stand.full() {
+        return Ok(Err(CommitError::NoRoom { dir: Arc::clone(&shared.dir), cause }));
+    }
     let (bytes, allowed) = (shared.database.bytes(), shared.options.database_bytes_max);
     if bytes > allowed && grows(&ballot.writes) {
         return Ok(Err(CommitError::DatabaseFull { bytes, allowed }));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redb::ReadableTable;
 
-use crate::error::{Failure, ReadError, WriteError};
+use crate::error::{Failure, NameError, ReadError, WriteError};
 use crate::id::{ObjectId, ObjectName, Position};
 use crate::limit;
 use crate::tables::{self, NAMES, NAMES_OF};
@@ -33,15 +33,33 @@ impl Unit {
         Ok(found.0)
     }
 
+    /// The object that a text addresses, by its id or by a name; none when there is no such object. An id wins: earlier
+    /// hosts took names of that form.
+    ///
+    /// # Errors
+    /// As [`Unit::find`].
+    pub fn locate(&mut self, target: &str) -> Result<Option<ObjectId>, ReadError> {
+        if let Ok(id) = target.parse()
+            && self.object(id)?.is_some()
+        {
+            return Ok(Some(id));
+        }
+        ObjectName::new(target).map_or(Ok(None), |name| self.find(&name))
+    }
+
     /// Gives an object a name; the same pair again changes nothing.
     ///
     /// # Errors
-    /// [`WriteError::NameTaken`] by another object; [`ReadError::NoSuchObject`].
+    /// [`WriteError::NameTaken`] by another object; [`WriteError::Invalid`] for a name that could be an object's id;
+    /// [`ReadError::NoSuchObject`].
     pub fn bind(&mut self, name: &ObjectName, id: ObjectId) -> Result<(), WriteError> {
         self.check_exists(id)?;
         match self.find(name)? {
             Some(by) if by == id => Ok(()),
             Some(by) => Err(WriteError::NameTaken { name: name.clone(), by }),
+            None if name.as_str().parse::<ObjectId>().is_ok() => {
+                Err(NameError::new("name", name.as_str(), "free: 32 hex digits are an object's id").into())
+            }
             None => Ok(self.layers.put_name(name.clone(), Some(id))?),
         }
     }

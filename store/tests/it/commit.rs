@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use telos_store::{
-    CommitError, Contested, Effect, Fault, Json, ObjectId, OnDecided, Position, ReadError, Slot, Vote,
-    WriteError, limit,
+    CommitError, Contested, Effect, Fault, Json, ObjectId, OnDecided, Position, ReadError, Slot, Store,
+    StoreOptions, Vote, WriteError, limit,
 };
 
 use crate::fixture::{assert_clean, commit, name, number, object_with, operator, read, scratch, within};
@@ -271,4 +271,35 @@ fn lists_and_histories_see_the_snapshot() {
     assert_eq!(new.names_of(right).unwrap(), [name("n/comes"), name("n/moves")]);
     assert_eq!((old.names_of(right).unwrap().len(), new.names_of(left).unwrap().len()), (0, 0));
     assert_eq!((old.history(left, 9).unwrap().len(), new.history(left, 9).unwrap().len()), (1, 2));
+}
+
+#[test]
+fn a_name_that_could_be_an_id_is_refused_and_an_id_wins_over_such_a_name_of_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    let (addressed, catcher) = (object_with(&store, "a", 1), object_with(&store, "a", 2));
+    let (hex, free) = (addressed.to_string(), "ab".repeat(16));
+    let mut unit = store.begin();
+    for text in [&hex, &free] {
+        let refused = unit.bind(&name(text), catcher).unwrap_err();
+        assert!(refused.to_string().contains("32 hex digits"), "{refused}");
+    }
+    drop((unit, store));
+    // As an earlier host would have bound them.
+    let bits = u128::from_str_radix(&catcher.to_string(), 16).unwrap();
+    let names: redb::TableDefinition<(&str, u64), Option<u128>> = redb::TableDefinition::new("names");
+    let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    for text in [&hex, &free] {
+        txn.open_table(names).unwrap().insert((text.as_str(), 2), Some(bits)).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(database);
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    let (at, mut unit) = (store.position(), store.begin());
+    for (text, found) in [(&hex, addressed), (&free, catcher)] {
+        assert_eq!(unit.locate(text).unwrap(), Some(found));
+        assert_eq!(store.locate_at(text, at).unwrap(), Some(found));
+    }
+    assert_eq!(unit.locate("nobody").unwrap(), None);
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,11 +39,14 @@ struct Faults {
     counted: Arc<AtomicU64>,
     first: Arc<AtomicU64>,
     count: u64,
+    /// Answers whoever looks for room.
+    is_full: Arc<AtomicBool>,
 }
 
 impl Faults {
     fn new(calls: Calls, kind: io::ErrorKind, count: u64) -> Faults {
-        Faults { calls, kind, counted: Arc::default(), first: Arc::new(AtomicU64::new(NEVER)), count }
+        let first = Arc::new(AtomicU64::new(NEVER));
+        Faults { calls, kind, counted: Arc::default(), first, count, is_full: Arc::default() }
     }
 
     /// From now on, the `skip`th call is refused and those after it.
@@ -85,6 +88,10 @@ impl Backend for FaultyBackend {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         self.faults.pass(&[Calls::Reads])?;
         Ok(Box::new(FaultyBytes { bytes: self.bytes.open()?, faults: self.faults.clone() }))
+    }
+
+    fn try_room(&self, _: u64) -> io::Result<()> {
+        if self.faults.is_full.load(Ordering::SeqCst) { Err(self.faults.kind.into()) } else { Ok(()) }
     }
 }
 
@@ -158,6 +165,7 @@ impl Bench {
             cache_bytes: if self.faults().calls == Calls::Reads { 0 } else { 1 << 25 },
             reopen_first: reopen,
             reopen_longest: reopen,
+            room_poll: reopen,
             ..StoreOptions::default()
         };
         Store::open_with_backend(self.dir.path(), self.backend.clone(), options)
@@ -213,6 +221,10 @@ impl Bench {
             Trouble::Commit(error @ CommitError::ReadOnlyStore { cause }) => {
                 assert_eq!(error.effect(), Effect::None);
                 return assert!(cause.contains("I/O error"), "{cause}");
+            }
+            Trouble::Commit(error @ CommitError::NoRoom { cause, .. }) => {
+                assert_eq!((error.effect(), self.faults().calls), (Effect::None, Calls::Space));
+                return assert!(cause.contains("the disk refused"), "{cause}");
             }
             Trouble::Commit(error) => panic!("{error}"),
         };
@@ -421,6 +433,56 @@ fn the_store_says_why_it_is_read_only_and_reads_go_on() {
         bench.assert_balanced(&store, "by itself");
         bench.settle(&store, REQUESTS + 1);
     }
+}
+
+#[test]
+fn a_disk_without_room_refuses_writes_without_effect_until_there_is_some() {
+    let bench = Bench::new(Calls::Space, io::ErrorKind::StorageFull, 1);
+    let store = bench.open().unwrap();
+    bench.run(&store);
+    bench.faults().is_full.store(true, Ordering::SeqCst);
+    bench.faults().arm(0);
+    let found_out = bench.ledger.ask(&store, 0, REQUESTS + 1, &bench.ear()).unwrap_err();
+    assert_eq!(found_out.effect(), Effect::Unknown, "{found_out}");
+    assert!(found_out.to_string().contains("the disk refused"), "{found_out}");
+    while store.standing().full.is_none() {
+        std::thread::yield_now();
+    }
+    for number in [REQUESTS + 1, REQUESTS + 2] {
+        let refused = bench.ledger.ask(&store, 0, number, &bench.ear()).unwrap_err();
+        assert!(matches!(refused, Trouble::Commit(CommitError::NoRoom { .. })), "{refused}");
+        assert_eq!(refused.effect(), Effect::None);
+        let told = refused.to_string();
+        assert!(
+            told.contains(bench.dir.path().to_str().unwrap()) && told.contains("the disk refused"),
+            "{told}"
+        );
+    }
+    bench.assert_balanced(&store, "while there is no room");
+    assert_eq!((store.standing().failures, store.read_only_cause()), (1, None));
+    bench.faults().is_full.store(false, Ordering::SeqCst);
+    while store.standing().trouble().is_some() {
+        std::thread::yield_now();
+    }
+    bench.settle(&store, REQUESTS + 1);
+    bench.assert_balanced(&store, "with room again");
+}
+
+#[test]
+fn a_database_that_was_emptied_is_not_made_anew_below_an_open_store() {
+    let bench = Bench::new(Calls::Writes, io::ErrorKind::Other, 1);
+    let store = bench.open().unwrap();
+    bench.run(&store);
+    bench.backend.bytes.set_len(0).unwrap();
+    bench.faults().arm(0);
+    let mut unit = store.begin();
+    unit.audit("test", "of nothing", serde_json::Value::Null).unwrap();
+    assert!(store.decide(unit, Vote::default()).wait().is_err());
+    let is_parked = || store.read_only_cause().is_some_and(|cause| cause.contains("holds nothing any more"));
+    while !is_parked() {
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.backend.bytes.len().unwrap(), 0);
 }
 
 /// Waits until reopening was refused several times, so that the handle that failed is gone. Until then a read may be

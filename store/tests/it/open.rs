@@ -1,8 +1,15 @@
 //! Opening: what is refused, what is found again.
 
-use redb::TableHandle;
-use telos_store::{Failure, Fault, Json, ObjectId, OpenError, Store, StoreOptions};
+use std::fs;
+use std::path::Path;
 
+use redb::TableHandle;
+use telos_store::{
+    BackupError, BackupOptions, Failure, Fault, Json, ObjectId, OpenError, RestoreOptions, Store,
+    StoreOptions,
+};
+
+use crate::death::{dies, place};
 use crate::fixture::{assert_clean, commit, name, number, object_with, operator, read, within};
 
 fn open(dir: &tempfile::TempDir) -> Store {
@@ -102,9 +109,8 @@ fn what_is_not_a_database_is_refused() {
 
 #[test]
 fn a_database_that_lost_a_table_or_its_layout_is_refused_and_not_made_anew() {
-    let dir = tempfile::tempdir().unwrap();
     for table in ["objects", "grants", "meta"] {
-        let _ = std::fs::remove_file(dir.path().join("objects.redb"));
+        let dir = tempfile::tempdir().unwrap();
         object_with(&open(&dir), "a", 1);
         let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
         let txn = database.begin_write().unwrap();
@@ -116,11 +122,84 @@ fn a_database_that_lost_a_table_or_its_layout_is_refused_and_not_made_anew() {
         let OpenError::Failed { cause, .. } = refused else { panic!("{refused:?}") };
         assert!(cause.to_string().contains(table) && cause.to_string().contains("telos store"), "{cause}");
     }
-    let _ = std::fs::remove_file(dir.path().join("objects.redb"));
+    let dir = tempfile::tempdir().unwrap();
     object_with(&open(&dir), "a", 1);
     set_meta(&dir, "layout", 0);
     let refused = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
     assert!(matches!(refused, OpenError::Failed { cause: Failure::Damaged { .. }, .. }), "{refused:?}");
+}
+
+type Loss = (&'static str, fn(&Path));
+
+/// Takes the database of a directory away in every way that leaves none.
+fn losses() -> [Loss; 3] {
+    [
+        ("missing", |file| fs::remove_file(file).unwrap()),
+        ("empty", |file| fs::write(file, b"").unwrap()),
+        ("zeros", |file| fs::write(file, vec![0; 8_192]).unwrap()),
+    ]
+}
+
+#[test]
+fn a_database_that_is_gone_is_missed_and_a_backup_brings_it_back() {
+    let backups = tempfile::tempdir().unwrap();
+    for (how, lose) in losses() {
+        for witness in ["store-id", "blobs"] {
+            let what = format!("{how}, known by {witness}");
+            let (dir, backup) = (tempfile::tempdir().unwrap(), backups.path().join(&what));
+            let store = open(&dir);
+            object_with(&store, "a", 1);
+            store.put_blob(b"a component").unwrap();
+            store.backup(&backup, BackupOptions::default(), &mut |_| ()).unwrap();
+            drop(store);
+            let other = if witness == "blobs" { "store-id" } else { "blobs" };
+            let other = dir.path().join(other);
+            if other.is_dir() {
+                fs::remove_dir_all(other).unwrap()
+            } else {
+                fs::remove_file(other).unwrap()
+            }
+            let file = dir.path().join("objects.redb");
+            lose(&file);
+            let left = fs::read(&file).ok();
+
+            let opened = Store::open(dir.path(), StoreOptions::default()).err();
+            for refused in [opened, Store::verify(dir.path()).err()] {
+                assert!(matches!(refused, Some(OpenError::Gone { .. })), "{what}: {refused:?}");
+                assert!(refused.unwrap().to_string().contains("objects.redb is missing"), "{what}");
+            }
+            let copied =
+                Store::backup_offline(dir.path(), &backup.join("x"), BackupOptions::default(), &mut |_| ());
+            assert!(matches!(copied, Err(BackupError::Open(OpenError::Gone { .. }))), "{what}: {copied:?}");
+            assert_eq!(fs::read(&file).ok(), left, "{what}");
+
+            let options = RestoreOptions { force: how == "zeros" };
+            Store::restore(&backup, dir.path(), options, &mut |_| ()).unwrap();
+            assert_eq!(open(&dir).counts().unwrap().objects, 1, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_store_whose_first_opening_died_anywhere_is_opened() {
+    for point in ["store::make-before-commit", "store::make-after-commit", "store::open-before-load"] {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(dies("open::child", dir.path(), point, 1), "{point}");
+        let store = open(&dir);
+        assert_eq!(store.counts().unwrap().objects, 0, "{point}");
+        assert!(dir.path().join("store-id").is_file());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("blobs")).unwrap();
+    fs::write(dir.path().join("objects.redb"), b"").unwrap();
+    open(&dir);
+}
+
+/// The child's side; does nothing when it is not one.
+#[test]
+fn child() {
+    let Some(dir) = place() else { return };
+    drop(Store::open(&dir, StoreOptions::default()));
 }
 
 #[test]

@@ -315,7 +315,8 @@ impl redb::StorageBackend for RefusingBytes {
 fn bench(count: u64, now_ms: u64) -> (tempfile::TempDir, Refusing, Store) {
     let (dir, refusing) = (tempfile::tempdir().unwrap(), Refusing::new(count));
     let wait = Duration::from_micros(100);
-    let options = StoreOptions { reopen_first: wait, reopen_longest: wait, ..StoreOptions::default() };
+    let options =
+        StoreOptions { reopen_first: wait, reopen_longest: wait, room_poll: wait, ..StoreOptions::default() };
     let store = Store::open_with_backend(dir.path(), refusing.clone(), options).unwrap();
     fill(&store, now_ms);
     (dir, refusing, store)
@@ -328,7 +329,12 @@ fn settle(store: &Store) {
         unit.audit("after", "a fault", serde_json::Value::Null).unwrap();
         match commit(store, unit) {
             Ok(_) => return,
-            Err(CommitError::Unavailable(_) | CommitError::ReadOnlyStore { .. } | CommitError::Aborted) => {
+            Err(
+                CommitError::Unavailable(_)
+                | CommitError::ReadOnlyStore { .. }
+                | CommitError::NoRoom { .. }
+                | CommitError::Aborted,
+            ) => {
                 std::thread::yield_now();
             }
             Err(error) => panic!("{error}"),
@@ -387,8 +393,13 @@ fn a_disk_that_fails_under_a_backup_fails_only_the_backup() {
         drop(store);
         // A cache too small to hold anything, so that the backup reads from the disk.
         let wait = Duration::from_micros(100);
-        let options =
-            StoreOptions { cache_bytes: 0, reopen_first: wait, reopen_longest: wait, ..Default::default() };
+        let options = StoreOptions {
+            cache_bytes: 0,
+            reopen_first: wait,
+            reopen_longest: wait,
+            room_poll: wait,
+            ..Default::default()
+        };
         let store = Store::open_with_backend(dir.path(), refusing.clone(), options).unwrap();
         let before = said(&store, now_ms);
         refusing.arm(skip);

@@ -39,7 +39,7 @@ fn an_absent_or_short_file_without_source_says_so() {
 fn a_changed_file_of_the_right_size_is_refused_despite_its_stamp() {
     let (dir, mind) = fixture(b"weights");
     let path = check(&mind, dir.path()).unwrap();
-    assert!(is_stamped(&mind, &path));
+    assert_eq!(stamped(&path).as_ref(), Some(&mind.sha256));
     fs::write(&path, b"Weights").unwrap();
     let later = SystemTime::now() + Duration::from_secs(2);
     File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
@@ -55,6 +55,25 @@ fn a_stamp_spares_the_reading_but_verify_reads_anyway() {
     File::options().write(true).open(&path).unwrap().set_modified(stamped).unwrap();
     assert!(check(&mind, dir.path()).is_ok(), "size, time and digest of the stamp hold");
     assert!(matches!(verify(&mind, dir.path(), &mut |_| ()), Err(FetchError::Digest { .. })));
+}
+
+#[test]
+fn a_file_found_to_be_damaged_is_known_as_such_until_it_changes() {
+    let (dir, mind) = fixture(b"weights");
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, b"Weights").unwrap();
+    assert!(is_present(&mind, dir.path()) && !is_damaged(&mind, dir.path()), "nobody has read it");
+    for _ in 0..2 {
+        let told = check(&mind, dir.path()).unwrap_err().to_string();
+        let pull = format!("`telos model pull {}`", mind.name);
+        assert!(told.contains(path.to_str().unwrap()) && told.contains(&pull), "{told}");
+        assert!(is_damaged(&mind, dir.path()));
+    }
+    fs::write(&path, b"weights").unwrap();
+    let later = SystemTime::now() + Duration::from_secs(2);
+    File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+    assert!(!is_damaged(&mind, dir.path()));
+    assert!(check(&mind, dir.path()).is_ok() && !is_damaged(&mind, dir.path()));
 }
 
 #[test]

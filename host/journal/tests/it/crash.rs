@@ -117,19 +117,24 @@ fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
         let audit = AuditAtHand { newest, restored_after };
         Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
     };
-    let journal = beside(0, 0);
+    let journal = beside(0, None);
     journal.record_facts((1..=9).map(fact).collect()).unwrap();
     journal.close();
     // The store is back at row 4, and row 5 says so.
-    let journal = beside(5, 4);
+    let journal = beside(5, Some(4));
     assert_eq!(journal.audit_cursor(), 4);
     journal.record_facts((4..=6).map(fact).collect()).unwrap();
     journal.close();
-    let journal = beside(6, 4);
+    let journal = beside(6, Some(4));
     assert_eq!(journal.audit_cursor(), 6, "it is set back once");
     journal.record_fact(fact(7)).unwrap();
     journal.close();
     assert_eq!(facts(dir.path()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5, 6, 7]);
+    check_sound(dir.path());
+    beside(0, None).close();
+    let lines = std::fs::read_to_string(dir.path().join("journal.jsonl")).unwrap();
+    let said = |reason: &str| lines.matches(&format!("\"reason\":\"{reason}\"")).count();
+    assert_eq!((said("store-restored"), said("store-replaced")), (1, 1), "{lines}");
     check_sound(dir.path());
 }
 

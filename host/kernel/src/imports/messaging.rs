@@ -136,7 +136,7 @@ fn nested_failure(failure: Failure) -> messaging::Error {
         Failure::BadArguments(text) => messaging::Error::Invalid(text),
         Failure::Refused(text) => messaging::Error::Refused(text),
         Failure::Broken { incident, .. } => messaging::Error::Broken(incident),
-        Failure::Busy(text) | Failure::Full(text) => messaging::Error::Busy(text),
+        Failure::Busy(text) | Failure::Full(text) | Failure::NoRoom(text) => messaging::Error::Busy(text),
         Failure::Deadline => messaging::Error::Deadline,
         Failure::ReadOnly(_) => messaging::Error::ReadOnly,
         Failure::Host { incident, .. } => messaging::Error::Failed(incident),

@@ -1,10 +1,10 @@
 //! Why a change of seats or grants did not happen, in words for people and for programs.
 
-use telos_store::{BlobError, CommitError, ComponentId, ReadError, WriteError};
+use telos_store::{BlobError, CommitError, ComponentId, ReadError, WriteError, told};
 
 use crate::change;
 use crate::examine::ExamineError;
-use crate::failure::Effect;
+use crate::failure::{Effect, FREE_SPACE};
 use crate::grant::INTERFACES;
 use crate::root_object::RootObjectError;
 
@@ -147,6 +147,9 @@ pub enum SwapError {
     /// The store could not be read, or did not take the bytes; nothing was changed.
     #[error("the store did not take it: {0}")]
     Store(String),
+    /// The device that the store is on has no room for the bytes; nothing was changed.
+    #[error("there is no room for it: {0}")]
+    NoRoom(String),
     /// The change ended before it could say how.
     #[error("the change was cut short: {0}")]
     CutShort(String),
@@ -169,6 +172,7 @@ impl SwapError {
             Self::Commit(error) => change::kind(error),
             Self::RootBusy { .. } => "busy",
             Self::GrantedOnly { cause, .. } => cause.kind(),
+            Self::NoRoom(_) => "no-room",
             _ => "refused",
         }
     }
@@ -183,6 +187,7 @@ impl SwapError {
             Self::GrantedOnly { component, version, .. } => {
                 Some(format!("`telos plugin swap {component} {version}` lets it serve"))
             }
+            Self::NoRoom(_) => Some(FREE_SPACE.into()),
             Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
             Self::Outdated { known, in_force, .. } => Some(format!(
                 "use a release of generation {in_force} or later; generation {known} comes back only with a backup, by \
@@ -222,6 +227,29 @@ impl From<WriteError> for SwapError {
 
 impl From<BlobError> for SwapError {
     fn from(error: BlobError) -> Self {
-        Self::Store(error.to_string())
+        if error.is_no_room() { Self::NoRoom(told(&error)) } else { Self::Store(told(&error)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_taken_name_the_file_and_the_cause() {
+        let error = |kind: io::ErrorKind| {
+            let file = BlobError::File { path: "/h/store/blobs/f4/02".into(), cause: kind.into() };
+            SwapError::from(file)
+        };
+        let (full, broken) = (error(io::ErrorKind::StorageFull), error(io::ErrorKind::PermissionDenied));
+        assert_eq!((full.kind(), full.effect()), ("no-room", Effect::None));
+        assert!(full.next_step().is_some_and(|next| next.contains("free some space")));
+        assert_eq!(broken.kind(), "refused");
+        for (error, cause) in [(full, "no storage space"), (broken, "permission denied")] {
+            let told = error.to_string();
+            assert!(told.contains("/h/store/blobs/f4/02: ") && told.contains(cause), "{told}");
+        }
     }
 }

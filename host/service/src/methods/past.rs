@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use telos_bridge::{Effect, RpcError};
-use telos_store::{HistoryView, Object, ObjectId, ObjectName, Position, ReadError, Slot};
+use telos_store::{HistoryView, Object, Position, ReadError, Slot};
 
 use super::{Methods, invalid, read_error};
 
@@ -16,12 +16,8 @@ impl Methods {
             ReadError::SnapshotTooOld { .. } => self.too_old(as_of),
             other => read_error(other),
         };
-        let named = match ObjectName::new(target) {
-            Ok(name) => self.store.name_at(&name, at).map_err(past)?,
-            Err(_) => None,
-        };
-        let is_named = named.is_some();
-        let id: Option<ObjectId> = named.or_else(|| target.parse().ok());
+        let id = self.store.locate_at(target, at).map_err(past)?;
+        let is_named = target.parse().ok() != id;
         let state = id.map(|id| self.store.object_at(id, at)).transpose().map_err(past)?.flatten();
         let state = state.ok_or_else(|| {
             let message = format!("no object was called `{target}` at position {at}");

@@ -97,6 +97,7 @@ fn listing(catalogue: &Catalogue, directory: &Path) -> Value {
             "context": mind.context,
             "default": catalogue.defaults().any(|default| default.name == mind.name),
             "fetched": fetch::is_present(mind, directory),
+            "damaged": fetch::is_damaged(mind, directory),
         })
     };
     json!({ "directory": directory.display().to_string(), "models": catalogue.minds().iter().map(row).collect::<Vec<_>>() })
@@ -104,6 +105,11 @@ fn listing(catalogue: &Catalogue, directory: &Path) -> Value {
 
 fn render(listing: &Value, paint: Paint) -> String {
     const COLUMNS: [&str; 7] = ["name", "kind", "mib", "licence", "context", "default", "fetched"];
-    let row = |model: &Value| COLUMNS.map(|column| field(model, column)).to_vec();
+    let row = |model: &Value| {
+        let is_damaged = model["damaged"] == true;
+        let cell =
+            |column| if is_damaged && column == "fetched" { "damaged".into() } else { field(model, column) };
+        COLUMNS.map(cell).to_vec()
+    };
     paint.table(&COLUMNS, rows(listing, "models").map(row).collect())
 }

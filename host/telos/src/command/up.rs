@@ -124,7 +124,7 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
             return Ok(());
         }
     };
-    let host = started.map_err(|error| refused(error.to_string(), next_step(&error)))?;
+    let host = started.map_err(|error| error.to_rpc())?;
     output.progress("");
     output.result(&announcement(&host, start), render)?;
     stop.wait().await;
@@ -142,18 +142,6 @@ fn show_progress(output: Output) -> OnEvolving {
 fn bundle_beside_executable() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok()?.parent()?.join("plugins");
     beside.join("bundle.toml").exists().then_some(beside)
-}
-
-fn next_step(error: &telos_service::StartError) -> &'static str {
-    match error {
-        telos_service::StartError::Store(telos_store::OpenError::InUse { .. }) => {
-            "talk to that host, stop it, or choose another place with --home"
-        }
-        telos_service::StartError::Store(telos_store::OpenError::NewerLayout { .. }) => {
-            "use the newer telos that wrote it"
-        }
-        _ => "mend what it names and start again",
-    }
 }
 
 fn announcement(host: &Host, start: Instant) -> Value {

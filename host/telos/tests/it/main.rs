@@ -11,5 +11,7 @@ mod host;
 mod inbox;
 #[cfg(feature = "llama")]
 mod minds;
+#[cfg(target_os = "linux")]
+mod room;
 mod running;
 mod store;

@@ -320,3 +320,80 @@ fn people_get_sentences_and_no_bar_off_a_terminal() {
     assert!(out.starts_with("backed up position ") && out.contains("every row checked"), "{out}");
     assert_eq!(errors, "");
 }
+
+/// A start that is refused, whole.
+#[track_caller]
+fn refused_start(running: &Running) -> (String, String, String) {
+    let said = refusal(running, &["up"]);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&said["data"]["kind"]), text(&said["message"]), text(&said["data"]["next"]))
+}
+
+#[test]
+fn a_store_that_does_not_open_says_why_and_what_fits() {
+    let mut running = Running::with_counter();
+    running.kill();
+    let file = running.path().join("store/objects.redb");
+    let whole = std::fs::read(&file).unwrap();
+    let cut = whole.len() / 2;
+    for bytes in [vec![7; 100_000], whole[..cut].to_vec()] {
+        std::fs::write(&file, bytes).unwrap();
+        let (kind, message, next) = refused_start(&running);
+        assert_eq!(kind, "damaged", "{message}");
+        assert!(
+            message.contains(text(&running.path().join("store")))
+                && message.contains("the database is damaged"),
+            "{message}"
+        );
+        assert!(
+            next.contains("`telos store verify`") && next.contains("`telos store restore DIR`"),
+            "{next}"
+        );
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let (kind, message, next) = refused_start(&running);
+    assert!(kind == "store" && message.contains("os error 21"), "{message}");
+    assert!(next.contains("mend what it names"), "{next}");
+    let refused = refusal(&running, &["store", "verify"]);
+    let next = refused["data"]["next"].as_str().unwrap();
+    assert!(!next.contains("restore"), "no backup mends that: {next}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, &whole).unwrap();
+    running.start();
+    assert_eq!(running.value("counter", "read"), 0);
+}
+
+#[test]
+fn a_store_whose_file_is_gone_is_missed_and_a_backup_brings_it_back() {
+    let (mut running, place) = (Running::with_counter(), place());
+    running.value("counter", "increment");
+    let backup = place.path().join("copy");
+    running.ok(&["store", "backup", text(&backup)]);
+    running.kill();
+    let file = running.path().join("store/objects.redb");
+    for is_emptied in [true, false] {
+        if is_emptied {
+            std::fs::write(&file, "").unwrap()
+        } else {
+            std::fs::remove_file(&file).unwrap()
+        }
+        let (kind, message, next) = refused_start(&running);
+        assert!(kind == "gone" && message.contains("objects.redb is missing or holds nothing"), "{message}");
+        assert!(next.contains("`telos store restore DIR`") && next.contains("begin with an empty"), "{next}");
+        assert_eq!(refusal(&running, &["store", "verify"])["data"]["kind"], "gone");
+        assert_eq!(file.exists(), is_emptied, "nothing was made");
+    }
+    running.ok(&["store", "restore", text(&backup)]);
+    running.start();
+    assert_eq!(running.value("counter", "read"), 1);
+}
+
+#[test]
+fn an_object_is_not_named_as_another_ones_id() {
+    let running = Running::with_counter();
+    let id = running.ok(&["object", "show", "counter"])["id"].as_str().unwrap().to_owned();
+    let refused = running.refused(&["object", "new", &id]);
+    assert!(refused.contains("32 hex digits"), "{refused}");
+    assert_eq!(running.value(&id, "increment"), 1);
+}

@@ -1,0 +1,74 @@
+//! How the store stands with its disk: whether it takes writes, and what the disk did to it so far.
+//!
+//! ```text
+//! a commit fails        read-only, until the database is open again
+//! for want of space     open again, but full: until so much room as commits need is there, units that write are
+//!                       refused before they are decided, so nobody has to ask whether they were
+//! ```
+//! Only the committer changes it. Never here: what becomes of the units that were being decided.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::error::Failure;
+
+/// What a store says about its disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Why the database is closed for writing just now; none while it is open.
+    pub read_only: Option<Arc<str>>,
+    /// What the disk said when it had no room; none while the store takes writes, and while it is read-only.
+    pub full: Option<Arc<str>>,
+    /// How often the disk failed it since it was opened.
+    pub failures: u64,
+    /// What the disk said the last time.
+    pub last_failure: Option<Arc<str>>,
+}
+
+impl Standing {
+    /// Why it refuses to write; none while it does not.
+    pub fn trouble(&self) -> Option<&Arc<str>> {
+        self.read_only.as_ref().or(self.full.as_ref())
+    }
+}
+
+/// The standing of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Stand(RwLock<Standing>);
+
+impl Stand {
+    pub(crate) fn now(&self) -> Standing {
+        self.0.read().clone()
+    }
+
+    pub(crate) fn read_only(&self) -> Option<Arc<str>> {
+        self.0.read().read_only.clone()
+    }
+
+    pub(crate) fn full(&self) -> Option<Arc<str>> {
+        self.0.read().full.clone()
+    }
+
+    /// The disk failed; nothing is written until [`Stand::open`].
+    pub(crate) fn fail(&self, failure: &Failure) {
+        let cause: Arc<str> = failure.to_string().into();
+        let mut standing = self.0.write();
+        standing.failures += 1;
+        standing.last_failure = Some(Arc::clone(&cause));
+        standing.read_only = Some(cause);
+        standing.full = None;
+    }
+
+    /// The database cannot be opened for writing, for another reason than it was closed for.
+    pub(crate) fn stay_read_only(&self, failure: &Failure) {
+        self.0.write().read_only = Some(failure.to_string().into());
+    }
+
+    /// The database is open again. `full`: it was closed for want of space.
+    pub(crate) fn open(&self, full: Option<Arc<str>>) {
+        let mut standing = self.0.write();
+        standing.full = full;
+        standing.read_only = None;
+    }
+}
