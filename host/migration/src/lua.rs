@@ -8,6 +8,8 @@
 //! Without `pcall` nothing that was refused can be passed over; without coroutines and metatables no code runs where
 //! the hook does not look.
 
+mod language;
+mod place;
 mod value;
 
 use std::sync::Arc;
@@ -25,72 +27,13 @@ use crate::error::{EvolveError, Limit, Refused, ValueError};
 use crate::limits::Limits;
 use crate::script::Script;
 
+use place::{NAME, column, said, split_line, stopped};
 use value::Marks;
 
-/// What Lua calls the script in its messages, before a line.
-const NAME: &str = "script";
+pub(crate) use place::{Cause, Stopped};
+
 /// Instructions between two looks at the bounds: some ten microseconds.
 const STEP: u32 = 10_000;
-/// What is kept of the language's own functions.
-const GLOBALS: [&str; 13] = [
-    "assert", "error", "ipairs", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "type",
-    "string", "table", "utf8",
-];
-/// What is kept of mathematics: all but chance.
-const MATHS: [&str; 17] = [
-    "abs",
-    "ceil",
-    "exp",
-    "floor",
-    "fmod",
-    "huge",
-    "log",
-    "max",
-    "maxinteger",
-    "min",
-    "mininteger",
-    "modf",
-    "pi",
-    "sqrt",
-    "tointeger",
-    "type",
-    "ult",
-];
-/// `pairs` in the order of keys: numbers, then texts. Keys of other kinds come last, in no order.
-const PAIRS: &str = r#"
-local next, sort, type = next, table.sort, type
-local rank = { number = 1, string = 2 }
-local function before(one, other)
-  local first, second = rank[type(one)] or 3, rank[type(other)] or 3
-  if first ~= second then return first < second end
-  return first < 3 and one < other
-end
-return function(of)
-  local keys, count, at = {}, 0, 0
-  for key in next, of do count = count + 1; keys[count] = key end
-  sort(keys, before)
-  return function()
-    at = at + 1
-    if at <= count then return keys[at], of[keys[at]] end
-  end
-end
-"#;
-
-/// Where a script stopped, and why.
-#[derive(Debug)]
-pub(crate) struct Stopped {
-    pub(crate) line: Option<usize>,
-    pub(crate) cause: Cause,
-}
-
-/// Why a script stopped.
-#[derive(Debug)]
-pub(crate) enum Cause {
-    Refused(Refused),
-    Limit(Limit),
-    /// In Lua's words.
-    Mistake(String),
-}
 
 /// Parses a script; nothing of it runs.
 pub(crate) fn check(script: &Script) -> Result<(), EvolveError> {
@@ -142,17 +85,7 @@ fn prepare(bench: &Shared, limits: Limits) -> mlua::Result<(Lua, Table)> {
 
 /// All that a script can name.
 fn environment(lua: &Lua, bench: &Shared) -> mlua::Result<Table> {
-    let (own, all) = (lua.create_table()?, lua.globals());
-    for name in GLOBALS {
-        own.set(name, all.get::<mlua::Value>(name)?)?;
-    }
-    let (maths, all_maths) = (lua.create_table()?, all.get::<Table>("math")?);
-    for name in MATHS {
-        maths.set(name, all_maths.get::<mlua::Value>(name)?)?;
-    }
-    all.get::<Table>("string")?.set("dump", mlua::Value::Nil)?;
-    own.set("math", maths)?;
-    own.set("pairs", lua.load(PAIRS).set_name("=pairs").eval::<Function>()?)?;
+    let own = language::environment(lua)?;
     let marks = Marks::new(lua)?;
     own.set("null", mlua::Value::NULL)?;
     own.set("array", marks.array_function(lua)?)?;
@@ -331,87 +264,6 @@ impl UserData for Item {
         methods.add_meta_method(MetaMethod::Eq, |_, item, other: UserDataRef<Item>| Ok(item.id == other.id));
         methods.add_meta_method(MetaMethod::ToString, |_, item, ()| Ok(item.id.to_string()));
     }
-}
-
-/// Finds what was refused, or what Lua said.
-fn stopped(error: &mlua::Error, limits: Limits) -> Stopped {
-    let cause = match root(error) {
-        mlua::Error::MemoryError(_) => Cause::Limit(Limit::Memory(limits.memory_bytes)),
-        root => match (root.downcast_ref::<Refused>(), root.downcast_ref::<Limit>()) {
-            (Some(refused), _) => Cause::Refused(refused.clone()),
-            (_, Some(limit)) => Cause::Limit(*limit),
-            _ => {
-                let said = said(error);
-                let (line, what) = split_line(&said);
-                return Stopped {
-                    line: line.or_else(|| traced_line(error)),
-                    cause: Cause::Mistake(what.into()),
-                };
-            }
-        },
-    };
-    Stopped { line: traced_line(error), cause }
-}
-
-/// The first cause of an error that went through calls.
-fn root(error: &mlua::Error) -> &mlua::Error {
-    match error {
-        mlua::Error::CallbackError { cause, .. }
-        | mlua::Error::WithContext { cause, .. }
-        | mlua::Error::BadArgument { cause, .. } => root(cause),
-        other => other,
-    }
-}
-
-/// Lua's message without its traceback, which is about the host's functions too.
-fn said(error: &mlua::Error) -> String {
-    let mut innermost = error;
-    while let mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } = innermost {
-        innermost = cause;
-    }
-    let text = match innermost {
-        mlua::Error::RuntimeError(text) | mlua::Error::SyntaxError { message: text, .. } => text.clone(),
-        other => other.to_string(),
-    };
-    let end = text.find("\nstack traceback:").unwrap_or(text.len());
-    let text = text.get(..end).unwrap_or_default();
-    if text.starts_with("table: 0x") { "an error that is no text".into() } else { text.to_owned() }
-}
-
-/// The line at the front of a message, and the rest of it.
-fn split_line(said: &str) -> (Option<usize>, &str) {
-    let after_name = said.strip_prefix(NAME).and_then(|rest| rest.strip_prefix(':'));
-    let split = after_name.and_then(|rest| rest.split_once(':'));
-    match split.and_then(|(line, what)| Some((line.parse().ok()?, what.trim_start()))) {
-        Some((line, what)) => (Some(line), what),
-        None => (None, said),
-    }
-}
-
-/// The innermost line of the script that a traceback names.
-fn traced_line(error: &mlua::Error) -> Option<usize> {
-    let trace = match error {
-        mlua::Error::CallbackError { traceback, .. } => traceback.clone(),
-        other => other.to_string(),
-    };
-    let named = format!("{NAME}:");
-    let mut rest = trace.as_str();
-    while let Some((_, after)) = rest.split_once(&named) {
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        if let Ok(line) = digits.parse() {
-            return Some(line);
-        }
-        rest = after;
-    }
-    None
-}
-
-/// Where in its line the parser stopped: at the word it names, when that is there once.
-fn column(line: &str, what: &str) -> Option<usize> {
-    let word = what.rsplit_once(" near '")?.1.strip_suffix('\'')?;
-    let at = line.find(word)?;
-    let is_once = line.get(at + word.len()..).is_some_and(|rest| !rest.contains(word));
-    is_once.then(|| line.get(..at).map(|before| before.chars().count() + 1)).flatten()
 }
 
 #[cfg(test)]

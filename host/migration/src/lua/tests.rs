@@ -5,8 +5,8 @@ use std::path::Path;
 use mlua::{Lua, LuaOptions, StdLib};
 use serde_json::{Value, json};
 
+use super::place::{column, split_line};
 use super::value::Marks;
-use super::{column, split_line};
 use crate::{EvolveError, Script, ValueError};
 
 #[track_caller]
