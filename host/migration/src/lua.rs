@@ -3,7 +3,8 @@
 //! ```text
 //! bounds   memory by the allocator; instructions and time by a hook; depth of calls and of syntax by Lua itself
 //! absent   io, os, package, debug, load, coroutines, chance, metatables, pcall: a refusal ends the script
-//! order    `pairs` goes in the order of keys, so that the same store gives the same result
+//! order    `pairs` goes in the order of keys, sorting keeps the order of equals, and no function tells an address, so
+//!          that the same store gives the same result
 //! ```
 //! Without `pcall` nothing that was refused can be passed over; without coroutines and metatables no code runs where
 //! the hook does not look.
@@ -85,13 +86,11 @@ fn prepare(bench: &Shared, limits: Limits) -> mlua::Result<(Lua, Table)> {
 
 /// All that a script can name.
 fn environment(lua: &Lua, bench: &Shared) -> mlua::Result<Table> {
-    let own = language::environment(lua)?;
-    let marks = Marks::new(lua)?;
+    let hand = Hand { bench: Arc::clone(bench), marks: Marks::new(lua)? };
+    let own = language::environment(lua, &hand.tostring(lua)?)?;
     own.set("null", mlua::Value::NULL)?;
-    own.set("array", marks.array_function(lua)?)?;
-    let hand = Hand { bench: Arc::clone(bench), marks };
+    own.set("array", hand.marks.array_function(lua)?)?;
     own.set("print", hand.print(lua)?)?;
-    own.set("tostring", hand.tostring(lua)?)?;
     own.set("store", hand.store(lua)?)?;
     Ok(own)
 }

@@ -3,6 +3,8 @@
 use crate::error::{Limit, Refused};
 use crate::limits::Limits;
 
+use super::language::{PAIRS, SORT};
+
 /// What Lua calls the script in its messages, before a line.
 pub(super) const NAME: &str = "script";
 
@@ -64,7 +66,23 @@ pub(super) fn said(error: &mlua::Error) -> String {
     };
     let end = text.find("\nstack traceback:").unwrap_or(text.len());
     let text = text.get(..end).unwrap_or_default();
-    if text.starts_with("table: 0x") { "an error that is no text".into() } else { text.to_owned() }
+    if is_address(text) { "an error that is no text".into() } else { after_own(text).to_owned() }
+}
+
+/// What a value that is no text is told as: by Lua, or by its binding.
+fn is_address(text: &str) -> bool {
+    ["table", "function", "userdata", "lightuserdata"].iter().any(|kind| {
+        let by_lua = text.strip_prefix(kind).is_some_and(|rest| rest.starts_with(": "));
+        let bound = text.strip_prefix('<').and_then(|rest| rest.strip_prefix(kind));
+        by_lua || bound.is_some_and(|rest| rest.starts_with(" 0x"))
+    })
+}
+
+/// A message without the place in a function of [`language`](super::language)'s: the script called it.
+fn after_own(text: &str) -> &str {
+    let place = [SORT.0, PAIRS.0].iter().find_map(|name| text.strip_prefix(name)?.strip_prefix(':'));
+    let split = place.and_then(|rest| rest.split_once(": "));
+    split.filter(|(line, _)| line.bytes().all(|byte| byte.is_ascii_digit())).map_or(text, |(_, what)| what)
 }
 
 /// The line at the front of a message, and the rest of it.

@@ -29,6 +29,7 @@ fn loops_without_an_end_end() {
         "repeat until false",
         "::again:: goto again",
         "table.sort({1, 2, 3}, function() while true do end end)",
+        "local t = {}; for i = 1, 200000 do t[i] = -i end; table.sort(t)",
     ] {
         assert_eq!(limit(text, small()), Limit::Instructions(20_000_000), "{text}");
     }

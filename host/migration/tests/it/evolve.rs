@@ -145,6 +145,49 @@ fn tables_are_walked_in_the_order_of_their_keys() {
     assert_eq!(home.run(text).unwrap().printed.lines, ["1 2 a m z", "1[1]1.5functionnil"]);
 }
 
+#[test]
+fn sorting_keeps_the_order_of_equals_however_many_there_are() {
+    let home = Home::with_people();
+    let text = r#"
+        for count = 0, 40 do
+          local t = {}
+          for i = 1, count do t[i] = (i * 7) % 5 end
+          table.sort(t)
+          for i = 2, count do assert(t[i - 1] <= t[i]) end
+          assert(#t == count)
+        end
+        local t, seen = {}, {}
+        for i = 1, 5000 do t[i] = { place = i, rank = i < 4000 and 1 or i % 3 } end
+        table.sort(t, function(one, other) return one.rank < other.rank end)
+        for i = 2, 5000 do
+          local one, other = t[i - 1], t[i]
+          assert(one.rank < other.rank or one.rank == other.rank and one.place < other.place, i)
+        end
+        -- An order that is none is no mistake of the sort's.
+        table.sort(t, function() return true end)
+        for i = 1, #t, 500 do table.insert(seen, t[i].place) end
+        print(table.concat(seen, " "))
+    "#;
+    let told = home.rehearse(text).unwrap();
+    assert_eq!(told.printed, home.run(text).unwrap().printed);
+}
+
+#[test]
+fn no_text_of_a_value_tells_where_in_memory_it_is() {
+    let home = Home::with_people();
+    let text = r#"
+        local f = string.format
+        print(f("%s %s %s %s", { 1 }, {}, print, null), ("%5s|%d|%q"):format({ a = 1 }, 3, "x"))
+        print(f("%s %s %s %s", nil, true, 1.5, store.find("team")) == f("nil true 1.5 %s", store.find("team").id))
+        local t = { [true] = 1, [false] = 2, [2.5] = 3, [1] = 4, a = 5 }
+        for key, value in pairs(t) do print(key, value) end
+    "#;
+    let lines = home.rehearse(text).unwrap().printed.lines;
+    let expected =
+        ["[1] {} function null {\"a\":1}|3|\"x\"", "true", "1 4", "2.5 3", "a 5", "false 2", "true 1"];
+    assert_eq!(lines, expected);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("TELOS_LONG").is_some() { 100 } else { 8 }))]
     #[test]
