@@ -9,12 +9,10 @@ use serde_json::Value;
 use telos_store::{ComponentId, Draft, Json, Object, ObjectId, ObjectName, ReadError};
 
 use crate::error::{Refused, ValueError};
-use crate::report::Printed;
+use crate::report::{Printed, cut};
 
 /// Objects listed at a time while a script walks them.
 const PAGE: usize = 256;
-/// Bytes kept of one printed line.
-const LINE_BYTES_MAX: usize = 1_024;
 
 /// A draft being worked on, and what the script said.
 pub(crate) struct Bench {
@@ -84,7 +82,7 @@ impl Bench {
 
     pub(crate) fn set(&mut self, id: ObjectId, slot: &str, value: &Value) -> Result<(), Refused> {
         self.at = Some(id);
-        let wrong = |why: ValueError| Refused::Value { slot: slot.into(), why };
+        let wrong = |why: ValueError| Refused::Value { slot: cut(slot), why };
         let value = Json::parse(&value.to_string()).map_err(|cause| wrong(cause.into()))?;
         Ok(self.draft()?.set_value(id, slot, value)?)
     }
@@ -96,12 +94,11 @@ impl Bench {
 
     pub(crate) fn rename_slot(&mut self, id: ObjectId, from: &str, to: &str) -> Result<(), Refused> {
         let object = self.existing(id)?;
-        let slot = |slot: &str| slot.to_owned();
         let Some(value) = object.value(from) else {
-            return Err(Refused::NoSuchSlot { object: id, slot: slot(from) });
+            return Err(Refused::NoSuchSlot { object: id, slot: cut(from) });
         };
         if object.slots.contains_key(to) {
-            return Err(Refused::SlotTaken { object: id, slot: slot(to) });
+            return Err(Refused::SlotTaken { object: id, slot: cut(to) });
         }
         let draft = self.draft()?;
         draft.set_value(id, to, value.clone())?;
@@ -209,16 +206,12 @@ impl Bench {
     }
 
     /// Keeps a line for whoever reads the report; past the bound it is only counted.
-    pub(crate) fn print(&mut self, mut line: String) {
+    pub(crate) fn print(&mut self, line: &str) {
         if self.printed.lines.len() >= self.printed_max {
             self.printed.left_off += 1;
             return;
         }
-        if line.len() > LINE_BYTES_MAX {
-            line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
-            line.push('…');
-        }
-        self.printed.lines.push(line);
+        self.printed.lines.push(cut(line));
     }
 
     fn existing(&mut self, id: ObjectId) -> Result<Arc<Object>, Refused> {

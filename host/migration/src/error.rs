@@ -69,7 +69,7 @@ pub enum EvolveError {
         line: Option<usize>,
         /// The object that it was at.
         object: Option<ObjectId>,
-        /// What it did, in Lua's words.
+        /// What it did, in Lua's words; at most 1 KiB of them.
         what: String,
     },
     /// The script used more than it may.

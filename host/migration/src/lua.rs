@@ -13,6 +13,7 @@ mod language;
 mod place;
 mod value;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,7 @@ use telos_store::ObjectId;
 use crate::bench::{Bench, Shared};
 use crate::error::{EvolveError, Limit, Refused, ValueError};
 use crate::limits::Limits;
+use crate::report::{LINE_BYTES_MAX, cut};
 use crate::script::Script;
 
 use place::{NAME, column, said, split_line, stopped};
@@ -121,26 +123,41 @@ impl Hand {
     fn print(&self, lua: &Lua) -> mlua::Result<Function> {
         let hand = self.clone();
         lua.create_function(move |_, values: mlua::MultiValue| {
-            let words: Vec<String> = values.iter().map(|value| hand.shown(value)).collect();
-            hand.bench.lock().print(words.join(" "));
+            hand.bench.lock().print(&hand.line(&values));
             Ok(())
         })
+    }
+
+    /// Values as one line: as many of them as a line takes, whatever there are.
+    fn line(&self, values: &mlua::MultiValue) -> String {
+        let mut line = String::new();
+        for (place, value) in values.iter().enumerate() {
+            if line.len() > LINE_BYTES_MAX {
+                break;
+            }
+            line.push_str(if place > 0 { " " } else { "" });
+            match value {
+                mlua::Value::String(text) => line.push_str(&beginning(&text.as_bytes())),
+                other => line.push_str(&self.shown(other)),
+            }
+        }
+        line
     }
 
     /// Lua's own tells where in memory a table is, which is another place each time.
     fn tostring(&self, lua: &Lua) -> mlua::Result<Function> {
         let hand = self.clone();
-        lua.create_function(move |_, value: mlua::Value| match value {
-            mlua::Value::Integer(_) | mlua::Value::Number(_) => value.to_string(),
-            other => Ok(hand.shown(&other)),
+        lua.create_function(move |lua, value: mlua::Value| match value {
+            text @ mlua::Value::String(_) => Ok(text),
+            mlua::Value::Integer(_) | mlua::Value::Number(_) => {
+                lua.create_string(value.to_string()?).map(mlua::Value::String)
+            }
+            other => lua.create_string(hand.shown(&other)).map(mlua::Value::String),
         })
     }
 
-    /// A value as a person reads it: texts as they are, tables as JSON.
+    /// A value other than text as a person reads it: tables as JSON.
     fn shown(&self, value: &mlua::Value) -> String {
-        if let mlua::Value::String(text) = value {
-            return text.to_string_lossy();
-        }
         if let Some(item) = value.as_userdata().and_then(|item| item.borrow::<Item>().ok()) {
             return item.id.to_string();
         }
@@ -212,6 +229,12 @@ impl Hand {
     }
 }
 
+/// More of a text than a line takes, and no more than that of a long one.
+fn beginning(text: &[u8]) -> Cow<'_, str> {
+    // A letter that is cut is four bytes at most, and past what is kept.
+    String::from_utf8_lossy(text.get(..LINE_BYTES_MAX + 4).unwrap_or(text))
+}
+
 impl UserData for Item {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_field_method_get("id", |_, item| Ok(item.id.to_string()));
@@ -233,7 +256,7 @@ impl UserData for Item {
             item.hand.marks.to_lua(lua, &value, &slot)
         });
         methods.add_method("set", |_, item, (slot, value): (String, mlua::Value)| {
-            let wrong = |why: ValueError| mlua::Error::external(Refused::Value { slot: slot.clone(), why });
+            let wrong = |why: ValueError| mlua::Error::external(Refused::Value { slot: cut(&slot), why });
             let value = item.hand.marks.read_lua(&value).map_err(wrong)?;
             item.hand.ask(|bench| bench.set(item.id, &slot, &value))
         });

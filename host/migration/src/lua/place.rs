@@ -1,7 +1,10 @@
 //! Where a script stopped and why, read from what the interpreter says.
 
+use std::borrow::Cow;
+
 use crate::error::{Limit, Refused};
 use crate::limits::Limits;
+use crate::report::cut;
 
 use super::language::{PAIRS, SORT};
 
@@ -54,19 +57,19 @@ fn root(error: &mlua::Error) -> &mlua::Error {
     }
 }
 
-/// Lua's message without its traceback, which is about the host's functions too.
+/// The beginning of Lua's message, without its traceback, which is about the host's functions too.
 pub(super) fn said(error: &mlua::Error) -> String {
     let mut innermost = error;
     while let mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } = innermost {
         innermost = cause;
     }
     let text = match innermost {
-        mlua::Error::RuntimeError(text) | mlua::Error::SyntaxError { message: text, .. } => text.clone(),
-        other => other.to_string(),
+        mlua::Error::RuntimeError(text) | mlua::Error::SyntaxError { message: text, .. } => Cow::from(text),
+        other => Cow::from(other.to_string()),
     };
     let end = text.find("\nstack traceback:").unwrap_or(text.len());
     let text = text.get(..end).unwrap_or_default();
-    if is_address(text) { "an error that is no text".into() } else { after_own(text).to_owned() }
+    if is_address(text) { "an error that is no text".into() } else { cut(after_own(text)) }
 }
 
 /// What a value that is no text is told as: by Lua, or by its binding.
@@ -98,11 +101,13 @@ pub(super) fn split_line(said: &str) -> (Option<usize>, &str) {
 /// The innermost line of the script that a traceback names.
 fn traced_line(error: &mlua::Error) -> Option<usize> {
     let trace = match error {
-        mlua::Error::CallbackError { traceback, .. } => traceback.clone(),
-        other => other.to_string(),
+        mlua::Error::CallbackError { traceback: text, .. } | mlua::Error::RuntimeError(text) => {
+            Cow::from(text)
+        }
+        other => Cow::from(other.to_string()),
     };
     let named = format!("{NAME}:");
-    let mut rest = trace.as_str();
+    let mut rest = &*trace;
     while let Some((_, after)) = rest.split_once(&named) {
         let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
         if let Ok(line) = digits.parse() {
