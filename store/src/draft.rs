@@ -15,7 +15,7 @@ mod error;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,12 +32,13 @@ use crate::database::{self, Database};
 use crate::directory;
 use crate::error::{Failure, Overflow};
 use crate::generation::{self, Generations};
-use crate::id::{ObjectId, ObjectName, Position};
+use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
 use crate::object::Object;
 use crate::progress::{Meter, Phase, Progress};
+use crate::record::ReleaseRecord;
 use crate::store::{self, DATABASE_FILE, StoreOptions};
 use crate::store_id::{self, StoreId};
 use crate::switch;
@@ -55,6 +56,10 @@ const DRAFT_FILE: &str = "objects.draft";
 pub struct DraftOptions {
     /// Nothing is written in the store's directory or beside it, and nothing will take its place. Default false.
     pub is_rehearsal: bool,
+    /// Reads which generation a release knows; none when it cannot tell. Descriptors are not the store's business.
+    /// With it no object is put in a generation that no release of its owner knows. Default none: every later
+    /// generation is taken.
+    pub generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
     /// The clock and the page cache; the rest does not matter here.
     pub store: StoreOptions,
 }
@@ -81,6 +86,9 @@ pub struct Draft {
     base: Position,
     at_ms: u64,
     generations: Generations,
+    generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
+    /// The highest generation that is known, of owners that were asked for. Releases are not changed meanwhile.
+    known: HashMap<ComponentId, Option<u32>>,
     /// States that are not in the copy yet.
     pending: BTreeMap<ObjectId, Pending>,
     pending_bytes: usize,
@@ -121,7 +129,9 @@ impl Draft {
         let source = store::open_database(dir, backend, &options.store, true, OnOlder::Raise)?;
         let blobs = store::open_blobs(dir, u64::MAX)?;
         if options.is_rehearsal {
-            return Draft::over(source, blobs, dir, lock, at_ms);
+            let mut draft = Draft::over(source, blobs, dir, lock, at_ms)?;
+            draft.generation_of = options.generation_of;
+            return Ok(draft);
         }
         // Of a process that died over its draft.
         discard(dir);
@@ -137,6 +147,7 @@ impl Draft {
             remove_backup(&backup);
         })?;
         (draft.is_rehearsal, draft.backup) = (false, Some(backup));
+        draft.generation_of = options.generation_of;
         Ok(draft)
     }
 
@@ -202,6 +213,8 @@ impl Draft {
             base,
             at_ms,
             generations,
+            generation_of: None,
+            known: HashMap::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
             bytes: 0,

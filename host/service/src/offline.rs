@@ -6,9 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 use telos_bridge::{Effect, RpcError};
 use telos_journal::{AuditAtHand, Journal, JournalConfig};
+use telos_kernel::Descriptor;
 use telos_migration::{EvolveError, Evolved, Limits, Script};
 use telos_store::{
-    BackupError, BackupOptions, DraftOptions, OpenError, Progress, RestoreOptions, Store, StoreOptions,
+    BackupError, BackupOptions, DraftOptions, OpenError, Progress, ReleaseRecord, RestoreOptions, Store,
+    StoreOptions,
 };
 
 use crate::home::Home;
@@ -127,7 +129,8 @@ fn evolve(
     tell: &mut dyn FnMut(Value),
 ) -> Result<Evolved, EvolveError> {
     let script = Script::read(script)?;
-    let options = DraftOptions { is_rehearsal: is_dry_run, ..DraftOptions::default() };
+    let generation_of = Some(Descriptor::generation_of as fn(&ReleaseRecord) -> Option<u32>);
+    let options = DraftOptions { is_rehearsal: is_dry_run, generation_of, ..DraftOptions::default() };
     telos_migration::evolve(store, &script, &options, Limits::default(), &mut telling(tell))
 }
 

@@ -210,7 +210,13 @@ fn evolve_error(error: &EvolveError) -> RpcError {
         }
         EvolveError::NotText { .. } => ("not-utf8", "save the script as UTF-8"),
         EvolveError::Syntax { .. } => ("syntax", "correct that line; scripts are Lua 5.4"),
-        EvolveError::Refused { refused, .. } => (refusal_kind(refused), CORRECT),
+        EvolveError::Refused { refused, .. } => match &**refused {
+            Refused::Store(WriteError::GenerationUnknown { .. }) => (
+                "generation-unknown",
+                "nothing was changed; install a release that knows that generation first: it waits for the next start",
+            ),
+            refused => (refusal_kind(refused), CORRECT),
+        },
         EvolveError::Script { .. } => ("script", CORRECT),
         EvolveError::Limit { .. } => {
             ("limit", "nothing was changed; let the script do less at a time, or split it")

@@ -11,7 +11,8 @@ use crate::generation;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::limit;
 use crate::object::Object;
-use crate::tables::{self, CHANGES, NAMES, NAMES_OF, OBJECTS, OWNED, SHADOWS};
+use crate::store::list_releases;
+use crate::tables::{self, CHANGES, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SHADOWS};
 use crate::unit::{list_names, list_names_of, overlay_names};
 
 use super::Draft;
@@ -184,6 +185,18 @@ impl Draft {
     /// The state before the draft.
     pub(super) fn original(&self, id: ObjectId) -> Result<Option<Arc<Object>>, Failure> {
         self.state(id, self.base)
+    }
+
+    /// The highest generation of a component that a release of it knows, or that is in force.
+    pub(super) fn known_generation(&mut self, component: &ComponentId) -> Result<Option<u32>, Failure> {
+        if let Some(known) = self.known.get(component) {
+            return Ok(*known);
+        }
+        let records = self.read(|txn| list_releases(&txn.open_table(RELEASES)?, Some(component)))?;
+        let in_releases = records.iter().filter_map(|record| self.generation_of?(record)).max();
+        let known = in_releases.max(self.generations.in_force(component, self.base));
+        self.known.insert(component.clone(), known);
+        Ok(known)
     }
 
     pub(super) fn existing(&self, id: ObjectId) -> Result<Arc<Object>, ReadError> {

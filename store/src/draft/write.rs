@@ -87,8 +87,10 @@ impl Draft {
     /// Says in which generation of its owner's schema the object is now.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the one that it is in.
+    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the one that it is in;
+    /// [`WriteError::GenerationUnknown`] above all that [`DraftOptions::generation_of`](super::DraftOptions) finds.
     pub fn set_generation(&mut self, id: ObjectId, generation: u32) -> Result<(), WriteError> {
+        self.check_known(id, generation)?;
         self.change(id, |object| {
             if generation < object.generation {
                 let (component, in_force) = (object.owner.clone(), object.generation);
@@ -159,6 +161,19 @@ impl Draft {
         audit::write(&mut tables, fact, position, self.at_ms)?;
         drop(tables);
         Ok(txn.commit()?)
+    }
+
+    fn check_known(&mut self, id: ObjectId, generation: u32) -> Result<(), WriteError> {
+        let object = self.existing(id)?;
+        if self.generation_of.is_none() || generation <= object.generation {
+            return Ok(());
+        }
+        let component = object.owner.clone();
+        let known = self.known_generation(&component).map_err(ReadError::from)?;
+        match known.is_some_and(|known| generation <= known) {
+            true => Ok(()),
+            false => Err(WriteError::GenerationUnknown { component, found: generation, known }),
+        }
     }
 
     fn change(

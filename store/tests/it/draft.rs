@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telos_store::{
-    Changed, Digest, Draft, DraftError, DraftOptions, DraftReport, Json, MethodSlot, ObjectId, OpenError,
-    ReadError, RestoreOptions, Slot, Store, StoreOptions, Unit, WriteError,
+    Changed, ComponentId, Digest, Draft, DraftError, DraftOptions, DraftReport, Json, MethodSlot, ObjectId,
+    OpenError, ReadError, ReleaseRecord, ReleaseState, RestoreOptions, Slot, Store, StoreOptions, Unit,
+    WriteError,
 };
 
 use crate::death;
@@ -197,6 +198,53 @@ fn what_is_refused_is_not_in_the_draft() {
     draft.set_value(id, "count", json_of(" 1 ")).unwrap();
     draft.bind(&name("object/01"), draft.find(&name("object/01")).unwrap().unwrap()).unwrap();
     assert_eq!((draft.changed(None, 10).unwrap(), draft.renamed().unwrap()), (vec![], vec![]));
+}
+
+/// A release of a component, with a descriptor that only the test can read.
+fn release(store: &Store, of: &ComponentId, descriptor: &str) {
+    let digest = store.put_blob(format!("{of} {descriptor}").as_bytes()).unwrap();
+    let record = ReleaseRecord {
+        component: of.clone(),
+        digest,
+        version: "1.0.0".into(),
+        descriptor: json_of(descriptor),
+        contract: String::new(),
+        imports: vec![],
+        limits: Json::null(),
+        source: String::new(),
+        state: ReleaseState::Staged,
+        installed_at_ms: 0,
+    };
+    within(store, |unit| unit.put_release(record).unwrap());
+}
+
+#[test]
+fn no_object_is_put_in_a_generation_that_no_release_knows() {
+    let (_home, dir) = home();
+    let store = open(&dir);
+    let (ours, others) = (component("ours"), component("others"));
+    let make = |owner: &ComponentId| within(&store, |unit| unit.create(owner.clone(), 1, vec![]).unwrap());
+    let (one, other, ahead) = (make(&ours), make(&ours), make(&others));
+    within(&store, |unit| unit.set_owner_generation(ahead, others.clone(), 7).unwrap());
+    ["2", "4", "\"unreadable\""].iter().for_each(|descriptor| release(&store, &ours, descriptor));
+    drop(store);
+    let generation_of: Option<fn(&ReleaseRecord) -> Option<u32>> =
+        Some(|record| record.descriptor.as_str().parse().ok());
+    for is_rehearsal in [true, false] {
+        let options = DraftOptions { is_rehearsal, generation_of, ..DraftOptions::default() };
+        let mut draft = Draft::begin(&dir, &options, &mut |_| ()).unwrap();
+        draft.set_generation(one, 4).unwrap();
+        let newer = draft.set_generation(other, 5);
+        assert!(
+            matches!(newer, Err(WriteError::GenerationUnknown { found: 5, known: Some(4), .. })),
+            "{newer:?}"
+        );
+        // What it is in already changes nothing, though no release knows it.
+        draft.set_generation(ahead, 7).unwrap();
+        let newer = draft.set_generation(ahead, 8);
+        assert!(matches!(newer, Err(WriteError::GenerationUnknown { known: None, .. })), "{newer:?}");
+        assert_eq!(draft.changed(None, 10).unwrap().len(), 1);
+    }
 }
 
 #[test]
