@@ -16,7 +16,7 @@ mod read;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -235,7 +235,7 @@ impl Draft {
         // Closed before the rename: some systems do not rename an open file.
         self.database = None;
         let (draft, file) = (self.dir.join(DRAFT_FILE), self.dir.join(DATABASE_FILE));
-        at(&draft, OpenOptions::new().write(true).open(&draft).and_then(|draft| draft.sync_all()))?;
+        at(&draft, directory::sync_closed_file(&draft))?;
         fail::fail_point!("store::draft-before-switch");
         at(&file, fs::rename(&draft, &file))?;
         let backup = self.backup.take();
