@@ -165,7 +165,8 @@ impl Draft {
     /// checked, and the copy takes the store's place. Cost: reads the copy twice.
     ///
     /// # Errors
-    /// [`DraftError`]; the store is as it was, but for [`DraftError::Unsynced`].
+    /// [`DraftError`]; the store is as it was and no backup is kept, but for [`DraftError::Unsynced`]: then the draft
+    /// took its place, and the backup is kept.
     pub fn seal(
         mut self,
         kind: &str,
@@ -239,8 +240,14 @@ impl Draft {
         fail::fail_point!("store::draft-before-switch");
         at(&file, fs::rename(&draft, &file))?;
         let backup = self.backup.take();
-        fail::fail_point!("store::draft-switched");
-        directory::sync(&self.dir).map_err(|cause| DraftError::Unsynced { dir: self.dir.clone(), cause })?;
+        let unsynced = |cause| {
+            let backup = backup.as_ref().map(|backup| backup.path.clone()).unwrap_or_default();
+            DraftError::Unsynced { dir: self.dir.clone(), backup, cause }
+        };
+        fail::fail_point!("store::draft-switched", |_| Err(unsynced(std::io::Error::other(
+            "a test says so"
+        ))));
+        directory::sync(&self.dir).map_err(unsynced)?;
         meter.step(1);
         meter.end();
         Ok(backup)

@@ -1,4 +1,5 @@
-//! Why a migration did not happen. Nothing was changed, whatever it was; only an unsynced switch cannot tell.
+//! Why a migration did not happen. Nothing was changed, whatever it was, but for [`telos_store::DraftError::Unsynced`]:
+//! then the store was changed, and a power cut may undo it.
 
 use std::fmt;
 use std::io;

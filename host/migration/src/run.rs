@@ -24,7 +24,8 @@ const COMPONENTS_TOLD: usize = 100;
 /// commit, and no backup is kept.
 ///
 /// # Errors
-/// [`EvolveError`]; nothing was changed, and no backup is kept.
+/// [`EvolveError`]; nothing was changed, and no backup is kept, but for [`telos_store::DraftError::Unsynced`]: then the
+/// store was changed, and its backup is kept.
 pub fn evolve(
     store: &Path,
     script: &Script,

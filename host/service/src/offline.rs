@@ -79,7 +79,7 @@ impl<'a> OfflineStore<'a> {
     ///
     /// # Errors
     /// As [`OfflineStore::verify`]; kind `no-script`, `syntax`, `script`, `limit` and others for what is wrong with the
-    /// script. Nothing was changed.
+    /// script. Nothing was changed, but for kind `unfinished`: then the store was changed and a power cut may undo it.
     pub fn evolve(
         &self,
         script: &Path,

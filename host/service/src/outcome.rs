@@ -128,9 +128,25 @@ pub(crate) fn evolved(script: &Path, outcome: Result<Evolved, EvolveError>) -> E
             let sha256 = report.script_sha256.clone();
             Ended::well("store.evolved", body, json!(report)).with("script_sha256", sha256)
         }
-        Err(error) => Ended::badly("store.evolve-failed", evolve_error(&error)),
+        Err(error) => {
+            let ended = Ended::badly(evolve_event(&error), evolve_error(&error));
+            match &error {
+                EvolveError::Draft(DraftError::Unsynced { backup, .. }) => {
+                    ended.with("backup", backup.display().to_string())
+                }
+                _ => ended,
+            }
+        }
     }
     .with("path", script.display().to_string())
+}
+
+/// A failed migration changed nothing; one that is only not synced did.
+fn evolve_event(error: &EvolveError) -> &'static str {
+    match error {
+        EvolveError::Draft(DraftError::Unsynced { .. }) => "store.evolved-unsynced",
+        _ => "store.evolve-failed",
+    }
 }
 
 /// A rewrite's end.
@@ -256,9 +272,12 @@ fn draft_error(error: &DraftError) -> RpcError {
         DraftError::Unsound { .. } => {
             ("unsound", Effect::None, "nothing was changed; `telos store verify` names every problem")
         }
-        DraftError::Unsynced { .. } => {
-            ("unfinished", Effect::Unknown, "mend what it names; `telos audit` says whether it was done")
-        }
+        DraftError::Unsynced { .. } => (
+            "unfinished",
+            Effect::Unknown,
+            "mend the disk and run `sync`; `telos audit` says \
+             whether it was done",
+        ),
         _ => ("store", Effect::None, MEND),
     };
     RpcError::new(kind, effect, told(error)).with_next(next)
@@ -309,6 +328,20 @@ mod tests {
         assert_eq!(told(&open), format!("/s/lock: {}", full()));
         let backup = BackupError::File { path: "/b".into(), cause: full() };
         assert_eq!(told(&backup), format!("/b: {}; mend that and try again", full()));
+    }
+
+    #[test]
+    fn a_migration_that_is_not_synced_is_no_failed_one() {
+        let cause = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = DraftError::Unsynced { dir: "/s".into(), backup: "/s.before".into(), cause };
+        let ended = evolved(Path::new("x.lua"), Err(error.into()));
+        let line = format!("{:?}", ended.line);
+        for part in ["store.evolved-unsynced", "the store was changed", "/s.before", "backup"] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        let refused = ended.answer.unwrap_err();
+        assert_eq!((refused.data.kind.as_str(), refused.data.effect), ("unfinished", Effect::Unknown));
+        assert!(!refused.data.next.unwrap_or_default().contains("nothing was changed"));
     }
 
     #[test]

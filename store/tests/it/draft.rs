@@ -247,6 +247,34 @@ fn no_object_is_put_in_a_generation_that_no_release_knows() {
     }
 }
 
+/// In a process of its own, since failpoints are everyone's.
+#[test]
+fn child_cannot_sync() {
+    let Some(dir) = std::env::var_os("TELOS_STORE_UNSYNCED") else { return };
+    fail::cfg("store::draft-switched", "return").unwrap();
+    let mut draft = begin(Path::new(&dir));
+    change(&mut draft);
+    let refused = draft.seal("test.drafted", "store", json!({}), &mut |_| ()).unwrap_err();
+    let DraftError::Unsynced { backup, .. } = &refused else { panic!("{refused:?}") };
+    assert!(refused.to_string().contains(&backup.display().to_string()), "{refused}");
+    Store::check_backup(backup, &mut |_| ()).unwrap();
+}
+
+#[test]
+fn a_switch_that_is_not_synced_names_the_backup_and_keeps_it() {
+    let (home, dir) = home();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let done = child
+        .args(["draft::child_cannot_sync", "--exact"])
+        .env("TELOS_STORE_UNSYNCED", &dir)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(open(&dir).begin().find(&name("made")).unwrap().is_some());
+    let beside = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(beside.filter(|name| name.to_string_lossy().contains(".before-evolve-")).count(), 1);
+}
+
 #[test]
 fn a_draft_larger_than_any_unit_is_still_one_position() {
     let home = tempfile::tempdir().unwrap();
