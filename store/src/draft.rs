@@ -15,7 +15,7 @@ mod error;
 mod read;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,6 +96,8 @@ pub struct Draft {
     bytes: usize,
     /// Names bound or unbound; what they were before is what the base says.
     names: BTreeMap<ObjectName, Option<ObjectId>>,
+    /// Those of them that stand for an object, by object.
+    bound: HashMap<ObjectId, BTreeSet<ObjectName>>,
     made: u64,
     _lock: DirectoryLock,
 }
@@ -220,6 +222,7 @@ impl Draft {
             pending_bytes: 0,
             bytes: 0,
             names: BTreeMap::new(),
+            bound: HashMap::new(),
             made: 0,
             _lock: lock,
         })

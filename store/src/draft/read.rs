@@ -125,14 +125,16 @@ impl Draft {
         Ok(listed.into_iter().take(limit).collect())
     }
 
-    /// An object's names, sorted.
+    /// An object's names, sorted. Cost: its own names, however many others the draft has changed.
     ///
     /// # Errors
     /// [`Failure`] when they cannot be read.
     pub fn names_of(&self, id: ObjectId) -> Result<Vec<ObjectName>, Failure> {
         let mut listed = self.read(|txn| list_names_of(&txn.open_table(NAMES_OF)?, id, self.base))?;
-        overlay_names(&mut listed, self.names.clone());
-        Ok(listed.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect())
+        listed.retain(|name, _| !self.names.contains_key(name));
+        let bound = self.bound.get(&id).into_iter().flatten();
+        listed.extend(bound.map(|name| (name.clone(), id)));
+        Ok(listed.into_keys().collect())
     }
 
     /// Objects that the draft made or changed, by identity after one of them, at most `limit` and fewer once they are

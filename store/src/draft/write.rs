@@ -210,7 +210,14 @@ impl Draft {
         let more = usize::from(!self.names.contains_key(name));
         let what = "names bound or unbound by one draft";
         Overflow::check(what, self.names.len() + more, limit::DRAFT_NAMES_MAX)?;
-        self.names.insert(name.clone(), id);
+        if let Some(Some(before)) = self.names.insert(name.clone(), id)
+            && let Some(names) = self.bound.get_mut(&before)
+        {
+            names.remove(name);
+        }
+        if let Some(id) = id {
+            self.bound.entry(id).or_default().insert(name.clone());
+        }
         Ok(())
     }
 

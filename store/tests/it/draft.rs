@@ -276,6 +276,32 @@ fn a_switch_that_is_not_synced_names_the_backup_and_keeps_it() {
 }
 
 #[test]
+fn an_objects_names_are_those_that_stand_for_it() {
+    let (_home, dir) = home();
+    let mut draft = rehearse(&dir);
+    let find = |draft: &Draft, of: &str| draft.find(&name(of)).unwrap().unwrap();
+    let (one, other) = (find(&draft, "object/01"), find(&draft, "object/02"));
+    for (of, id) in
+        [("b", Some(one)), ("a", Some(one)), ("object/01", None), ("object/02", None), ("b", None)]
+    {
+        match id {
+            Some(id) => draft.bind(&name(of), id).unwrap(),
+            None => drop(draft.unbind(&name(of)).unwrap().unwrap()),
+        }
+    }
+    // A name that goes over to another object, and one that comes back.
+    draft.bind(&name("object/01"), other).unwrap();
+    draft.bind(&name("object/02"), other).unwrap();
+    draft.bind(&name("b"), other).unwrap();
+    for id in [one, other] {
+        let all = draft.names("", "", 1_000).unwrap();
+        let expected: Vec<_> = all.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect();
+        assert_eq!(draft.names_of(id).unwrap(), expected);
+        assert_eq!(expected.len(), if id == one { 1 } else { 3 });
+    }
+}
+
+#[test]
 fn a_draft_larger_than_any_unit_is_still_one_position() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("store");
