@@ -39,7 +39,7 @@ use crate::lock::DirectoryLock;
 use crate::object::Object;
 use crate::progress::{Meter, Phase, Progress};
 use crate::record::ReleaseRecord;
-use crate::store::{self, DATABASE_FILE, StoreOptions};
+use crate::store::{self, BLOBS_DIR, DATABASE_FILE, StoreOptions};
 use crate::store_id::{self, StoreId};
 use crate::switch;
 use crate::tables::{GENERATIONS, META, META_POSITION, read_meta};
@@ -54,7 +54,8 @@ const DRAFT_FILE: &str = "objects.draft";
 /// How a draft is made.
 #[derive(Clone, Debug, Default)]
 pub struct DraftOptions {
-    /// Nothing is written in the store's directory or beside it, and nothing will take its place. Default false.
+    /// Nothing is written in the store's directory or beside it, and nothing will take its place; only the lock is
+    /// taken, and a restore that was decided is finished first, since it decided what the store is. Default false.
     pub is_rehearsal: bool,
     /// Reads which generation a release knows; none when it cannot tell. Descriptors are not the store's business.
     /// With it no object is put in a generation that no release of its owner knows. Default none: every later
@@ -125,16 +126,19 @@ impl Draft {
         let file = dir.join(DATABASE_FILE);
         at(&file, fs::metadata(&file))?;
         let lock = DirectoryLock::take(dir)?;
-        switch::finish(dir)?;
+        if !options.is_rehearsal || switch::is_decided(dir) {
+            switch::finish(dir)?;
+        }
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
         let source = store::open_database(dir, backend, &options.store, true, OnOlder::Raise)?;
-        let blobs = store::open_blobs(dir, u64::MAX)?;
         if options.is_rehearsal {
+            let blobs = blobs_there(dir)?;
             let mut draft = Draft::over(source, blobs, dir, lock, at_ms)?;
             draft.generation_of = options.generation_of;
             return Ok(draft);
         }
+        let blobs = store::open_blobs(dir, u64::MAX)?;
         // Of a process that died over its draft.
         discard(dir);
         let to = beside(dir, at_ms)?;
@@ -299,6 +303,14 @@ fn copy_to(
     target.close().map_err(Failure::from)?;
     fail::fail_point!("store::draft-copied");
     Ok(store::open_database(dir, Box::new(backend), &options.store, false, OnOlder::Refuse)?)
+}
+
+/// The blobs that there are; an absent directory is not made.
+fn blobs_there(dir: &Path) -> Result<Blobs, DraftError> {
+    match dir.join(BLOBS_DIR).is_dir() {
+        true => Ok(store::open_blobs(dir, u64::MAX)?),
+        false => Ok(Blobs::in_memory(u64::MAX)),
+    }
 }
 
 /// Where the store as it was is kept.

@@ -124,6 +124,31 @@ fn a_rehearsal_leaves_every_byte_alone_and_tells_what_the_draft_does() {
 }
 
 #[test]
+fn a_rehearsal_makes_and_removes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    object_with(&open(&dir), "count", 1);
+    fs::remove_dir(dir.join("blobs")).unwrap();
+    // Of a restore that decided nothing, and of a draft that died: whoever writes throws them away.
+    fs::create_dir(dir.join("restore-staged")).unwrap();
+    fs::write(dir.join("objects.draft"), "half").unwrap();
+    let entries = || {
+        let mut names: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = entries();
+    assert_eq!(seal(rehearse(&dir)).backup, None);
+    assert_eq!(entries(), before);
+    seal(begin(&dir));
+    assert!(entries().iter().all(|name| name != "restore-staged" && name != "objects.draft"));
+    assert_clean(&open(&dir));
+}
+
+#[test]
 fn a_draft_that_is_dropped_leaves_nothing() {
     let (home, dir) = home();
     let before = bytes(home.path());
