@@ -20,6 +20,8 @@ pub(crate) struct Bench {
     draft: Option<Draft>,
     /// The object that the script is at: the last one that it asked for or changed.
     at: Option<ObjectId>,
+    /// How often it came to another object than before.
+    came_to: u64,
     printed: Printed,
     printed_max: usize,
 }
@@ -46,7 +48,7 @@ pub(crate) struct NameWalk {
 
 impl Bench {
     pub(crate) fn new(draft: Draft, printed_max: usize) -> Bench {
-        Bench { draft: Some(draft), at: None, printed: Printed::default(), printed_max }
+        Bench { draft: Some(draft), at: None, came_to: 0, printed: Printed::default(), printed_max }
     }
 
     /// Ends the run: the draft, and what was printed.
@@ -56,6 +58,11 @@ impl Bench {
 
     pub(crate) fn at(&self) -> Option<ObjectId> {
         self.at
+    }
+
+    /// How far the script is: how often it came to another object.
+    pub(crate) fn came_to(&self) -> u64 {
+        self.came_to
     }
 
     /// The object with this identity, which the script is at from here on.
@@ -68,7 +75,7 @@ impl Bench {
     pub(crate) fn find(&mut self, name: &str) -> Result<Option<ObjectId>, Refused> {
         let name = ObjectName::new(name)?;
         let found = self.draft()?.find(&name)?;
-        self.at = found.or(self.at);
+        found.into_iter().for_each(|id| self.come_to(id));
         Ok(found)
     }
 
@@ -81,14 +88,14 @@ impl Bench {
     }
 
     pub(crate) fn set(&mut self, id: ObjectId, slot: &str, value: &Value) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         let wrong = |why: ValueError| Refused::Value { slot: cut(slot), why };
         let value = Json::parse(&value.to_string()).map_err(|cause| wrong(cause.into()))?;
         Ok(self.draft()?.set_value(id, slot, value)?)
     }
 
     pub(crate) fn remove(&mut self, id: ObjectId, slot: &str) -> Result<bool, Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         Ok(self.draft()?.remove_value(id, slot)?)
     }
 
@@ -107,12 +114,12 @@ impl Bench {
     }
 
     pub(crate) fn set_parents(&mut self, id: ObjectId, parents: Vec<ObjectId>) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         Ok(self.draft()?.set_parents(id, parents)?)
     }
 
     pub(crate) fn set_generation(&mut self, id: ObjectId, generation: i64) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         let found = u32::try_from(generation).ok().filter(|generation| *generation > 0);
         let found = found.ok_or_else(|| Refused::NoGeneration(generation.to_string()))?;
         Ok(self.draft()?.set_generation(id, found)?)
@@ -125,7 +132,7 @@ impl Bench {
             return Err(Refused::NoSuchOwner(owner.to_string()));
         }
         let id = draft.create(owner)?;
-        self.at = Some(id);
+        self.come_to(id);
         Ok(id)
     }
 
@@ -134,7 +141,7 @@ impl Bench {
     }
 
     pub(crate) fn bind(&mut self, name: &str, id: ObjectId) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         let name = ObjectName::new(name)?;
         Ok(self.draft()?.bind(&name, id)?)
     }
@@ -181,7 +188,7 @@ impl Bench {
             }
         }
         let next = walk.page.pop_front();
-        self.at = next.or(self.at);
+        next.into_iter().for_each(|id| self.come_to(id));
         Ok(next)
     }
 
@@ -200,7 +207,7 @@ impl Bench {
         let next = walk.page.pop_front();
         if let Some((name, id)) = &next {
             walk.after = name.to_string();
-            self.at = Some(*id);
+            self.come_to(*id);
         }
         Ok(next)
     }
@@ -214,8 +221,13 @@ impl Bench {
         self.printed.lines.push(cut(line));
     }
 
-    fn existing(&mut self, id: ObjectId) -> Result<Arc<Object>, Refused> {
+    fn come_to(&mut self, id: ObjectId) {
+        self.came_to += u64::from(self.at != Some(id));
         self.at = Some(id);
+    }
+
+    fn existing(&mut self, id: ObjectId) -> Result<Arc<Object>, Refused> {
+        self.come_to(id);
         let found = self.draft()?.object(id)?;
         found.ok_or_else(|| ReadError::NoSuchObject(id).into())
     }

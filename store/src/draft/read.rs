@@ -12,7 +12,9 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::limit;
 use crate::object::Object;
 use crate::store::list_releases;
-use crate::tables::{self, CHANGES, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SHADOWS};
+use crate::tables::{
+    self, CHANGES, META, META_OBJECTS, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SHADOWS, read_meta,
+};
 use crate::unit::{list_names, list_names_of, overlay_names};
 
 use super::Draft;
@@ -36,6 +38,14 @@ impl Draft {
             Some(pending) => Ok(Some(Arc::clone(&pending.after))),
             None => self.state(id, self.position()),
         }
+    }
+
+    /// How many objects the base has.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn count(&self) -> Result<u64, Failure> {
+        self.read(|txn| read_meta(&txn.open_table(META)?, META_OBJECTS))
     }
 
     /// Components that own objects, in order, after one of them; at most `limit`.

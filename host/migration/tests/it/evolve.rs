@@ -1,9 +1,11 @@
 //! What a script does, in one commit, and what is told of it; a rehearsal tells the same.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use telos_migration::{Evolved, Subject};
-use telos_store::Store;
+use telos_migration::{Evolved, Limits, Subject};
+use telos_store::{Phase, Store};
 
 use crate::fixture::{Home, name};
 
@@ -186,6 +188,27 @@ fn no_text_of_a_value_tells_where_in_memory_it_is() {
     let expected =
         ["[1] {} function null {\"a\":1}|3|\"x\"", "true", "1 4", "2.5 3", "a 5", "false 2", "true 1"];
     assert_eq!(lines, expected);
+}
+
+/// What a script's own phase told: done and total.
+fn objects_told(text: &str, limits: Limits) -> Vec<(u64, u64)> {
+    let mut told = Vec::new();
+    let _ = Home::with_people().run_telling(text, true, limits, &mut |progress| {
+        told.extend(Some((progress.done, progress.total)).filter(|_| progress.phase == Phase::Objects));
+    });
+    told
+}
+
+#[test]
+fn how_far_a_script_is_is_told_while_it_runs() {
+    let walk = "for object in store.objects() do object:set('seen', true) end";
+    assert_eq!(objects_told(walk, Limits::default()), [(0, 5), (5, 5)]);
+    let again = format!("for i = 1, 3 do {walk} end");
+    assert_eq!(objects_told(&again, Limits::default()), [(0, 5), (15, 15)]);
+    // It runs longer than is between two tellings, and is never done.
+    let time = Limits { time: Duration::from_millis(1_500), instructions: u64::MAX, ..Limits::default() };
+    let told = objects_told(&format!("while true do {walk} end"), time);
+    assert!(told.len() > 1 && told[1].0 > 0 && told[1].1 == 5, "{told:?}");
 }
 
 proptest! {
