@@ -15,8 +15,8 @@ mod error;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,14 +32,15 @@ use crate::database::{self, Database, Opening};
 use crate::directory;
 use crate::error::{Failure, Overflow};
 use crate::generation::{self, Generations};
-use crate::id::{ObjectId, ObjectName, Position};
+use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
 use crate::object::Object;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
-use crate::store::{self, DATABASE_FILE, StoreOptions};
+use crate::record::ReleaseRecord;
+use crate::store::{self, BLOBS_DIR, DATABASE_FILE, StoreOptions};
 use crate::store_id::{self, StoreId};
 use crate::switch;
 use crate::tables::{GENERATIONS, META, META_POSITION, read_meta};
@@ -54,8 +55,13 @@ const DRAFT_FILE: &str = "objects.draft";
 /// How a draft is made.
 #[derive(Clone, Debug, Default)]
 pub struct DraftOptions {
-    /// Nothing is written in the store's directory or beside it, and nothing will take its place. Default false.
+    /// Nothing is written in the store's directory or beside it, and nothing will take its place; only the lock is
+    /// taken, and a restore that was decided is finished first, since it decided what the store is. Default false.
     pub is_rehearsal: bool,
+    /// Reads which generation a release knows; none when it cannot tell. Descriptors are not the store's business.
+    /// With it no object is put in a generation that no release of its owner knows. Default none: every later
+    /// generation is taken.
+    pub generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
     /// The clock and the page cache; the rest does not matter here.
     pub store: StoreOptions,
 }
@@ -82,6 +88,9 @@ pub struct Draft {
     base: Position,
     at_ms: u64,
     generations: Generations,
+    generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
+    /// The highest generation that is known, of owners that were asked for. Releases are not changed meanwhile.
+    known: HashMap<ComponentId, Option<u32>>,
     /// States that are not in the copy yet.
     pending: BTreeMap<ObjectId, Pending>,
     pending_bytes: usize,
@@ -89,6 +98,8 @@ pub struct Draft {
     bytes: usize,
     /// Names bound or unbound; what they were before is what the base says.
     names: BTreeMap<ObjectName, Option<ObjectId>>,
+    /// Those of them that stand for an object, by object.
+    bound: HashMap<ObjectId, BTreeSet<ObjectName>>,
     made: u64,
     _lock: DirectoryLock,
 }
@@ -116,16 +127,21 @@ impl Draft {
         let file = dir.join(DATABASE_FILE);
         at(&file, fs::metadata(dir))?;
         let lock = DirectoryLock::take(dir)?;
-        switch::finish(dir)?;
+        if !options.is_rehearsal || switch::is_decided(dir) {
+            switch::finish(dir)?;
+        }
         presence::check(dir)?;
         at(&file, fs::metadata(&file))?;
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
         let source = store::open_database(dir, backend, backup::whole(&options.store))?;
-        let blobs = store::open_blobs(dir, u64::MAX)?;
         if options.is_rehearsal {
-            return Draft::over(source, blobs, dir, lock, at_ms);
+            let blobs = blobs_there(dir)?;
+            let mut draft = Draft::over(source, blobs, dir, lock, at_ms)?;
+            draft.generation_of = options.generation_of;
+            return Ok(draft);
         }
+        let blobs = store::open_blobs(dir, u64::MAX)?;
         // Of a process that died over its draft.
         discard(dir);
         let to = beside(dir, at_ms)?;
@@ -140,6 +156,7 @@ impl Draft {
             remove_backup(&backup);
         })?;
         (draft.is_rehearsal, draft.backup) = (false, Some(backup));
+        draft.generation_of = options.generation_of;
         Ok(draft)
     }
 
@@ -157,7 +174,8 @@ impl Draft {
     /// checked, and the copy takes the store's place. Cost: reads the copy twice.
     ///
     /// # Errors
-    /// [`DraftError`]; the store is as it was, but for [`DraftError::Unsynced`].
+    /// [`DraftError`]; the store is as it was and no backup is kept, but for [`DraftError::Unsynced`]: then the draft
+    /// took its place, and the backup is kept.
     pub fn seal(
         mut self,
         kind: &str,
@@ -205,10 +223,13 @@ impl Draft {
             base,
             at_ms,
             generations,
+            generation_of: None,
+            known: HashMap::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
             bytes: 0,
             names: BTreeMap::new(),
+            bound: HashMap::new(),
             made: 0,
             _lock: lock,
         })
@@ -225,12 +246,18 @@ impl Draft {
         // Closed before the rename: some systems do not rename an open file.
         self.database = None;
         let (draft, file) = (self.dir.join(DRAFT_FILE), self.dir.join(DATABASE_FILE));
-        at(&draft, OpenOptions::new().write(true).open(&draft).and_then(|draft| draft.sync_all()))?;
+        at(&draft, directory::sync_closed_file(&draft))?;
         fail::fail_point!("store::draft-before-switch");
         at(&file, fs::rename(&draft, &file))?;
         let backup = self.backup.take();
-        fail::fail_point!("store::draft-switched");
-        directory::sync(&self.dir).map_err(|cause| DraftError::Unsynced { dir: self.dir.clone(), cause })?;
+        let unsynced = |cause| {
+            let backup = backup.as_ref().map(|backup| backup.path.clone()).unwrap_or_default();
+            DraftError::Unsynced { dir: self.dir.clone(), backup, cause }
+        };
+        fail::fail_point!("store::draft-switched", |_| Err(unsynced(std::io::Error::other(
+            "a test says so"
+        ))));
+        directory::sync(&self.dir).map_err(unsynced)?;
         meter.step(1);
         meter.end();
         Ok(backup)
@@ -280,6 +307,14 @@ fn copy_to(
     fail::fail_point!("store::draft-copied");
     let opening = Opening { on_older: OnOlder::Refuse, must_be_there: true, ..options.store.opening() };
     Ok(store::open_database(dir, Box::new(backend), opening)?)
+}
+
+/// The blobs that there are; an absent directory is not made.
+fn blobs_there(dir: &Path) -> Result<Blobs, DraftError> {
+    match dir.join(BLOBS_DIR).is_dir() {
+        true => Ok(store::open_blobs(dir, u64::MAX)?),
+        false => Ok(Blobs::in_memory(u64::MAX)),
+    }
 }
 
 /// Where the store as it was is kept.

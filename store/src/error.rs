@@ -341,6 +341,19 @@ pub enum WriteError {
         /// What its state is in.
         in_force: u32,
     },
+    /// A generation that none of the component's releases knows: what serves would meet state that is newer than it.
+    #[error(
+        "no release of {component} that is stored knows generation {found}; the highest one known is {}",
+        known.map_or("none".to_owned(), |known| known.to_string())
+    )]
+    GenerationUnknown {
+        /// The component.
+        component: ComponentId,
+        /// What was asked for.
+        found: u32,
+        /// The highest that one knows, or that is in force; none where there is neither.
+        known: Option<u32>,
+    },
 }
 
 impl WriteError {
@@ -350,6 +363,7 @@ impl WriteError {
             WriteError::Read(cause) => cause.fault(),
             WriteError::Invalid(_) | WriteError::TooLarge(_) | WriteError::NameTaken { .. } => Fault::Guest,
             WriteError::Generation { .. } => Fault::Host,
+            WriteError::GenerationUnknown { .. } => Fault::Operator,
         }
     }
 }

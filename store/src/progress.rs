@@ -35,6 +35,8 @@ pub enum Phase {
     CopyBlobs,
     /// Bytes are read and compared with their checksum.
     Checksum,
+    /// Objects of a draft are read and changed.
+    Objects,
     /// The new state takes the place of the old one; one step.
     Switch,
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Phase {
             Phase::CopyRows => "copying rows",
             Phase::CopyBlobs => "copying blobs",
             Phase::Checksum => "checking bytes",
+            Phase::Objects => "changing objects",
             Phase::Switch => "switching",
         })
     }

@@ -39,6 +39,7 @@ use crate::tables::{LAYOUT, META};
 use crate::unit::Unit;
 use crate::verify::{self, Report};
 
+pub(crate) use listing::list_releases;
 pub use listing::{Counts, Usage};
 
 /// The database's file in a store's directory.

@@ -123,6 +123,11 @@ impl Descriptor {
         serde_json::from_str(record.descriptor.as_str())
     }
 
+    /// Which generation of its component's state a release knows; none when its descriptor cannot be read.
+    pub fn generation_of(record: &telos_store::ReleaseRecord) -> Option<u32> {
+        Self::of(record).ok().map(|descriptor| descriptor.generation)
+    }
+
     /// The descriptor a guest gave, checked.
     pub(crate) fn from_contract(given: lifecycle::Descriptor) -> Result<Self, DescriptorError> {
         telos_store::ComponentId::new(&given.id).map_err(|error| bad("id", error.to_string()))?;

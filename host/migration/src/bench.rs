@@ -9,12 +9,10 @@ use serde_json::Value;
 use telos_store::{ComponentId, Draft, Json, Object, ObjectId, ObjectName, ReadError};
 
 use crate::error::{Refused, ValueError};
-use crate::report::Printed;
+use crate::report::{Printed, cut};
 
 /// Objects listed at a time while a script walks them.
 const PAGE: usize = 256;
-/// Bytes kept of one printed line.
-const LINE_BYTES_MAX: usize = 1_024;
 
 /// A draft being worked on, and what the script said.
 pub(crate) struct Bench {
@@ -22,6 +20,8 @@ pub(crate) struct Bench {
     draft: Option<Draft>,
     /// The object that the script is at: the last one that it asked for or changed.
     at: Option<ObjectId>,
+    /// How often it came to another object than before.
+    came_to: u64,
     printed: Printed,
     printed_max: usize,
 }
@@ -48,7 +48,7 @@ pub(crate) struct NameWalk {
 
 impl Bench {
     pub(crate) fn new(draft: Draft, printed_max: usize) -> Bench {
-        Bench { draft: Some(draft), at: None, printed: Printed::default(), printed_max }
+        Bench { draft: Some(draft), at: None, came_to: 0, printed: Printed::default(), printed_max }
     }
 
     /// Ends the run: the draft, and what was printed.
@@ -58,6 +58,11 @@ impl Bench {
 
     pub(crate) fn at(&self) -> Option<ObjectId> {
         self.at
+    }
+
+    /// How far the script is: how often it came to another object.
+    pub(crate) fn came_to(&self) -> u64 {
+        self.came_to
     }
 
     /// The object with this identity, which the script is at from here on.
@@ -70,7 +75,7 @@ impl Bench {
     pub(crate) fn find(&mut self, name: &str) -> Result<Option<ObjectId>, Refused> {
         let name = ObjectName::new(name)?;
         let found = self.draft()?.find(&name)?;
-        self.at = found.or(self.at);
+        found.into_iter().for_each(|id| self.come_to(id));
         Ok(found)
     }
 
@@ -83,25 +88,24 @@ impl Bench {
     }
 
     pub(crate) fn set(&mut self, id: ObjectId, slot: &str, value: &Value) -> Result<(), Refused> {
-        self.at = Some(id);
-        let wrong = |why: ValueError| Refused::Value { slot: slot.into(), why };
+        self.come_to(id);
+        let wrong = |why: ValueError| Refused::Value { slot: cut(slot), why };
         let value = Json::parse(&value.to_string()).map_err(|cause| wrong(cause.into()))?;
         Ok(self.draft()?.set_value(id, slot, value)?)
     }
 
     pub(crate) fn remove(&mut self, id: ObjectId, slot: &str) -> Result<bool, Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         Ok(self.draft()?.remove_value(id, slot)?)
     }
 
     pub(crate) fn rename_slot(&mut self, id: ObjectId, from: &str, to: &str) -> Result<(), Refused> {
         let object = self.existing(id)?;
-        let slot = |slot: &str| slot.to_owned();
         let Some(value) = object.value(from) else {
-            return Err(Refused::NoSuchSlot { object: id, slot: slot(from) });
+            return Err(Refused::NoSuchSlot { object: id, slot: cut(from) });
         };
         if object.slots.contains_key(to) {
-            return Err(Refused::SlotTaken { object: id, slot: slot(to) });
+            return Err(Refused::SlotTaken { object: id, slot: cut(to) });
         }
         let draft = self.draft()?;
         draft.set_value(id, to, value.clone())?;
@@ -110,12 +114,12 @@ impl Bench {
     }
 
     pub(crate) fn set_parents(&mut self, id: ObjectId, parents: Vec<ObjectId>) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         Ok(self.draft()?.set_parents(id, parents)?)
     }
 
     pub(crate) fn set_generation(&mut self, id: ObjectId, generation: i64) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         let found = u32::try_from(generation).ok().filter(|generation| *generation > 0);
         let found = found.ok_or_else(|| Refused::NoGeneration(generation.to_string()))?;
         Ok(self.draft()?.set_generation(id, found)?)
@@ -128,7 +132,7 @@ impl Bench {
             return Err(Refused::NoSuchOwner(owner.to_string()));
         }
         let id = draft.create(owner)?;
-        self.at = Some(id);
+        self.come_to(id);
         Ok(id)
     }
 
@@ -137,7 +141,7 @@ impl Bench {
     }
 
     pub(crate) fn bind(&mut self, name: &str, id: ObjectId) -> Result<(), Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         let name = ObjectName::new(name)?;
         Ok(self.draft()?.bind(&name, id)?)
     }
@@ -184,7 +188,7 @@ impl Bench {
             }
         }
         let next = walk.page.pop_front();
-        self.at = next.or(self.at);
+        next.into_iter().for_each(|id| self.come_to(id));
         Ok(next)
     }
 
@@ -203,26 +207,27 @@ impl Bench {
         let next = walk.page.pop_front();
         if let Some((name, id)) = &next {
             walk.after = name.to_string();
-            self.at = Some(*id);
+            self.come_to(*id);
         }
         Ok(next)
     }
 
     /// Keeps a line for whoever reads the report; past the bound it is only counted.
-    pub(crate) fn print(&mut self, mut line: String) {
+    pub(crate) fn print(&mut self, line: &str) {
         if self.printed.lines.len() >= self.printed_max {
             self.printed.left_off += 1;
             return;
         }
-        if line.len() > LINE_BYTES_MAX {
-            line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
-            line.push('…');
-        }
-        self.printed.lines.push(line);
+        self.printed.lines.push(cut(line));
+    }
+
+    fn come_to(&mut self, id: ObjectId) {
+        self.came_to += u64::from(self.at != Some(id));
+        self.at = Some(id);
     }
 
     fn existing(&mut self, id: ObjectId) -> Result<Arc<Object>, Refused> {
-        self.at = Some(id);
+        self.come_to(id);
         let found = self.draft()?.object(id)?;
         found.ok_or_else(|| ReadError::NoSuchObject(id).into())
     }

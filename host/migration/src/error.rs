@@ -1,4 +1,5 @@
-//! Why a migration did not happen. Nothing was changed, whatever it was; only an unsynced switch cannot tell.
+//! Why a migration did not happen. Nothing was changed, whatever it was, but for [`telos_store::DraftError::Unsynced`]:
+//! then the store was changed, and a power cut may undo it.
 
 use std::fmt;
 use std::io;
@@ -69,7 +70,7 @@ pub enum EvolveError {
         line: Option<usize>,
         /// The object that it was at.
         object: Option<ObjectId>,
-        /// What it did, in Lua's words.
+        /// What it did, in Lua's words; at most 1 KiB of them.
         what: String,
     },
     /// The script used more than it may.

@@ -3,13 +3,17 @@
 //! ```text
 //! bounds   memory by the allocator; instructions and time by a hook; depth of calls and of syntax by Lua itself
 //! absent   io, os, package, debug, load, coroutines, chance, metatables, pcall: a refusal ends the script
-//! order    `pairs` goes in the order of keys, so that the same store gives the same result
+//! order    `pairs` goes in the order of keys, sorting keeps the order of equals, and no function tells an address, so
+//!          that the same store gives the same result
 //! ```
 //! Without `pcall` nothing that was refused can be passed over; without coroutines and metatables no code runs where
 //! the hook does not look.
 
+mod language;
+mod place;
 mod value;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,74 +27,16 @@ use telos_store::ObjectId;
 use crate::bench::{Bench, Shared};
 use crate::error::{EvolveError, Limit, Refused, ValueError};
 use crate::limits::Limits;
+use crate::report::{LINE_BYTES_MAX, cut};
 use crate::script::Script;
 
+use place::{NAME, column, said, split_line, stopped};
 use value::Marks;
 
-/// What Lua calls the script in its messages, before a line.
-const NAME: &str = "script";
+pub(crate) use place::{Cause, Stopped};
+
 /// Instructions between two looks at the bounds: some ten microseconds.
 const STEP: u32 = 10_000;
-/// What is kept of the language's own functions.
-const GLOBALS: [&str; 13] = [
-    "assert", "error", "ipairs", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "type",
-    "string", "table", "utf8",
-];
-/// What is kept of mathematics: all but chance.
-const MATHS: [&str; 17] = [
-    "abs",
-    "ceil",
-    "exp",
-    "floor",
-    "fmod",
-    "huge",
-    "log",
-    "max",
-    "maxinteger",
-    "min",
-    "mininteger",
-    "modf",
-    "pi",
-    "sqrt",
-    "tointeger",
-    "type",
-    "ult",
-];
-/// `pairs` in the order of keys: numbers, then texts. Keys of other kinds come last, in no order.
-const PAIRS: &str = r#"
-local next, sort, type = next, table.sort, type
-local rank = { number = 1, string = 2 }
-local function before(one, other)
-  local first, second = rank[type(one)] or 3, rank[type(other)] or 3
-  if first ~= second then return first < second end
-  return first < 3 and one < other
-end
-return function(of)
-  local keys, count, at = {}, 0, 0
-  for key in next, of do count = count + 1; keys[count] = key end
-  sort(keys, before)
-  return function()
-    at = at + 1
-    if at <= count then return keys[at], of[keys[at]] end
-  end
-end
-"#;
-
-/// Where a script stopped, and why.
-#[derive(Debug)]
-pub(crate) struct Stopped {
-    pub(crate) line: Option<usize>,
-    pub(crate) cause: Cause,
-}
-
-/// Why a script stopped.
-#[derive(Debug)]
-pub(crate) enum Cause {
-    Refused(Refused),
-    Limit(Limit),
-    /// In Lua's words.
-    Mistake(String),
-}
 
 /// Parses a script; nothing of it runs.
 pub(crate) fn check(script: &Script) -> Result<(), EvolveError> {
@@ -142,23 +88,11 @@ fn prepare(bench: &Shared, limits: Limits) -> mlua::Result<(Lua, Table)> {
 
 /// All that a script can name.
 fn environment(lua: &Lua, bench: &Shared) -> mlua::Result<Table> {
-    let (own, all) = (lua.create_table()?, lua.globals());
-    for name in GLOBALS {
-        own.set(name, all.get::<mlua::Value>(name)?)?;
-    }
-    let (maths, all_maths) = (lua.create_table()?, all.get::<Table>("math")?);
-    for name in MATHS {
-        maths.set(name, all_maths.get::<mlua::Value>(name)?)?;
-    }
-    all.get::<Table>("string")?.set("dump", mlua::Value::Nil)?;
-    own.set("math", maths)?;
-    own.set("pairs", lua.load(PAIRS).set_name("=pairs").eval::<Function>()?)?;
-    let marks = Marks::new(lua)?;
+    let hand = Hand { bench: Arc::clone(bench), marks: Marks::new(lua)? };
+    let own = language::environment(lua, &hand.tostring(lua)?)?;
     own.set("null", mlua::Value::NULL)?;
-    own.set("array", marks.array_function(lua)?)?;
-    let hand = Hand { bench: Arc::clone(bench), marks };
+    own.set("array", hand.marks.array_function(lua)?)?;
     own.set("print", hand.print(lua)?)?;
-    own.set("tostring", hand.tostring(lua)?)?;
     own.set("store", hand.store(lua)?)?;
     Ok(own)
 }
@@ -189,26 +123,41 @@ impl Hand {
     fn print(&self, lua: &Lua) -> mlua::Result<Function> {
         let hand = self.clone();
         lua.create_function(move |_, values: mlua::MultiValue| {
-            let words: Vec<String> = values.iter().map(|value| hand.shown(value)).collect();
-            hand.bench.lock().print(words.join(" "));
+            hand.bench.lock().print(&hand.line(&values));
             Ok(())
         })
+    }
+
+    /// Values as one line: as many of them as a line takes, whatever there are.
+    fn line(&self, values: &mlua::MultiValue) -> String {
+        let mut line = String::new();
+        for (place, value) in values.iter().enumerate() {
+            if line.len() > LINE_BYTES_MAX {
+                break;
+            }
+            line.push_str(if place > 0 { " " } else { "" });
+            match value {
+                mlua::Value::String(text) => line.push_str(&beginning(&text.as_bytes())),
+                other => line.push_str(&self.shown(other)),
+            }
+        }
+        line
     }
 
     /// Lua's own tells where in memory a table is, which is another place each time.
     fn tostring(&self, lua: &Lua) -> mlua::Result<Function> {
         let hand = self.clone();
-        lua.create_function(move |_, value: mlua::Value| match value {
-            mlua::Value::Integer(_) | mlua::Value::Number(_) => value.to_string(),
-            other => Ok(hand.shown(&other)),
+        lua.create_function(move |lua, value: mlua::Value| match value {
+            text @ mlua::Value::String(_) => Ok(text),
+            mlua::Value::Integer(_) | mlua::Value::Number(_) => {
+                lua.create_string(value.to_string()?).map(mlua::Value::String)
+            }
+            other => lua.create_string(hand.shown(&other)).map(mlua::Value::String),
         })
     }
 
-    /// A value as a person reads it: texts as they are, tables as JSON.
+    /// A value other than text as a person reads it: tables as JSON.
     fn shown(&self, value: &mlua::Value) -> String {
-        if let mlua::Value::String(text) = value {
-            return text.to_string_lossy();
-        }
         if let Some(item) = value.as_userdata().and_then(|item| item.borrow::<Item>().ok()) {
             return item.id.to_string();
         }
@@ -280,6 +229,12 @@ impl Hand {
     }
 }
 
+/// More of a text than a line takes, and no more than that of a long one.
+fn beginning(text: &[u8]) -> Cow<'_, str> {
+    // A letter that is cut is four bytes at most, and past what is kept.
+    String::from_utf8_lossy(text.get(..LINE_BYTES_MAX + 4).unwrap_or(text))
+}
+
 impl UserData for Item {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_field_method_get("id", |_, item| Ok(item.id.to_string()));
@@ -301,7 +256,7 @@ impl UserData for Item {
             item.hand.marks.to_lua(lua, &value, &slot)
         });
         methods.add_method("set", |_, item, (slot, value): (String, mlua::Value)| {
-            let wrong = |why: ValueError| mlua::Error::external(Refused::Value { slot: slot.clone(), why });
+            let wrong = |why: ValueError| mlua::Error::external(Refused::Value { slot: cut(&slot), why });
             let value = item.hand.marks.read_lua(&value).map_err(wrong)?;
             item.hand.ask(|bench| bench.set(item.id, &slot, &value))
         });
@@ -331,87 +286,6 @@ impl UserData for Item {
         methods.add_meta_method(MetaMethod::Eq, |_, item, other: UserDataRef<Item>| Ok(item.id == other.id));
         methods.add_meta_method(MetaMethod::ToString, |_, item, ()| Ok(item.id.to_string()));
     }
-}
-
-/// Finds what was refused, or what Lua said.
-fn stopped(error: &mlua::Error, limits: Limits) -> Stopped {
-    let cause = match root(error) {
-        mlua::Error::MemoryError(_) => Cause::Limit(Limit::Memory(limits.memory_bytes)),
-        root => match (root.downcast_ref::<Refused>(), root.downcast_ref::<Limit>()) {
-            (Some(refused), _) => Cause::Refused(refused.clone()),
-            (_, Some(limit)) => Cause::Limit(*limit),
-            _ => {
-                let said = said(error);
-                let (line, what) = split_line(&said);
-                return Stopped {
-                    line: line.or_else(|| traced_line(error)),
-                    cause: Cause::Mistake(what.into()),
-                };
-            }
-        },
-    };
-    Stopped { line: traced_line(error), cause }
-}
-
-/// The first cause of an error that went through calls.
-fn root(error: &mlua::Error) -> &mlua::Error {
-    match error {
-        mlua::Error::CallbackError { cause, .. }
-        | mlua::Error::WithContext { cause, .. }
-        | mlua::Error::BadArgument { cause, .. } => root(cause),
-        other => other,
-    }
-}
-
-/// Lua's message without its traceback, which is about the host's functions too.
-fn said(error: &mlua::Error) -> String {
-    let mut innermost = error;
-    while let mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } = innermost {
-        innermost = cause;
-    }
-    let text = match innermost {
-        mlua::Error::RuntimeError(text) | mlua::Error::SyntaxError { message: text, .. } => text.clone(),
-        other => other.to_string(),
-    };
-    let end = text.find("\nstack traceback:").unwrap_or(text.len());
-    let text = text.get(..end).unwrap_or_default();
-    if text.starts_with("table: 0x") { "an error that is no text".into() } else { text.to_owned() }
-}
-
-/// The line at the front of a message, and the rest of it.
-fn split_line(said: &str) -> (Option<usize>, &str) {
-    let after_name = said.strip_prefix(NAME).and_then(|rest| rest.strip_prefix(':'));
-    let split = after_name.and_then(|rest| rest.split_once(':'));
-    match split.and_then(|(line, what)| Some((line.parse().ok()?, what.trim_start()))) {
-        Some((line, what)) => (Some(line), what),
-        None => (None, said),
-    }
-}
-
-/// The innermost line of the script that a traceback names.
-fn traced_line(error: &mlua::Error) -> Option<usize> {
-    let trace = match error {
-        mlua::Error::CallbackError { traceback, .. } => traceback.clone(),
-        other => other.to_string(),
-    };
-    let named = format!("{NAME}:");
-    let mut rest = trace.as_str();
-    while let Some((_, after)) = rest.split_once(&named) {
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        if let Ok(line) = digits.parse() {
-            return Some(line);
-        }
-        rest = after;
-    }
-    None
-}
-
-/// Where in its line the parser stopped: at the word it names, when that is there once.
-fn column(line: &str, what: &str) -> Option<usize> {
-    let word = what.rsplit_once(" near '")?.1.strip_suffix('\'')?;
-    let at = line.find(word)?;
-    let is_once = line.get(at + word.len()..).is_some_and(|rest| !rest.contains(word));
-    is_once.then(|| line.get(..at).map(|before| before.chars().count() + 1)).flatten()
 }
 
 #[cfg(test)]

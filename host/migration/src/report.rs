@@ -10,6 +10,8 @@ use telos_store::{Changed, ComponentId, Draft, Failure, Json, Object, ObjectId, 
 const PAGE: usize = 256;
 /// Bytes of a value that is shown; of a larger one its size is.
 const SHOWN_BYTES_MAX: usize = 256;
+/// Bytes kept of a line that a script prints, and of whatever it says when it fails.
+pub(crate) const LINE_BYTES_MAX: usize = 1_024;
 
 /// What a migration did, or would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -195,6 +197,14 @@ fn show(shown: &mut Vec<Difference>, left_off: &mut u64, shown_max: usize, diffe
         shown.push(difference);
     } else {
         *left_off += 1;
+    }
+}
+
+/// The beginning of what a script said, with a mark where there was more.
+pub(crate) fn cut(text: &str) -> String {
+    match text.len() <= LINE_BYTES_MAX {
+        true => text.to_owned(),
+        false => text[..text.floor_char_boundary(LINE_BYTES_MAX)].to_owned() + "…",
     }
 }
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use telos_store::{Draft, DraftOptions, Progress};
+use telos_store::{Draft, DraftOptions, Phase, Progress};
 
 use crate::bench::{Bench, Shared};
 use crate::error::{EvolveError, Limit};
@@ -15,16 +16,21 @@ use crate::lua::{self, Cause, Stopped};
 use crate::report::{Differences, Evolved, Printed};
 use crate::script::Script;
 
+/// What is between two tellings of how far a script is.
+const TELLING_EVERY: Duration = Duration::from_secs(1);
 /// Components that an audit row counts one by one.
 const COMPONENTS_TOLD: usize = 100;
 
 /// Changes a store as a script says, by one commit, or shows what that would change (`is_rehearsal` of `options`).
 ///
+/// `progress` is told of the script itself too, at most once a second: objects that it came to, of all that there are.
+///
 /// Cost: the script, and what [`Draft::begin`] and [`Draft::seal`] say. Where nothing differs in the end there is no
 /// commit, and no backup is kept.
 ///
 /// # Errors
-/// [`EvolveError`]; nothing was changed, and no backup is kept.
+/// [`EvolveError`]; nothing was changed, and no backup is kept, but for [`telos_store::DraftError::Unsynced`]: then the
+/// store was changed, and its backup is kept.
 pub fn evolve(
     store: &Path,
     script: &Script,
@@ -33,7 +39,7 @@ pub fn evolve(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Evolved, EvolveError> {
     let draft = Draft::begin(store, options, progress)?;
-    let (mut draft, printed) = run(draft, script, limits)?;
+    let (mut draft, printed) = run(draft, script, limits, progress)?;
     let found = Differences::of(&mut draft, limits.differences).map_err(telos_store::DraftError::from)?;
     let mut evolved = evolved(script, options.is_rehearsal, &found, printed);
     if found.is_none() {
@@ -48,19 +54,31 @@ pub fn evolve(
 
 /// Runs the script in a thread of its own, which is left behind when it does not end in time: it can do nothing more
 /// to the draft, and ends with the process at the latest.
-fn run(draft: Draft, script: &Script, limits: Limits) -> Result<(Draft, Printed), EvolveError> {
+fn run(
+    draft: Draft,
+    script: &Script,
+    limits: Limits,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Draft, Printed), EvolveError> {
+    let total = draft.count().map_err(telos_store::DraftError::from)?;
+    let mut tell = |done, total| progress(Progress { phase: Phase::Objects, done, total });
+    tell(0, total);
     let bench: Shared = Arc::new(Mutex::new(Bench::new(draft, limits.printed_lines)));
     let (sender, ended) = mpsc::sync_channel(1);
     let (own, own_script) = (Arc::clone(&bench), script.clone());
     let work = move || drop(sender.send(lua::run(&own_script, &own, limits)));
     std::thread::Builder::new().name("telos-script".into()).spawn(work).map_err(EvolveError::NoThread)?;
-    let outcome = ended.recv_timeout(limits.time.saturating_add(limits.grace));
+    let outcome = wait(&ended, limits, &mut || tell(bench.lock().came_to(), total));
     let mut bench = bench.lock();
+    let all = total.max(bench.came_to());
     let object = bench.at();
     let (draft, printed) = bench.close();
     let seconds = Limit::Seconds(limits.time.as_secs());
     match (outcome, draft) {
-        (Ok(Ok(())), Some(draft)) => Ok((draft, printed)),
+        (Ok(Ok(())), Some(draft)) => {
+            tell(all, all);
+            Ok((draft, printed))
+        }
         (Ok(Err(stopped)), _) => Err(stopped_at(script, object, stopped)),
         (Err(mpsc::RecvTimeoutError::Timeout), _) => {
             Err(stopped_at(script, object, Stopped { line: None, cause: Cause::Limit(seconds) }))
@@ -68,6 +86,22 @@ fn run(draft: Draft, script: &Script, limits: Limits) -> Result<(Draft, Printed)
         _ => {
             let cause = Cause::Mistake("the interpreter ended without an answer".into());
             Err(stopped_at(script, object, Stopped { line: None, cause }))
+        }
+    }
+}
+
+/// Waits until the script's thread answers or its time is up, and tells meanwhile.
+fn wait<T>(
+    ended: &mpsc::Receiver<T>,
+    limits: Limits,
+    tell: &mut dyn FnMut(),
+) -> Result<T, mpsc::RecvTimeoutError> {
+    let (began, time) = (Instant::now(), limits.time.saturating_add(limits.grace));
+    loop {
+        let left = time.saturating_sub(began.elapsed());
+        match ended.recv_timeout(left.min(TELLING_EVERY)) {
+            Err(mpsc::RecvTimeoutError::Timeout) if left > TELLING_EVERY => tell(),
+            outcome => return outcome,
         }
     }
 }

@@ -6,9 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 use telos_bridge::{Effect, RpcError};
 use telos_journal::{AuditAtHand, Journal, JournalConfig};
+use telos_kernel::Descriptor;
 use telos_migration::{EvolveError, Evolved, Limits, Script};
 use telos_store::{
-    BackupError, BackupOptions, DraftOptions, OpenError, Progress, RestoreOptions, Store, StoreOptions,
+    BackupError, BackupOptions, DraftOptions, OpenError, Progress, ReleaseRecord, RestoreOptions, Store,
+    StoreOptions,
 };
 
 use crate::home::Home;
@@ -101,7 +103,7 @@ impl<'a> OfflineStore<'a> {
     ///
     /// # Errors
     /// As [`OfflineStore::verify`]; kind `no-script`, `syntax`, `script`, `limit` and others for what is wrong with the
-    /// script. Nothing was changed.
+    /// script. Nothing was changed, but for kind `unfinished`: then the store was changed and a power cut may undo it.
     pub fn evolve(
         &self,
         script: &Path,
@@ -187,7 +189,8 @@ fn evolve(
     tell: &mut dyn FnMut(Value),
 ) -> Result<Evolved, EvolveError> {
     let script = Script::read(script)?;
-    let options = DraftOptions { is_rehearsal: is_dry_run, ..DraftOptions::default() };
+    let generation_of = Some(Descriptor::generation_of as fn(&ReleaseRecord) -> Option<u32>);
+    let options = DraftOptions { is_rehearsal: is_dry_run, generation_of, ..DraftOptions::default() };
     telos_migration::evolve(store, &script, &options, Limits::default(), &mut telling(tell))
 }
 

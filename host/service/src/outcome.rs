@@ -144,9 +144,25 @@ pub(crate) fn evolved(script: &Path, outcome: Result<Evolved, EvolveError>) -> E
             let sha256 = report.script_sha256.clone();
             Ended::well("store.evolved", body, json!(report)).with("script_sha256", sha256)
         }
-        Err(error) => Ended::badly("store.evolve-failed", evolve_error(&error)),
+        Err(error) => {
+            let ended = Ended::badly(evolve_event(&error), evolve_error(&error));
+            match &error {
+                EvolveError::Draft(DraftError::Unsynced { backup, .. }) => {
+                    ended.with("backup", backup.display().to_string())
+                }
+                _ => ended,
+            }
+        }
     }
     .with("path", script.display().to_string())
+}
+
+/// A failed migration changed nothing; one that is only not synced did.
+fn evolve_event(error: &EvolveError) -> &'static str {
+    match error {
+        EvolveError::Draft(DraftError::Unsynced { .. }) => "store.evolved-unsynced",
+        _ => "store.evolve-failed",
+    }
 }
 
 /// A rewrite's end.
@@ -263,7 +279,13 @@ fn evolve_error(error: &EvolveError) -> RpcError {
         }
         EvolveError::NotText { .. } => ("not-utf8", "save the script as UTF-8"),
         EvolveError::Syntax { .. } => ("syntax", "correct that line; scripts are Lua 5.4"),
-        EvolveError::Refused { refused, .. } => (refusal_kind(refused), CORRECT),
+        EvolveError::Refused { refused, .. } => match &**refused {
+            Refused::Store(WriteError::GenerationUnknown { .. }) => (
+                "generation-unknown",
+                "nothing was changed; install a release that knows that generation first: it waits for the next start",
+            ),
+            refused => (refusal_kind(refused), CORRECT),
+        },
         EvolveError::Script { .. } => ("script", CORRECT),
         EvolveError::Limit { .. } => {
             ("limit", "nothing was changed; let the script do less at a time, or split it")
@@ -303,9 +325,12 @@ fn draft_error(error: &DraftError) -> RpcError {
         DraftError::Unsound { .. } => {
             ("unsound", Effect::None, "nothing was changed; `telos store verify` names every problem")
         }
-        DraftError::Unsynced { .. } => {
-            ("unfinished", Effect::Unknown, "mend what it names; `telos audit` says whether it was done")
-        }
+        DraftError::Unsynced { .. } => (
+            "unfinished",
+            Effect::Unknown,
+            "mend the disk and run `sync`; `telos audit` says \
+             whether it was done",
+        ),
         _ => ("store", Effect::None, MEND),
     };
     RpcError::new(kind, effect, told(error)).with_next(next)
@@ -378,6 +403,20 @@ mod tests {
             assert!(said.message.contains("/h/store") && said.message.contains(cause), "{}", said.message);
             assert!(said.data.next.as_ref().unwrap().contains(next), "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_migration_that_is_not_synced_is_no_failed_one() {
+        let cause = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = DraftError::Unsynced { dir: "/s".into(), backup: "/s.before".into(), cause };
+        let ended = evolved(Path::new("x.lua"), Err(error.into()));
+        let line = format!("{:?}", ended.line);
+        for part in ["store.evolved-unsynced", "the store was changed", "/s.before", "backup"] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        let refused = ended.answer.unwrap_err();
+        assert_eq!((refused.data.kind.as_str(), refused.data.effect), ("unfinished", Effect::Unknown));
+        assert!(!refused.data.next.unwrap_or_default().contains("nothing was changed"));
     }
 
     #[test]

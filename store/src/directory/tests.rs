@@ -18,6 +18,7 @@ use std::time::SystemTime;
 
 use crate::backup::BackupOptions;
 use crate::commit::Vote;
+use crate::draft::{Draft, DraftOptions};
 use crate::id::{ComponentId, Digest, ObjectName};
 use crate::json::Json;
 use crate::object::Slot;
@@ -385,6 +386,35 @@ fn a_rewritten_file_is_the_old_one_or_the_new_one() {
         |image, _, what| assert_eq!(says(&image.join("store"), what), ["one", "two"], "{what}"),
     );
     assert!(made > 10);
+}
+
+#[test]
+fn a_drafted_store_is_the_old_one_or_the_new_one_with_its_backup_and_the_new_one_once_acknowledged() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("store");
+    add(&open(&dir, "first"), "old");
+    let draft = || {
+        let mut draft = Draft::begin(&dir, &DraftOptions::default(), &mut |_| ()).unwrap();
+        let id = draft.create(ComponentId::operator()).unwrap();
+        draft.bind(&ObjectName::new("new").unwrap(), id).unwrap();
+        draft.seal("test.drafted", "store", serde_json::Value::Null, &mut |_| ()).unwrap()
+    };
+    let made = cut_everywhere(root.path(), draft, |image, is_done, what| {
+        let found = says(&image.join("store"), what);
+        assert!(found == ["new", "old"] || (!is_done && found == ["old"]), "{what}: {found:?}");
+        let is_backup = |name: &OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("store.before-evolve-") && !name.contains(".partial-")
+        };
+        let entries = fs::read_dir(image).unwrap().map(|entry| entry.unwrap());
+        let backups: Vec<_> = entries.filter(|entry| is_backup(&entry.file_name())).collect();
+        for backup in &backups {
+            let checked = Store::check_backup(&backup.path(), &mut |_| ());
+            checked.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        }
+        assert!(found == ["old"] || backups.len() == 1, "{what}: {backups:?}");
+    });
+    assert!(made > 30);
 }
 
 /// A simulator that finds nothing proves nothing.

@@ -31,10 +31,17 @@ pub enum DraftError {
         problems: Vec<String>,
     },
     /// The draft is the store now, and may not be after the power goes.
-    #[error("{}: the store was changed, but its directory could not be synced", dir.display())]
+    #[error(
+        "{}: the store was changed, but its directory could not be synced, so a power cut may undo it; as it was \
+         before, it is in {}",
+        dir.display(),
+        backup.display()
+    )]
     Unsynced {
         /// The store's directory.
         dir: PathBuf,
+        /// The store as it was, kept.
+        backup: PathBuf,
         /// What the operating system said.
         #[source]
         cause: io::Error,

@@ -11,7 +11,10 @@ use crate::generation;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::limit;
 use crate::object::Object;
-use crate::tables::{self, CHANGES, NAMES, NAMES_OF, OBJECTS, OWNED, SHADOWS};
+use crate::store::list_releases;
+use crate::tables::{
+    self, CHANGES, META, META_OBJECTS, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SHADOWS, read_meta,
+};
 use crate::unit::{list_names, list_names_of, overlay_names};
 
 use super::Draft;
@@ -35,6 +38,14 @@ impl Draft {
             Some(pending) => Ok(Some(Arc::clone(&pending.after))),
             None => self.state(id, self.position()),
         }
+    }
+
+    /// How many objects the base has.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn count(&self) -> Result<u64, Failure> {
+        self.read(|txn| read_meta(&txn.open_table(META)?, META_OBJECTS))
     }
 
     /// Components that own objects, in order, after one of them; at most `limit`.
@@ -124,14 +135,16 @@ impl Draft {
         Ok(listed.into_iter().take(limit).collect())
     }
 
-    /// An object's names, sorted.
+    /// An object's names, sorted. Cost: its own names, however many others the draft has changed.
     ///
     /// # Errors
     /// [`Failure`] when they cannot be read.
     pub fn names_of(&self, id: ObjectId) -> Result<Vec<ObjectName>, Failure> {
         let mut listed = self.read(|txn| list_names_of(&txn.open_table(NAMES_OF)?, id, self.base))?;
-        overlay_names(&mut listed, self.names.clone());
-        Ok(listed.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect())
+        listed.retain(|name, _| !self.names.contains_key(name));
+        let bound = self.bound.get(&id).into_iter().flatten();
+        listed.extend(bound.map(|name| (name.clone(), id)));
+        Ok(listed.into_keys().collect())
     }
 
     /// Objects that the draft made or changed, by identity after one of them, at most `limit` and fewer once they are
@@ -184,6 +197,18 @@ impl Draft {
     /// The state before the draft.
     pub(super) fn original(&self, id: ObjectId) -> Result<Option<Arc<Object>>, Failure> {
         self.state(id, self.base)
+    }
+
+    /// The highest generation of a component that a release of it knows, or that is in force.
+    pub(super) fn known_generation(&mut self, component: &ComponentId) -> Result<Option<u32>, Failure> {
+        if let Some(known) = self.known.get(component) {
+            return Ok(*known);
+        }
+        let records = self.read(|txn| list_releases(&txn.open_table(RELEASES)?, Some(component)))?;
+        let in_releases = records.iter().filter_map(|record| self.generation_of?(record)).max();
+        let known = in_releases.max(self.generations.in_force(component, self.base));
+        self.known.insert(component.clone(), known);
+        Ok(known)
     }
 
     pub(super) fn existing(&self, id: ObjectId) -> Result<Arc<Object>, ReadError> {

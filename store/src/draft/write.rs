@@ -87,8 +87,10 @@ impl Draft {
     /// Says in which generation of its owner's schema the object is now.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the one that it is in.
+    /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the one that it is in;
+    /// [`WriteError::GenerationUnknown`] above all that [`DraftOptions::generation_of`](super::DraftOptions) finds.
     pub fn set_generation(&mut self, id: ObjectId, generation: u32) -> Result<(), WriteError> {
+        self.check_known(id, generation)?;
         self.change(id, |object| {
             if generation < object.generation {
                 let (component, in_force) = (object.owner.clone(), object.generation);
@@ -161,6 +163,19 @@ impl Draft {
         Ok(txn.commit()?)
     }
 
+    fn check_known(&mut self, id: ObjectId, generation: u32) -> Result<(), WriteError> {
+        let object = self.existing(id)?;
+        if self.generation_of.is_none() || generation <= object.generation {
+            return Ok(());
+        }
+        let component = object.owner.clone();
+        let known = self.known_generation(&component).map_err(ReadError::from)?;
+        match known.is_some_and(|known| generation <= known) {
+            true => Ok(()),
+            false => Err(WriteError::GenerationUnknown { component, found: generation, known }),
+        }
+    }
+
     fn change(
         &mut self,
         id: ObjectId,
@@ -195,7 +210,14 @@ impl Draft {
         let more = usize::from(!self.names.contains_key(name));
         let what = "names bound or unbound by one draft";
         Overflow::check(what, self.names.len() + more, limit::DRAFT_NAMES_MAX)?;
-        self.names.insert(name.clone(), id);
+        if let Some(Some(before)) = self.names.insert(name.clone(), id)
+            && let Some(names) = self.bound.get_mut(&before)
+        {
+            names.remove(name);
+        }
+        if let Some(id) = id {
+            self.bound.entry(id).or_default().insert(name.clone());
+        }
         Ok(())
     }
 

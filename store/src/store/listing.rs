@@ -14,8 +14,8 @@ use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
 use crate::session::{self, Dedupe, DedupeKey};
 use crate::tables::{
-    self, AUDIT, BLOBS, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, GRANTS, META, META_OBJECTS, NAMES,
-    OBJECTS, OUTBOX, REDO, RELEASES, SEATS, SESSIONS, VECTORS,
+    self, AUDIT, BLOBS, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, DigestKey, GRANTS, META, META_OBJECTS,
+    NAMES, OBJECTS, OUTBOX, REDO, RELEASES, SEATS, SESSIONS, VECTORS,
 };
 
 use super::Store;
@@ -95,13 +95,7 @@ impl Store {
     /// # Errors
     /// [`Failure`] when they cannot be read.
     pub fn releases(&self, component: Option<&ComponentId>) -> Result<Vec<ReleaseRecord>, Failure> {
-        self.shared().read(RELEASES, |releases| {
-            let rows = match component {
-                Some(component) => releases.range(all_digests(component.as_str()))?,
-                None => releases.iter()?,
-            };
-            rows.map(|row| tables::decode_json("releases", row?.1.value())).collect()
-        })
+        self.shared().read(RELEASES, |releases| list_releases(releases, component))
     }
 
     /// One release; none when it was never stored.
@@ -319,6 +313,18 @@ impl Store {
             units_open: shared.pins.len() as u64,
         })
     }
+}
+
+/// Releases in the table, of one component or of all.
+pub(crate) fn list_releases(
+    releases: &impl ReadableTable<DigestKey, &'static [u8]>,
+    component: Option<&ComponentId>,
+) -> Result<Vec<ReleaseRecord>, Failure> {
+    let rows = match component {
+        Some(component) => releases.range(all_digests(component.as_str()))?,
+        None => releases.iter()?,
+    };
+    rows.map(|row| tables::decode_json("releases", row?.1.value())).collect()
 }
 
 fn all_digests(component: &str) -> RangeInclusive<(&str, &'static [u8; 32])> {

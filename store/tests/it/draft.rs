@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telos_store::{
-    Changed, Digest, Draft, DraftError, DraftOptions, DraftReport, Json, MethodSlot, ObjectId, OpenError,
-    ReadError, RestoreOptions, Slot, Store, StoreOptions, Unit, WriteError,
+    Changed, ComponentId, Digest, Draft, DraftError, DraftOptions, DraftReport, Json, MethodSlot, ObjectId,
+    OpenError, ReadError, ReleaseRecord, ReleaseState, RestoreOptions, Slot, Store, StoreOptions, Unit,
+    WriteError,
 };
 
 use crate::death;
@@ -123,6 +124,31 @@ fn a_rehearsal_leaves_every_byte_alone_and_tells_what_the_draft_does() {
 }
 
 #[test]
+fn a_rehearsal_makes_and_removes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    object_with(&open(&dir), "count", 1);
+    fs::remove_dir(dir.join("blobs")).unwrap();
+    // Of a restore that decided nothing, and of a draft that died: whoever writes throws them away.
+    fs::create_dir(dir.join("restore-staged")).unwrap();
+    fs::write(dir.join("objects.draft"), "half").unwrap();
+    let entries = || {
+        let mut names: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = entries();
+    assert_eq!(seal(rehearse(&dir)).backup, None);
+    assert_eq!(entries(), before);
+    seal(begin(&dir));
+    assert!(entries().iter().all(|name| name != "restore-staged" && name != "objects.draft"));
+    assert_clean(&open(&dir));
+}
+
+#[test]
 fn a_draft_that_is_dropped_leaves_nothing() {
     let (home, dir) = home();
     let before = bytes(home.path());
@@ -197,6 +223,107 @@ fn what_is_refused_is_not_in_the_draft() {
     draft.set_value(id, "count", json_of(" 1 ")).unwrap();
     draft.bind(&name("object/01"), draft.find(&name("object/01")).unwrap().unwrap()).unwrap();
     assert_eq!((draft.changed(None, 10).unwrap(), draft.renamed().unwrap()), (vec![], vec![]));
+}
+
+/// A release of a component, with a descriptor that only the test can read.
+fn release(store: &Store, of: &ComponentId, descriptor: &str) {
+    let digest = store.put_blob(format!("{of} {descriptor}").as_bytes()).unwrap();
+    let record = ReleaseRecord {
+        component: of.clone(),
+        digest,
+        version: "1.0.0".into(),
+        descriptor: json_of(descriptor),
+        contract: String::new(),
+        imports: vec![],
+        limits: Json::null(),
+        source: String::new(),
+        state: ReleaseState::Staged,
+        installed_at_ms: 0,
+    };
+    within(store, |unit| unit.put_release(record).unwrap());
+}
+
+#[test]
+fn no_object_is_put_in_a_generation_that_no_release_knows() {
+    let (_home, dir) = home();
+    let store = open(&dir);
+    let (ours, others) = (component("ours"), component("others"));
+    let make = |owner: &ComponentId| within(&store, |unit| unit.create(owner.clone(), 1, vec![]).unwrap());
+    let (one, other, ahead) = (make(&ours), make(&ours), make(&others));
+    within(&store, |unit| unit.set_owner_generation(ahead, others.clone(), 7).unwrap());
+    ["2", "4", "\"unreadable\""].iter().for_each(|descriptor| release(&store, &ours, descriptor));
+    drop(store);
+    let generation_of: Option<fn(&ReleaseRecord) -> Option<u32>> =
+        Some(|record| record.descriptor.as_str().parse().ok());
+    for is_rehearsal in [true, false] {
+        let options = DraftOptions { is_rehearsal, generation_of, ..DraftOptions::default() };
+        let mut draft = Draft::begin(&dir, &options, &mut |_| ()).unwrap();
+        draft.set_generation(one, 4).unwrap();
+        let newer = draft.set_generation(other, 5);
+        assert!(
+            matches!(newer, Err(WriteError::GenerationUnknown { found: 5, known: Some(4), .. })),
+            "{newer:?}"
+        );
+        // What it is in already changes nothing, though no release knows it.
+        draft.set_generation(ahead, 7).unwrap();
+        let newer = draft.set_generation(ahead, 8);
+        assert!(matches!(newer, Err(WriteError::GenerationUnknown { known: None, .. })), "{newer:?}");
+        assert_eq!(draft.changed(None, 10).unwrap().len(), 1);
+    }
+}
+
+/// In a process of its own, since failpoints are everyone's.
+#[test]
+fn child_cannot_sync() {
+    let Some(dir) = std::env::var_os("TELOS_STORE_UNSYNCED") else { return };
+    fail::cfg("store::draft-switched", "return").unwrap();
+    let mut draft = begin(Path::new(&dir));
+    change(&mut draft);
+    let refused = draft.seal("test.drafted", "store", json!({}), &mut |_| ()).unwrap_err();
+    let DraftError::Unsynced { backup, .. } = &refused else { panic!("{refused:?}") };
+    assert!(refused.to_string().contains(&backup.display().to_string()), "{refused}");
+    Store::check_backup(backup, &mut |_| ()).unwrap();
+}
+
+#[test]
+fn a_switch_that_is_not_synced_names_the_backup_and_keeps_it() {
+    let (home, dir) = home();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let done = child
+        .args(["draft::child_cannot_sync", "--exact"])
+        .env("TELOS_STORE_UNSYNCED", &dir)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(open(&dir).begin().find(&name("made")).unwrap().is_some());
+    let beside = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(beside.filter(|name| name.to_string_lossy().contains(".before-evolve-")).count(), 1);
+}
+
+#[test]
+fn an_objects_names_are_those_that_stand_for_it() {
+    let (_home, dir) = home();
+    let mut draft = rehearse(&dir);
+    let find = |draft: &Draft, of: &str| draft.find(&name(of)).unwrap().unwrap();
+    let (one, other) = (find(&draft, "object/01"), find(&draft, "object/02"));
+    for (of, id) in
+        [("b", Some(one)), ("a", Some(one)), ("object/01", None), ("object/02", None), ("b", None)]
+    {
+        match id {
+            Some(id) => draft.bind(&name(of), id).unwrap(),
+            None => drop(draft.unbind(&name(of)).unwrap().unwrap()),
+        }
+    }
+    // A name that goes over to another object, and one that comes back.
+    draft.bind(&name("object/01"), other).unwrap();
+    draft.bind(&name("object/02"), other).unwrap();
+    draft.bind(&name("b"), other).unwrap();
+    for id in [one, other] {
+        let all = draft.names("", "", 1_000).unwrap();
+        let expected: Vec<_> = all.into_iter().filter(|(_, of)| *of == id).map(|(name, _)| name).collect();
+        assert_eq!(draft.names_of(id).unwrap(), expected);
+        assert_eq!(expected.len(), if id == one { 1 } else { 3 });
+    }
 }
 
 #[test]

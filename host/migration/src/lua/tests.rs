@@ -5,8 +5,9 @@ use std::path::Path;
 use mlua::{Lua, LuaOptions, StdLib};
 use serde_json::{Value, json};
 
+use super::language::asks_for_an_address;
+use super::place::{column, split_line};
 use super::value::Marks;
-use super::{column, split_line};
 use crate::{EvolveError, Script, ValueError};
 
 #[track_caller]
@@ -47,6 +48,16 @@ fn places_are_told_only_where_they_are_sure() {
     assert_eq!(column("a = = b", "unexpected symbol near '='"), None);
     assert_eq!(column("ä b) c", "unexpected symbol near ')'"), Some(4));
     assert_eq!(column("a", "unfinished"), None);
+}
+
+#[test]
+fn a_pattern_that_asks_for_an_address_is_known() {
+    for pattern in ["%p", "a %-10p", "%d%%%p", "%.3p"] {
+        assert!(asks_for_an_address(pattern.as_bytes()), "{pattern}");
+    }
+    for pattern in ["", "p", "%%p", "%sp", "% d p", "%", "%-"] {
+        assert!(!asks_for_an_address(pattern.as_bytes()), "{pattern}");
+    }
 }
 
 fn lua() -> (Lua, Marks) {

@@ -29,6 +29,7 @@ fn loops_without_an_end_end() {
         "repeat until false",
         "::again:: goto again",
         "table.sort({1, 2, 3}, function() while true do end end)",
+        "local t = {}; for i = 1, 200000 do t[i] = -i end; table.sort(t)",
     ] {
         assert_eq!(limit(text, small()), Limit::Instructions(20_000_000), "{text}");
     }
@@ -83,4 +84,38 @@ fn what_is_printed_is_bounded_and_the_rest_is_counted() {
         home.run_within("for p in store.objects() do p:set('x', ('y'):rep(1000)) end", true, shown).unwrap();
     assert_eq!((told.differences.len(), told.differences_left_off), (1, 4));
     assert_eq!(told.differences[0].after.as_deref(), Some("(1002 bytes)"));
+}
+
+/// Every word by itself would fit; all of them are more than any machine's memory.
+#[test]
+fn a_line_is_cut_while_it_is_made() {
+    let home = Home::with_people();
+    let text = "
+        local s, t = ('ä'):rep(5000000), {}
+        for i = 1, 100000 do t[i] = s end
+        print(table.unpack(t))
+        print('a', s)
+        assert(tostring(s) == s and tostring('\\255') == '\\255')
+        print(('x'):rep(1023), 'ä')
+    ";
+    let lines = home.rehearse(text).unwrap().printed.lines;
+    assert!(lines.iter().all(|line| line.len() <= 1_024 + '…'.len_utf8()), "{lines:?}");
+    assert_eq!(lines, ["ä".repeat(512) + "…", format!("a {}…", "ä".repeat(511)), "x".repeat(1_023) + " …"]);
+}
+
+#[test]
+fn what_a_script_says_when_it_fails_is_bounded() {
+    for text in [
+        "error(('x'):rep(5000000))",
+        "error(('x'):rep(5000000), 0)",
+        "assert(false, ('x'):rep(5000000))",
+        "store.find('team'):set(('x'):rep(5000000), print)",
+        "store.find('team'):rename(('x'):rep(5000000), 'y')",
+        "store.find(('x'):rep(5000000))",
+        "store.create(('x'):rep(5000000))",
+    ] {
+        let error = Home::with_people().run_within(text, false, Limits::default()).unwrap_err();
+        let told = error.to_string();
+        assert!(told.starts_with("evolve.lua:1: ") && told.len() < 1_200, "{text}: {} bytes", told.len());
+    }
 }

@@ -1,9 +1,11 @@
 //! What a script does, in one commit, and what is told of it; a rehearsal tells the same.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use telos_migration::{Evolved, Subject};
-use telos_store::Store;
+use telos_migration::{Evolved, Limits, Subject};
+use telos_store::{Phase, Store};
 
 use crate::fixture::{Home, name};
 
@@ -143,6 +145,70 @@ fn tables_are_walked_in_the_order_of_their_keys() {
         print(tostring(t.z) .. tostring({ 1 }) .. tostring(1.5) .. tostring(print) .. tostring(nil))
     "#;
     assert_eq!(home.run(text).unwrap().printed.lines, ["1 2 a m z", "1[1]1.5functionnil"]);
+}
+
+#[test]
+fn sorting_keeps_the_order_of_equals_however_many_there_are() {
+    let home = Home::with_people();
+    let text = r#"
+        for count = 0, 40 do
+          local t = {}
+          for i = 1, count do t[i] = (i * 7) % 5 end
+          table.sort(t)
+          for i = 2, count do assert(t[i - 1] <= t[i]) end
+          assert(#t == count)
+        end
+        local t, seen = {}, {}
+        for i = 1, 5000 do t[i] = { place = i, rank = i < 4000 and 1 or i % 3 } end
+        table.sort(t, function(one, other) return one.rank < other.rank end)
+        for i = 2, 5000 do
+          local one, other = t[i - 1], t[i]
+          assert(one.rank < other.rank or one.rank == other.rank and one.place < other.place, i)
+        end
+        -- An order that is none is no mistake of the sort's.
+        table.sort(t, function() return true end)
+        for i = 1, #t, 500 do table.insert(seen, t[i].place) end
+        print(table.concat(seen, " "))
+    "#;
+    let told = home.rehearse(text).unwrap();
+    assert_eq!(told.printed, home.run(text).unwrap().printed);
+}
+
+#[test]
+fn no_text_of_a_value_tells_where_in_memory_it_is() {
+    let home = Home::with_people();
+    let text = r#"
+        local f = string.format
+        print(f("%s %s %s %s", { 1 }, {}, print, null), ("%5s|%d|%q"):format({ a = 1 }, 3, "x"))
+        print(f("%s %s %s %s", nil, true, 1.5, store.find("team")) == f("nil true 1.5 %s", store.find("team").id))
+        local t = { [true] = 1, [false] = 2, [2.5] = 3, [1] = 4, a = 5 }
+        for key, value in pairs(t) do print(key, value) end
+    "#;
+    let lines = home.rehearse(text).unwrap().printed.lines;
+    let expected =
+        ["[1] {} function null {\"a\":1}|3|\"x\"", "true", "1 4", "2.5 3", "a 5", "false 2", "true 1"];
+    assert_eq!(lines, expected);
+}
+
+/// What a script's own phase told: done and total.
+fn objects_told(text: &str, limits: Limits) -> Vec<(u64, u64)> {
+    let mut told = Vec::new();
+    let _ = Home::with_people().run_telling(text, true, limits, &mut |progress| {
+        told.extend(Some((progress.done, progress.total)).filter(|_| progress.phase == Phase::Objects));
+    });
+    told
+}
+
+#[test]
+fn how_far_a_script_is_is_told_while_it_runs() {
+    let walk = "for object in store.objects() do object:set('seen', true) end";
+    assert_eq!(objects_told(walk, Limits::default()), [(0, 5), (5, 5)]);
+    let again = format!("for i = 1, 3 do {walk} end");
+    assert_eq!(objects_told(&again, Limits::default()), [(0, 5), (15, 15)]);
+    // It runs longer than is between two tellings, and is never done.
+    let time = Limits { time: Duration::from_millis(1_500), instructions: u64::MAX, ..Limits::default() };
+    let told = objects_told(&format!("while true do {walk} end"), time);
+    assert!(told.len() > 1 && told[1].0 > 0 && told[1].1 == 5, "{told:?}");
 }
 
 proptest! {

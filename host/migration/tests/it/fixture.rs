@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use telos_migration::{EvolveError, Evolved, Limits, Script, evolve};
 use telos_store::{
-    ComponentId, DraftOptions, Json, MethodSlot, ObjectId, ObjectName, Slot, Store, StoreOptions, Unit, Vote,
+    ComponentId, DraftOptions, Json, MethodSlot, ObjectId, ObjectName, Progress, Slot, Store, StoreOptions,
+    Unit, Vote,
 };
 
 pub(crate) struct Home {
@@ -67,9 +68,19 @@ impl Home {
         is_rehearsal: bool,
         limits: Limits,
     ) -> Result<Evolved, EvolveError> {
+        self.run_telling(text, is_rehearsal, limits, &mut |_| ())
+    }
+
+    pub(crate) fn run_telling(
+        &self,
+        text: &str,
+        is_rehearsal: bool,
+        limits: Limits,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Evolved, EvolveError> {
         let script = Script::parse(Path::new("evolve.lua"), text.as_bytes().to_vec())?;
         let options = DraftOptions { is_rehearsal, ..DraftOptions::default() };
-        evolve(&self.store(), &script, &options, limits, &mut |_| ())
+        evolve(&self.store(), &script, &options, limits, tell)
     }
 
     /// A slot's JSON text, as it is stored.

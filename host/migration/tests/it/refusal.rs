@@ -81,6 +81,14 @@ fn mistakes_of_the_script_are_told_in_luas_words_with_line_and_object() {
         ("store.bind('x', 'ada')", "evolve.lua:2: "),
         ("os.exit()", "evolve.lua:2: attempt to index a nil value (global 'os')"),
         ("error({})", "evolve.lua:2: an error that is no text"),
+        ("error(print)", "evolve.lua:2: an error that is no text"),
+        ("error(null)", "evolve.lua:2: an error that is no text"),
+        ("local s = ('%s%p'):format(1, {})", "evolve.lua:2: string.format has no %p"),
+        ("string.format('%d', {})", "evolve.lua:2: bad argument #2 to 'format'"),
+        ("for key in pairs { [{}] = 1 } do end", "evolve.lua:2: pairs goes in the order of keys"),
+        ("for key in pairs(1) do end", "evolve.lua:2: pairs takes a table"),
+        ("table.sort { 1, {} }", "evolve.lua:2: attempt to compare"),
+        ("table.sort('x')", "evolve.lua:2: table.sort takes a table"),
     ] {
         match refused(text) {
             error @ EvolveError::Script { .. } => {

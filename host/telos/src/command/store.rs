@@ -51,7 +51,7 @@ In the script:
   store.bind(NAME, object)  store.unbind(NAME)
   object:get(SLOT)  object:set(SLOT, value)  object:remove(SLOT)  object:rename(SLOT, NEW)
   object:slots()  object:names()  object:parents()  object:set_parents{..}
-  object.id  object.owner  object.generation = 2       a generation is raised only
+  object.id  object.owner  object.generation = 2       raised only, to what a release knows
   null  array{..}  print(..)                           JSON's null; an array, also when empty
 
 Nothing can be caught: the first mistake ends the script, and nothing was changed.";
