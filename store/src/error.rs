@@ -98,6 +98,12 @@ pub enum Failure {
         /// What was found.
         why: String,
     },
+    /// The store's own code, or what a host had it call, went wrong; nothing says that the file did.
+    #[error("a bug in this host: {what}; `telos store verify` says whether the file is whole")]
+    Panicked {
+        /// What was being done, and what the panic said.
+        what: String,
+    },
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
@@ -118,9 +124,11 @@ impl Failure {
                 redb::Error::Io(cause) => Some(cause.kind()),
                 _ => None,
             },
-            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Damaged { .. } | Failure::Reopening => {
-                None
-            }
+            Failure::Row { .. }
+            | Failure::UnknownTable(_)
+            | Failure::Damaged { .. }
+            | Failure::Panicked { .. }
+            | Failure::Reopening => None,
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Stores, objects and units with everything defaulted that a test does not care about.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use redb::StorageBackend;
 use telos_store::{
-    Commit, CommitError, ComponentId, Json, MemoryBackend, ObjectId, ObjectName, Slot, Store, StoreOptions,
-    Unit, Vote,
+    Backend, Commit, CommitError, ComponentId, Json, MemoryBackend, ObjectId, ObjectName, Slot, Store,
+    StoreOptions, Unit, Vote,
 };
 
 /// A store in memory.
@@ -67,4 +71,82 @@ pub(crate) fn read(unit: &mut Unit, id: ObjectId, slot: &str) -> Option<i64> {
 pub(crate) fn assert_clean(store: &Store) {
     let report = store.verify_open().unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
+}
+
+/// A disk that says how often it was opened, and opens only while its gate is.
+#[derive(Clone, Default)]
+pub(crate) struct Watched {
+    pub(crate) bytes: MemoryBackend,
+    pub(crate) opened: Arc<AtomicU64>,
+    pub(crate) gate: Arc<Mutex<()>>,
+}
+
+impl Watched {
+    /// A store on it that reads every page anew and does not wait before it opens again.
+    pub(crate) fn store(&self, dir: &tempfile::TempDir) -> Store {
+        let reopen = Duration::from_micros(100);
+        let options = StoreOptions {
+            cache_bytes: 0,
+            reopen_first: reopen,
+            reopen_longest: reopen,
+            ..StoreOptions::default()
+        };
+        Store::open_with_backend(dir.path(), self.clone(), options).unwrap()
+    }
+
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// Puts other bytes in the place of all.
+    pub(crate) fn replace(&self, image: &[u8]) {
+        self.bytes.set_len(image.len() as u64).unwrap();
+        self.bytes.write(0, image).unwrap();
+    }
+
+    /// Everything on it.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(self.bytes.len().unwrap()).unwrap()];
+        self.bytes.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// Blanks the beginning of every page that has a text in it, and answers what was there.
+    pub(crate) fn rot(&self, text: &str) -> Vec<(u64, Vec<u8>)> {
+        let is_in = |page: &[u8]| page.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+        let image = self.image();
+        let pages = image.chunks(4_096).enumerate().skip(1).filter(|(_, page)| is_in(page));
+        let found: Vec<_> = pages.map(|(page, bytes)| (page as u64 * 4_096, bytes[..16].to_vec())).collect();
+        found.iter().for_each(|(at, _)| self.bytes.write(*at, &[0; 16]).unwrap());
+        assert!(!found.is_empty(), "{text} is on no page");
+        found
+    }
+}
+
+impl Backend for Watched {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        let _open = self.gate.lock();
+        self.bytes.open()
+    }
+}
+
+/// Objects on several pages, one of them with a text that nothing else has. Answers that one.
+pub(crate) fn object_among_many(store: &Store, text: &str) -> ObjectId {
+    let ids: Vec<ObjectId> =
+        within(store, |unit| (0..300).map(|_| unit.create(operator(), 1, vec![]).unwrap()).collect());
+    // By a commit of its own, so that no page that was used again has the text's remains.
+    let value = Json::parse(&serde_json::json!(text).to_string()).unwrap();
+    within(store, |unit| unit.set_slot(ids[150], "text", Slot::Value(value)).unwrap());
+    ids[150]
+}
+
+/// Waits for what the committer is about to do.
+#[track_caller]
+pub(crate) fn await_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}: this never happens");
+        std::thread::yield_now();
+    }
 }
