@@ -286,7 +286,7 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
             ballot.raises = raises;
             let Ballot { writes, vote, .. } = ballot.as_mut();
             let growth = room::growth(shared, &order, writes);
-            let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
+            let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome, shared.now_ms());
             order.grow(&growth);
             if let Some(act) = vote.on_voted.take() {
                 (act.0)(position);
