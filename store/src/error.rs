@@ -115,6 +115,11 @@ impl Failure {
         matches!(self, Failure::Storage(cause) if matches!(cause.as_ref(), redb::Error::DatabaseClosed))
     }
 
+    /// Whether it is in the bytes, so that another handle finds the same.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Failure::Damaged { .. } | Failure::Row { .. } | Failure::UnknownTable(_))
+    }
+
     /// What the operating system refused, when it did: [`io::ErrorKind::StorageFull`] for a full disk.
     ///
     /// None also for a call that was only refused because an earlier one had failed.

@@ -94,10 +94,6 @@ impl Watched {
         Store::open_with_backend(dir.path(), self.clone(), options).unwrap()
     }
 
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::SeqCst)
-    }
-
     /// Puts other bytes in the place of all.
     pub(crate) fn replace(&self, image: &[u8]) {
         self.bytes.set_len(image.len() as u64).unwrap();
@@ -111,15 +107,8 @@ impl Watched {
         bytes
     }
 
-    /// Blanks the beginning of every page that has a text in it, and answers what was there.
-    pub(crate) fn rot(&self, text: &str) -> Vec<(u64, Vec<u8>)> {
-        let is_in = |page: &[u8]| page.windows(text.len()).any(|bytes| bytes == text.as_bytes());
-        let image = self.image();
-        let pages = image.chunks(4_096).enumerate().skip(1).filter(|(_, page)| is_in(page));
-        let found: Vec<_> = pages.map(|(page, bytes)| (page as u64 * 4_096, bytes[..16].to_vec())).collect();
-        found.iter().for_each(|(at, _)| self.bytes.write(*at, &[0; 16]).unwrap());
-        assert!(!found.is_empty(), "{text} is on no page");
-        found
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::SeqCst)
     }
 }
 
@@ -129,16 +118,6 @@ impl Backend for Watched {
         let _open = self.gate.lock();
         self.bytes.open()
     }
-}
-
-/// Objects on several pages, one of them with a text that nothing else has. Answers that one.
-pub(crate) fn object_among_many(store: &Store, text: &str) -> ObjectId {
-    let ids: Vec<ObjectId> =
-        within(store, |unit| (0..300).map(|_| unit.create(operator(), 1, vec![]).unwrap()).collect());
-    // By a commit of its own, so that no page that was used again has the text's remains.
-    let value = Json::parse(&serde_json::json!(text).to_string()).unwrap();
-    within(store, |unit| unit.set_slot(ids[150], "text", Slot::Value(value)).unwrap());
-    ids[150]
 }
 
 /// Waits for what the committer is about to do.
