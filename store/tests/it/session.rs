@@ -188,7 +188,12 @@ fn vote_while_a_sweep_is_pending(ahead_ms: u64) {
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let mut unit = store.begin();
     unit.create(operator(), 1, vec![]).unwrap();
-    store.decide_then(unit, Vote::default(), move |_| may_go_on.recv().unwrap());
+    let (is_held, held) = mpsc::channel::<()>();
+    store.decide_then(unit, Vote::default(), move |_| {
+        is_held.send(()).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    held.recv().unwrap();
     let before = store.begin_on_voted().snapshot();
     std::thread::scope(|scope| {
         let sweep = scope.spawn(|| store.sweep_sessions(late));
