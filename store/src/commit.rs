@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 
+use crate::bug;
 use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::generation::{self, Raised, Survey};
@@ -177,8 +178,14 @@ impl Ballot {
     }
 
     fn answer(mut self, result: Result<Commit, CommitError>) {
-        if let Some(reply) = self.reply.take() {
-            reply(result);
+        self.tell(result);
+    }
+
+    /// A reply is the host's: a panic in it is that bug's alone, and takes nothing from whoever else waits.
+    fn tell(&mut self, result: Result<Commit, CommitError>) {
+        let Some(reply) = self.reply.take() else { return };
+        if let Err(failure) = bug::guard("the reply to a commit", || reply(result)) {
+            tracing::error!(%failure, "a unit's answer was lost");
         }
     }
 
@@ -205,9 +212,7 @@ impl Ballot {
 impl Drop for Ballot {
     /// The committer died with the unit in hand.
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            reply(Err(CommitError::Unavailable(Failure::Reopening)));
-        }
+        self.tell(Err(CommitError::Unavailable(Failure::Reopening)));
     }
 }
 
@@ -282,7 +287,7 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
             ballot.raises = raises;
             let Ballot { writes, vote, .. } = ballot.as_mut();
             let growth = room::growth(shared, &order, writes);
-            let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome);
+            let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome, shared.now_ms());
             order.grow(&growth);
             if let Some(act) = vote.on_voted.take() {
                 (act.0)(position);
@@ -384,7 +389,7 @@ impl Committer {
         while let Some(job) = self.next_job() {
             let _turn = self.shared.turn.lock();
             // Whoever waits must hear, whatever happens here: a committer that is gone answers nobody.
-            if let Err(failure) = damage::guard(|| self.do_one(job)) {
+            if let Err(failure) = bug::guard("the committer", || self.do_one(job)) {
                 self.restart(&failure);
             }
         }
@@ -401,13 +406,12 @@ impl Committer {
         self.queue.recv().ok()
     }
 
-    /// Answers its failures itself; what is left is a panic.
-    fn do_one(&self, job: Job) -> Result<(), Failure> {
+    /// Answers its failures itself, those of the file included; what is left is a panic of this host's own code.
+    fn do_one(&self, job: Job) {
         match job {
             Job::Decide(ballot) => self.decide_group(self.gather(*ballot)),
             Job::Reopen(failure) => self.reopen_if_broken(&failure),
         }
-        Ok(())
     }
 
     /// Takes what waits already: while one group is being decided, the next one gathers.

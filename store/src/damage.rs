@@ -7,16 +7,18 @@
 //! Not held: a panic of redb while another one unwinds, which ends the process. It is known of redb's `ExtractIf` and
 //! avoided there by [`Extracted`]; `retain_in` has one inside.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::bug;
 use crate::error::Failure;
 
 /// Does what may meet a damaged page. Nothing that `work` leaves half-done may be used afterwards, except rows: they
 /// change in transactions, which end with it.
 pub(crate) fn guard<T, E: From<Failure>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(Failure::Damaged { why: told(&*panic) }.into()))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let why = format!("reading it ended in a panic: {}", bug::said(&*panic));
+        Err(Failure::Damaged { why }.into())
+    })
 }
 
 /// Rows that redb removes while they are read. Its own iterator works on the page when it is dropped, and where a damaged
@@ -43,16 +45,6 @@ impl<I> Drop for Extracted<I> {
             std::mem::forget(self.0.take());
         }
     }
-}
-
-/// What a panic said.
-fn told(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!(
-        "reading it ended in a panic: {}",
-        text.unwrap_or("no message").lines().next().unwrap_or_default()
-    )
 }
 
 #[cfg(test)]

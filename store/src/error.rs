@@ -99,6 +99,12 @@ pub enum Failure {
         /// What was found.
         why: String,
     },
+    /// The store's own code, or what a host had it call, went wrong; nothing says that the file did.
+    #[error("a bug in this host: {what}; `telos store verify` says whether the file is whole")]
+    Panicked {
+        /// What was being done, and what the panic said.
+        what: String,
+    },
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
@@ -110,6 +116,11 @@ impl Failure {
         matches!(self, Failure::Storage(cause) if matches!(cause.as_ref(), redb::Error::DatabaseClosed))
     }
 
+    /// Whether it is in the bytes, so that another handle finds the same.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Failure::Damaged { .. } | Failure::Row { .. } | Failure::UnknownTable(_))
+    }
+
     /// What the operating system refused, when it did: [`io::ErrorKind::StorageFull`] for a full disk.
     ///
     /// None also for a call that was only refused because an earlier one had failed.
@@ -119,9 +130,11 @@ impl Failure {
                 redb::Error::Io(cause) => Some(cause.kind()),
                 _ => None,
             },
-            Failure::Row { .. } | Failure::UnknownTable(_) | Failure::Damaged { .. } | Failure::Reopening => {
-                None
-            }
+            Failure::Row { .. }
+            | Failure::UnknownTable(_)
+            | Failure::Damaged { .. }
+            | Failure::Panicked { .. }
+            | Failure::Reopening => None,
         }
     }
 

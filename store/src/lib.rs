@@ -46,6 +46,7 @@ mod audit;
 mod backend;
 mod backup;
 mod blob;
+mod bug;
 mod commit;
 mod copy;
 mod damage;

@@ -104,8 +104,8 @@ pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Dedupe rows of one session above its watermark.
 pub const DEDUPE_ROWS_PER_SESSION_MAX: u32 = 1_024;
-/// Sessions whose requests are known without reading them: at some 10 bytes a request, 10 MiB at most. Beyond that all are
-/// read again as they vote.
+/// Sessions whose requests are known without reading them: at some 10 bytes a request, 10 MiB at most. Beyond that those
+/// with nothing pending are forgotten, and read again as they vote.
 pub const SESSIONS_KNOWN_MAX: usize = 1_024;
 /// Idle time after which a session is closed for good.
 pub const SESSION_IDLE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;

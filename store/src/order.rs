@@ -47,6 +47,8 @@ pub(crate) struct Order {
     /// Posts added and taken by each unit.
     posts: Versions<(usize, usize)>,
     sessions: Sessions,
+    /// As of when each unit closes idle sessions.
+    sweeps: Versions<u64>,
     /// Every raise that is in force once everything pending is durable.
     generations: Arc<Generations>,
     /// The last vote of this era that wrote an object of a component; kept when it is durable.
@@ -74,12 +76,13 @@ impl Order {
         self.waiting
     }
 
-    /// Gives a unit the next position; its objects say so from now on.
+    /// Gives a unit the next position; its objects say so from now on. `now_ms`: when its request is used.
     pub(crate) fn add(
         &mut self,
         writes: &mut Layer,
         request: Option<&DedupeKey>,
         outcome: &[u8],
+        now_ms: u64,
     ) -> Position {
         let position = self.position.next();
         self.position = position;
@@ -98,8 +101,9 @@ impl Order {
         }
         self.add_posts(writes, position);
         self.add_generations(writes, position);
+        self.add_sweeps(writes, position);
         if let Some(key) = request {
-            self.sessions.add(key, position, outcome);
+            self.sessions.add(key, position, outcome, now_ms);
         }
         position
     }
@@ -121,6 +125,7 @@ impl Order {
         self.touched_posts.retain(|_, versions| versions.settle(through));
         self.posts.settle(through);
         self.sessions.settle(through);
+        self.sweeps.settle(through);
     }
 
     /// Empties the order after a failure: what was voted for will not be decided, or nobody knows.
@@ -259,6 +264,11 @@ impl Order {
         self.sessions.learn(session, stored);
     }
 
+    /// The latest time as of which a pending sweep closes sessions; 0 while none is pending.
+    pub(crate) fn sweeping_ms(&self) -> u64 {
+        self.sweeps.0.iter().map(|(_, now_ms)| *now_ms).max().unwrap_or_default()
+    }
+
     /// Forgets what is known of sessions: some were removed from the tables.
     pub(crate) fn forget_sessions(&mut self) {
         self.sessions.forget();
@@ -287,6 +297,14 @@ impl Order {
                 | RecordWrite::SettleShadows { .. }
                 | RecordWrite::DropShadows { .. } => self.copied = position,
                 _ => {}
+            }
+        }
+    }
+
+    fn add_sweeps(&mut self, writes: &Layer, position: Position) {
+        for record in &writes.records {
+            if let RecordWrite::SweepSessions { now_ms } = record {
+                self.sweeps.push(position, *now_ms);
             }
         }
     }
@@ -334,6 +352,13 @@ impl<T> Default for Versions<T> {
 
 fn push<K: Eq + Hash, T>(map: &mut HashMap<K, Versions<T>>, key: K, position: Position, state: T) {
     map.entry(key).or_default().push(position, state);
+}
+
+#[cfg(test)]
+impl Order {
+    fn known_sessions(&self) -> usize {
+        self.sessions.count()
+    }
 }
 
 #[cfg(test)]

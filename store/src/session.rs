@@ -63,6 +63,13 @@ pub(crate) struct SessionRow {
     pub(crate) rows: u32,
 }
 
+impl SessionRow {
+    /// Whether a sweep at that time closes the session.
+    pub(crate) fn is_idle(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.last_ms) > limit::SESSION_IDLE_MS_MAX
+    }
+}
+
 /// Judges a request. `rows_above`: the session's dedupe rows above the request's own watermark.
 pub(crate) fn judge(
     key: &DedupeKey,
@@ -81,6 +88,10 @@ pub(crate) fn judge(
     }
     if let Some((position, outcome)) = decided {
         return Dedupe::Replay { outcome, position };
+    }
+    // Closed, whether or not a sweep was here: one that is under way may have taken the rows that a decision would add to.
+    if session.is_some_and(|row| row.is_idle(now_ms)) {
+        return Dedupe::UnknownSession;
     }
     if rows_above >= limit::DEDUPE_ROWS_PER_SESSION_MAX {
         return Dedupe::SessionFull;

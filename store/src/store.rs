@@ -271,7 +271,8 @@ impl Store {
     }
 
     /// As [`Store::decide`], for hosts that do not block: `on_done` is called exactly once, on this thread or on
-    /// the committer's, which waits for it. It must not wait for another decision, rewrite or collect.
+    /// the committer's, which waits for it. It must not wait for another decision, rewrite or collect. A panic in it
+    /// is logged, and nothing else.
     pub fn decide_then(
         &self,
         unit: Unit,

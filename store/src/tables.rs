@@ -318,7 +318,8 @@ pub(crate) fn read_idle_sessions(
     let mut idle = Vec::new();
     for row in sessions.iter()? {
         let (key, row) = row?;
-        if now_ms.saturating_sub(row.value().1) > limit::SESSION_IDLE_MS_MAX {
+        let (acked_through, last_ms, rows) = row.value();
+        if (SessionRow { acked_through, last_ms, rows }).is_idle(now_ms) {
             idle.push(key.value());
         }
         if idle.len() == limit::SESSIONS_PER_SWEEP_MAX {

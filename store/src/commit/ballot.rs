@@ -62,7 +62,10 @@ fn learn_session(shared: &Shared, order: &mut Order, session: SessionId) -> Resu
         return Ok(());
     };
     let numbers = tables::read_decided_numbers(&txn.open_table(DEDUPE)?, session)?;
-    order.learn_session(session, Some(KnownSession { acked_through: row.acked_through, numbers }));
+    order.learn_session(
+        session,
+        Some(KnownSession { acked_through: row.acked_through, last_ms: row.last_ms, numbers }),
+    );
     Ok(())
 }
 
@@ -85,6 +88,8 @@ impl Voter<'_> {
 
     /// What is known about a request.
     fn judge(&self, key: &DedupeKey, now_ms: u64) -> Result<session::Dedupe, Failure> {
+        // Of a sweep under way, which may be ahead of this clock: what it closes is closed.
+        let now_ms = now_ms.max(self.order.sweeping_ms());
         let Some(known) = self.order.session(key.session) else {
             return Ok(session::judge(key, None, None, 0, now_ms));
         };
@@ -94,7 +99,8 @@ impl Voter<'_> {
         if is_decided && decided.is_none() {
             return Ok(session::Dedupe::UnknownSession);
         }
-        let row = SessionRow { acked_through: known.acked_through, ..SessionRow::default() };
+        let KnownSession { acked_through, last_ms, .. } = *known;
+        let row = SessionRow { acked_through, last_ms, ..SessionRow::default() };
         let rows = known.count_above(session::watermark(key, Some(row)));
         Ok(session::judge(key, Some(row), decided, rows, now_ms))
     }

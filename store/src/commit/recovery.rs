@@ -72,7 +72,8 @@ impl Committer {
         }
     }
 
-    /// Where the file is damaged, no other handle is better: the store stays read-only until it is opened anew.
+    /// Where the file is damaged or not to be read, no other handle is better: the store stays read-only until it is
+    /// opened anew.
     fn reopen(&self, failure: &Failure) {
         let is_checked = matches!(failure, Failure::Damaged { .. });
         let mut delay = self.shared.options.reopen_first;
@@ -86,7 +87,7 @@ impl Committer {
                     tracing::info!(position = %self.shared.position(), "the object store is open again");
                     return;
                 }
-                Err(failure @ Failure::Damaged { .. }) => {
+                Err(failure) if failure.is_lasting() => {
                     tracing::error!(%failure, "the object store stays read-only");
                     self.shared.stand.stay_read_only(&failure);
                     return self.is_parked.set(true);

@@ -3,7 +3,8 @@
 //! ```text
 //! learn     a session that votes is read from the tables, once       what is pending is added
 //! add       a request that was voted for, and the watermark it brings
-//! forget    at a failure, after a sweep, when there are too many      the next vote reads it again
+//! forget    at a failure, after a sweep; when there are too many,     the next vote reads it again
+//!           those with nothing pending
 //! ```
 //! What is known stays true: rows are written for requests that were voted for here, and removed below the watermark
 //! that such a request brings. Only a sweep removes others.
@@ -27,6 +28,7 @@ pub(super) struct Sessions {
 struct Pending {
     position: Position,
     acked_through: u64,
+    at_ms: u64,
     outcome: Arc<[u8]>,
 }
 
@@ -34,6 +36,8 @@ struct Pending {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KnownSession {
     pub(crate) acked_through: u64,
+    /// When its last request was voted for or decided, Unix milliseconds.
+    pub(crate) last_ms: u64,
     /// Requests above the watermark, decided or pending.
     pub(crate) numbers: BTreeSet<u64>,
 }
@@ -45,7 +49,8 @@ impl KnownSession {
         u32::try_from(above).unwrap_or(u32::MAX)
     }
 
-    fn add(&mut self, number: u64, acked_through: u64) {
+    fn add(&mut self, number: u64, acked_through: u64, at_ms: u64) {
+        self.last_ms = self.last_ms.max(at_ms);
         self.acked_through = self.acked_through.max(acked_through);
         self.numbers.insert(number);
         while self.numbers.first().is_some_and(|oldest| *oldest <= self.acked_through) {
@@ -67,20 +72,26 @@ impl Sessions {
         }
         let mut learnt = stored.unwrap_or_default();
         for (number, request) in pending.into_iter().flatten() {
-            learnt.add(*number, request.acked_through);
+            learnt.add(*number, request.acked_through, request.at_ms);
         }
-        if self.known.len() >= limit::SESSIONS_KNOWN_MAX {
-            self.known.clear();
-        }
-        self.known.insert(session, learnt);
+        *self.known_or_new(session) = learnt;
     }
 
     /// Adds a request that was voted for. Its session is known by then, or new.
-    pub(super) fn add(&mut self, key: &DedupeKey, position: Position, outcome: &[u8]) {
+    pub(super) fn add(&mut self, key: &DedupeKey, position: Position, outcome: &[u8], at_ms: u64) {
         let DedupeKey { session, number, acked_through } = *key;
-        self.known.entry(session).or_default().add(number, acked_through);
-        let request = Pending { position, acked_through, outcome: outcome.into() };
+        self.known_or_new(session).add(number, acked_through, at_ms);
+        let request = Pending { position, acked_through, at_ms, outcome: outcome.into() };
         self.pending.entry(session).or_default().insert(number, request);
+    }
+
+    /// The one place where a session becomes known. At the bound those are forgotten that have nothing pending: fewer units
+    /// may be pending than sessions known, so there is one. Cost there: one pass over all that are known.
+    fn known_or_new(&mut self, session: SessionId) -> &mut KnownSession {
+        if self.known.len() >= limit::SESSIONS_KNOWN_MAX && !self.known.contains_key(&session) {
+            self.known.retain(|known, _| self.pending.contains_key(known));
+        }
+        self.known.entry(session).or_default()
     }
 
     /// The pending decision of a request.
@@ -100,5 +111,10 @@ impl Sessions {
     /// Forgets what is known; what is pending stays, and joins what is learnt next.
     pub(super) fn forget(&mut self) {
         self.known.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.known.len()
     }
 }

@@ -5,6 +5,8 @@ use crate::id::ComponentId;
 use crate::json::Json;
 use crate::limit;
 
+const AT_MS: u64 = 5_000;
+
 fn id(number: u64) -> ObjectId {
     ObjectId::from_parts(0, number)
 }
@@ -22,7 +24,7 @@ fn collection() -> CollectionKey {
 }
 
 fn known_session(acked_through: u64, numbers: &[u64]) -> KnownSession {
-    KnownSession { acked_through, numbers: numbers.iter().copied().collect() }
+    KnownSession { acked_through, last_ms: AT_MS, numbers: numbers.iter().copied().collect() }
 }
 
 /// A unit that gives an object a name and a vector, or takes both away.
@@ -37,8 +39,8 @@ fn writes(object: u64, is_there: bool) -> Layer {
 #[test]
 fn each_position_sees_what_was_voted_for_up_to_it() {
     let mut order = Order::default();
-    let first = order.add(&mut writes(1, true), None, &[]);
-    let second = order.add(&mut writes(1, false), None, &[]);
+    let first = order.add(&mut writes(1, true), None, &[], AT_MS);
+    let second = order.add(&mut writes(1, false), None, &[], AT_MS);
     assert_eq!((first.get(), second.get(), order.position(), order.waiting()), (1, 2, second, 2));
     assert_eq!(order.name(&name(), Position::NONE), None);
     assert_eq!(order.name(&name(), first), Some((Some(id(1)), first)));
@@ -56,8 +58,8 @@ fn each_position_sees_what_was_voted_for_up_to_it() {
 #[test]
 fn a_pending_request_is_known_with_its_outcome_and_watermark() {
     let mut order = Order::default();
-    let first = order.add(&mut Layer::default(), Some(&key(5, 3)), b"five");
-    let second = order.add(&mut Layer::default(), Some(&key(6, 4)), b"six");
+    let first = order.add(&mut Layer::default(), Some(&key(5, 3)), b"five", AT_MS);
+    let second = order.add(&mut Layer::default(), Some(&key(6, 4)), b"six", AT_MS);
     assert_eq!(order.decided(&key(5, 0)), Some((first, b"five".to_vec())));
     let known = order.session(key(5, 0).session).unwrap();
     assert_eq!((known.acked_through, known.count_above(4), known.count_above(5)), (4, 2, 1));
@@ -71,7 +73,7 @@ fn a_session_is_learnt_with_what_is_pending() {
     let (mut order, session) = (Order::default(), key(1, 0).session);
     order.learn_session(session, None);
     assert_eq!(order.session(session), None, "nobody knows it");
-    let seventh = order.add(&mut Layer::default(), Some(&key(7, 4)), &[]);
+    let seventh = order.add(&mut Layer::default(), Some(&key(7, 4)), &[], AT_MS);
     order.forget_sessions();
     order.learn_session(session, Some(known_session(3, &[4, 5])));
     assert_eq!(order.session(session), Some(&known_session(4, &[5, 7])));
@@ -82,24 +84,46 @@ fn a_session_is_learnt_with_what_is_pending() {
 }
 
 #[test]
-fn sessions_past_the_bound_are_forgotten_and_pending_requests_are_not() {
+fn new_sessions_past_the_bound_displace_others_but_none_with_a_pending_request() {
     let mut order = Order::default();
-    let first = order.add(&mut Layer::default(), Some(&key(1, 0)), b"one");
-    for client in 0..limit::SESSIONS_KNOWN_MAX as u128 {
-        let session = SessionId { client: client + 2, incarnation: 1 };
-        order.learn_session(session, Some(known_session(0, &[1])));
+    let new =
+        |client| DedupeKey { session: SessionId { client, incarnation: 1 }, number: 1, acked_through: 0 };
+    let most = limit::SESSIONS_KNOWN_MAX as u128;
+    let mut positions = Vec::new();
+    for client in 0..most {
+        positions.push(order.add(&mut Layer::default(), Some(&new(client)), b"x", AT_MS));
     }
-    let session = key(1, 0).session;
-    assert_eq!(order.session(session), None);
-    order.learn_session(session, None);
-    assert_eq!(order.session(session), Some(&known_session(0, &[1])));
-    assert_eq!(order.decided(&key(1, 0)), Some((first, b"one".to_vec())));
+    assert_eq!(order.known_sessions(), limit::SESSIONS_KNOWN_MAX);
+    // All but the last request are durable.
+    order.settle(positions[positions.len() - 2], positions.len() - 1);
+    let fresh = order.add(&mut Layer::default(), Some(&new(most)), b"y", AT_MS);
+    assert_eq!(order.known_sessions(), 2);
+    assert_eq!(order.session(new(most - 1).session), Some(&known_session(0, &[1])), "its request is pending");
+    assert_eq!(order.session(new(0).session), None);
+    assert_eq!(order.decided(&new(most)), Some((fresh, b"y".to_vec())));
+    // Those that the tables tell of count too.
+    for client in 0..most {
+        order.learn_session(new(most + 1 + client).session, Some(known_session(0, &[1])));
+        assert!(order.known_sessions() <= limit::SESSIONS_KNOWN_MAX);
+    }
+    assert!(order.session(new(most).session).is_some());
+}
+
+#[test]
+fn a_pending_sweep_is_known_until_it_is_durable() {
+    let mut order = Order::default();
+    let mut sweep = Layer::default();
+    sweep.records.push(RecordWrite::SweepSessions { now_ms: 9 });
+    let position = order.add(&mut sweep, None, &[], AT_MS);
+    assert_eq!(order.sweeping_ms(), 9);
+    order.settle(position, 1);
+    assert_eq!(order.sweeping_ms(), 0);
 }
 
 #[test]
 fn a_failure_ends_the_era_and_everything_in_it() {
     let mut order = Order::default();
-    order.add(&mut writes(1, true), Some(&key(1, 0)), &[]);
+    order.add(&mut writes(1, true), Some(&key(1, 0)), &[], AT_MS);
     let era = order.era();
     order.end_era(Position::new(7));
     assert_eq!((order.era(), order.position().get(), order.waiting()), (era + 1, 7, 0));
@@ -113,7 +137,7 @@ fn a_taken_post_is_touched_until_it_is_gone_for_good() {
     let post = PostId { position: Position::new(1), index: 0 };
     let mut layer = Layer::default();
     layer.taken.push(post);
-    let position = order.add(&mut layer, None, &[]);
+    let position = order.add(&mut layer, None, &[], AT_MS);
     assert!(order.is_touched(post));
     assert_eq!(order.posts_after(10), 9);
     order.settle(position, 1);

@@ -14,7 +14,15 @@ fn row(acked_through: u64) -> Option<SessionRow> {
 fn a_young_session_needs_no_row_and_an_old_one_does() {
     assert_eq!(judge(&key(1, 0), None, None, 0, 1_000 + DAY_MS), Dedupe::Fresh);
     assert_eq!(judge(&key(1, 0), None, None, 0, 1_001 + DAY_MS), Dedupe::UnknownSession);
-    assert_eq!(judge(&key(1, 0), row(0), None, 0, 9 * DAY_MS), Dedupe::Fresh);
+    assert_eq!(judge(&key(1, 0), row(0), None, 0, 1_000 + DAY_MS), Dedupe::Fresh);
+}
+
+#[test]
+fn a_session_that_a_sweep_would_close_takes_no_request_and_still_answers_those_it_took() {
+    let decided = || Some((Position::new(7), b"done".to_vec()));
+    assert_eq!(judge(&key(1, 0), row(0), None, 0, 1_001 + DAY_MS), Dedupe::UnknownSession);
+    let replay = Dedupe::Replay { outcome: b"done".to_vec(), position: Position::new(7) };
+    assert_eq!(judge(&key(1, 0), row(0), decided(), 1, 1_001 + DAY_MS), replay);
 }
 
 #[test]

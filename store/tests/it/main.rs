@@ -5,6 +5,7 @@
 
 mod backup;
 mod blob;
+mod bug;
 mod commit;
 mod crash;
 mod damage;

@@ -1,10 +1,11 @@
 //! Resent requests: answered from their first decision, however often they come.
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 
 use telos_store::{CommitError, Dedupe, DedupeKey, Effect, SessionId, Store, StoreOptions, Vote, limit};
 
-use crate::fixture::{assert_clean, number, object_with, operator, read, scratch, scratch_at};
+use crate::fixture::{assert_clean, await_until, number, object_with, operator, read, scratch, scratch_at};
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -175,4 +176,53 @@ fn an_outcome_counts_against_the_unit() {
     let error = store.decide(store.begin(), vote).wait().unwrap_err();
     assert!(matches!(error, CommitError::TooLarge(_)), "{error}");
     assert_eq!(store.counts().unwrap().sessions, 0);
+}
+
+/// `ahead_ms`: how far the sweep is ahead of the clock that votes read.
+fn vote_while_a_sweep_is_pending(ahead_ms: u64) {
+    let (store, now) = scratch_at(NOW_MS);
+    answer(&store, key(1, 0), "one").unwrap();
+    let late = NOW_MS + limit::SESSION_IDLE_MS_MAX + 1;
+    now.store(late - ahead_ms, Ordering::Relaxed);
+    // The committer is held in this reply, so that the sweep is voted for and not yet written.
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let mut unit = store.begin();
+    unit.create(operator(), 1, vec![]).unwrap();
+    let (is_held, held) = mpsc::channel::<()>();
+    store.decide_then(unit, Vote::default(), move |_| {
+        is_held.send(()).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    held.recv().unwrap();
+    let before = store.begin_on_voted().snapshot();
+    std::thread::scope(|scope| {
+        let sweep = scope.spawn(|| store.sweep_sessions(late));
+        await_until("the sweep is voted for", || store.begin_on_voted().snapshot() > before);
+        let between = store.decide(store.begin(), vote(key(2, 0), "two"));
+        go_on.send(()).unwrap();
+        sweep.join().unwrap().unwrap();
+        let between = between.wait();
+        assert!(matches!(between, Err(CommitError::UnknownSession)), "{ahead_ms}: {between:?}");
+    });
+    assert_eq!(store.counts().unwrap().sessions, 0);
+    now.store(late, Ordering::Relaxed);
+    let again = answer(&store, key(1, 0), "one, once more");
+    assert!(matches!(again, Err(CommitError::UnknownSession)), "{ahead_ms}: {again:?}");
+    assert_clean(&store);
+}
+
+#[test]
+fn a_request_that_comes_in_together_with_a_sweep_does_not_bring_its_session_back() {
+    vote_while_a_sweep_is_pending(0);
+    vote_while_a_sweep_is_pending(1);
+}
+
+#[test]
+fn an_idle_session_takes_no_request_before_a_sweep_either() {
+    let (store, now) = scratch_at(NOW_MS);
+    answer(&store, key(1, 0), "one").unwrap();
+    now.store(NOW_MS + limit::SESSION_IDLE_MS_MAX + 1, Ordering::Relaxed);
+    assert!(matches!(answer(&store, key(2, 0), "two"), Err(CommitError::UnknownSession)));
+    assert_eq!(store.dedupe_lookup(&key(2, 0)).unwrap(), Dedupe::UnknownSession);
+    assert!(matches!(answer(&store, key(1, 0), "one"), Err(CommitError::DuplicateRequest { .. })));
 }
