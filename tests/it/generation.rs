@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use telos_kernel::{
     Evolution, EvolutionOutcome, Evolving, Failure, GenerationMode, Granting, InstallRequest, SwapError,
 };
-use telos_store::{AuditRow, ComponentId, Digest, Json, ObjectId, ObjectName, ReleaseState, Slot, Vote};
+use telos_store::{
+    AuditRow, ComponentId, Digest, Json, ObjectId, ObjectName, ReleaseRecord, ReleaseState, Slot, Vote,
+};
 use telos_tests::{Disk, TestKernel, guest};
 
 fn counter() -> ComponentId {
@@ -377,6 +379,44 @@ async fn a_disk_that_fails_on_the_way_changes_nothing_and_the_next_try_goes_on()
         let raised = kernel.kernel.raise_generations(GenerationMode::Evolve, told).await.unwrap();
         assert_eq!(outcome(&raised), &EvolutionOutcome::Raised, "{fails_at}");
         assert_eq!((serves(&kernel).await, reads(&kernel, "mine/290").await), (json!("0.3.0"), json!(290)));
+    }
+}
+
+/// Replaces what a release of the counter says of itself; answers what it said before.
+fn redescribe(kernel: &TestKernel, version: &str, descriptor: Json) -> Json {
+    let records = kernel.store.releases(Some(&counter())).unwrap();
+    let record = records.into_iter().find(|record| record.version == version).unwrap();
+    let before = record.descriptor.clone();
+    let mut unit = kernel.store.begin();
+    unit.put_release(ReleaseRecord { descriptor, ..record }).unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    before
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_hinders_its_own_component_and_the_host_starts() {
+    for (broken, still_served) in [("0.3.0", Some("0.1.0")), ("0.1.0", None)] {
+        let kernel = counting(2).await;
+        kernel.install("relay").await;
+        kernel.install("counter-v3").await;
+        let before = redescribe(&kernel, broken, Json::parse("{}").unwrap());
+        for mode in [GenerationMode::Check, GenerationMode::Minimum, GenerationMode::Evolve] {
+            let told = Arc::new(|_: &Evolving| {});
+            let hindered = kernel.kernel.raise_generations(mode, told).await.unwrap();
+            let EvolutionOutcome::Hindered(cause) = outcome(&hindered) else {
+                panic!("{broken}: {hindered:?}")
+            };
+            assert!(cause.contains("missing field"), "{broken}: {cause}");
+        }
+        let (kernel, hindered) = kernel.restart_raising(GenerationMode::Evolve).await;
+        assert!(matches!(outcome(&hindered), EvolutionOutcome::Hindered(_)), "{broken}: {hindered:?}");
+        assert_eq!(kernel.send("relay", "echo", json!(1)).await.unwrap(), 1, "{broken}");
+        let serving = kernel.send("counter", "release", Value::Null).await.ok();
+        assert_eq!(serving, still_served.map(|version| json!(version)), "{broken}");
+        assert_eq!(releases(&kernel)["0.3.0"], ReleaseState::Staged, "{broken}");
+        redescribe(&kernel, broken, before);
+        let (kernel, raised) = kernel.restart_raising(GenerationMode::Evolve).await;
+        assert_eq!((outcome(&raised), serves(&kernel).await), (&EvolutionOutcome::Raised, json!("0.3.0")));
     }
 }
 

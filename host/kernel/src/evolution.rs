@@ -59,7 +59,10 @@ pub(crate) enum Trouble {
 
 impl Swapper {
     /// Carries state over for every staged release that has its grants, and lets it serve; see [`GenerationMode`]. One
-    /// that fails leaves everything as it was.
+    /// that fails leaves everything as it was, and one of which something cannot be read is left to the next start.
+    ///
+    /// # Errors
+    /// When the releases cannot be listed.
     pub(crate) async fn raise_generations(
         &self,
         mode: GenerationMode,
@@ -68,28 +71,38 @@ impl Swapper {
         let mut evolutions = Vec::new();
         for record in self.store.releases(None)? {
             if record.state == ReleaseState::Staged {
-                evolutions.push(self.evolve(&record, mode, &told).await?);
+                evolutions.push(self.evolve(&record, mode, &told).await);
             }
         }
         Ok(evolutions)
     }
 
-    async fn evolve(
+    async fn evolve(&self, record: &ReleaseRecord, mode: GenerationMode, told: &OnEvolving) -> Evolution {
+        let mut evolution = Evolution::of(record);
+        evolution.outcome = match self.look_at(record, mode, &mut evolution) {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => self.carry_over(record, mode, &mut evolution, told).await,
+            Err(error) => {
+                evolution.record(&*self.journal, Severity::Error, GENERATION_FAILED, error.to_string());
+                EvolutionOutcome::Hindered(error.to_string())
+            }
+        };
+        self.notices.put(&record.component, evolution.notice(record));
+        evolution
+    }
+
+    /// Learns between which generations a release stands; none: its state is to be carried over.
+    fn look_at(
         &self,
         record: &ReleaseRecord,
         mode: GenerationMode,
-        told: &OnEvolving,
-    ) -> Result<Evolution, SwapError> {
-        let unreadable = |error: serde_json::Error| SwapError::Store(error.to_string());
-        let to = Descriptor::of(record).map_err(unreadable)?.generation;
+        evolution: &mut Evolution,
+    ) -> Result<Option<EvolutionOutcome>, SwapError> {
         let from = self.in_force(&record.component)?;
-        let mut evolution = Evolution::of(record, from.unwrap_or_default(), to);
-        evolution.outcome = match self.reason_to_wait(record, mode, (from, to))? {
-            Some(outcome) => outcome,
-            None => self.carry_over(record, mode, &mut evolution, told).await,
-        };
-        self.notices.put(&record.component, evolution.notice(record));
-        Ok(evolution)
+        evolution.from = from.unwrap_or_default();
+        let unreadable = |error| SwapError::Store(format!("its descriptor cannot be read: {error}"));
+        evolution.to = Descriptor::of(record).map_err(unreadable)?.generation;
+        self.reason_to_wait(record, mode, (from, evolution.to))
     }
 
     fn reason_to_wait(

@@ -23,9 +23,9 @@ pub struct Evolution {
     pub version: String,
     /// Its digest.
     pub digest: Digest,
-    /// The generation that was in force.
+    /// The generation that was in force; 0 when that cannot be read.
     pub from: u32,
-    /// The release's generation.
+    /// The release's generation; 0 when that cannot be read.
     pub to: u32,
     /// Objects carried over, up to the end or the failure; each may be in a generation of its own before.
     pub objects: u64,
@@ -76,9 +76,9 @@ pub type OnEvolving = Arc<dyn Fn(&Evolving) + Send + Sync>;
 
 impl Evolution {
     /// Of a release that was not looked at yet.
-    pub(super) fn of(record: &ReleaseRecord, from: u32, to: u32) -> Self {
+    pub(super) fn of(record: &ReleaseRecord) -> Self {
         let ReleaseRecord { component, version, digest, .. } = record.clone();
-        Self { component, version, digest, from, to, objects: 0, outcome: EvolutionOutcome::Waits }
+        Self { component, version, digest, from: 0, to: 0, objects: 0, outcome: EvolutionOutcome::Waits }
     }
 
     pub(super) fn record(
