@@ -483,7 +483,7 @@ pub enum CommitError {
         "vectors of {} would take {found} bytes, {allowed} allowed; remove some, or forget the objects they belong \
          to, or raise {}",
         owner.as_ref().map_or("all components", |owner| owner.as_str()),
-        if owner.is_some() { "vector_bytes_per_owner_max" } else { "vector_bytes_max" }
+        if owner.is_some() { "the quota of one owner" } else { "the quota of all" }
     )]
     VectorsFull {
         /// Whose; none when it is all components' together.

@@ -3,7 +3,8 @@
 //! The ZeroMQ crate keeps its peers in a map whose locks some of its tasks wait for while holding their thread, and
 //! others by yielding it. Where both happen at once on every thread of a runtime, the lock belongs to a task that
 //! nobody runs, and all of them stop for ever: a peer that is cut off while it sends is enough. On one thread no
-//! lock is ever waited for, because none is held across a wait. What crosses to it and back are bounded channels.
+//! lock is ever waited for, because none is held across a wait. What crosses to it and back are channels, bounded by
+//! what the state machines feed them.
 
 use std::io;
 

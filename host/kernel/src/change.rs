@@ -116,7 +116,7 @@ pub(crate) fn kind(error: &CommitError) -> &'static str {
         CommitError::Unavailable(_) => "unavailable",
         CommitError::Deadline => "deadline",
         CommitError::TooOld { .. } | CommitError::UnknownSession => "session",
-        CommitError::DatabaseFull { .. } => "full",
+        CommitError::DatabaseFull { .. } | CommitError::VectorsFull { .. } => "full",
         CommitError::Busy { .. } | CommitError::SessionFull { .. } | CommitError::BlobMissing(_) => "busy",
         CommitError::ReadOnlyStore { .. } | CommitError::Closed => "busy",
         _ => "refused",

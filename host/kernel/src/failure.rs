@@ -3,7 +3,7 @@
 use telos_store::{CommitError, ReadError, WriteError};
 
 /// What to do when the database is past its quota.
-pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota: `telos up --database-mib`";
+pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota that it names: `telos up --database-mib`, `--vector-owner-mib` or `--vector-mib`";
 
 /// Whose doing a failure is. Decides log level, retry and blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -76,14 +76,15 @@ fn store_check(store: &Store) -> Check {
     }
     let usage = store.usage();
     let full = [
-        ("the database", usage.database_bytes, usage.database_bytes_max, FREE_DATABASE),
+        ("database", usage.database_bytes, usage.database_bytes_max, FREE_DATABASE),
         ("blobs", usage.blob_bytes, usage.blob_bytes_max, FREE_BLOBS),
+        ("vectors", usage.vector_bytes, usage.vector_bytes_max, FREE_VECTORS),
     ];
     let full = full.into_iter().find(|(_, bytes, quota, _)| is_nearly_full(*bytes, *quota));
     match full {
         None => Check::ok("store", format!("open at position {}{}", store.position(), past(store))),
         Some((what, bytes, quota, next)) => {
-            let cause = format!("{what} takes {} of {} MiB", bytes >> 20, quota >> 20);
+            let cause = format!("{what}: {} of {} MiB are taken", bytes >> 20, quota >> 20);
             Check::new("store", CheckState::Degraded, cause, Some(next.to_owned()))
         }
     }
@@ -94,6 +95,8 @@ const FREE_DATABASE: &str =
     "`telos object forget`, then `telos store rewrite`; or raise the quota: `telos up --database-mib`";
 /// What frees blobs.
 const FREE_BLOBS: &str = "raise the quota: `telos up --blob-mib`";
+/// What frees vectors.
+const FREE_VECTORS: &str = "`telos object forget`, or raise the quota: `telos up --vector-mib`";
 
 /// Nine tenths: early enough to act, before units are refused.
 fn is_nearly_full(bytes: u64, quota: u64) -> bool {

@@ -278,7 +278,10 @@ fn render_stats(stats: &Value, paint: Paint) -> String {
         ("store", field(stats, "store")),
         ("position", field(counts, "position")),
         ("objects", format!("{}, {} states", field(counts, "objects"), field(counts, "object_rows"))),
-        ("vectors", field(counts, "vectors")),
+        (
+            "vectors",
+            format!("{}, {}", field(counts, "vectors"), of_quota("vector_bytes", "vector_bytes_max")),
+        ),
         (
             "posts",
             format!("{} pending, {} dead", field(counts, "posts_pending"), field(counts, "dead_letters")),
@@ -358,12 +361,13 @@ mod tests {
         let stats = json!({
             "store": "ab", "read_only": null,
             "counts": {"position": 9, "objects": 2, "object_rows": 5, "vectors": 0, "posts_pending": 0, "dead_letters": 0, "audit_rows": 3, "blobs": 1},
-            "usage": {"database_bytes": 1_572_864, "database_bytes_max": 1_u64 << 34, "blob_bytes": 0, "blob_bytes_max": 1_u64 << 32},
+            "usage": {"database_bytes": 1_572_864, "database_bytes_max": 1_u64 << 34, "blob_bytes": 0, "blob_bytes_max": 1_u64 << 32, "vector_bytes": 2_048, "vector_bytes_max": 1_u64 << 30},
             "history": {"floor": 4, "floor_ms": null, "age_ms": 2_592_000_000_u64, "rows_max": 1_000_000, "superseded_rows": 3, "rewrite_due": 8},
         });
         let text = render_stats(&stats, Paint::default());
         for part in [
             "database     1.5 MiB of 16384 MiB",
+            "vectors      0, 2 KiB of 1024 MiB",
             "from position 4: 3 earlier states, kept for 30 days and at most 1000000",
             "since position 8: `telos store rewrite`",
         ] {

@@ -36,6 +36,14 @@ pub(crate) struct Up {
     #[arg(long, value_name = "MIB")]
     blob_mib: Option<u64>,
 
+    /// The most that vectors of one component may take, in the file and in memory [default: 256].
+    #[arg(long, value_name = "MIB")]
+    vector_owner_mib: Option<u64>,
+
+    /// The most that vectors of all components may take [default: 1024].
+    #[arg(long, value_name = "MIB")]
+    vector_mib: Option<u64>,
+
     /// How long earlier states of objects can be read [default: 30].
     #[arg(long, value_name = "DAYS")]
     history_days: Option<u32>,
@@ -69,11 +77,14 @@ impl From<Generations> for GenerationMode {
 impl Up {
     fn store_options(&self) -> StoreOptions {
         let mut options = StoreOptions::default();
-        if let Some(mib) = self.database_mib {
-            options.database_bytes_max = mib.saturating_mul(1 << 20);
-        }
-        if let Some(mib) = self.blob_mib {
-            options.blob_bytes_max = mib.saturating_mul(1 << 20);
+        let quotas = [
+            (self.database_mib, &mut options.database_bytes_max),
+            (self.blob_mib, &mut options.blob_bytes_max),
+            (self.vector_owner_mib, &mut options.vector_bytes_per_owner_max),
+            (self.vector_mib, &mut options.vector_bytes_max),
+        ];
+        for (mib, quota) in quotas {
+            *quota = mib.map_or(*quota, |mib| mib.saturating_mul(1 << 20));
         }
         if let Some(days) = self.history_days {
             options.retention.age = Duration::from_secs(u64::from(days) * 24 * 3_600);
@@ -229,7 +240,30 @@ impl StopSignal {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Asked {
+        #[command(flatten)]
+        up: Up,
+    }
+
+    #[test]
+    fn every_quota_that_is_asked_for_is_set_and_no_other() {
+        let options = |flags: &[&str]| {
+            let asked = Asked::try_parse_from(std::iter::once(&"up").chain(flags)).unwrap();
+            let options = asked.up.store_options();
+            let StoreOptions { database_bytes_max, blob_bytes_max, vector_bytes_max, .. } = options;
+            [database_bytes_max, blob_bytes_max, options.vector_bytes_per_owner_max, vector_bytes_max]
+        };
+        let [database, blobs, owner, vectors] = options(&[]);
+        assert_eq!(options(&["--database-mib", "3"]), [3 << 20, blobs, owner, vectors]);
+        assert_eq!(options(&["--blob-mib", "3"]), [database, 3 << 20, owner, vectors]);
+        assert_eq!(options(&["--vector-owner-mib", "3"]), [database, blobs, 3 << 20, vectors]);
+        assert_eq!(options(&["--vector-mib", "3"]), [database, blobs, owner, 3 << 20]);
+    }
 
     #[test]
     fn checks_come_with_marks_and_next_steps_and_one_ready_line() {
