@@ -83,6 +83,18 @@ async fn a_start_that_dies_while_it_gives_up_gives_up_at_the_next() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_dies_while_it_cleans_up_after_a_death_begins_anew_later() {
+    let home = prepared("counter-v3", 1).await;
+    for failpoint in ["store::generation-raised 1", "store::leftovers-dropped 1"] {
+        dies(home.path(), failpoint, failpoint);
+        assert_sound(home.path(), failpoint);
+    }
+    let (kernel, raised) = TestKernel::over_raising(home.path(), GenerationMode::Evolve).await;
+    assert!(matches!(&raised[..], [one] if one.outcome == EvolutionOutcome::Raised), "{raised:?}");
+    assert_whole(&kernel, 1, "after both").await;
+}
+
 /// The child's side; does nothing when it is not one.
 #[tokio::test(flavor = "multi_thread")]
 async fn child() {

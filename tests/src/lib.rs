@@ -110,6 +110,13 @@ impl TestKernel {
         Self::unbegun(None, open(directory), Arc::new(NoMinds)).raising(mode).await
     }
 
+    /// A kernel without minds over a store of its own.
+    pub fn with_options(options: StoreOptions) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(&home.path().join("store"), options).expect("a store");
+        Self::on_store(home, store, Arc::new(NoMinds))
+    }
+
     fn in_home(home: TempDir, minds: Arc<dyn Minds>) -> Self {
         let store = open(home.path());
         Self::on_store(home, store, minds)

@@ -33,6 +33,11 @@ const ROOT_WAIT: Duration = Duration::from_secs(5);
 const STORE_BACK_TIME: Duration = Duration::from_secs(60);
 const STORE_BACK_POLL: Duration = Duration::from_millis(50);
 
+/// The audit row of a release that waits.
+pub(crate) const PLUGIN_STAGED: &str = "plugin.staged";
+/// The audit row of a component that nobody serves any more.
+pub(crate) const PLUGIN_REMOVED: &str = "plugin.removed";
+
 /// Why a release comes to serve: the audit row's kind.
 #[derive(Clone, Copy)]
 pub(crate) enum Reason {
@@ -47,7 +52,9 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    fn kind(self) -> &'static str {
+    pub(crate) const ALL: [Self; 4] = [Self::Installed, Self::Swapped, Self::RolledBack, Self::Awaited];
+
+    pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Installed => "plugin.installed",
             Self::Swapped => "plugin.swapped",
@@ -245,7 +252,7 @@ impl Swapper {
                         decision.write(unit, ReleaseState::Staged)?;
                     }
                 }
-                unit.audit("plugin.staged", component.as_str(), decision.staging(waits))?;
+                unit.audit(PLUGIN_STAGED, component.as_str(), decision.staging(waits))?;
                 let change = Change::Grant(component.clone(), decision.granting.clone());
                 let staged = decision.staged(waits, previous.clone());
                 Ok((staged, Some(self.publication(change, None))))
@@ -333,7 +340,7 @@ impl Swapper {
                 if let Some(asks) = &leaving.asks {
                     unit.put_release(ReleaseRecord { state: ReleaseState::Retired, ..asks.clone() })?;
                 }
-                unit.audit("plugin.removed", component.as_str(), json!({ "digest": leaving.digest }))?;
+                unit.audit(PLUGIN_REMOVED, component.as_str(), json!({ "digest": leaving.digest }))?;
                 let change = Change::Vacate(component.clone());
                 Ok((Settled::default(), Some(self.publication(change, turn.place.clone()))))
             })

@@ -8,8 +8,8 @@
 //! give up   copies dropped, one audit row says why             what served serves
 //! ```
 //! Every object goes from its own generation to the release's in one call of a fresh instance that reaches nothing.
-//! What changed since its copy was made is carried again, so nothing here needs the host to be quiet; that it is makes
-//! the decision come at the first try. How many objects there are is no bound: how far it is shows every second, and
+//! What changed since its copy was made is carried again, and whoever decides anew who serves has the last word, so
+//! nothing here needs the host to be quiet; that it is makes the decision come at the first try. How many objects there are is no bound: how far it is shows every second, and
 //! whoever stops the host then has changed nothing.
 //!
 //! Never here: which generation is in force (`generation`), what evolving may use (`pure`).
@@ -46,6 +46,8 @@ pub use report::{Evolution, EvolutionOutcome, Evolving, OnEvolving};
 /// Objects of one commit of copies: enough that the disk is not what takes the time, few enough that others wait for
 /// milliseconds.
 const BATCH: usize = 256;
+/// Bytes of copies that wait in memory for their commit; the last may pass it.
+const BATCH_BYTES: usize = 4 << 20;
 /// How often a generation is decided anew because something changed meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -53,13 +55,21 @@ const ATTEMPTS_MAX: u32 = 8;
 pub(crate) enum Trouble {
     /// An object was not carried over, by the release's fault or for want of time.
     Object { object: ObjectId, from: u32, cause: String, is_of_release: bool },
+    /// Somebody decided anew who serves.
+    Overtaken,
     /// Something else was in the way.
     Other(SwapError),
 }
 
+/// The value slots that objects have in another generation.
+type Carried<'a> = Vec<(&'a Object, BTreeMap<String, Json>)>;
+
 impl Swapper {
     /// Carries state over for every staged release that has its grants, and lets it serve; see [`GenerationMode`]. One
-    /// that fails leaves everything as it was.
+    /// that fails leaves everything as it was, and one of which something cannot be read is left to the next start.
+    ///
+    /// # Errors
+    /// When the releases cannot be listed.
     pub(crate) async fn raise_generations(
         &self,
         mode: GenerationMode,
@@ -68,28 +78,40 @@ impl Swapper {
         let mut evolutions = Vec::new();
         for record in self.store.releases(None)? {
             if record.state == ReleaseState::Staged {
-                evolutions.push(self.evolve(&record, mode, &told).await?);
+                evolutions.push(self.evolve(&record, mode, &told).await);
             }
         }
         Ok(evolutions)
     }
 
-    async fn evolve(
+    async fn evolve(&self, record: &ReleaseRecord, mode: GenerationMode, told: &OnEvolving) -> Evolution {
+        let mut evolution = Evolution::of(record);
+        evolution.outcome = match self.look_at(record, mode, &mut evolution) {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => self.carry_over(record, mode, &mut evolution, told).await,
+            Err(error) => {
+                evolution.record(&*self.journal, Severity::Error, GENERATION_FAILED, error.to_string());
+                EvolutionOutcome::Hindered(error.to_string())
+            }
+        };
+        if let Some(notice) = evolution.notice(record) {
+            self.notices.put(&record.component, notice);
+        }
+        evolution
+    }
+
+    /// Learns between which generations a release stands; none: its state is to be carried over.
+    fn look_at(
         &self,
         record: &ReleaseRecord,
         mode: GenerationMode,
-        told: &OnEvolving,
-    ) -> Result<Evolution, SwapError> {
-        let unreadable = |error: serde_json::Error| SwapError::Store(error.to_string());
-        let to = Descriptor::of(record).map_err(unreadable)?.generation;
+        evolution: &mut Evolution,
+    ) -> Result<Option<EvolutionOutcome>, SwapError> {
         let from = self.in_force(&record.component)?;
-        let mut evolution = Evolution::of(record, from.unwrap_or_default(), to);
-        evolution.outcome = match self.reason_to_wait(record, mode, (from, to))? {
-            Some(outcome) => outcome,
-            None => self.carry_over(record, mode, &mut evolution, told).await,
-        };
-        self.notices.put(&record.component, evolution.notice(record));
-        Ok(evolution)
+        evolution.from = from.unwrap_or_default();
+        let unreadable = |error| SwapError::Store(format!("its descriptor cannot be read: {error}"));
+        evolution.to = Descriptor::of(record).map_err(unreadable)?.generation;
+        self.reason_to_wait(record, mode, (from, evolution.to))
     }
 
     fn reason_to_wait(
@@ -154,40 +176,55 @@ impl Swapper {
         trouble: &Trouble,
     ) -> EvolutionOutcome {
         let cause = self.told(trouble, evolution);
-        evolution.record(&*self.journal, Severity::Error, GENERATION_FAILED, cause.clone());
-        let is_final = trouble.is_of_release();
         // It may be the disk that failed.
         self.wait_for_store().await;
         let dropped = self.store.drop_shadows(&record.component).map(drop).map_err(SwapError::from);
-        let written = self
-            .change(None, |unit| {
-                if is_final {
-                    unit.put_release(ReleaseRecord { state: ReleaseState::Returned, ..record.clone() })?;
-                }
-                let object = match trouble {
-                    Trouble::Object { object, .. } => Some(object),
-                    Trouble::Other(_) => None,
-                };
-                let detail = json!({
-                    "version": record.version, "digest": record.digest, "object": object,
-                    "from": evolution.from, "to": evolution.to, "cause": cause, "tried_again": !is_final,
-                });
-                unit.audit(GENERATION_FAILED, record.component.as_str(), detail)?;
-                Ok((Settled::default(), None))
-            })
-            .await;
-        for error in [dropped.err(), written.err()].into_iter().flatten() {
-            evolution.record(
-                &*self.journal,
-                Severity::Error,
-                "generation.failure-unwritten",
-                error.to_string(),
-            );
+        let written = self.write_failure(record, evolution, trouble, &cause).await;
+        let is_overtaken = matches!(written, Ok(false));
+        if !is_overtaken {
+            evolution.record(&*self.journal, Severity::Error, GENERATION_FAILED, cause.clone());
         }
-        match is_final {
+        for error in [dropped.err(), written.err()].into_iter().flatten() {
+            let event = "generation.failure-unwritten";
+            evolution.record(&*self.journal, Severity::Error, event, error.to_string());
+        }
+        match trouble.is_of_release() {
+            _ if is_overtaken => EvolutionOutcome::Overtaken,
             true => EvolutionOutcome::Failed(cause),
             false => EvolutionOutcome::Hindered(cause),
         }
+    }
+
+    /// Decides what a failure means, unless somebody has decided anew who serves: then it answers false.
+    async fn write_failure(
+        &self,
+        record: &ReleaseRecord,
+        evolution: &Evolution,
+        trouble: &Trouble,
+        cause: &str,
+    ) -> Result<bool, SwapError> {
+        let _turn = self.turn.lock().await;
+        let Some(record) = self.still_staged(record)? else { return Ok(false) };
+        let (is_final, object) = (trouble.is_of_release(), trouble.object());
+        self.change(None, |unit| {
+            if is_final {
+                unit.put_release(ReleaseRecord { state: ReleaseState::Returned, ..record.clone() })?;
+            }
+            let detail = json!({
+                "version": record.version, "digest": record.digest, "object": object,
+                "from": evolution.from, "to": evolution.to, "cause": cause, "tried_again": !is_final,
+            });
+            unit.audit(GENERATION_FAILED, record.component.as_str(), detail)?;
+            Ok((Settled::default(), None))
+        })
+        .await?;
+        Ok(true)
+    }
+
+    /// What is recorded of a release now, while it is the one that waits for a start.
+    fn still_staged(&self, record: &ReleaseRecord) -> Result<Option<ReleaseRecord>, SwapError> {
+        let waiting = self.waiting_for_start(&record.component)?;
+        Ok(waiting.filter(|waiting| waiting.digest == record.digest))
     }
 
     fn told(&self, trouble: &Trouble, evolution: &Evolution) -> String {
@@ -199,6 +236,7 @@ impl Swapper {
                     evolution.to
                 )
             }
+            Trouble::Overtaken => "somebody decided anew who serves".into(),
             Trouble::Other(error) => {
                 let Evolution { from, to, .. } = evolution;
                 format!("its state cannot be carried from generation {from} to {to}: {error}")
@@ -290,14 +328,35 @@ impl<'a> Course<'a> {
             let listed = store.unevolved(component, self.to, after, BATCH).map_err(SwapError::from)?;
             let Some(last) = listed.last() else { return Ok(()) };
             after = Some(last.id);
-            let mut unit = store.begin();
-            for object in &listed {
-                let slots = self.evolved(object).await?;
-                unit = self.put(unit, object, slots).await?;
-            }
-            self.keep(unit).await?;
-            self.progress.advance(listed.len());
+            self.carry_all(&listed).await?;
         }
+    }
+
+    /// Carries objects over. What they become is kept in memory until there is enough of it, so that no unit is open
+    /// while a guest runs.
+    async fn carry_all<'o>(&mut self, objects: impl IntoIterator<Item = &'o Object>) -> Result<(), Trouble> {
+        let (mut carried, mut bytes) = (Carried::new(), 0);
+        for object in objects {
+            let slots = self.evolved(object).await?;
+            bytes += slots.iter().map(|(name, value)| name.len() + value.as_str().len()).sum::<usize>();
+            carried.push((object, slots));
+            self.progress.advance();
+            if bytes >= BATCH_BYTES {
+                self.keep_all(std::mem::take(&mut carried)).await?;
+                bytes = 0;
+            }
+        }
+        self.keep_all(carried).await?;
+        self.progress.tell();
+        Ok(())
+    }
+
+    async fn keep_all(&self, carried: Carried<'_>) -> Result<(), Trouble> {
+        let mut unit = self.swapper.store.begin();
+        for (object, slots) in carried {
+            unit = self.put(unit, object, slots).await?;
+        }
+        if unit.is_unwritten() { Ok(()) } else { self.keep(unit).await }
     }
 
     async fn evolved(&mut self, object: &Object) -> Result<BTreeMap<String, Json>, Trouble> {
@@ -333,12 +392,13 @@ impl<'a> Course<'a> {
 
     async fn put_in_force(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
         let swapper = self.swapper;
-        let changing_root = || Ok(((), swapper.changing_root(release)?));
-        let ((), turn) = swapper.in_turn(&release.component, changing_root).await?;
+        let still_staged = || Ok((swapper.still_staged(self.record)?, swapper.changing_root(release)?));
+        let (staged, turn) = swapper.in_turn(&release.component, still_staged).await?;
+        let record = staged.ok_or(Trouble::Overtaken)?;
         let raise = Raise { from: self.from, to: self.to, root: self.carried_root(release).await? };
         let decision = Decision {
             release: Arc::clone(release),
-            record: self.record.clone(),
+            record,
             granting: BTreeSet::new(),
             missing: Vec::new(),
             consumed: None,
@@ -366,10 +426,18 @@ impl Trouble {
         Self::Object { object: object.id, from: object.generation, cause, is_of_release }
     }
 
+    fn object(&self) -> Option<&ObjectId> {
+        match self {
+            Self::Object { object, .. } => Some(object),
+            Self::Overtaken | Self::Other(_) => None,
+        }
+    }
+
     /// Whether trying again can only help with another release, or other state.
     fn is_of_release(&self) -> bool {
         match self {
             Self::Object { is_of_release, .. } => *is_of_release,
+            Self::Overtaken => false,
             Self::Other(error) => matches!(error, SwapError::RootObject(_)) || error.is_of_the_bytes(),
         }
     }

@@ -62,6 +62,9 @@ pub enum ExamineError {
         "its describe() did not end within {DESCRIBE_TIME:?}; try again when this machine has less to do"
     )]
     DescribeSlow,
+    /// `describe` could not run on this machine, now.
+    #[error("its describe() {0}; try again when this machine has less to do")]
+    DescribeHindered(String),
     /// What it describes is not acceptable.
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
@@ -69,9 +72,15 @@ pub enum ExamineError {
 
 impl ExamineError {
     /// Whether every host refuses these bytes, always. What asks for a newer contract or for something unknown may be
-    /// right for the next host, and what had no time may have it the next time.
+    /// right for the next host, and what this machine was at fault for may pass the next time.
     pub(crate) fn is_of_the_bytes(&self) -> bool {
-        !matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_) | Self::DescribeSlow)
+        let is_of_this_host = matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_));
+        !is_of_this_host && !self.is_of_the_moment()
+    }
+
+    /// Whether this machine had too little time, memory or room just now: the same bytes may pass in a moment.
+    pub fn is_of_the_moment(&self) -> bool {
+        matches!(self, Self::DescribeSlow | Self::DescribeHindered(_))
     }
 }
 
@@ -151,6 +160,7 @@ impl Examiner {
         let pure = Pure::new(&self.engines, component).map_err(contract)?;
         let told = |error: PureError| match error {
             PureError::Time(_) => ExamineError::DescribeSlow,
+            PureError::Host(_) => ExamineError::DescribeHindered(error.to_string()),
             error => ExamineError::Describe(error.to_string()),
         };
         let first = pure.describe().await.map_err(told)?;
@@ -242,6 +252,15 @@ mod tests {
         assert!(refusal(b"\x7fELF....").contains("native code"));
         assert!(refusal(b"#!/bin/sh\n").contains("some other kind of file"));
         assert!(recognise(b"\0asm\x0d\0\x01\0").is_ok());
+    }
+
+    #[test]
+    fn what_this_machine_wants_for_is_no_fault_of_the_bytes() {
+        for error in [ExamineError::DescribeSlow, ExamineError::DescribeHindered("had no slot".into())] {
+            assert!(error.is_of_the_moment() && !error.is_of_the_bytes(), "{error}");
+        }
+        let trapped = ExamineError::Describe("failed: unreachable".into());
+        assert!(trapped.is_of_the_bytes() && !trapped.is_of_the_moment());
     }
 
     #[test]

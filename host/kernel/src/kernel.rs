@@ -148,7 +148,7 @@ impl Kernel {
     /// A release that fails leaves everything as it was: an audit row says why, and what served serves.
     ///
     /// # Errors
-    /// When the store cannot be read. Whatever else goes wrong is an outcome.
+    /// When the releases cannot be listed. Whatever else goes wrong is an outcome.
     pub async fn raise_generations(
         &self,
         mode: GenerationMode,

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use telos_store::{AuditRow, ComponentId, Failure, ReleaseRecord, ReleaseState, Store};
 
+use crate::activation::{PLUGIN_REMOVED, PLUGIN_STAGED, Reason};
+
 /// The audit row of a state that was not carried over.
 pub(crate) const GENERATION_FAILED: &str = "generation.failed";
 
@@ -41,37 +43,70 @@ impl Notices {
         self.0.lock().get(component).cloned()
     }
 
-    /// Remembers which releases failed to evolve since somebody last decided who serves, as the audit says. Costs a search
-    /// of the audit for each component that has a returned release.
+    /// Remembers which releases failed to evolve since somebody last decided who serves, as the audit says. Costs one
+    /// search of the audit, newest first, until each component that has a returned release is settled, or through the
+    /// newest 10,000 rows: what failed longer ago is told by the audit alone.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn remember_failures(&self, store: &Store) -> Result<(), Failure> {
-        let seats = store.seats()?;
-        let mut returned: BTreeMap<ComponentId, Vec<ReleaseRecord>> = BTreeMap::new();
-        for record in store.releases(None)? {
-            if record.state == ReleaseState::Returned {
-                returned.entry(record.component.clone()).or_default().push(record);
+        let mut open = returned(store)?;
+        let newest = store.audit_between(0, u64::MAX, 1, |_| true)?.first().map_or(0, |row| row.number);
+        let floor = newest.saturating_sub(ROWS_SEARCHED_MAX);
+        let mut before = newest + 1;
+        while !open.is_empty() && before > floor + 1 {
+            let after = floor.max(before.saturating_sub(ROWS_PER_READ + 1));
+            let is_wanted = |row: &AuditRow| open.contains_key(&row.subject) && settles(row);
+            for row in store.audit_between(after, before, usize::MAX, is_wanted)? {
+                self.settle(&row, &mut open);
             }
-        }
-        for (component, records) in returned {
-            let is_failure =
-                |row: &AuditRow| row.kind == GENERATION_FAILED && row.subject == component.as_str();
-            let rows = store.audit_between(0, u64::MAX, 1, is_failure)?;
-            let seat = seats.iter().find(|seat| seat.component == component);
-            if let Some(row) = rows.first().filter(|row| seat.is_none_or(|seat| seat.since_ms <= row.at_ms))
-                && let Some(notice) = remembered(row, &records)
-            {
-                self.put(&component, notice);
-            }
+            before = after + 1;
         }
         Ok(())
     }
+
+    /// The newest row that settles a component says all there is to know of it.
+    fn settle(&self, row: &AuditRow, open: &mut BTreeMap<String, Vec<ReleaseRecord>>) {
+        if let Some(records) = open.remove(&row.subject)
+            && let Some(record) = records.first()
+            && let Some(notice) = remembered(row, &records)
+        {
+            self.put(&record.component, notice);
+        }
+    }
 }
 
-/// What an audit row says of the release that it names; none when that one is no longer returned.
+/// Rows that a start looks through for failures: some years of decisions, a fraction of a second.
+const ROWS_SEARCHED_MAX: u64 = 10_000;
+/// Rows of one read, so that few are decoded where the newest say it all.
+const ROWS_PER_READ: u64 = 500;
+
+/// Releases that were returned, by their component.
+fn returned(store: &Store) -> Result<BTreeMap<String, Vec<ReleaseRecord>>, Failure> {
+    let mut returned: BTreeMap<String, Vec<ReleaseRecord>> = BTreeMap::new();
+    for record in store.releases(None)? {
+        if record.state == ReleaseState::Returned {
+            returned.entry(record.component.to_string()).or_default().push(record);
+        }
+    }
+    Ok(returned)
+}
+
+/// Whether a row says that a component's state was not carried over, or that somebody decided who serves, now or from
+/// the next start on.
+fn settles(row: &AuditRow) -> bool {
+    let waits_for_start = || row.detail.get("from").is_some();
+    match row.kind.as_str() {
+        GENERATION_FAILED | PLUGIN_REMOVED => true,
+        PLUGIN_STAGED => waits_for_start(),
+        kind => Reason::ALL.iter().any(|reason| reason.kind() == kind),
+    }
+}
+
+/// What an audit row says of the release that it names; none when it tells of no failure, or when that release is no
+/// longer returned.
 fn remembered(row: &AuditRow, returned: &[ReleaseRecord]) -> Option<Notice> {
-    let digest = row.detail["digest"].as_str()?;
+    let digest = row.detail["digest"].as_str().filter(|_| row.kind == GENERATION_FAILED)?;
     let record = returned.iter().find(|record| record.digest.to_string() == digest)?;
     Some(failed(record, row.detail["cause"].as_str()?))
 }
@@ -86,5 +121,85 @@ pub(crate) fn failed(record: &ReleaseRecord, cause: &str) -> Notice {
              try this one again"
         )),
         is_trouble: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use serde_json::{Value, json};
+    use telos_store::{Digest, Json, SeatRecord, StoreOptions, Unit, Vote};
+
+    fn within(store: &Store, work: impl FnOnce(&mut Unit)) {
+        let mut unit = store.begin();
+        work(&mut unit);
+        store.decide(unit, Vote::default()).wait().unwrap();
+    }
+
+    /// A store with components whose release failed, in this order.
+    fn failing(components: &[&str]) -> Store {
+        let store = Store::scratch(StoreOptions::default()).unwrap();
+        let digest = Digest::of(b"bytes");
+        store.put_blob(b"bytes").unwrap();
+        for name in components {
+            let component = ComponentId::new(name).unwrap();
+            let record = ReleaseRecord {
+                component,
+                digest,
+                version: "2.0.0".into(),
+                descriptor: Json::null(),
+                contract: String::new(),
+                imports: Vec::new(),
+                limits: Json::null(),
+                source: String::new(),
+                state: ReleaseState::Returned,
+                installed_at_ms: 0,
+            };
+            within(&store, |unit| {
+                unit.put_release(record).unwrap();
+                let detail = json!({"digest": digest, "cause": format!("{name} trapped")});
+                unit.audit(GENERATION_FAILED, name, detail).unwrap();
+            });
+        }
+        store
+    }
+
+    fn known(store: &Store, component: &str) -> Option<String> {
+        let notices = Notices::default();
+        notices.remember_failures(store).unwrap();
+        notices.of(&ComponentId::new(component).unwrap()).map(|notice| notice.text)
+    }
+
+    #[test]
+    fn failures_are_remembered_until_somebody_decides_whatever_the_clock_said() {
+        let store = failing(&["a", "b", "c"]);
+        let seat = SeatRecord {
+            component: ComponentId::new("a").unwrap(),
+            digest: Digest::of(b"bytes"),
+            previous: None,
+            swaps: 0,
+            since_ms: u64::MAX,
+        };
+        within(&store, |unit| unit.set_seat(seat).unwrap());
+        within(&store, |unit| unit.audit("plugin.swapped", "b", Value::Null).unwrap());
+        within(&store, |unit| unit.audit("plugin.staged", "c", json!({"needs": []})).unwrap());
+        assert!(known(&store, "a").unwrap().ends_with("a trapped"), "its clock had gone ahead");
+        assert_eq!(known(&store, "b"), None);
+        assert!(known(&store, "c").is_some(), "what waits for a grant decides nothing");
+        within(&store, |unit| unit.audit("plugin.staged", "c", json!({"from": 1, "to": 2})).unwrap());
+        assert_eq!(known(&store, "c"), None);
+    }
+
+    #[test]
+    fn the_search_goes_as_far_as_its_bound() {
+        let store = failing(&["a", "b"]);
+        // Row 1 is that of `a`, and must be the first that is not searched.
+        for rows in [4_000, 4_000, ROWS_SEARCHED_MAX - 8_001] {
+            within(&store, |unit| {
+                (0..rows).for_each(|_| unit.audit("test", "a", Value::Null).unwrap());
+            });
+        }
+        assert_eq!((known(&store, "a"), known(&store, "b").is_some()), (None, true));
     }
 }

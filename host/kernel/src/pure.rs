@@ -4,7 +4,7 @@
 //! metered engine, deny-all linker → fresh instance → describe or evolve → drop everything
 //! ```
 //! No clock, no chance, no storage and no second call into the same memory: equal arguments give equal answers by
-//! construction. What a call may use is bounded, and the error says which bound it met.
+//! construction. What a call may use is bounded, and the error says which bound it met, or that this machine was at fault.
 //!
 //! Never here: what an answer means.
 
@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use tokio::time::error::Elapsed;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{OutOfMemory, ResourceLimiter, Store, Trap};
 
+use crate::contract::PersonaPre;
 use crate::contract::lifecycle::{Descriptor, EvolveError, SlotValue};
-use crate::contract::{Persona, PersonaPre};
 use crate::descriptor::DESCRIPTOR_BYTES_MAX;
 use crate::engine::Engines;
 use crate::limits::{HOSTCALL_BYTES_MAX, MemoryAccount};
@@ -58,6 +58,21 @@ pub(crate) enum PureError {
     Reached(String),
     #[error("failed: {0}")]
     Trap(String),
+    #[error("could not run on this machine just now: {0}")]
+    Host(String),
+}
+
+impl PureError {
+    /// Whether this machine had something to do with it, so that the next call may do better.
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        matches!(self, Self::Time(_) | Self::Host(_))
+    }
+}
+
+/// What failed, and when: before the guest had everything that it runs with, or afterwards.
+enum Failed {
+    Making(wasmtime::Error),
+    Calling(wasmtime::Error),
 }
 
 /// What else than an author's intention leads to an import.
@@ -90,8 +105,8 @@ impl Pure {
         let _running = self.engines.running();
         let mut store = self.store(DESCRIBE)?;
         let describing = async {
-            let persona = self.pre.instantiate_async(&mut store).await?;
-            persona.telos_host_lifecycle().call_describe(&mut store).await
+            let persona = self.pre.instantiate_async(&mut store).await.map_err(Failed::Making)?;
+            persona.telos_host_lifecycle().call_describe(&mut store).await.map_err(Failed::Calling)
         };
         let ended = tokio::time::timeout(DESCRIBE.time, describing).await;
         judge(ended, &store, DESCRIBE)
@@ -108,18 +123,19 @@ impl Pure {
         let _running = self.engines.running();
         let mut store = self.store(EVOLVE)?;
         let evolving = async {
-            let persona: Persona = self.pre.instantiate_async(&mut store).await?;
-            persona.telos_host_lifecycle().call_evolve(&mut store, slots, from, to).await
+            let persona = self.pre.instantiate_async(&mut store).await.map_err(Failed::Making)?;
+            let lifecycle = persona.telos_host_lifecycle();
+            lifecycle.call_evolve(&mut store, slots, from, to).await.map_err(Failed::Calling)
         };
         let ended = tokio::time::timeout(EVOLVE.time, evolving).await;
         judge(ended, &store, EVOLVE)
     }
 
     fn store(&self, bounds: Bounds) -> Result<Store<Account>, PureError> {
-        let account = Account(MemoryAccount::new(MEMORY_MIB << 20));
+        let account = Account::new(MEMORY_MIB << 20);
         let mut store = Store::new(&self.engines.metered, account);
         store.limiter(|account| account);
-        store.set_fuel(bounds.fuel).map_err(|error| PureError::Trap(error.to_string()))?;
+        store.set_fuel(bounds.fuel).map_err(|error| PureError::Host(error.to_string()))?;
         store.set_hostcall_fuel(bounds.answer_bytes);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -128,36 +144,71 @@ impl Pure {
 }
 
 fn judge<T>(
-    ended: Result<wasmtime::Result<T>, Elapsed>,
+    ended: Result<Result<T, Failed>, Elapsed>,
     store: &Store<Account>,
     bounds: Bounds,
 ) -> Result<T, PureError> {
-    let error = match ended {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(error)) => error,
-        Err(_) => return Err(PureError::Time(bounds.time)),
-    };
-    // A guest that is denied memory aborts, which would hide why.
-    if store.data().0.is_exceeded() {
-        return Err(PureError::Memory);
+    match ended {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(failed)) => Err(store.data().cause().unwrap_or_else(|| failed.cause(bounds))),
+        Err(_) => Err(PureError::Time(bounds.time)),
     }
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => Err(PureError::Fuel(bounds.fuel)),
-        _ => Err(trapped(&error.root_cause().to_string())),
+}
+
+impl Failed {
+    /// A trap, a denied import and a bound are the component's doing whenever they come. Of the rest, what makes an
+    /// instance is this machine's; from then on the guest has its stack and its memory, so that what is left is an
+    /// answer that cannot be read, or too much of it.
+    fn cause(self, bounds: Bounds) -> PureError {
+        let (Self::Making(error) | Self::Calling(error)) = &self;
+        let text = error.root_cause().to_string();
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => return PureError::Fuel(bounds.fuel),
+            Some(_) => return PureError::Trap(text),
+            None => {}
+        }
+        if let Some(import) = denied(&text) {
+            return PureError::Reached(import.to_owned());
+        }
+        match self {
+            Self::Making(_) if is_bound(&text) => PureError::Trap(text),
+            Self::Calling(error) if !error.is::<OutOfMemory>() => PureError::Trap(text),
+            _ => PureError::Host(text),
+        }
     }
 }
 
 /// The engine says which import a denied call was for only in words.
-fn trapped(text: &str) -> PureError {
-    let import = text.strip_prefix("unknown import: `").and_then(|rest| rest.split_once('`'));
-    match import {
-        Some((import, _)) => PureError::Reached(import.to_owned()),
-        None => PureError::Trap(text.to_owned()),
-    }
+fn denied(text: &str) -> Option<&str> {
+    text.strip_prefix("unknown import: `")?.split_once('`').map(|(import, _)| import)
 }
 
-/// Holds a call to its memory, and to what a component may be made of.
-struct Account(MemoryAccount);
+/// More instances, tables or memories than [`Account`] lets a component be made of; also only in words.
+fn is_bound(text: &str) -> bool {
+    text.starts_with("resource limit exceeded: ")
+}
+
+/// Holds a call to its memory, and to what a component may be made of. Remembers what a guest that is denied memory
+/// hides, since it aborts.
+struct Account {
+    memory: MemoryAccount,
+    /// The guest may have what it asked for last, as far as its component and this account go.
+    may_grow: bool,
+    /// This machine had no memory for it all the same.
+    shortage: Option<String>,
+}
+
+impl Account {
+    fn new(bytes_max: usize) -> Self {
+        Self { memory: MemoryAccount::new(bytes_max), may_grow: false, shortage: None }
+    }
+
+    /// What a failure comes from, whatever it says itself.
+    fn cause(&self) -> Option<PureError> {
+        let shortage = || self.shortage.clone().map(PureError::Host);
+        self.memory.is_exceeded().then_some(PureError::Memory).or_else(shortage)
+    }
+}
 
 impl ResourceLimiter for Account {
     fn memory_growing(
@@ -166,7 +217,15 @@ impl ResourceLimiter for Account {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.0.memory_growing(current, desired, maximum)
+        self.may_grow = maximum.is_none_or(|maximum| desired <= maximum);
+        self.memory.memory_growing(current, desired, maximum)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if self.may_grow {
+            self.shortage = Some(error.root_cause().to_string());
+        }
+        Ok(())
     }
 
     fn table_growing(
@@ -175,7 +234,7 @@ impl ResourceLimiter for Account {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.0.table_growing(current, desired, maximum)
+        self.memory.table_growing(current, desired, maximum)
     }
 
     fn instances(&self) -> usize {
@@ -195,17 +254,64 @@ impl ResourceLimiter for Account {
 mod tests {
     use super::*;
 
+    fn making(error: impl Into<wasmtime::Error>) -> PureError {
+        Failed::Making(error.into()).cause(EVOLVE)
+    }
+
+    fn calling(error: impl Into<wasmtime::Error>) -> PureError {
+        Failed::Calling(error.into()).cause(EVOLVE)
+    }
+
+    fn said(text: &'static str) -> wasmtime::Error {
+        wasmtime::Error::msg(text)
+    }
+
     #[test]
     fn a_denied_import_is_named_and_a_trap_keeps_its_words() {
-        let said = |text: &str| trapped(text).to_string();
         let denied = said("unknown import: `wasi:cli/stderr@0.2.6#get-stderr` has not been defined");
         assert_eq!(
-            denied,
+            calling(denied).to_string(),
             "reached for `wasi:cli/stderr@0.2.6#get-stderr`, and may reach nothing; a panic does that to say why"
         );
         assert_eq!(
-            said("wasm `unreachable` instruction executed"),
-            "failed: wasm `unreachable` instruction executed"
+            calling(Trap::UnreachableCodeReached).to_string(),
+            "failed: wasm trap: wasm `unreachable` instruction executed"
         );
+    }
+
+    #[test]
+    fn want_of_slots_or_memory_is_no_components_fault() {
+        for error in [
+            making(said("maximum concurrent component instance limit of 1000 reached")),
+            making(std::io::Error::from(std::io::ErrorKind::OutOfMemory)),
+            making(OutOfMemory::new(64)),
+            calling(OutOfMemory::new(64)),
+        ] {
+            assert!(error.is_of_the_moment() && matches!(error, PureError::Host(_)), "{error}");
+        }
+        let mut account = Account::new(1 << 20);
+        account.memory_growing(0, 1 << 16, None).unwrap();
+        account.memory_grow_failed(said("cannot allocate memory")).unwrap();
+        assert!(matches!(account.cause(), Some(PureError::Host(_))));
+    }
+
+    #[test]
+    fn what_a_component_does_itself_is_its_own_fault() {
+        for error in [
+            making(Trap::MemoryOutOfBounds),
+            making(said("unknown import: `wasi:clocks/wall-clock@0.2.6#now` has not been defined")),
+            making(said("resource limit exceeded: instance count too high at 17")),
+            calling(Trap::OutOfFuel),
+            calling(said("fuel allocated for hostcalls has been exhausted")),
+            calling(said("list pointer/length out of bounds of memory")),
+        ] {
+            assert!(!error.is_of_the_moment(), "{error}");
+        }
+        let mut account = Account::new(1 << 20);
+        account.memory_growing(0, 1 << 16, Some(1 << 15)).unwrap();
+        account.memory_grow_failed(said("Memory maximum size exceeded")).unwrap();
+        assert!(account.cause().is_none());
+        assert!(!account.memory_growing(0, 2 << 20, None).unwrap());
+        assert!(matches!(account.cause(), Some(PureError::Memory)));
     }
 }

@@ -12,9 +12,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen, Taken};
-use telos_kernel::{
-    ExamineError, Granting, InstallRequest, Kernel, Limits, ReleaseStanding, SwapError, Swapped,
-};
+use telos_kernel::{Granting, InstallRequest, Kernel, Limits, ReleaseStanding, SwapError, Swapped};
 use telos_store::{Digest, Store};
 
 /// What the executable's own plugins are granted, by digest.
@@ -241,7 +239,7 @@ impl Arrivals {
     async fn failed(&self, path: String, digest: Digest, error: &SwapError) -> Fate {
         match error {
             error if error.is_of_the_bytes() => self.refuse(path, Some(digest), error.to_string()).await,
-            SwapError::Examine { error: ExamineError::DescribeSlow, .. } => {
+            SwapError::Examine { error: cause, .. } if cause.is_of_the_moment() => {
                 waiting(error.to_string(), Again::Later)
             }
             SwapError::Examine { .. } | SwapError::Identity { .. } | SwapError::Version { .. } => {

@@ -30,9 +30,9 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Whether it would be the same the next time; want of time on this machine would not.
+    /// Whether it would be the same the next time; what this machine wants for just now would not.
     pub(crate) fn is_of_release(&self) -> bool {
-        !matches!(self, Self::Pure(PureError::Time(_)))
+        !matches!(self, Self::Pure(error) if error.is_of_the_moment())
     }
 }
 
@@ -120,6 +120,15 @@ mod tests {
         assert!(compare(&answer("1"), &answer("1")).is_ok());
         assert!(matches!(compare(&answer("1"), &answer("2")), Err(Refusal::Impure)));
         assert!(compare(&answer("1"), &Err(EvolveError::Unsupported)).is_err());
+    }
+
+    #[test]
+    fn only_what_a_release_does_is_blamed_on_it() {
+        let refusal = |error: PureError| Refusal::from(error);
+        assert!(!refusal(PureError::Host("no slot is free".into())).is_of_release());
+        assert!(!refusal(PureError::Time(std::time::Duration::ZERO)).is_of_release());
+        assert!(refusal(PureError::Trap("unreachable".into())).is_of_release());
+        assert!(Refusal::Impure.is_of_release());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use telos_store::{ComponentId, Digest, ReleaseRecord};
 use crate::notice::{self, Notice};
 use crate::seams::{JournalLine, JournalSink, Severity};
 
-/// How often the journal says how far it is.
+/// How often it is told between two commits, and how often the journal says it.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a start did for one staged release.
@@ -23,9 +23,9 @@ pub struct Evolution {
     pub version: String,
     /// Its digest.
     pub digest: Digest,
-    /// The generation that was in force.
+    /// The generation that was in force; 0 when that cannot be read.
     pub from: u32,
-    /// The release's generation.
+    /// The release's generation; 0 when that cannot be read.
     pub to: u32,
     /// Objects carried over, up to the end or the failure; each may be in a generation of its own before.
     pub objects: u64,
@@ -48,6 +48,8 @@ pub enum EvolutionOutcome {
     Failed(String),
     /// Something else was in the way: what. Nothing changed, and the next start tries it again.
     Hindered(String),
+    /// Somebody decided anew who serves while its state was carried over. Nothing of that is left.
+    Overtaken,
     /// It waits on: its component can serve without it.
     Waits,
     /// It waits for grants.
@@ -71,14 +73,14 @@ pub struct Evolving {
     pub total: u64,
 }
 
-/// Hears how far it is: at the beginning and after each batch. Must not block.
+/// Hears how far it is: at the beginning, after each batch, and each second in between. Must not block.
 pub type OnEvolving = Arc<dyn Fn(&Evolving) + Send + Sync>;
 
 impl Evolution {
     /// Of a release that was not looked at yet.
-    pub(super) fn of(record: &ReleaseRecord, from: u32, to: u32) -> Self {
+    pub(super) fn of(record: &ReleaseRecord) -> Self {
         let ReleaseRecord { component, version, digest, .. } = record.clone();
-        Self { component, version, digest, from, to, objects: 0, outcome: EvolutionOutcome::Waits }
+        Self { component, version, digest, from: 0, to: 0, objects: 0, outcome: EvolutionOutcome::Waits }
     }
 
     pub(super) fn record(
@@ -92,8 +94,8 @@ impl Evolution {
         line(journal, severity, event, format!("{component} {version}: {body}"), (component, *from, *to));
     }
 
-    /// What to know of the component from now on.
-    pub(super) fn notice(&self, record: &ReleaseRecord) -> Notice {
+    /// What to know of the component from now on; none when somebody else has decided that.
+    pub(super) fn notice(&self, record: &ReleaseRecord) -> Option<Notice> {
         let Self { component, version, from, to, objects, .. } = self;
         let (text, next, is_trouble) = match &self.outcome {
             EvolutionOutcome::Raised => {
@@ -109,7 +111,8 @@ impl Evolution {
                 let next = format!("mend {component} and drop the new file in");
                 (format!("{version} waits, and would fail: {cause}"), Some(next), true)
             }
-            EvolutionOutcome::Failed(cause) => return notice::failed(record, cause),
+            EvolutionOutcome::Failed(cause) => return Some(notice::failed(record, cause)),
+            EvolutionOutcome::Overtaken => return None,
             EvolutionOutcome::Hindered(cause) => {
                 let next = "mend what it names; the next start tries it again".into();
                 (format!("{version} does not serve yet: {cause}"), Some(next), true)
@@ -123,7 +126,7 @@ impl Evolution {
                 (format!("{version} waits for grants, and then for a start"), Some(next), false)
             }
         };
-        Notice { text, next, is_trouble }
+        Some(Notice { text, next, is_trouble })
     }
 }
 
@@ -132,6 +135,7 @@ pub(super) struct Progress {
     evolving: Evolving,
     told: OnEvolving,
     journal: Arc<dyn JournalSink>,
+    told_at: Instant,
     said_at: Instant,
 }
 
@@ -145,16 +149,26 @@ impl Progress {
         let Evolution { component, version, from, to, .. } = evolution.clone();
         let evolving = Evolving { component, version, from, to, done: 0, total };
         let (told, journal) = (Arc::clone(told), Arc::clone(journal));
-        let mut progress = Self { evolving, told, journal, said_at: Instant::now() };
+        let now = Instant::now();
+        let mut progress = Self { evolving, told, journal, told_at: now, said_at: now };
         progress.say();
-        (progress.told)(&progress.evolving);
+        progress.tell();
         progress
     }
 
-    pub(super) fn advance(&mut self, objects: usize) {
-        self.evolving.done += objects as u64;
+    /// One object more is carried over.
+    pub(super) fn advance(&mut self) {
+        self.evolving.done += 1;
         // What changed meanwhile was carried over again.
         self.evolving.total = self.evolving.total.max(self.evolving.done);
+        if self.told_at.elapsed() >= LINE_INTERVAL {
+            self.tell();
+        }
+    }
+
+    /// Tells how far it is, and the journal when that has not said so for a second.
+    pub(super) fn tell(&mut self) {
+        self.told_at = Instant::now();
         (self.told)(&self.evolving);
         if self.said_at.elapsed() >= LINE_INTERVAL {
             self.say();
