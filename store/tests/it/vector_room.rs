@@ -88,7 +88,7 @@ fn all_owners_share_one_bound_which_is_the_operators() {
     let refused = add(&store, &owner("c"), ids[2]);
     assert_eq!(refused.as_ref().unwrap_err().fault(), Fault::Operator);
     let text = assert_full(refused, None, 3 * BYTES, 2 * BYTES);
-    assert!(text.contains("all components") && text.contains("vector_bytes_max"), "{text}");
+    assert!(text.contains("all components") && text.contains("quota of all"), "{text}");
 }
 
 /// The committer is kept busy, so that what is voted for stays pending.
