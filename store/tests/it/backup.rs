@@ -286,7 +286,7 @@ fn assert_refused_missing(home: &Home) {
 
 #[test]
 fn a_flipped_bit_anywhere_is_refused_or_harmless() {
-    let steps = if std::env::var_os("TELOS_LONG").is_some() { 4_096 } else { 64 };
+    let steps = if crate::random::is_long() { 4_096 } else { 64 };
     let home = Home::new();
     let all: Vec<(PathBuf, usize)> = files(&home.path("backup"))
         .into_iter()
@@ -583,7 +583,7 @@ fn perform(store: &Store, now_ms: u64, act: &Act) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("TELOS_LONG").is_some() { 300 } else { 10 }))]
+    #![proptest_config(ProptestConfig::with_cases(if crate::random::is_long() { 300 } else { 10 }))]
     #[test]
     fn whatever_was_done_a_copy_says_the_same(acts in prop::collection::vec(act(), 1..60)) {
         let (store, now_ms, dir) = (scratch(), now_ms(), tempfile::tempdir().unwrap());

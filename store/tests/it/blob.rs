@@ -185,7 +185,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("TELOS_LONG").is_some() { 2_000 } else { 60 }))]
+    #![proptest_config(ProptestConfig::with_cases(if crate::random::is_long() { 2_000 } else { 60 }))]
     #[test]
     fn counting_and_collecting_behave_as_the_model(acts in prop::collection::vec(act(), 1..50)) {
         let (store, now) = scratch_at(0);

@@ -579,7 +579,7 @@ fn held(store: &Store, ids: &[ObjectId]) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("TELOS_LONG").is_some() { 300 } else { 12 }))]
+    #![proptest_config(ProptestConfig::with_cases(if crate::random::is_long() { 300 } else { 12 }))]
     #[test]
     fn a_draft_does_what_a_unit_would_and_a_rehearsal_says_so(acts in prop::collection::vec(act(), 1..40)) {
         let home = tempfile::tempdir().unwrap();

@@ -797,7 +797,7 @@ proptest! {
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("TELOS_LONG").is_some() { 4_000 } else { 96 }
+    if crate::random::is_long() { 4_000 } else { 96 }
 }
 
 #[test]

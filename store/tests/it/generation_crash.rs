@@ -102,7 +102,7 @@ fn a_process_that_dies_while_it_cleans_up_after_a_death_cleans_up_later() {
 
 #[test]
 fn a_process_killed_beside_an_evolution_leaves_one_generation() {
-    let rounds = if std::env::var_os("TELOS_LONG").is_some() { 200 } else { 8 };
+    let rounds = if crate::random::is_long() { 200 } else { 8 };
     let dir = tempfile::tempdir().unwrap();
     let (mut said, mut seed) = (Said::default(), 0x9e4e_u64);
     for round in 0..rounds {

@@ -531,7 +531,7 @@ fn as_u64((a, b, c): (usize, usize, usize)) -> (u64, u64, u64) {
 }
 
 fn cases() -> u32 {
-    if std::env::var_os("TELOS_LONG").is_some() { 2_000 } else { 48 }
+    if crate::random::is_long() { 2_000 } else { 48 }
 }
 
 proptest! {

@@ -357,7 +357,7 @@ fn refuse_calls(count: u64, samples: u64) {
     let before = quiet.calls.load(Ordering::SeqCst);
     store.rewrite(&mut |_| ()).unwrap();
     let calls = quiet.calls.load(Ordering::SeqCst) - before;
-    let samples = if std::env::var_os("TELOS_LONG").is_some() { calls } else { samples };
+    let samples = if crate::random::is_long() { calls } else { samples };
     let mut refused = 0;
     for skip in (0..calls).step_by(usize::try_from((calls / samples).max(1)).unwrap()) {
         let (_dir, refusing, store) = bench(count, now_ms);

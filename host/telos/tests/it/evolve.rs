@@ -38,16 +38,6 @@ fn script(place: &Path, text: impl AsRef<[u8]>) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A refusal with its next step, whole.
-#[track_caller]
-fn refusal(running: &Running, arguments: &[&str]) -> Value {
-    let output = running.run(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(said["error"]["data"]["next"].is_string(), "{arguments:?}: {said}");
-    said["error"].clone()
-}
-
 /// Every file of a home with its bytes, but for who holds the store's lock.
 fn bytes(home: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut found, mut waiting) = (Vec::new(), vec![home.to_path_buf()]);
@@ -125,7 +115,7 @@ fn a_running_hosts_home_is_not_evolved() {
         &["store", "evolve", "--script", &script, "--dry-run"][..],
         &["store", "evolve", "--script", &script],
     ] {
-        let refused = refusal(&running, arguments);
+        let refused = running.refusal(arguments);
         assert_eq!(
             (&refused["data"]["kind"], &refused["data"]["effect"]),
             (&json!("in-use"), &json!("none"))
@@ -143,7 +133,7 @@ fn whatever_is_wrong_with_a_script_is_said_with_its_place_and_changes_nothing() 
     let before = bytes(&store);
     let check = |text: &[u8], kind: &str, says: &str| {
         let script = script(place.path(), text);
-        let refused = refusal(&running, &["store", "evolve", "--script", &script]);
+        let refused = running.refusal(&["store", "evolve", "--script", &script]);
         assert_eq!(
             (&refused["data"]["kind"], &refused["data"]["effect"]),
             (&json!(kind), &json!("none")),
@@ -173,7 +163,7 @@ fn whatever_is_wrong_with_a_script_is_said_with_its_place_and_changes_nothing() 
     );
     check(b"store.find('counter'):set('increment', 1)", "invalid", "increment");
     check(b"print(('x'):rep(1000000000))", "limit", "bytes of values");
-    let refused = refusal(&running, &["store", "evolve", "--script", "/does/not/exist.lua"]);
+    let refused = running.refusal(&["store", "evolve", "--script", "/does/not/exist.lua"]);
     assert_eq!(refused["data"]["kind"], "no-script", "{refused}");
     let nowhere = command(Path::new("/does/not/exist"))
         .args(["--json", "store", "evolve", "--script", "/does/not/exist.lua"])

@@ -19,16 +19,6 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A refusal with its next step, whole.
-#[track_caller]
-fn refusal(running: &Running, arguments: &[&str]) -> Value {
-    let output = running.run(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(said["error"]["data"]["next"].is_string(), "{arguments:?}: {said}");
-    said["error"].clone()
-}
-
 /// Increments until it is told to stop.
 async fn count(endpoint: Endpoint, is_done: Arc<AtomicBool>) {
     let client = Client::connect(endpoint, ClientConfig::default()).await.unwrap();
@@ -89,7 +79,7 @@ fn a_live_home_is_not_restored_over_and_a_stopped_one_keeps_its_old_store() {
     // As many decisions as the restore makes: only the numbers' meaning changes.
     running.ok(&["object", "new", "later"]);
     eventually("the journal shows it", || audit_lines(&running).contains("audit.object.new"));
-    let refused = refusal(&running, &["store", "restore", text(&backup), "--force"]);
+    let refused = running.refusal(&["store", "restore", text(&backup), "--force"]);
     assert_eq!(refused["data"]["kind"], "in-use", "{refused}");
     let pid = running.host.as_ref().unwrap().id().to_string();
     assert!(refused["message"].as_str().unwrap().contains(&pid), "{refused}");
@@ -121,7 +111,7 @@ fn a_backup_with_one_flipped_bit_is_refused_and_the_store_stays() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
     std::fs::write(&file, bytes).unwrap();
-    let refused = refusal(&running, &["store", "restore", text(&backup), "--force"]);
+    let refused = running.refusal(&["store", "restore", text(&backup), "--force"]);
     assert_eq!(refused["data"]["kind"], "damaged", "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("objects.redb: damaged: its checksum is not"), "{message}");
@@ -139,7 +129,7 @@ fn a_backup_never_writes_over_anything_nor_into_the_store() {
     let inside = running.path().join("store/copy");
     for _ in 0..2 {
         for to in [place.path(), &inside] {
-            let refused = refusal(&running, &["store", "backup", text(to)]);
+            let refused = running.refusal(&["store", "backup", text(to)]);
             assert_eq!(refused["data"]["kind"], "exists", "{refused}");
         }
         if running.host.is_some() {
@@ -150,7 +140,7 @@ fn a_backup_never_writes_over_anything_nor_into_the_store() {
             running.kill();
         }
     }
-    let refused = refusal(&running, &["store", "restore", text(place.path())]);
+    let refused = running.refusal(&["store", "restore", text(place.path())]);
     assert_eq!(refused["data"]["kind"], "not-a-backup", "{refused}");
 }
 
@@ -221,19 +211,19 @@ fn a_history_pages_through_every_revision() {
 #[test]
 fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     let running = Running::with_counter();
-    let refused = refusal(&running, &["object", "show", "counter", "--as-of", "1970-01-02T00:00:00Z"]);
+    let refused = running.refusal(&["object", "show", "counter", "--as-of", "1970-01-02T00:00:00Z"]);
     assert_eq!(refused["data"]["kind"], "too-old", "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("the oldest position is 1") && message.contains("30 days"), "{message}");
     let now = running.ok(&["object", "show", "counter", "--as-of", "9999-01-01T00:00:00Z"]);
     assert_eq!(now["as_of"], running.ok(&["doctor"])["position"]);
     for wrong in ["yesterday", "2026-01-01"] {
-        let refused = refusal(&running, &["object", "show", "counter", "--as-of", wrong]);
+        let refused = running.refusal(&["object", "show", "counter", "--as-of", wrong]);
         assert_eq!(refused["data"]["kind"], "invalid", "{refused}");
     }
     let refused = running.refused(&["object", "show", "counter", "--as-of", "99999"]);
     assert!(refused.contains("not decided yet"), "{refused}");
-    let refused = refusal(&running, &["object", "show", "counter", "--as-of", "0"]);
+    let refused = running.refusal(&["object", "show", "counter", "--as-of", "0"]);
     assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
 }
 
@@ -266,7 +256,7 @@ fn what_is_forgotten_leaves_the_past_and_every_file_of_the_store() {
     assert_eq!(asked.status.code(), Some(1));
     let asked: Value = serde_json::from_slice(&asked.stdout).unwrap();
     assert_eq!((&asked["forgotten"], &asked["would_forget"][0]["revisions"]), (&Value::Null, &json!(3)));
-    let refused = refusal(&running, &["object", "forget", "secret", "--yes"]);
+    let refused = running.refusal(&["object", "forget", "secret", "--yes"]);
     assert_eq!(refused["data"]["kind"], "still-parent", "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("is a parent of object") && !message.contains("more"), "{message}");
@@ -291,7 +281,7 @@ fn what_is_forgotten_leaves_the_past_and_every_file_of_the_store() {
 fn a_serving_plugins_root_object_is_not_forgotten() {
     let running = Running::with_counter();
     running.ok(&["object", "new", "other"]);
-    let refused = refusal(&running, &["object", "forget", "other", "counter", "--yes", "--detach"]);
+    let refused = running.refusal(&["object", "forget", "other", "counter", "--yes", "--detach"]);
     assert!(refused["data"]["next"].as_str().unwrap().contains("plugin remove counter"), "{refused}");
     assert_eq!(running.value("counter", "increment"), 1);
     running.ok(&["object", "show", "other"]);
@@ -303,7 +293,7 @@ fn a_full_database_refuses_messages_says_how_to_free_room_and_reads_on() {
     running.value("counter", "increment");
     running.kill();
     running.start_with(&["--database-mib", "0"]);
-    let refused = refusal(&running, &["send", "counter", "increment"]);
+    let refused = running.refusal(&["send", "counter", "increment"]);
     assert_eq!((&refused["data"]["kind"], &refused["data"]["effect"]), (&json!("full"), &json!("none")));
     assert!(refused["data"]["next"].as_str().unwrap().contains("--database-mib"), "{refused}");
     assert_eq!(running.value("counter", "read"), 1);
@@ -324,7 +314,7 @@ fn people_get_sentences_and_no_bar_off_a_terminal() {
 /// A start that is refused, whole.
 #[track_caller]
 fn refused_start(running: &Running) -> (String, String, String) {
-    let said = refusal(running, &["up"]);
+    let said = running.refusal(&["up"]);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     (text(&said["data"]["kind"]), text(&said["message"]), text(&said["data"]["next"]))
 }
@@ -355,7 +345,7 @@ fn a_store_that_does_not_open_says_why_and_what_fits() {
     let (kind, message, next) = refused_start(&running);
     assert!(kind == "store" && message.contains("os error 21"), "{message}");
     assert!(next.contains("mend what it names"), "{next}");
-    let refused = refusal(&running, &["store", "verify"]);
+    let refused = running.refusal(&["store", "verify"]);
     let next = refused["data"]["next"].as_str().unwrap();
     assert!(!next.contains("restore"), "no backup mends that: {next}");
     std::fs::remove_dir(&file).unwrap();
@@ -381,7 +371,7 @@ fn a_store_whose_file_is_gone_is_missed_and_a_backup_brings_it_back() {
         let (kind, message, next) = refused_start(&running);
         assert!(kind == "gone" && message.contains("objects.redb is missing or holds nothing"), "{message}");
         assert!(next.contains("`telos store restore DIR`") && next.contains("begin with an empty"), "{next}");
-        assert_eq!(refusal(&running, &["store", "verify"])["data"]["kind"], "gone");
+        assert_eq!(running.refusal(&["store", "verify"])["data"]["kind"], "gone");
         assert_eq!(file.exists(), is_emptied, "nothing was made");
     }
     running.ok(&["store", "restore", text(&backup)]);
