@@ -16,7 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{ReadTransaction, ReadableTable};
+use redb::ReadTransaction;
 use serde::Serialize;
 
 use crate::backend::{Backend, FileBackend, Overlay};
@@ -31,6 +31,7 @@ use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
+use crate::scan::Scan as _;
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
 use crate::store_id::{self, StoreId};
 use crate::switch;
@@ -366,7 +367,7 @@ fn copy_rows(txn: &ReadTransaction, file: &Path, meter: &mut Meter<'_>) -> Resul
 
 fn named_blobs(txn: &ReadTransaction) -> Result<Vec<Digest>, BackupError> {
     let blobs = txn.open_table(BLOBS).map_err(failed)?;
-    let rows = blobs.iter().map_err(failed)?;
+    let rows = blobs.rows().map_err(failed)?;
     let digests = rows.map(|row| Ok(Digest::from_bytes(*row?.0.value())));
     digests.collect::<Result<_, Failure>>().map_err(BackupError::Failed)
 }

@@ -3,12 +3,13 @@
 //! Rows are written afresh, so the copy has only what the tables hold: no free pages, and nothing of what was
 //! removed. Every copy of a store is made here: backups, and rewriting the file in place.
 
-use redb::{Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
+use redb::{Key, ReadTransaction, ReadableTableMetadata, TableDefinition, TableError};
 use redb::{TableHandle, Value, WriteTransaction};
 
 use crate::database;
 use crate::error::Failure;
 use crate::progress::{Meter, Phase};
+use crate::scan::Scan as _;
 use crate::tables::{self, META, META_REWRITE_DUE};
 
 /// Does the same with every table.
@@ -110,7 +111,7 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
         source => source?,
     };
     let mut target = into.open_table(definition)?;
-    for row in source.iter()? {
+    for row in source.rows()? {
         let (key, value) = row?;
         target.insert(key.value(), value.value())?;
         meter.step(1);

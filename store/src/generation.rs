@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::id::{ComponentId, Digest, Position};
+use crate::scan::Scan as _;
 use crate::tables;
 
 pub(crate) use raise::{Raised, Survey, judge, survey, write_raised};
@@ -56,7 +57,7 @@ impl Generations {
         table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     ) -> Result<Generations, Failure> {
         let mut generations = Generations::default();
-        for row in table.iter()? {
+        for row in table.rows()? {
             let (key, value) = row?;
             let record: GenerationRecord = tables::decode_json("generations", value.value())?;
             generations.raise(record.component, Position::new(key.value().1), record.generation);

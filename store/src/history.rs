@@ -27,6 +27,7 @@ use crate::error::{Failure, ReadError};
 use crate::id::{ObjectId, ObjectName, Position, Revision};
 use crate::limit;
 use crate::object::Object;
+use crate::scan::Scan as _;
 use crate::store::Store;
 use crate::tables::{
     self, META, META_OBJECT_ROWS, META_OBJECTS, META_REWRITE_DUE, MOMENTS, NAMES, OBJECTS, ObjectKey,
@@ -215,7 +216,7 @@ impl Store {
         })?;
         let floor = shared.past.floor();
         let (moments, floor_ms) = shared.read(MOMENTS, |moments| {
-            let below = moments.range(..=floor.get())?.next_back().transpose()?;
+            let below = moments.rows_in(..=floor.get())?.next_back().transpose()?;
             Ok((moments.len()?, below.map(|(_, row)| row.value())))
         })?;
         Ok(HistoryView {
@@ -242,7 +243,7 @@ fn newest_before(
     let (mut low, mut high) = (0, newest.get());
     while low < high {
         let middle = low + (high - low).div_ceil(2);
-        let row = objects.range((id.to_bits(), 0)..=(id.to_bits(), middle))?.next_back().transpose()?;
+        let row = objects.rows_in((id.to_bits(), 0)..=(id.to_bits(), middle))?.next_back().transpose()?;
         match row {
             Some((key, row)) if tables::decode_head(row.value())?.revision >= revision.get() => {
                 high = key.value().1.saturating_sub(1);

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::audit::{self, Fact};
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
+use crate::scan::Scan as _;
 use crate::store_id;
 use crate::tables::{self, LAYOUT, META_LAYOUT, META_OBJECT_ROWS, META_POSITION, Tables};
 
@@ -73,7 +74,7 @@ pub(crate) fn raise(txn: &WriteTransaction, found: u64, at_ms: u64) -> Result<()
 /// that name them, and the store has an identity.
 fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let (mut rows, mut newest) = (0, None);
-    for row in tables.objects.open()?.iter()? {
+    for row in tables.objects.open()?.rows()? {
         let (key, value) = row?;
         let (id, position) = key.value();
         let object = tables::decode_object(ObjectId::from_bits(id), Position::new(position), value.value())?;
@@ -98,7 +99,7 @@ fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
 
 fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
     let mut before: Option<(String, u64)> = None;
-    for row in tables.names.open()?.iter()? {
+    for row in tables.names.open()?.rows()? {
         let (key, _) = row?;
         let (name, position) = key.value();
         if let Some((same, replaced)) = &before
@@ -113,7 +114,7 @@ fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {
 
 /// A release's digest is the second half of its key.
 fn count_references(tables: &mut Tables<'_>) -> Result<(), Failure> {
-    for row in tables.releases.open()?.iter()? {
+    for row in tables.releases.open()?.rows()? {
         let key = row?.0;
         let digest = key.value().1;
         let before = tables.blobs.open()?.get(digest)?.map_or(0, |count| count.value());

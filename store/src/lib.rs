@@ -73,6 +73,7 @@ mod record;
 mod references;
 mod restore;
 mod rewrite;
+mod scan;
 mod session;
 mod shared;
 mod standing;

@@ -112,6 +112,11 @@ pub const SESSION_IDLE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Sessions that one sweep closes.
 pub const SESSIONS_PER_SWEEP_MAX: usize = 256;
 
+/// Bytes of the newer, and of the older, half of the states that are remembered after they were decided.
+pub const RECENT_HALF_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What remembering one state takes besides its values, at most; a slot counts for as much again.
+pub const RECENT_STATE_BYTES: usize = 128;
+
 /// Units waiting for the committer; beyond that a decision is refused as busy.
 pub const QUEUE_UNITS_MAX: usize = 1_024;
 /// Units of one commit group.

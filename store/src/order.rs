@@ -6,10 +6,12 @@
 //! settle   what is durable leaves the order                              memory
 //! fail     the order is emptied and its era ends                         memory    units of that era decide nothing
 //! ```
+//! The states of objects that leave are remembered for a while, so that busy objects are not read back.
 //! So a busy object batches: the next unit reads what the last one wrote while the disk still works on it. Whoever
 //! reads asks the order first and redb second, since what leaves the order is durable before.
 //! Never here: redb, clocks, replies.
 
+mod recent;
 mod sessions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +26,7 @@ use crate::session::{DedupeKey, SessionId};
 use crate::unit::Layer;
 use crate::vectors::{CollectionKey, Growth, Room, Vector, bytes_of};
 
+use recent::Recent;
 use sessions::Sessions;
 
 pub(crate) use sessions::KnownSession;
@@ -38,6 +41,9 @@ pub(crate) struct Order {
     /// Units that wait for the disk, those that only wait for what they read included.
     waiting: usize,
     objects: HashMap<ObjectId, Versions<Arc<Object>>>,
+    recent: Recent,
+    /// The last vote of this era that changes states otherwise than by writing them. None before it is remembered.
+    reshaped: Position,
     names: BTreeMap<ObjectName, Versions<Option<ObjectId>>>,
     vectors: HashMap<CollectionKey, HashMap<ObjectId, Versions<Option<Vector>>>>,
     /// Bytes of all vectors once everything pending is durable.
@@ -55,6 +61,14 @@ pub(crate) struct Order {
     touched: HashMap<ComponentId, Position>,
     /// The last vote of this era that wrote, moved or dropped evolved copies; kept when it is durable.
     copied: Position,
+}
+
+/// What the order knows of an object's state.
+pub(crate) enum Known<'a> {
+    /// It will be so; a raise may be between it and the position that was asked for.
+    Pending(&'a Arc<Object>),
+    /// It is so in the tables.
+    Durable(&'a Arc<Object>),
 }
 
 /// One thing's pending states, oldest first.
@@ -101,6 +115,7 @@ impl Order {
         }
         self.add_posts(writes, position);
         self.add_generations(writes, position);
+        self.add_reshapes(writes, position);
         self.add_sweeps(writes, position);
         if let Some(key) = request {
             self.sessions.add(key, position, outcome, now_ms);
@@ -116,7 +131,7 @@ impl Order {
     /// Forgets what is durable through a position, and that many units waiting.
     pub(crate) fn settle(&mut self, through: Position, units: usize) {
         self.waiting = self.waiting.saturating_sub(units);
-        self.objects.retain(|_, versions| versions.settle(through));
+        self.settle_objects(through);
         self.names.retain(|_, versions| versions.settle(through));
         self.vectors.retain(|_, objects| {
             objects.retain(|_, versions| versions.settle(through));
@@ -162,6 +177,15 @@ impl Order {
     pub(crate) fn objects_of(&self, component: &ComponentId) -> impl Iterator<Item = &Arc<Object>> {
         let newest = self.objects.values().filter_map(|versions| versions.0.last());
         newest.map(|(_, state)| state).filter(move |state| state.owner == *component)
+    }
+
+    /// The state of an object as of a position that is pending; of one that was decided lately, where it is remembered,
+    /// and no raise is then between.
+    pub(crate) fn state(&self, id: ObjectId, at: Position) -> Option<Known<'_>> {
+        if let Some(pending) = self.object(id, at) {
+            return Some(Known::Pending(pending));
+        }
+        self.recent.get(id).filter(|state| state.position <= at).map(Known::Durable)
     }
 
     /// The pending state of an object as of a position.
@@ -283,6 +307,36 @@ impl Order {
         match self.touched.get_mut(component) {
             Some(touched) => *touched = position,
             None => drop(self.touched.insert(component.clone(), position)),
+        }
+    }
+
+    fn settle_objects(&mut self, through: Position) {
+        let Order { objects, recent, reshaped, .. } = self;
+        objects.retain(|_, versions| {
+            if let Some((position, state)) = versions.entry_at(through)
+                && position > *reshaped
+            {
+                recent.remember(Arc::clone(state));
+            }
+            versions.settle(through)
+        });
+    }
+
+    /// Of generations and forgetting alike: rows are put in the place of others.
+    fn add_reshapes(&mut self, writes: &Layer, position: Position) {
+        let is_reshape = |record: &RecordWrite| {
+            matches!(
+                record,
+                RecordWrite::RaiseGeneration { .. }
+                    | RecordWrite::Shadow { .. }
+                    | RecordWrite::SettleShadows { .. }
+                    | RecordWrite::DropShadows { .. }
+                    | RecordWrite::Forget(_)
+            )
+        };
+        if writes.records.iter().any(is_reshape) {
+            self.reshaped = position;
+            self.recent.forget();
         }
     }
 

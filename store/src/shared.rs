@@ -22,6 +22,7 @@ use crate::lock::DirectoryLock;
 use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
+use crate::scan::Scan as _;
 use crate::standing::Stand;
 use crate::store::StoreOptions;
 use crate::tables::{
@@ -116,8 +117,12 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Asks the committer to reopen a database that failed while it was read; writes notice by themselves.
+    /// Remembers damage that a reader met, and asks the committer to reopen a database whose handle failed meanwhile;
+    /// writes notice by themselves.
     pub(crate) fn report(&self, failure: &Failure) {
+        if failure.is_lasting() {
+            self.stand.note_damage(&failure.to_string());
+        }
         if !matches!(failure, Failure::Storage(_) | Failure::Damaged { .. }) {
             return;
         }
@@ -182,7 +187,7 @@ pub(crate) struct Collection {
 pub(crate) fn read_collections(
     collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
 ) -> Result<Vec<Collection>, Failure> {
-    let rows = collections.iter()?;
+    let rows = collections.rows()?;
     rows.map(|row| {
         let (key, value) = row?;
         let ((owner, name), (number, dim)) = (key.value(), value.value());
@@ -203,7 +208,7 @@ fn read_index(
     let mut set = VectorSet::starting_at(position);
     for collection in read_collections(collections)? {
         let index = set.declare(&collection.key, collection.dim);
-        for row in vectors.range((collection.number, 0)..=(collection.number, u128::MAX))? {
+        for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
             let (key, value) = row?;
             let (added, metadata, bytes) = value.value();
             let object = ObjectId::from_bits(key.value().1);
@@ -216,7 +221,7 @@ fn read_index(
 
 fn read_outbox(outbox: &impl ReadableTable<tables::PostKey, &'static [u8]>) -> Result<Outbox, Failure> {
     let mut mirror = Outbox::default();
-    for row in outbox.iter()? {
+    for row in outbox.rows()? {
         let (key, value) = row?;
         let (position, index) = key.value();
         let row: OutboxRow = tables::decode("outbox", value.value())?;

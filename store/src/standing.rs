@@ -4,8 +4,9 @@
 //! a commit fails        read-only, until the database is open again
 //! for want of space     open again, but full: until so much room as commits need is there, units that write are
 //!                       refused before they are decided, so nobody has to ask whether they were
+//! a reader met damage   as before, since the rest may be whole; it is kept until the whole file was looked at
 //! ```
-//! Only the committer changes it. Never here: what becomes of the units that were being decided.
+//! Only the committer changes whether it takes writes. Never here: what becomes of the units that were being decided.
 
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ pub struct Standing {
     pub failures: u64,
     /// What the disk said the last time.
     pub last_failure: Option<Arc<str>>,
+    /// What a reader could not read, or a verification found, the last time; the rest of the file is served. None once a verification
+    /// of the open store found nothing, or every page was checked at a reopening.
+    pub damage: Option<Arc<str>>,
 }
 
 impl Standing {
@@ -58,6 +62,16 @@ impl Stand {
         standing.last_failure = Some(Arc::clone(&cause));
         standing.read_only = Some(cause);
         standing.full = None;
+    }
+
+    /// Something in the file is not as it was written.
+    pub(crate) fn note_damage(&self, what: &str) {
+        self.0.write().damage = Some(what.into());
+    }
+
+    /// The whole file was looked at, and nothing is wrong.
+    pub(crate) fn note_whole(&self) {
+        self.0.write().damage = None;
     }
 
     /// The database cannot be opened for writing, for another reason than it was closed for.

@@ -45,6 +45,7 @@ use crate::json::Json;
 use crate::limit;
 use crate::object::{MethodSlot, Object, Slot};
 use crate::outbox::OutboxRow;
+use crate::scan::Scan as _;
 use crate::session::{DedupeKey, SessionId, SessionRow};
 use crate::vectors::CollectionKey;
 
@@ -244,7 +245,7 @@ pub(crate) fn read_object(
     id: ObjectId,
     at: Position,
 ) -> Result<Option<Object>, Failure> {
-    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    let newest = objects.rows_in((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
     newest.map(|(key, row)| decode_object(id, Position::new(key.value().1), row.value())).transpose()
 }
 
@@ -254,7 +255,7 @@ pub(crate) fn read_object_position(
     id: ObjectId,
     at: Position,
 ) -> Result<Position, Failure> {
-    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    let newest = objects.rows_in((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
     Ok(newest.map_or(Position::NONE, |(key, _)| Position::new(key.value().1)))
 }
 
@@ -264,7 +265,7 @@ pub(crate) fn read_object_head(
     id: ObjectId,
     at: Position,
 ) -> Result<Option<(Position, ComponentId, u32)>, Failure> {
-    let newest = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
+    let newest = objects.rows_in((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.next_back().transpose()?;
     let Some((key, row)) = newest else { return Ok(None) };
     let (owner, generation) = decode_object_head(row.value())?;
     Ok(Some((Position::new(key.value().1), owner, generation)))
@@ -277,7 +278,7 @@ pub(crate) fn read_history(
     at: Position,
     limit: usize,
 ) -> Result<Vec<Arc<Object>>, Failure> {
-    let rows = objects.range((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.rev().take(limit);
+    let rows = objects.rows_in((id.to_bits(), 0)..=(id.to_bits(), at.get()))?.rev().take(limit);
     rows.map(|row| {
         let (key, row) = row?;
         Ok(Arc::new(decode_object(id, Position::new(key.value().1), row.value())?))
@@ -291,7 +292,7 @@ pub(crate) fn read_name(
     name: &ObjectName,
     at: Position,
 ) -> Result<(Option<ObjectId>, Position), Failure> {
-    let newest = names.range((name.as_str(), 0)..=(name.as_str(), at.get()))?.next_back().transpose()?;
+    let newest = names.rows_in((name.as_str(), 0)..=(name.as_str(), at.get()))?.next_back().transpose()?;
     let Some((key, row)) = newest else {
         return Ok((None, Position::NONE));
     };
@@ -316,7 +317,7 @@ pub(crate) fn read_idle_sessions(
     now_ms: u64,
 ) -> Result<Vec<(u128, u64)>, Failure> {
     let mut idle = Vec::new();
-    for row in sessions.iter()? {
+    for row in sessions.rows()? {
         let (key, row) = row?;
         let (acked_through, last_ms, rows) = row.value();
         if (SessionRow { acked_through, last_ms, rows }).is_idle(now_ms) {
@@ -346,7 +347,7 @@ pub(crate) fn read_decided_numbers(
     dedupe: &impl ReadableTable<DedupeRowKey, (u64, &'static [u8])>,
     SessionId { client, incarnation }: SessionId,
 ) -> Result<BTreeSet<u64>, Failure> {
-    let rows = dedupe.range((client, incarnation, 0)..=(client, incarnation, u64::MAX))?;
+    let rows = dedupe.rows_in((client, incarnation, 0)..=(client, incarnation, u64::MAX))?;
     rows.map(|row| Ok(row?.0.value().2)).collect()
 }
 
@@ -361,7 +362,7 @@ pub(crate) fn count_rows_above(
         return Ok(row.rows);
     }
     let (client, incarnation) = (key.session.client, key.session.incarnation);
-    let acked = dedupe.range((client, incarnation, 0)..=(client, incarnation, key.acked_through))?;
+    let acked = dedupe.rows_in((client, incarnation, 0)..=(client, incarnation, key.acked_through))?;
     // Stops at the first error: an iterator that failed answers errors for ever.
     let forgotten = acked.map(|row| row.map(|_| 1)).sum::<Result<u32, _>>()?;
     Ok(row.rows.saturating_sub(forgotten))

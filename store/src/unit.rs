@@ -26,7 +26,7 @@ use crate::error::{Overflow, ReadError, WriteError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, Revision};
 use crate::limit;
 use crate::object::{Found, Object, Slot, check_bounds, check_slot_name};
-use crate::order::Order;
+use crate::order::{Known, Order};
 use crate::pin::Pin;
 use crate::shared::Shared;
 use crate::tables::{self, OBJECTS};
@@ -282,14 +282,23 @@ impl Unit {
         ask(&self.shared.order.read())
     }
 
+    /// What the order knows of an object's state as of the snapshot, and whether it is durable.
+    fn known(&self, id: ObjectId) -> Option<(Arc<Object>, bool)> {
+        match self.shared.order.read().state(id, self.snapshot())? {
+            Known::Durable(state) => Some((Arc::clone(state), true)),
+            Known::Pending(state) => Some((Arc::clone(state), false)),
+        }
+    }
+
     /// The committed state as of the snapshot, recorded.
     fn committed(&mut self, id: ObjectId) -> Result<Option<Arc<Object>>, ReadError> {
         if let Some(seen) = self.seen.objects.get(&id) {
             return Ok(seen.clone());
         }
         let at = self.snapshot();
-        let found = match self.pending(|order| order.object(id, at).cloned()) {
-            Some(pending) => Some(self.shared.raised_over(pending, at)?),
+        let found = match self.known(id) {
+            Some((state, true)) => Some(state),
+            Some((pending, false)) => Some(self.shared.raised_over(pending, at)?),
             None => {
                 let found = self.shared.read_object(id, at)?;
                 self.shared.past.check(at)?;
@@ -312,7 +321,7 @@ impl Unit {
         }
         let at = self.snapshot();
         self.seen.record(0)?;
-        if self.pending(|order| order.object(id, at).is_some()) {
+        if self.known(id).is_some() {
             self.seen.existing.insert(id);
             return Ok(());
         }

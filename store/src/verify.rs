@@ -32,6 +32,7 @@ use crate::error::Failure;
 use crate::generation::Generations;
 use crate::id::{ObjectId, Position};
 use crate::progress::{Meter, Phase, Progress};
+use crate::scan::Scan as _;
 use crate::shared::{Shared, read_collections};
 use crate::tables::{
     COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta,
@@ -89,7 +90,15 @@ pub(crate) fn verify_offline(
 
 /// Checks an open store: its rows, and that memory follows them.
 pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
-    damage::guard(|| verify_open_rows(shared, progress))
+    let report = damage::guard(|| verify_open_rows(shared, progress));
+    match &report {
+        Ok(report) => match report.problems.first() {
+            None => shared.stand.note_whole(),
+            Some(problem) => shared.stand.note_damage(&format!("a verification found: {problem}")),
+        },
+        Err(failure) => shared.report(failure),
+    }
+    report
 }
 
 fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
@@ -173,7 +182,7 @@ fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
     let vectors = txn.open_table(VECTORS)?;
     let mut live = Live::new();
     for collection in read_collections(&txn.open_table(COLLECTIONS)?)? {
-        let rows = vectors.range((collection.number, 0)..=(collection.number, u128::MAX))?;
+        let rows = vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))?;
         let objects = rows.map(|row| {
             let (key, row) = row?;
             let (_, metadata, vector) = row.value();

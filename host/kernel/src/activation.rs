@@ -1,33 +1,27 @@
 //! The deciding step of a swap: one commit, one pointer.
 //!
 //! The commit carries everything the change decides. It is asked for again when somebody else changed the root object
-//! meanwhile; a change of that object waits its turn in the object's own lane, so that a busy object delays its own
-//! swap, up to a bound, and nobody else's. How the pointer is published is `publication`'s.
+//! meanwhile. Whose turn it is is `turn`'s; how the pointer is published is `publication`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-use telos_store::{
-    CommitError, ComponentId, Contested, DedupeKey, Json, Object, ObjectId, ReleaseRecord, ReleaseState,
-    SeatRecord, Unit,
-};
-use tokio::sync::MutexGuard;
+use serde_json::{Map, json};
+use telos_store::{CommitError, ComponentId, DedupeKey, ReleaseRecord, ReleaseState, SeatRecord, Unit};
 
 use crate::change::{Settled, change};
-use crate::generation::{START_AGAIN, Standing, waits_for_start};
+use crate::decision::{Decision, Waits};
+use crate::generation::Standing;
 use crate::lane::Place;
 use crate::publication::{Change, Publication};
+use crate::raise::Raise;
 use crate::root_object;
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
-use crate::swap::{Leaving, SwapError, Swapped, Swapper, now_ms, root_name};
-
-/// How long a change waits for a busy root object before it is refused.
-const ROOT_WAIT: Duration = Duration::from_secs(5);
+use crate::swap::{Leaving, SwapError, Swapped, Swapper, now_ms};
+use crate::turn::Turn;
 
 /// How long a change whose fate is unknown waits for the store to come back.
 const STORE_BACK_TIME: Duration = Duration::from_secs(60);
@@ -38,152 +32,12 @@ pub(crate) const PLUGIN_STAGED: &str = "plugin.staged";
 /// The audit row of a component that nobody serves any more.
 pub(crate) const PLUGIN_REMOVED: &str = "plugin.removed";
 
-/// Why a release comes to serve: the audit row's kind.
-#[derive(Clone, Copy)]
-pub(crate) enum Reason {
-    /// New bytes.
-    Installed,
-    /// An operator chose it.
-    Swapped,
-    /// An operator went back.
-    RolledBack,
-    /// It got what it waited for: a grant, or a start that carried its component's state over.
-    Awaited,
-}
-
-impl Reason {
-    pub(crate) const ALL: [Self; 4] = [Self::Installed, Self::Swapped, Self::RolledBack, Self::Awaited];
-
-    pub(crate) fn kind(self) -> &'static str {
-        match self {
-            Self::Installed => "plugin.installed",
-            Self::Swapped => "plugin.swapped",
-            Self::RolledBack => "plugin.rolled-back",
-            Self::Awaited => "plugin.activated",
-        }
-    }
-}
-
-/// Everything one change of a seat decides.
-pub(crate) struct Decision {
-    pub(crate) release: Arc<Release>,
-    pub(crate) record: ReleaseRecord,
-    pub(crate) granting: BTreeSet<String>,
-    /// What an operator must grant first.
-    pub(crate) missing: Vec<String>,
-    pub(crate) consumed: Option<String>,
-    pub(crate) reason: Reason,
-    /// Who asked, and under which number.
-    pub(crate) request: Option<DedupeKey>,
-}
-
 /// What becomes of a release now. Evolving while messages flow would be a third way.
 #[derive(Clone, Copy)]
 enum Way {
     Serve,
     /// It is staged, and who serves does not change.
     Wait(Waits),
-}
-
-/// What a staged release waits for.
-#[derive(Clone, Copy)]
-enum Waits {
-    Grants,
-    /// Its component's state is of an earlier generation than its own.
-    Start {
-        from: u32,
-        to: u32,
-    },
-}
-
-/// A generation that is put in force in the commit that lets its release serve. Every other object has its copy.
-pub(crate) struct Raise {
-    pub(crate) from: u32,
-    pub(crate) to: u32,
-    pub(crate) root: Option<CarriedRoot>,
-}
-
-/// A root object whose method slots change in that commit, so that the commit carries its state over too.
-pub(crate) struct CarriedRoot {
-    pub(crate) before: Arc<Object>,
-    /// Its value slots in the new generation.
-    pub(crate) slots: BTreeMap<String, Json>,
-}
-
-/// The turn to change seats, with a place in the root object's lane where that object changes.
-pub(crate) struct Turn<'a> {
-    _seats: MutexGuard<'a, ()>,
-    place: Option<Place>,
-}
-
-impl Decision {
-    fn write(&self, unit: &mut Unit, state: ReleaseState) -> Result<(), SwapError> {
-        for interface in &self.granting {
-            unit.put_grant(&self.release.component, interface, "operator")?;
-        }
-        if let Some(path) = &self.consumed {
-            unit.mark_consumed(path, self.release.digest)?;
-        }
-        Ok(unit.put_release(ReleaseRecord { state, ..self.record.clone() })?)
-    }
-
-    fn serving(&self, previous: Option<String>) -> Swapped {
-        Swapped {
-            id: self.release.component.clone(),
-            version: self.release.version().to_string(),
-            digest: self.release.digest,
-            state: "serving".into(),
-            missing_grants: self.missing.clone(),
-            cause: None,
-            next: None,
-            previous,
-            position: 0,
-            pause_us: 0,
-            is_unchanged: false,
-        }
-    }
-
-    fn staged(&self, waits: Waits, previous: Option<String>) -> Swapped {
-        let (cause, next) = match waits {
-            // What is missing says it.
-            Waits::Grants => (None, None),
-            Waits::Start { from, to } => (Some(waits_for_start(from, to)), Some(START_AGAIN.into())),
-        };
-        Swapped { state: "staged".into(), cause, next, ..self.serving(previous) }
-    }
-
-    fn staging(&self, waits: Waits) -> Value {
-        let (version, digest) = (self.release.version(), self.release.digest);
-        match waits {
-            Waits::Grants => json!({ "version": version, "digest": digest, "needs": self.missing }),
-            Waits::Start { from, to } => {
-                json!({ "version": version, "digest": digest, "from": from, "to": to })
-            }
-        }
-    }
-}
-
-impl Raise {
-    fn write(&self, unit: &mut Unit, release: &Release) -> Result<(), SwapError> {
-        if let Some(root) = &self.root {
-            root.write(unit, self.to)?;
-        }
-        Ok(unit.raise_generation(&release.component, self.from, self.to, release.digest)?)
-    }
-}
-
-impl CarriedRoot {
-    /// A conflict when the object is not as it was carried over.
-    pub(crate) fn write(&self, unit: &mut Unit, generation: u32) -> Result<(), SwapError> {
-        let id = self.before.id;
-        let now = unit.object(id)?;
-        let is_same =
-            |now: &Arc<Object>| now.slots == self.before.slots && now.generation == self.before.generation;
-        if !now.as_ref().is_some_and(is_same) {
-            return Err(CommitError::Conflict(Contested::Object(id)).into());
-        }
-        Ok(unit.evolve(id, generation, self.slots.clone())?)
-    }
 }
 
 impl Swapper {
@@ -218,26 +72,6 @@ impl Swapper {
             }
             _ => Way::Serve,
         })
-    }
-
-    /// Prepares a change while nobody else changes seats or grants. A root object that will change is waited for
-    /// without holding the others up, and then everything is prepared anew.
-    pub(crate) async fn in_turn<T>(
-        &self,
-        component: &ComponentId,
-        prepare: impl Fn() -> Result<(T, Option<ObjectId>), SwapError>,
-    ) -> Result<(T, Turn<'_>), SwapError> {
-        let mut place = None;
-        loop {
-            let turn = self.turn.lock().await;
-            match prepare()? {
-                (_, Some(root)) if place.is_none() => {
-                    drop(turn);
-                    place = Some(self.root_place(component, root).await?);
-                }
-                (prepared, _) => return Ok((prepared, Turn { _seats: turn, place })),
-            }
-        }
     }
 
     async fn stage(&self, decision: Decision, waits: Waits, _turn: Turn<'_>) -> Result<Swapped, SwapError> {
@@ -384,32 +218,6 @@ impl Swapper {
         while self.store.read_only_cause().is_some() && Instant::now() < deadline {
             tokio::time::sleep(STORE_BACK_POLL).await;
         }
-    }
-
-    /// The root object, when it is there and letting the release serve will change it.
-    pub(crate) fn changing_root(&self, release: &Release) -> Result<Option<ObjectId>, SwapError> {
-        if !self.changes_root(release)? {
-            return Ok(None);
-        }
-        self.root(&release.component)
-    }
-
-    fn changes_root(&self, release: &Release) -> Result<bool, SwapError> {
-        Ok(!root_object::is_seated(&mut self.store.begin_on_voted(), release)?)
-    }
-
-    /// The component's root object, when it is there.
-    pub(crate) fn root(&self, component: &ComponentId) -> Result<Option<ObjectId>, SwapError> {
-        Ok(self.store.begin_on_voted().find(&root_name(component)?)?)
-    }
-
-    /// A place in the root object's lane, or a refusal when the lane is full or too slow.
-    async fn root_place(&self, component: &ComponentId, root: ObjectId) -> Result<Place, SwapError> {
-        let entered = tokio::time::timeout(ROOT_WAIT, self.lanes.enter(root)).await;
-        entered.ok().flatten().ok_or_else(|| SwapError::RootBusy {
-            component: component.clone(),
-            waited_s: ROOT_WAIT.as_secs(),
-        })
     }
 }
 

@@ -26,13 +26,14 @@ use telos_store::{
     Vote, WriteError,
 };
 
-use crate::activation::{CarriedRoot, Decision, Raise, Reason};
 use crate::change::Settled;
 use crate::decide::decide;
+use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
 use crate::generation::{GenerationMode, Standing, has_served, standing};
 use crate::notice::GENERATION_FAILED;
 use crate::objects::display_name;
+use crate::raise::{CarriedRoot, Raise};
 use crate::root_object;
 use crate::seams::Severity;
 use crate::seat::Release;

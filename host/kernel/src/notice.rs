@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use telos_store::{AuditRow, ComponentId, Failure, ReleaseRecord, ReleaseState, Store};
 
-use crate::activation::{PLUGIN_REMOVED, PLUGIN_STAGED, Reason};
+use crate::activation::{PLUGIN_REMOVED, PLUGIN_STAGED};
+use crate::decision::Reason;
 
 /// The audit row of a state that was not carried over.
 pub(crate) const GENERATION_FAILED: &str = "generation.failed";

@@ -24,9 +24,9 @@ use telos_store::{
     WriteError,
 };
 
-use crate::activation::{Decision, Reason};
 use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
+use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
 use crate::examine::{Examined, Examiner};
 use crate::generation::{self, Standing, waits_for_start};
@@ -375,7 +375,11 @@ impl Swapper {
 
     async fn try_out(&self, examined: &Examined) -> Result<Vec<ExampleResult>, SwapError> {
         let tried = run_examples(self.examiner.engines(), &examined.on_trial, &self.journal).await;
-        tried.map_err(SwapError::Store)
+        tried.map_err(|cause| SwapError::Untried {
+            component: examined.release.component.clone(),
+            version: examined.release.version().to_string(),
+            cause,
+        })
     }
 
     async fn demand_examples(&self, examined: &Examined) -> Result<(), SwapError> {

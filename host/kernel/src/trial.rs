@@ -15,7 +15,7 @@ use crate::descriptor::{Example, Expectation};
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
 use crate::engine::Engines;
-use crate::failure::Failure;
+use crate::failure::{Failure, Fault};
 use crate::grant::Grants;
 use crate::seams::{JournalSink, NoMinds};
 use crate::seat::{Release, SeatTable};
@@ -40,7 +40,17 @@ pub struct ExampleResult {
     pub detail: String,
 }
 
+/// Why an example did not end as promised.
+enum Missed {
+    /// The release does something else.
+    Promise(String),
+    /// This host could not run it; another try may go otherwise.
+    Host(String),
+}
+
 /// Runs every example of a release that was linked for the metered engine.
+///
+/// An error is this host's, and says nothing of the release.
 pub(crate) async fn run_examples(
     engines: &Engines,
     release: &Arc<Release>,
@@ -57,12 +67,16 @@ pub(crate) async fn run_examples(
     let mut results = Vec::new();
     for (selector, spec) in &release.descriptor.selectors {
         for example in &spec.examples {
-            let outcome = run_example(&scratch, &surroundings, release, selector, example).await;
+            let detail = match run_example(&scratch, &surroundings, release, selector, example).await {
+                Ok(()) => None,
+                Err(Missed::Promise(detail)) => Some(detail),
+                Err(Missed::Host(cause)) => return Err(cause),
+            };
             results.push(ExampleResult {
                 selector: selector.clone(),
                 name: example.name.clone(),
-                passed: outcome.is_ok(),
-                detail: outcome.err().unwrap_or_default(),
+                passed: detail.is_none(),
+                detail: detail.unwrap_or_default(),
             });
         }
     }
@@ -75,17 +89,23 @@ async fn run_example(
     release: &Arc<Release>,
     selector: &str,
     example: &Example,
-) -> Result<(), String> {
+) -> Result<(), Missed> {
     let (tree, receiver) = scratch_tree(scratch, surroundings, release, selector, example)?;
     let arguments = Json::parse(&example.arguments.to_string()).map_err(|error| error.to_string())?;
     let message = Message { receiver, selector: selector.to_owned(), arguments };
     let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver(tree, message)).await;
     let (mut tree, outcome) = delivered.map_err(|_| format!("took longer than {EXAMPLE_TIME:?}"))?;
-    compare_answer(&example.expect, &outcome)?;
+    judge(&example.expect, &outcome)?;
     if outcome.is_ok() {
         compare_slots(&mut tree, receiver, &example.after)?;
     }
     Ok(())
+}
+
+impl From<String> for Missed {
+    fn from(detail: String) -> Missed {
+        Missed::Promise(detail)
+    }
 }
 
 fn scratch_tree(
@@ -132,6 +152,13 @@ fn scratch_tree(
     Ok((Box::new(tree), receiver))
 }
 
+fn judge(expect: &Expectation, outcome: &Result<Json, Failure>) -> Result<(), Missed> {
+    match outcome {
+        Err(failure) if failure.fault() == Fault::Host => Err(Missed::Host(failure.to_string())),
+        _ => Ok(compare_answer(expect, outcome)?),
+    }
+}
+
 fn compare_answer(expect: &Expectation, outcome: &Result<Json, Failure>) -> Result<(), String> {
     match (expect, outcome) {
         (Expectation::Refusal, Err(Failure::Refused(_) | Failure::BadArguments(_))) => Ok(()),
@@ -162,4 +189,23 @@ fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)])
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_want_of_a_host_breaks_no_promise() {
+        let (host, guest) = (
+            Failure::Host { cause: "no memory for an instance".into(), incident: 1 },
+            Failure::Refused("it is odd".into()),
+        );
+        assert!(matches!(judge(&Expectation::Refusal, &Err(host)), Err(Missed::Host(_))));
+        assert!(judge(&Expectation::Refusal, &Err(guest.clone())).is_ok());
+        let wanted = Expectation::Value(Value::from(2));
+        assert!(matches!(judge(&wanted, &Err(guest)), Err(Missed::Promise(_))));
+        assert!(matches!(judge(&wanted, &Ok(Json::parse("3").unwrap())), Err(Missed::Promise(_))));
+        assert!(judge(&wanted, &Ok(Json::parse("2").unwrap())).is_ok());
+    }
 }

@@ -88,6 +88,10 @@ fn store_check(home: &Path, store: &Store) -> Check {
             Some(next),
         );
     }
+    if let Some(what) = standing.damage {
+        let next = "`telos store verify` lists it, and clears this when nothing is wrong; `telos store restore` brings a backup back";
+        return Check::new("store", CheckState::Degraded, format!("damaged: {what}"), Some(next.to_owned()));
+    }
     let usage = store.usage();
     let full = [
         ("database", usage.database_bytes, usage.database_bytes_max, FREE_DATABASE),

@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use telos_journal::{AuditAtHand, AuditFact, Journal, Line, Producer, Rate};
 use telos_kernel::seams::{JournalLine, JournalSink, Severity};
-use telos_store::{AuditRow, Standing, Store};
+use telos_store::{AuditRow, Store};
+
+use crate::store_watch::StoreWatch;
 
 /// Plugins with a budget of their own; later ones share one.
 const PRODUCERS_MAX: usize = 256;
@@ -87,37 +89,6 @@ pub(crate) fn audit_at_hand(store: &Store) -> AuditAtHand {
     AuditAtHand { newest, restored_after: restored.map(|row| row.number - 1) }
 }
 
-/// What was said so far of how the store stands with its disk: a line for each change, however often it is looked at.
-#[derive(Default)]
-struct StoreWatch {
-    failures: u64,
-    is_in_trouble: bool,
-}
-
-impl StoreWatch {
-    fn step(&mut self, now: &Standing) -> Vec<Line> {
-        let mut lines = Vec::new();
-        if now.failures > self.failures {
-            let cause = now.last_failure.as_deref().unwrap_or_default();
-            let failed = Line::new(
-                telos_journal::Severity::Error,
-                "store.failed",
-                format!("the store could not write: {cause}"),
-            );
-            lines.push(
-                failed.with("failures", now.failures - self.failures).with("is_full", now.full.is_some()),
-            );
-            (self.failures, self.is_in_trouble) = (now.failures, true);
-        }
-        if self.is_in_trouble && now.trouble().is_none() {
-            let body = "the store takes writes again";
-            lines.push(Line::new(telos_journal::Severity::Info, "store.writable", body));
-            self.is_in_trouble = false;
-        }
-        lines
-    }
-}
-
 /// Shows every decision in the journal, from the last one it shows: a decision is never dropped.
 pub(crate) struct Facts {
     stop: Arc<std::sync::atomic::AtomicBool>,
@@ -183,31 +154,5 @@ fn fact(row: AuditRow) -> AuditFact {
         kind: row.kind,
         subject: row.subject,
         detail: row.detail,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn events(watch: &mut StoreWatch, now: &Standing) -> Vec<String> {
-        let lines = watch.step(now);
-        lines.iter().map(|line| line.event_name.to_string()).collect()
-    }
-
-    #[test]
-    fn a_change_of_the_store_is_said_once() {
-        let (mut watch, mut now) = (StoreWatch::default(), Standing::default());
-        let none: [&str; 0] = [];
-        assert_eq!(events(&mut watch, &now), none);
-        (now.failures, now.read_only) = (2, Some("no space".into()));
-        assert_eq!(events(&mut watch, &now), ["store.failed"]);
-        (now.read_only, now.full) = (None, Some("no space".into()));
-        assert_eq!(events(&mut watch, &now), none);
-        now.full = None;
-        assert_eq!(events(&mut watch, &now), ["store.writable"]);
-        assert_eq!(events(&mut watch, &now), none);
-        now.failures = 3;
-        assert_eq!(events(&mut watch, &now), ["store.failed", "store.writable"]);
     }
 }

@@ -14,6 +14,7 @@ mod methods;
 mod minding;
 mod offline;
 mod outcome;
+mod store_watch;
 mod tail;
 mod turnstile;
 

@@ -146,6 +146,13 @@ fn ansi(word: &str) -> Option<u8> {
     }
 }
 
+/// A number of things, named by their plural: `1 object`, `2 objects`.
+pub(crate) fn counted(value: &Value, name: &str) -> String {
+    let count = value[name].as_u64().unwrap_or(0);
+    let what = name.replace('_', " ");
+    format!("{count} {}", if count == 1 { what.strip_suffix('s').unwrap_or(&what) } else { &what })
+}
+
 /// A field for people: text as it is, lists with commas, nothing for null, JSON for the rest.
 pub(crate) fn field(value: &Value, name: &str) -> String {
     show(&value[name])

@@ -8,7 +8,7 @@ use crate::error::{CommitError, Contested, Failure, Overflow};
 use crate::generation::{self, Raised};
 use crate::id::{Digest, ObjectId, Position};
 use crate::limit;
-use crate::order::{KnownSession, Order};
+use crate::order::{Known, KnownSession, Order};
 use crate::record::RecordWrite;
 use crate::session::{self, DedupeKey, SessionId, SessionRow};
 use crate::shared::Shared;
@@ -177,7 +177,11 @@ impl Voter<'_> {
     /// The commit that made, or will have made, an object's newest state.
     fn object_head(&self, id: ObjectId) -> Result<Position, Failure> {
         let generations = self.order.generations();
-        let pending = self.order.object(id, NEWEST);
+        let pending = match self.order.state(id, NEWEST) {
+            Some(Known::Durable(state)) => return Ok(state.position),
+            Some(Known::Pending(state)) => Some(state),
+            None => None,
+        };
         if generations.is_empty() {
             return match pending {
                 Some(state) => Ok(state.position),

@@ -83,6 +83,9 @@ impl Committer {
                 Ok(loaded) => {
                     fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
+                    if is_checked {
+                        self.shared.stand.note_whole();
+                    }
                     self.shared.stand.open(failure.is_no_room().then(|| failure.to_string().into()));
                     tracing::info!(position = %self.shared.position(), "the object store is open again");
                     return;

@@ -11,6 +11,7 @@ use crate::generation;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::limit;
 use crate::object::Object;
+use crate::scan::Scan as _;
 use crate::store::list_releases;
 use crate::tables::{
     self, CHANGES, META, META_OBJECTS, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SHADOWS, read_meta,
@@ -59,7 +60,7 @@ impl Draft {
             let mut from = after.map_or((String::new(), 0), |after| (after.to_string(), u128::MAX));
             while owners.len() < limit {
                 // The highest identity of all never is one: it would have to be drawn.
-                let mut rows = owned.range((from.0.as_str(), from.1)..)?;
+                let mut rows = owned.rows_in((from.0.as_str(), from.1)..)?;
                 let Some(row) = rows.next().transpose()? else { break };
                 let owner = row.0.value().0.to_owned();
                 owners.push(ComponentId::trusted(&owner));
@@ -160,7 +161,7 @@ impl Draft {
         });
         let ids = self.read(|txn| {
             let changes = txn.open_table(CHANGES)?;
-            let rows = changes.range((first, Bound::Included((position.get(), u128::MAX))))?;
+            let rows = changes.rows_in((first, Bound::Included((position.get(), u128::MAX))))?;
             rows.take(limit)
                 .map(|row| Ok(ObjectId::from_bits(row?.0.value().1)))
                 .collect::<Result<Vec<_>, _>>()

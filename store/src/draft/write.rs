@@ -11,6 +11,7 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position, Revision};
 use crate::json::Json;
 use crate::limit;
 use crate::object::{Object, Slot, check_bounds, check_slot_name};
+use crate::scan::Scan as _;
 use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_POSITION, OWNED, Tables, read_meta};
 
 use super::{Draft, Pending};
@@ -36,7 +37,7 @@ impl Draft {
     /// [`Failure`] when it cannot be read.
     pub fn is_owner(&self, component: &ComponentId) -> Result<bool, Failure> {
         let all = (component.as_str(), 0)..=(component.as_str(), u128::MAX);
-        self.read(|txn| Ok(txn.open_table(OWNED)?.range(all)?.next().transpose()?.is_some()))
+        self.read(|txn| Ok(txn.open_table(OWNED)?.rows_in(all)?.next().transpose()?.is_some()))
     }
 
     /// Sets a value slot, making it when it is absent. The same JSON value, however it is spelt, changes nothing.

@@ -16,6 +16,7 @@ use crate::error::{CommitError, Contested, Failure};
 use crate::id::{ComponentId, Digest, ObjectId, Position};
 use crate::order::Order;
 use crate::record::RecordWrite;
+use crate::scan::Scan as _;
 use crate::shared::Shared;
 use crate::tables::{self, META, META_POSITION, OBJECTS, OWNED, SHADOWS, Tables};
 use crate::unit::Layer;
@@ -173,7 +174,7 @@ fn look(
         }
     }
     let mut found = Found::default();
-    for row in txn.open_table(OWNED)?.range((component.as_str(), 0)..=(component.as_str(), u128::MAX))? {
+    for row in txn.open_table(OWNED)?.rows_in((component.as_str(), 0)..=(component.as_str(), u128::MAX))? {
         let id = ObjectId::from_bits(row?.0.value().1);
         found.objects += 1;
         let is_pending = order.is_some_and(|order| order.object(id, NEWEST).is_some());

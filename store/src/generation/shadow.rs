@@ -14,6 +14,7 @@ use crate::error::Failure;
 use crate::id::{ComponentId, ObjectId, Position};
 use crate::limit;
 use crate::object::Object;
+use crate::scan::Scan as _;
 use crate::shared::Shared;
 use crate::tables::{
     self, META_OBJECT_ROWS, OBJECTS, OWNED, ObjectKey, SHADOWS, ShadowKey, ShadowRow, Tables,
@@ -253,7 +254,7 @@ pub(crate) fn drop_leftovers(database: &Database, generations: &Generations) -> 
     let leftovers = {
         let shadows = database.read()?.open_table(SHADOWS)?;
         let mut keys = Vec::new();
-        for row in shadows.iter()? {
+        for row in shadows.rows()? {
             let (key, value) = row?;
             let (owner, generation) = tables::decode_object_head(value.value().1)?;
             if generations.raised_at(&owner, generation).is_none() {
@@ -331,7 +332,7 @@ fn states_in_force(
     at: Position,
 ) -> Result<Vec<Object>, Failure> {
     let mut states = Vec::new();
-    for row in shadows.range(all_of(id))? {
+    for row in shadows.rows_in(all_of(id))? {
         let (_, value) = row?;
         let (_, bytes) = value.value();
         if let Some(position) = raise_of(generations, bytes)?
@@ -362,7 +363,7 @@ fn shadow_keys(
     shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     id: ObjectId,
 ) -> Result<Vec<ShadowKey>, Failure> {
-    shadows.range(all_of(id))?.map(|row| Ok(row?.0.value())).collect()
+    shadows.rows_in(all_of(id))?.map(|row| Ok(row?.0.value())).collect()
 }
 
 fn all_of(id: ObjectId) -> RangeInclusive<ShadowKey> {
@@ -376,7 +377,7 @@ fn list(
 ) -> Result<Vec<ShadowKey>, Failure> {
     shared.read(SHADOWS, |shadows| {
         let mut keys = Vec::new();
-        for row in shadows.iter()? {
+        for row in shadows.rows()? {
             let (key, value) = row?;
             let (owner, generation) = tables::decode_object_head(value.value().1)?;
             if passes(&owner, generation) {

@@ -28,6 +28,7 @@ use crate::id::{ObjectId, Position, PostId};
 use crate::limit;
 use crate::object::Object;
 use crate::outbox::{DeadLetter, Lane, OutboxRow, Post};
+use crate::scan::Scan as _;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::tables::{
@@ -164,7 +165,7 @@ fn find_delegating(shared: &Shared, objects: &BTreeSet<u128>) -> Result<Delegati
     let scanned = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
     let (mut delegating, mut current) = (Vec::new(), Vec::new());
     let mut before: Option<(u128, Option<u128>)> = None;
-    for row in txn.open_table(OBJECTS)?.iter()? {
+    for row in txn.open_table(OBJECTS)?.rows()? {
         let (key, value) = row?;
         let (id, position) = key.value();
         let parent = named_parent(value.value(), id, objects)?;
@@ -258,7 +259,7 @@ impl Forget {
         objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
     ) -> Result<Vec<(u128, u64)>, Failure> {
         let mut delegating = Vec::new();
-        for row in changes.range((self.scanned.get().saturating_add(1), 0)..)? {
+        for row in changes.rows_in((self.scanned.get().saturating_add(1), 0)..)? {
             let (position, id) = row?.0.value();
             let state = objects.get((id, position))?;
             if let Some(state) = state
@@ -397,7 +398,7 @@ impl<'a> Removal<'a> {
         let numbers: Vec<u32> = tables
             .collections
             .open()?
-            .iter()?
+            .rows()?
             .map(|row| Ok(row?.1.value().0))
             .collect::<Result<_, redb::StorageError>>()?;
         for id in self.objects {
@@ -476,7 +477,7 @@ fn whose(post: &Post, objects: &BTreeSet<u128>) -> Option<u128> {
 fn names_of(tables: &mut Tables<'_>, id: u128) -> Result<BTreeSet<String>, Failure> {
     let mut names = BTreeSet::new();
     let mut keys = Vec::new();
-    for row in tables.names_of.open()?.range((id, "", 0)..)? {
+    for row in tables.names_of.open()?.rows_in((id, "", 0)..)? {
         let key = row?.0;
         let (of, name, position) = key.value();
         if of != id {
@@ -495,7 +496,7 @@ fn names_of(tables: &mut Tables<'_>, id: u128) -> Result<BTreeSet<String>, Failu
 /// unbinding with nothing before it goes too, so that a name which only they had is no longer to be found.
 fn forget_in_name(tables: &mut Tables<'_>, name: &str, objects: &BTreeSet<u128>) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for row in tables.names.open()?.range((name, 0)..=(name, u64::MAX))? {
+    for row in tables.names.open()?.rows_in((name, 0)..=(name, u64::MAX))? {
         let (key, value) = row?;
         rows.push((key.value().1, value.value()));
     }

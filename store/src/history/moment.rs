@@ -10,6 +10,7 @@ use redb::ReadableTable;
 use crate::error::Failure;
 use crate::id::Position;
 use crate::limit;
+use crate::scan::Scan as _;
 use crate::tables::Tables;
 
 /// One position with its time.
@@ -22,7 +23,7 @@ pub(super) struct Moment {
 /// Dates the group that ends at `position`.
 pub(crate) fn note_group(tables: &mut Tables<'_>, position: Position, at_ms: u64) -> Result<(), Failure> {
     let newest: Vec<Moment> =
-        tables.moments.open()?.iter()?.rev().take(2).map(moment).collect::<Result<_, _>>()?;
+        tables.moments.open()?.rows()?.rev().take(2).map(moment).collect::<Result<_, _>>()?;
     if let [last, before] = newest.as_slice()
         && is_one_interval(before.at_ms, at_ms)
     {
@@ -36,7 +37,7 @@ pub(crate) fn note_group(tables: &mut Tables<'_>, position: Position, at_ms: u64
 pub(super) fn rows(
     moments: &impl ReadableTable<u64, u64>,
 ) -> Result<impl Iterator<Item = Result<Moment, Failure>>, Failure> {
-    Ok(moments.iter()?.map(moment))
+    Ok(moments.rows()?.map(moment))
 }
 
 /// The newest position at or before a time; [`Position::NONE`] when there is none.

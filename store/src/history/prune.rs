@@ -18,6 +18,7 @@ use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::id::Position;
 use crate::limit;
+use crate::scan::Scan as _;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::tables::{
@@ -110,7 +111,7 @@ pub(crate) fn raise_floor(tables: &mut Tables<'_>, floor: Position) -> Result<()
     }
     tables.meta.open()?.insert(META_HISTORY_FLOOR, floor.get())?;
     let dating =
-        tables.moments.open()?.range(..=floor.get())?.next_back().transpose()?.map(|(key, _)| key.value());
+        tables.moments.open()?.rows_in(..=floor.get())?.next_back().transpose()?.map(|(key, _)| key.value());
     let needless = tables.moments.open()?.extract_from_if(..dating.unwrap_or(0), |_, _| true)?;
     for row in damage::Extracted::of(needless).take(limit::MOMENT_TRIM_ROWS) {
         row?;
@@ -122,7 +123,7 @@ impl Sweep {
     fn read(shared: &Shared, floor: Position) -> Result<Sweep, Failure> {
         let changes = shared.read(CHANGES, |table| {
             let mut changes = Vec::new();
-            for row in table.range(..=(floor.get(), u128::MAX))?.take(rows_per_step()) {
+            for row in table.rows_in(..=(floor.get(), u128::MAX))?.take(rows_per_step()) {
                 let (key, replaced) = row?;
                 changes.push((key.value().0, key.value().1, replaced.value()));
             }
@@ -131,7 +132,7 @@ impl Sweep {
         let room = rows_per_step() - changes.len();
         let renames = shared.read(RENAMES, |table| {
             let mut renames = Vec::new();
-            for row in table.range(..(floor.get().saturating_add(1), ""))?.take(room) {
+            for row in table.rows_in(..(floor.get().saturating_add(1), ""))?.take(room) {
                 let (key, replaced) = row?;
                 renames.push((key.value().0, key.value().1.to_owned(), replaced.value()));
             }
@@ -200,7 +201,7 @@ fn floor_by_count(
     surplus: u64,
 ) -> Result<(Position, bool), Failure> {
     let (mut floor, mut left) = (Position::NONE, surplus);
-    for row in changes.iter()?.take(limit::PRUNE_LOOKAHEAD_ROWS) {
+    for row in changes.rows()?.take(limit::PRUNE_LOOKAHEAD_ROWS) {
         let (key, replaced) = row?;
         if left == 0 {
             break;

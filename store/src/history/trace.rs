@@ -1,13 +1,14 @@
 //! The search for what still names an object: every table but the audit, row by row, so that forgetting is proved
 //! and not believed.
 
-use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadTransaction, TableDefinition, Value};
 use serde::Serialize;
 
 use crate::damage;
 use crate::error::Failure;
 use crate::id::ObjectId;
 use crate::limit;
+use crate::scan::Scan as _;
 use crate::store::Store;
 use crate::tables::{
     self, BLOBS, CHANGES, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, GENERATIONS, GRANTS, META, MOMENTS,
@@ -124,7 +125,7 @@ impl Search<'_> {
     ) -> Result<(), Failure> {
         let table = redb::TableHandle::name(&definition).to_owned();
         let table = TABLES.into_iter().find(|known| *known == table).unwrap_or("another table");
-        for row in self.txn.open_table(definition)?.iter()? {
+        for row in self.txn.open_table(definition)?.rows()? {
             let (key, value) = row?;
             if let Some(by) = names_it(key.value(), value.value())
                 && self.found.len() < limit::TRACES_MAX

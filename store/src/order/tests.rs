@@ -1,9 +1,10 @@
 //! The order alone: what it answers as of each position, and what it forgets.
 
 use super::*;
-use crate::id::ComponentId;
+use crate::id::{ComponentId, Revision};
 use crate::json::Json;
 use crate::limit;
+use crate::object::Slot;
 
 const AT_MS: u64 = 5_000;
 
@@ -53,6 +54,78 @@ fn each_position_sees_what_was_voted_for_up_to_it() {
     assert_eq!(order.name(&name(), second), Some((None, second)));
     order.settle(second, 1);
     assert_eq!((order.name(&name(), second), order.dim(&collection()), order.waiting()), (None, None, 0));
+}
+
+/// A unit that gives an object a state.
+fn state(object: u64, slot: &str) -> Layer {
+    let mut layer = Layer::default();
+    let slots = [(slot.into(), Slot::Value(Json::null()))].into();
+    let made = Object {
+        id: id(object),
+        owner: ComponentId::operator(),
+        generation: 1,
+        revision: Revision::NONE.next(),
+        position: Position::NONE,
+        parents: vec![],
+        slots,
+    };
+    layer.objects.insert(id(object), Arc::new(made));
+    layer
+}
+
+fn durable(order: &Order, object: u64, at: Position) -> Option<Position> {
+    match order.state(id(object), at)? {
+        Known::Durable(state) => Some(state.position),
+        Known::Pending(_) => None,
+    }
+}
+
+#[test]
+fn a_state_that_was_decided_is_remembered_until_a_newer_one_is_or_until_states_are_reshaped() {
+    let mut order = Order::default();
+    let first = order.add(&mut state(1, "a"), None, &[], AT_MS);
+    let second = order.add(&mut state(1, "b"), None, &[], AT_MS);
+    assert!(matches!(order.state(id(1), first), Some(Known::Pending(state)) if state.position == first));
+    order.settle(first, 1);
+    assert_eq!(durable(&order, 1, first), Some(first));
+    assert!(matches!(order.state(id(1), second), Some(Known::Pending(state)) if state.position == second));
+    order.settle(second, 1);
+    assert_eq!(durable(&order, 1, second), Some(second));
+    assert!(order.state(id(1), first).is_none(), "the tables know what was before");
+
+    let mut reshape = Layer::default();
+    reshape.records.push(RecordWrite::SettleShadows { keys: vec![] });
+    let third = order.add(&mut state(2, "a"), None, &[], AT_MS);
+    let fourth = order.add(&mut reshape, None, &[], AT_MS);
+    assert!(
+        order.state(id(1), fourth).is_none(),
+        "what is voted for may be in the tables before this hears of it"
+    );
+    order.settle(fourth, 2);
+    assert!(order.state(id(2), third).is_none(), "a row was put in its place perhaps");
+    let fifth = order.add(&mut state(2, "b"), None, &[], AT_MS);
+    order.settle(fifth, 1);
+    assert_eq!(durable(&order, 2, fifth), Some(fifth));
+    order.end_era(fifth);
+    assert!(order.state(id(2), fifth).is_none());
+}
+
+#[test]
+fn what_is_remembered_is_bounded_and_the_newest_of_it_stays() {
+    let mut order = Order::default();
+    let slot = "a".repeat(limit::SLOT_NAME_BYTES_MAX);
+    let fitting =
+        u64::try_from(3 * limit::RECENT_HALF_BYTES_MAX / (slot.len() + 2 * limit::RECENT_STATE_BYTES))
+            .unwrap();
+    for object in 0..fitting {
+        let at = order.add(&mut state(object, &slot), None, &[], AT_MS);
+        order.settle(at, 1);
+    }
+    let remembered =
+        (0..fitting).filter(|object| order.state(id(*object), order.position()).is_some()).count();
+    assert!(remembered < usize::try_from(fitting).unwrap() && remembered > 0, "{remembered} of {fitting}");
+    assert!(order.state(id(fitting - 1), order.position()).is_some());
+    assert!(order.state(id(0), order.position()).is_none());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::generation::{self, GenerationRecord};
 use crate::id::{ComponentId, ObjectId};
 use crate::limit;
 use crate::object::Object;
+use crate::scan::Scan as _;
 use crate::tables::{self, GENERATIONS};
 
 use super::Store;
@@ -27,7 +28,7 @@ impl Store {
     pub fn generations(&self, component: &ComponentId) -> Result<Vec<GenerationRecord>, Failure> {
         let rows = (component.as_str(), 0)..=(component.as_str(), self.position().get());
         self.shared().read(GENERATIONS, |generations| {
-            let rows = generations.range(rows.clone())?;
+            let rows = generations.rows_in(rows.clone())?;
             rows.map(|row| tables::decode_json("generations", row?.1.value())).collect()
         })
     }

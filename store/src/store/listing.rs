@@ -12,6 +12,7 @@ use crate::id::{ComponentId, Digest, Position, PostId};
 use crate::limit;
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
+use crate::scan::Scan as _;
 use crate::session::{self, Dedupe, DedupeKey};
 use crate::tables::{
     self, AUDIT, BLOBS, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, DigestKey, GRANTS, META, META_OBJECTS,
@@ -119,7 +120,7 @@ impl Store {
     /// [`Failure`] when they cannot be read.
     pub fn seats(&self) -> Result<Vec<SeatRecord>, Failure> {
         self.shared().read(SEATS, |seats| {
-            seats.iter()?.map(|row| tables::decode_json("seats", row?.1.value())).collect()
+            seats.rows()?.map(|row| tables::decode_json("seats", row?.1.value())).collect()
         })
     }
 
@@ -130,7 +131,7 @@ impl Store {
     pub fn collections(&self, owner: &ComponentId) -> Result<Vec<String>, Failure> {
         self.shared().read(COLLECTIONS, |collections| {
             let mut listed = Vec::new();
-            for row in collections.range((owner.as_str(), "")..)? {
+            for row in collections.rows_in((owner.as_str(), "")..)? {
                 let (key, _) = row?;
                 if key.value().0 != owner.as_str() {
                     break;
@@ -148,7 +149,7 @@ impl Store {
     pub fn grants(&self, component: &ComponentId) -> Result<Vec<GrantRecord>, Failure> {
         self.shared().read(GRANTS, |grants| {
             let mut listed = Vec::new();
-            for row in grants.range((component.as_str(), "")..)? {
+            for row in grants.rows_in((component.as_str(), "")..)? {
                 let (key, value) = row?;
                 if key.value().0 != component.as_str() {
                     break;
@@ -165,7 +166,7 @@ impl Store {
     /// [`Failure`] when they cannot be read.
     pub fn all_grants(&self) -> Result<Vec<GrantRecord>, Failure> {
         self.shared().read(GRANTS, |grants| {
-            grants.iter()?.map(|row| tables::decode_json("grants", row?.1.value())).collect()
+            grants.rows()?.map(|row| tables::decode_json("grants", row?.1.value())).collect()
         })
     }
 
@@ -184,7 +185,7 @@ impl Store {
     /// [`Failure`] when they cannot be read.
     pub fn audit_after(&self, number: u64, limit: usize) -> Result<Vec<AuditRow>, Failure> {
         self.shared().read(AUDIT, |audit| {
-            let rows = audit.range(number.saturating_add(1)..)?.take(limit);
+            let rows = audit.rows_in(number.saturating_add(1)..)?.take(limit);
             rows.map(|row| tables::decode_json("audit", row?.1.value())).collect()
         })
     }
@@ -204,7 +205,7 @@ impl Store {
     ) -> Result<Vec<AuditRow>, Failure> {
         self.shared().read(AUDIT, |audit| {
             let (mut wanted, mut bytes) = (Vec::new(), 0);
-            for row in audit.range(after.saturating_add(1)..before)?.rev() {
+            for row in audit.rows_in(after.saturating_add(1)..before)?.rev() {
                 if wanted.len() >= limit || bytes >= limit::AUDIT_READ_BYTES_MAX {
                     break;
                 }
@@ -255,7 +256,7 @@ impl Store {
     /// [`Failure`] when they cannot be read.
     pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
         self.shared().read(DEAD_LETTERS, |letters| {
-            let rows = letters.iter()?.rev().take(limit);
+            let rows = letters.rows()?.rev().take(limit);
             rows.map(|row| tables::decode("dead_letters", row?.1.value())).collect()
         })
     }
@@ -321,8 +322,8 @@ pub(crate) fn list_releases(
     component: Option<&ComponentId>,
 ) -> Result<Vec<ReleaseRecord>, Failure> {
     let rows = match component {
-        Some(component) => releases.range(all_digests(component.as_str()))?,
-        None => releases.iter()?,
+        Some(component) => releases.rows_in(all_digests(component.as_str()))?,
+        None => releases.rows()?,
     };
     rows.map(|row| tables::decode_json("releases", row?.1.value())).collect()
 }

@@ -7,6 +7,7 @@ use redb::ReadableTable;
 use crate::error::{Failure, NameError, ReadError, WriteError};
 use crate::id::{ObjectId, ObjectName, Position};
 use crate::limit;
+use crate::scan::Scan as _;
 use crate::tables::{self, NAMES, NAMES_OF};
 
 use super::Unit;
@@ -134,7 +135,7 @@ pub(crate) fn list_names(
 ) -> Result<BTreeMap<ObjectName, ObjectId>, Failure> {
     let mut listed = BTreeMap::new();
     let mut current: Option<(ObjectName, Option<u128>)> = None;
-    for row in names.range((prefix.max(after), 0)..)? {
+    for row in names.rows_in((prefix.max(after), 0)..)? {
         let (key, value) = row?;
         let (name, position) = key.value();
         if !name.starts_with(prefix) || listed.len() >= limit {
@@ -165,7 +166,7 @@ pub(crate) fn list_names_of(
     at: Position,
 ) -> Result<BTreeMap<ObjectName, ObjectId>, Failure> {
     let mut listed = BTreeMap::new();
-    for row in names_of.range((id.to_bits(), "", 0)..)? {
+    for row in names_of.rows_in((id.to_bits(), "", 0)..)? {
         let (key, is_bound) = row?;
         let (of, name, position) = key.value();
         if of != id.to_bits() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableTableMetadata};
 
 use crate::audit::AuditRow;
 use crate::blob::Blobs;
@@ -13,6 +13,7 @@ use crate::object::{Object, check_bounds};
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::progress::{Meter, Phase};
 use crate::record::{ReleaseRecord, SeatRecord};
+use crate::scan::Scan as _;
 use crate::shared::{Collection, read_collections};
 use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
 
@@ -59,7 +60,7 @@ impl<'a> Check<'a> {
     pub(super) fn objects(&mut self) -> Result<(), Failure> {
         let mut parents = HashSet::new();
         let mut before: Option<Object> = None;
-        for row in self.txn.open_table(tables::OBJECTS)?.iter()? {
+        for row in self.txn.open_table(tables::OBJECTS)?.rows()? {
             let (key, value) = row?;
             let (id, position) = key.value();
             let decoded =
@@ -100,7 +101,7 @@ impl<'a> Check<'a> {
     /// Owners know exactly their objects.
     pub(super) fn owned(&mut self) -> Result<(), Failure> {
         let mut listed = BTreeSet::new();
-        for row in self.txn.open_table(tables::OWNED)?.iter()? {
+        for row in self.txn.open_table(tables::OWNED)?.rows()? {
             let (key, ()) = row.map(|(key, _)| (key, ()))?;
             let (owner, object) = key.value();
             self.row();
@@ -125,7 +126,7 @@ impl<'a> Check<'a> {
 
     pub(super) fn names(&mut self) -> Result<(), Failure> {
         let mut by_name = BTreeMap::new();
-        for row in self.txn.open_table(tables::NAMES)?.iter()? {
+        for row in self.txn.open_table(tables::NAMES)?.rows()? {
             let (key, value) = row?;
             let (name, position) = key.value();
             self.row();
@@ -144,7 +145,7 @@ impl<'a> Check<'a> {
 
     fn bound_by_object(&mut self) -> Result<BTreeSet<(u128, String)>, Failure> {
         let mut bound = BTreeSet::new();
-        for row in self.txn.open_table(tables::NAMES_OF)?.iter()? {
+        for row in self.txn.open_table(tables::NAMES_OF)?.rows()? {
             let (key, is_bound) = row?;
             let (id, name, _) = key.value();
             self.row();
@@ -164,7 +165,7 @@ impl<'a> Check<'a> {
             collections.iter().map(|collection| (collection.number, collection)).collect();
         self.expect("collections: distinct numbers", dims.len() as u64, collections.len() as u64);
         let mut stored = HashMap::new();
-        for row in self.txn.open_table(tables::VECTORS)?.iter()? {
+        for row in self.txn.open_table(tables::VECTORS)?.rows()? {
             let (key, value) = row?;
             let (position, _, bytes) = value.value();
             self.row();
@@ -193,7 +194,7 @@ impl<'a> Check<'a> {
     /// The newest redo row of a key says where its vector is; every vector newer than the floor has one.
     fn redo(&mut self, stored: &HashMap<(u32, u128), u64>) -> Result<(), Failure> {
         let mut newest = HashMap::new();
-        for row in self.txn.open_table(tables::REDO)?.iter()? {
+        for row in self.txn.open_table(tables::REDO)?.rows()? {
             let (key, value) = row?;
             let (number, object, is_added) = value.value();
             self.row();
@@ -219,7 +220,7 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn outbox(&mut self) -> Result<(), Failure> {
-        for row in self.txn.open_table(tables::OUTBOX)?.iter()? {
+        for row in self.txn.open_table(tables::OUTBOX)?.rows()? {
             let (key, value) = row?;
             self.row();
             match tables::decode::<OutboxRow>("outbox", value.value()) {
@@ -227,7 +228,7 @@ impl<'a> Check<'a> {
                 Err(failure) => self.report.problem(failure.to_string()),
             }
         }
-        for row in self.txn.open_table(tables::DEAD_LETTERS)?.iter()? {
+        for row in self.txn.open_table(tables::DEAD_LETTERS)?.rows()? {
             let (key, value) = row?;
             self.row();
             match tables::decode::<DeadLetter>("dead_letters", value.value()) {
@@ -247,14 +248,14 @@ impl<'a> Check<'a> {
 
     pub(super) fn sessions(&mut self) -> Result<(), Failure> {
         let mut rows: BTreeMap<(u128, u64), Vec<u64>> = BTreeMap::new();
-        for row in self.txn.open_table(tables::DEDUPE)?.iter()? {
+        for row in self.txn.open_table(tables::DEDUPE)?.rows()? {
             let (key, value) = row?;
             let (client, incarnation, number) = key.value();
             self.row();
             self.decided("dedupe", Position::new(value.value().0));
             rows.entry((client, incarnation)).or_default().push(number);
         }
-        for row in self.txn.open_table(tables::SESSIONS)?.iter()? {
+        for row in self.txn.open_table(tables::SESSIONS)?.rows()? {
             let (key, value) = row?;
             let (acked_through, _, counted) = value.value();
             self.row();
@@ -277,7 +278,7 @@ impl<'a> Check<'a> {
         let counted = read_meta(&self.txn.open_table(META)?, META_AUDIT)?;
         self.expect("audit: rows", table.len()?, counted);
         let mut before = (0, Position::NONE);
-        for row in table.iter()? {
+        for row in table.rows()? {
             let (key, value) = row?;
             self.row();
             match tables::decode_json::<AuditRow>("audit", value.value()) {
@@ -301,7 +302,7 @@ impl<'a> Check<'a> {
 
     pub(super) fn records(&mut self) -> Result<(), Failure> {
         let mut releases: HashSet<(String, Digest)> = HashSet::new();
-        for row in self.txn.open_table(tables::RELEASES)?.iter()? {
+        for row in self.txn.open_table(tables::RELEASES)?.rows()? {
             self.row();
             match tables::decode_json::<ReleaseRecord>("releases", row?.1.value()) {
                 Ok(release) => {
@@ -311,7 +312,7 @@ impl<'a> Check<'a> {
                 Err(failure) => self.report.problem(failure.to_string()),
             }
         }
-        for row in self.txn.open_table(tables::SEATS)?.iter()? {
+        for row in self.txn.open_table(tables::SEATS)?.rows()? {
             self.row();
             match tables::decode_json::<SeatRecord>("seats", row?.1.value()) {
                 Ok(seat) if releases.contains(&(seat.component.to_string(), seat.digest)) => {}
@@ -327,7 +328,7 @@ impl<'a> Check<'a> {
     /// Each blob is counted as often as rows name it, and is there and whole.
     pub(super) fn blobs(&mut self, blobs: &Blobs) -> Result<(), Failure> {
         let mut counted = BTreeMap::new();
-        for row in self.txn.open_table(tables::BLOBS)?.iter()? {
+        for row in self.txn.open_table(tables::BLOBS)?.rows()? {
             let (key, value) = row?;
             self.row();
             counted.insert(Digest::from_bytes(*key.value()), value.value());

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use redb::ReadableTable;
-
 use crate::error::Failure;
 use crate::generation::{GenerationRecord, Generations};
 use crate::id::{ObjectId, Position};
 use crate::object::Object;
+use crate::scan::Scan as _;
 use crate::tables::{self, ShadowKey};
 
 use super::check::Check;
@@ -36,7 +35,7 @@ impl States {
 impl Check<'_> {
     /// The raises, and the shadows that they put in force.
     pub(super) fn generations(&mut self) -> Result<(), Failure> {
-        for row in self.txn.open_table(tables::GENERATIONS)?.iter()? {
+        for row in self.txn.open_table(tables::GENERATIONS)?.rows()? {
             let (key, value) = row?;
             let (component, position) = key.value();
             self.report.rows += 1;
@@ -46,7 +45,7 @@ impl Check<'_> {
                 Err(failure) => self.report.problem(failure.to_string()),
             }
         }
-        for row in self.txn.open_table(tables::SHADOWS)?.iter()? {
+        for row in self.txn.open_table(tables::SHADOWS)?.rows()? {
             let (key, value) = row?;
             let (id, generation) = key.value();
             let (base, bytes) = value.value();
@@ -102,7 +101,7 @@ impl Check<'_> {
         for (id, position) in std::mem::take(&mut self.states.in_force).into_keys() {
             self.report.problem(format!("shadow of {id:032x}: nothing before {position}"));
         }
-        for row in self.txn.open_table(tables::SHADOWS)?.iter()? {
+        for row in self.txn.open_table(tables::SHADOWS)?.rows()? {
             let (key, value) = row?;
             let (id, generation) = key.value();
             let (base, bytes) = value.value();

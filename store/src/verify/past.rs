@@ -1,9 +1,10 @@
 //! The checks of history: what ended is listed, and nothing is missing above the floor.
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::ReadableTableMetadata;
 
 use crate::error::Failure;
 use crate::id::Position;
+use crate::scan::Scan as _;
 use crate::tables::{self, META, META_OBJECT_ROWS, read_meta};
 
 use super::check::Check;
@@ -23,7 +24,7 @@ impl Check<'_> {
     fn changes(&mut self) -> Result<(), Failure> {
         let changes = self.txn.open_table(tables::CHANGES)?;
         let (mut before, mut listed) = (None, 0);
-        for row in self.txn.open_table(tables::OBJECTS)?.iter()? {
+        for row in self.txn.open_table(tables::OBJECTS)?.rows()? {
             let (id, position) = row?.0.value();
             let replaced = before.filter(|(same, _)| *same == id).map_or(0, |(_, position)| position);
             before = Some((id, position));
@@ -44,7 +45,7 @@ impl Check<'_> {
     fn renames(&mut self) -> Result<(), Failure> {
         let renames = self.txn.open_table(tables::RENAMES)?;
         let (mut before, mut listed) = (None::<(String, u64)>, 0);
-        for row in self.txn.open_table(tables::NAMES)?.iter()? {
+        for row in self.txn.open_table(tables::NAMES)?.rows()? {
             let (key, id) = row?;
             let (name, position) = key.value();
             let replaced = before.as_ref().filter(|(same, _)| same == name).map(|(_, position)| *position);
@@ -73,7 +74,7 @@ impl Check<'_> {
     /// Every row by object has its row by name.
     fn names_by_object(&mut self) -> Result<(), Failure> {
         let names = self.txn.open_table(tables::NAMES)?;
-        for row in self.txn.open_table(tables::NAMES_OF)?.iter()? {
+        for row in self.txn.open_table(tables::NAMES_OF)?.rows()? {
             let (key, is_bound) = row?;
             let (id, name, position) = key.value();
             let by_name = names.get((name, position))?.map(|row| row.value());
@@ -87,7 +88,7 @@ impl Check<'_> {
     }
 
     fn moments(&mut self) -> Result<(), Failure> {
-        for row in self.txn.open_table(tables::MOMENTS)?.iter()? {
+        for row in self.txn.open_table(tables::MOMENTS)?.rows()? {
             self.report.rows += 1;
             self.decided("moments", Position::new(row?.0.value()));
         }

@@ -256,6 +256,35 @@ fn a_page_that_rots_below_an_open_store_ends_the_calls_that_meet_it_and_nothing_
     assert!(met > 0);
 }
 
+/// What readers meet is said by the store until a verification finds nothing.
+#[test]
+fn damage_that_only_readers_meet_is_told_by_the_store_until_it_is_gone() {
+    let home = Home::new(0, true);
+    let (store, backend) = open_over(&home.bytes, home.dir.path());
+    let id = object_with(&store, "a_slot_that_is_easy_to_find", 1);
+    assert_eq!(store.standing().damage, None);
+    let mut whole = vec![0; usize::try_from(backend.len().unwrap()).unwrap()];
+    backend.read(0, &mut whole).unwrap();
+    let needle = b"a_slot_that_is_easy_to_find";
+    for (number, page) in whole.chunks(PAGE).enumerate() {
+        if page.windows(needle.len()).any(|window| window == needle) {
+            backend.write((number * PAGE) as u64, &[0xff; PAGE]).unwrap();
+        }
+    }
+    within_patience("a reader that meets damage", || {
+        assert!(store.begin().history(id, 1).is_err());
+        let what = store.standing().damage.unwrap();
+        assert!(what.contains("telos store verify"), "{what}");
+        assert_eq!(store.read_only_cause(), None, "the rest is served");
+        assert!(store.verify_open().map_or(true, |report| !report.is_clean()));
+        assert!(store.standing().damage.is_some());
+        backend.write(0, &whole).unwrap();
+        assert_eq!(store.verify_open().unwrap().problems, [String::new(); 0]);
+        assert_eq!(store.standing().damage, None);
+        assert_eq!(read(&mut store.begin(), id, "a_slot_that_is_easy_to_find"), Some(1));
+    });
+}
+
 /// Every page but the header is gone: the committer cannot write and must say so, to everybody and at once.
 #[test]
 fn a_committer_that_meets_damage_leaves_a_read_only_store_that_says_why() {

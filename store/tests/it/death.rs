@@ -1,4 +1,4 @@
-//! Child processes that die where they are told: at the k-th pass of a failpoint, by `abort`.
+//! Child processes that die where they are told, at the k-th pass of a failpoint by `abort`; and some that have no room.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,6 +19,18 @@ pub(crate) fn dies(child: &str, place: &Path, point: &str, pass: u64) -> bool {
     // 101 is a test that failed, as opposed to a process that aborted.
     assert_ne!(end.code(), Some(101), "{child} failed at {point}, pass {pass}");
     !end.success()
+}
+
+/// Runs the test `child` of this binary over `place` on a full disk, as far as a test may make one: no file may grow past
+/// so many blocks of 512 bytes, which the shell sees to.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn with_little_room(child: &str, place: &Path, blocks: u64) {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    shell.arg("-c").arg(script).arg(std::env::current_exe().unwrap());
+    let output = shell.args([child, "--exact", "--test-threads=1"]).env(PLACE, place).output().unwrap();
+    assert!(output.status.success(), "{blocks} blocks: {}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Calls `check` after a death at every point and pass of it, in copies of what `make` makes of seed 0; each point is met

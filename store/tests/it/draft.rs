@@ -17,6 +17,7 @@ use telos_store::{
 
 use crate::death;
 use crate::fixture::{assert_clean, commit, name, number, object_with, operator, read, within};
+use crate::random::is_long;
 use crate::whole::{all_names, component, copy_tree, dump, files, fill, now_ms};
 
 fn open(dir: &Path) -> Store {
@@ -486,6 +487,11 @@ impl Drafted {
         drafted
     }
 
+    /// The size of the store's file in blocks of 512 bytes.
+    fn blocks(&self) -> u64 {
+        fs::metadata(self.home.path().join("store/objects.redb")).unwrap().len() / 512
+    }
+
     fn copy(&self) -> tempfile::TempDir {
         let copy = tempfile::tempdir().unwrap();
         copy_tree(self.home.path(), copy.path());
@@ -497,6 +503,47 @@ impl Drafted {
 fn child_drafts() {
     let Some(place) = death::place() else { return };
     draft_and_seal(&place);
+}
+
+/// The disk refuses the write that passes the limit, wherever that is: in the backup, in the copy, in what is changed.
+#[cfg(unix)]
+#[test]
+fn a_draft_that_the_disk_refuses_anywhere_leaves_the_store_as_it_was() {
+    let drafted = Drafted::of(0);
+    let whole = 4 * drafted.blocks();
+    let step = if is_long() { 1 } else { whole.div_ceil(9) };
+    let mut done = 0;
+    for blocks in (1..=whole).step_by(usize::try_from(step).unwrap()).chain([whole]) {
+        let place = drafted.copy();
+        let before = bytes(place.path());
+        death::with_little_room("draft::child_drafts_with_little_room", place.path(), blocks);
+        let is_done =
+            files(place.path()).iter().any(|file| file.to_string_lossy().contains(".before-evolve-"));
+        done += u64::from(is_done);
+        if !is_done {
+            assert!(
+                bytes(place.path()).into_iter().map(|file| file.1).eq(before.into_iter().map(|file| file.1))
+            );
+        }
+        let store = open(&place.path().join("store"));
+        assert_clean(&store);
+        let expected = if is_done { &drafted.new } else { &drafted.old };
+        assert_eq!(&without_time(dump(&store, 0)), expected, "{blocks} blocks");
+    }
+    assert!(done > 0, "none had room enough");
+}
+
+#[test]
+fn child_drafts_with_little_room() {
+    let Some(place) = death::place() else { return };
+    let draft = Draft::begin(&place.join("store"), &DraftOptions::default(), &mut |_| ());
+    let sealed = draft.and_then(|mut draft| {
+        change(&mut draft);
+        draft.seal("test.drafted", "store", json!({ "of": "a test" }), &mut |_| ())
+    });
+    if let Err(refused) = sealed {
+        assert!(!matches!(refused, DraftError::Unsound { .. } | DraftError::TooLarge(_)), "{refused}");
+    }
 }
 
 fn draft_and_seal(place: &Path) {

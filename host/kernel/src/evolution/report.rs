@@ -96,15 +96,15 @@ impl Evolution {
 
     /// What to know of the component from now on; none when somebody else has decided that.
     pub(super) fn notice(&self, record: &ReleaseRecord) -> Option<Notice> {
-        let Self { component, version, from, to, objects, .. } = self;
+        let Self { component, version, from, to, .. } = self;
+        let objects = if self.objects == 1 { "1 object".into() } else { format!("{} objects", self.objects) };
         let (text, next, is_trouble) = match &self.outcome {
             EvolutionOutcome::Raised => {
-                (format!("this start carried {objects} objects from generation {from} to {to}"), None, false)
+                (format!("this start carried {objects} from generation {from} to {to}"), None, false)
             }
             EvolutionOutcome::Passes => {
-                let text = format!(
-                    "{version} waits, and would carry {objects} objects from generation {from} to {to}"
-                );
+                let text =
+                    format!("{version} waits, and would carry {objects} from generation {from} to {to}");
                 (text, Some("`telos up` without `--generations check` lets it serve".into()), false)
             }
             EvolutionOutcome::WouldFail(cause) => {

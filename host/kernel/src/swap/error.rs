@@ -68,6 +68,16 @@ pub enum SwapError {
         /// What differed.
         detail: String,
     },
+    /// This host could not run its examples, which says nothing of the component.
+    #[error("the examples of {component} {version} could not be run: {cause}")]
+    Untried {
+        /// The component.
+        component: ComponentId,
+        /// Its version.
+        version: String,
+        /// What the host wanted for.
+        cause: String,
+    },
     /// Its root object cannot be made or changed.
     #[error(transparent)]
     RootObject(#[from] RootObjectError),
@@ -188,6 +198,9 @@ impl SwapError {
                 Some(format!("`telos plugin swap {component} {version}` lets it serve"))
             }
             Self::NoRoom(_) => Some(FREE_SPACE.into()),
+            Self::Untried { .. } => {
+                Some("try it again when the host has less to do; nothing was changed".into())
+            }
             Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
             Self::Outdated { known, in_force, .. } => Some(format!(
                 "use a release of generation {in_force} or later; generation {known} comes back only with a backup, by \

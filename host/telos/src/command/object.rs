@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::argument::read_json;
 use crate::connection::Connection;
 use crate::error::CommandError;
-use crate::output::{Output, Paint, field, rows, show, size};
+use crate::output::{Output, Paint, counted, field, rows, show, size};
 use crate::progress;
 
 #[derive(Debug, Subcommand)]
@@ -265,12 +265,10 @@ fn render_would_forget(answer: &Value, paint: Paint) -> String {
 
 fn render_forgotten(answer: &Value, _: Paint) -> String {
     let done = &answer["forgotten"];
-    let counted = ["objects", "states", "names", "vectors", "posts", "dead_letters", "detached"]
-        .map(|name| (name.replace('_', " "), done[name].as_u64().unwrap_or(0)));
-    let counts: Vec<String> = counted
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!("{count} {name}"))
+    let counts: Vec<String> = ["objects", "states", "names", "vectors", "posts", "dead_letters", "detached"]
+        .into_iter()
+        .filter(|name| done[name].as_u64().unwrap_or(0) > 0)
+        .map(|name| counted(done, name))
         .collect();
     let mut text = format!("forgotten at position {}: {}\n", field(done, "position"), counts.join(", "));
     text.push_str(&match answer["rewritten"]["bytes_after"].as_u64() {

@@ -10,7 +10,7 @@ use telos_service::{Home, OfflineStore};
 use super::told_path;
 use crate::connection::Connection;
 use crate::error::CommandError;
-use crate::output::{Output, Paint, field, plain, size, time};
+use crate::output::{Output, Paint, counted, field, plain, size, time};
 use crate::progress;
 
 /// Commands about the store.
@@ -42,7 +42,7 @@ pub(crate) struct Restore {
     force: bool,
 }
 
-/// What a script can say; the rest is Lua 5.4's own `string`, `table`, `math` and `utf8`.
+/// What a script can say; the rest is of Lua 5.4: `string`, `table`, `math` and `utf8`, without what has no bound.
 const SCRIPTING: &str = "\
 In the script:
   for object in store.objects(COMPONENT) do .. end     what it owns; without COMPONENT all
@@ -54,6 +54,7 @@ In the script:
   object.id  object.owner  object.generation = 2       raised only, to what a release knows
   null  array{..}  print(..)                           JSON's null; an array, also when empty
 
+As in Lua, `#list` may end at any hole of a list: count with a loop where there may be some.
 Nothing can be caught: the first mistake ends the script, and nothing was changed.";
 
 #[derive(Debug, Args)]
@@ -166,21 +167,21 @@ fn render_report(report: &Value, paint: Paint) -> String {
 
 fn render_backup(report: &Value, _: Paint) -> String {
     format!(
-        "backed up position {} to {}: {} objects, {} blobs, {}, every row checked\n",
+        "backed up position {} to {}: {}, {}, {}, every row checked\n",
         field(report, "position"),
         field(report, "path"),
-        field(report, "objects"),
-        field(report, "blobs"),
+        counted(report, "objects"),
+        counted(report, "blobs"),
         size(report["database_bytes"].as_u64().unwrap_or(0) + report["blob_bytes"].as_u64().unwrap_or(0)),
     )
 }
 
 fn render_restored(report: &Value, paint: Paint) -> String {
     let mut text = format!(
-        "restored position {}: {} objects, {} blobs; the store is now at position {}\n",
+        "restored position {}: {}, {}; the store is now at position {}\n",
         field(report, "backup_position"),
-        field(report, "objects"),
-        field(report, "blobs"),
+        counted(report, "objects"),
+        counted(report, "blobs"),
         field(report, "position"),
     );
     for problem in report["problems"].as_array().into_iter().flatten() {
@@ -250,16 +251,14 @@ fn difference_line(difference: &Value) -> String {
 }
 
 fn evolved_verdict(report: &Value, is_dry_run: bool) -> String {
-    let objects = field(report, "objects");
+    let objects = counted(report, "objects");
     match (report["position"].as_u64(), is_dry_run) {
         (None, _) => "nothing differs; the store is as it was\n".into(),
         (Some(position), true) => {
-            format!(
-                "dry run: {objects} objects would be changed, at position {position}; nothing was written\n"
-            )
+            format!("dry run: {objects} would be changed, at position {position}; nothing was written\n")
         }
         (Some(position), false) => format!(
-            "changed {objects} objects at position {position}\nthe store as it was is in {}\n",
+            "changed {objects} at position {position}\nthe store as it was is in {}\n",
             field(report, "backup")
         ),
     }

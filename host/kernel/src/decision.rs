@@ -1,0 +1,108 @@
+//! What one change of a seat decides, and what is said of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use telos_store::{DedupeKey, ReleaseRecord, ReleaseState, Unit};
+
+use crate::generation::{START_AGAIN, waits_for_start};
+use crate::seat::Release;
+use crate::swap::{SwapError, Swapped};
+
+/// Why a release comes to serve: the audit row's kind.
+#[derive(Clone, Copy)]
+pub(crate) enum Reason {
+    /// New bytes.
+    Installed,
+    /// An operator chose it.
+    Swapped,
+    /// An operator went back.
+    RolledBack,
+    /// It got what it waited for: a grant, or a start that carried its component's state over.
+    Awaited,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 4] = [Self::Installed, Self::Swapped, Self::RolledBack, Self::Awaited];
+
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Installed => "plugin.installed",
+            Self::Swapped => "plugin.swapped",
+            Self::RolledBack => "plugin.rolled-back",
+            Self::Awaited => "plugin.activated",
+        }
+    }
+}
+
+/// Everything one change of a seat decides.
+pub(crate) struct Decision {
+    pub(crate) release: Arc<Release>,
+    pub(crate) record: ReleaseRecord,
+    pub(crate) granting: BTreeSet<String>,
+    /// What an operator must grant first.
+    pub(crate) missing: Vec<String>,
+    pub(crate) consumed: Option<String>,
+    pub(crate) reason: Reason,
+    /// Who asked, and under which number.
+    pub(crate) request: Option<DedupeKey>,
+}
+
+/// What a staged release waits for.
+#[derive(Clone, Copy)]
+pub(crate) enum Waits {
+    Grants,
+    /// Its component's state is of an earlier generation than its own.
+    Start {
+        from: u32,
+        to: u32,
+    },
+}
+
+impl Decision {
+    pub(crate) fn write(&self, unit: &mut Unit, state: ReleaseState) -> Result<(), SwapError> {
+        for interface in &self.granting {
+            unit.put_grant(&self.release.component, interface, "operator")?;
+        }
+        if let Some(path) = &self.consumed {
+            unit.mark_consumed(path, self.release.digest)?;
+        }
+        Ok(unit.put_release(ReleaseRecord { state, ..self.record.clone() })?)
+    }
+
+    pub(crate) fn serving(&self, previous: Option<String>) -> Swapped {
+        Swapped {
+            id: self.release.component.clone(),
+            version: self.release.version().to_string(),
+            digest: self.release.digest,
+            state: "serving".into(),
+            missing_grants: self.missing.clone(),
+            cause: None,
+            next: None,
+            previous,
+            position: 0,
+            pause_us: 0,
+            is_unchanged: false,
+        }
+    }
+
+    pub(crate) fn staged(&self, waits: Waits, previous: Option<String>) -> Swapped {
+        let (cause, next) = match waits {
+            // What is missing says it.
+            Waits::Grants => (None, None),
+            Waits::Start { from, to } => (Some(waits_for_start(from, to)), Some(START_AGAIN.into())),
+        };
+        Swapped { state: "staged".into(), cause, next, ..self.serving(previous) }
+    }
+
+    pub(crate) fn staging(&self, waits: Waits) -> Value {
+        let (version, digest) = (self.release.version(), self.release.digest);
+        match waits {
+            Waits::Grants => json!({ "version": version, "digest": digest, "needs": self.missing }),
+            Waits::Start { from, to } => {
+                json!({ "version": version, "digest": digest, "from": from, "to": to })
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Goal: whoever dies, or has no room, while it backs up or restores leaves the old store or the new one, and no half of
+//! a backup under its name.
+//! Method: children die at every durable step, or may write no further.
+
+use super::*;
+
+#[test]
+fn a_process_that_dies_while_backing_up_leaves_no_half_backup_under_its_name() {
+    let points = [
+        "store::backup-made",
+        "store::copy-before-commit",
+        "store::backup-copied",
+        "store::blob-before-write",
+        "store::blob-before-rename",
+        "store::blob-after-rename",
+        "store::backup-blob",
+        "store::backup-manifest",
+        "store::backup-before-rename",
+        "store::backup-after-rename",
+    ];
+    death::at_every_step(
+        "backup::crash::child_backs_up",
+        &points,
+        Home::seeded,
+        Home::copied,
+        |home, place, what| {
+            let to = place.join("second");
+            if to.exists() {
+                Store::check_backup(&to, &mut |_| ()).unwrap();
+            } else {
+                assert!(what.contains("died: true"), "{what}");
+            }
+            home.assert_says_the_same(&place.join("store"), what);
+        },
+    );
+}
+
+#[test]
+fn child_backs_up() {
+    let Some(place) = death::place() else { return };
+    back_up(&open(&place.join("store")), &place.join("second"));
+}
+
+#[test]
+fn a_process_that_dies_while_restoring_leaves_the_old_store_or_the_new_one() {
+    let points = [
+        "store::restore-copied",
+        "store::blob-before-rename",
+        "store::restore-blob",
+        "store::restore-staged",
+        "store::restore-before-decided",
+        "store::restore-decided",
+        "store::restore-part-aside",
+        "store::restore-part-moved",
+        "store::restore-moved",
+        "store::restore-ended",
+    ];
+    let (mut old, mut new) = (0, 0);
+    death::at_every_step(
+        "backup::crash::child_restores",
+        &points,
+        moved_on,
+        |(home, _)| home.copied(),
+        |(home, later), place, what| {
+            let into = place.join("store");
+            let is_new = is_restored(&open(&into));
+            let decided = ["decided", "part", "moved", "ended"].iter().any(|word| what.contains(word));
+            let is_decided = !what.contains("died: true") || (decided && !what.contains("before-decided"));
+            assert_eq!(is_new, is_decided, "{what}");
+            let leftovers =
+                files(&into).into_iter().filter(|file| file.to_string_lossy().contains("restore-"));
+            assert_eq!(leftovers.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "{what}");
+            if is_new {
+                new += 1;
+                home.assert_says_the_same(&into, what);
+                later.assert_says_the_same(&kept_beside(place), what);
+            } else {
+                old += 1;
+                later.assert_says_the_same(&into, what);
+            }
+        },
+    );
+    assert!(old >= 5 && new >= 5, "old {old}, new {new}");
+}
+
+/// A home whose store moved on after its backup, so that old and new differ; and what it says since.
+fn moved_on(seed: u64) -> (Home, Home) {
+    let home = Home::seeded(seed);
+    let store = open(&home.path("store"));
+    object_with(&store, "later", 1);
+    store.put_blob(b"later").unwrap();
+    let said = dump(&store, home.now_ms);
+    let later = Home { dir: tempfile::tempdir().unwrap(), now_ms: home.now_ms, said };
+    (home, later)
+}
+
+fn is_restored(store: &Store) -> bool {
+    store.audit_after(0, 1_000).unwrap().iter().any(|row| row.kind == "store.restored")
+}
+
+fn kept_beside(place: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.to_string_lossy().contains("before-restore")).unwrap()
+}
+
+#[test]
+fn child_restores() {
+    let Some(place) = death::place() else { return };
+    restore(&place.join("backup"), &place.join("store")).unwrap();
+}
+
+/// A restore that dies, and whose finishing dies again at every step.
+#[test]
+fn a_process_that_dies_while_finishing_a_restore_leaves_it_to_the_next() {
+    let points = ["store::restore-part-aside", "store::restore-part-moved", "store::restore-moved"];
+    let decided = |home: &Home| {
+        let place = home.copied();
+        assert!(death::dies("backup::crash::child_restores", place.path(), "store::restore-decided", 1));
+        place
+    };
+    death::at_every_step(
+        "backup::crash::child_opens",
+        &points,
+        Home::seeded,
+        decided,
+        |home, place, what| {
+            assert!(is_restored(&open(&place.join("store"))), "{what}");
+            home.assert_says_the_same(&place.join("store"), what);
+            home.assert_says_the_same(&kept_beside(place), what);
+        },
+    );
+}
+
+#[test]
+fn child_opens() {
+    let Some(place) = death::place() else { return };
+    open(&place.join("store"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_fails_a_backup_and_a_restore_and_leaves_nothing_behind() {
+    let home = Home::new();
+    for blocks in [8, 100] {
+        let place = home.copied();
+        death::with_little_room("backup::crash::child_meets_a_full_disk", place.path(), blocks);
+        let left: Vec<_> =
+            fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        home.assert_says_the_same(&place.path().join("store"), "full disk");
+    }
+}
+
+#[test]
+fn child_meets_a_full_disk() {
+    let Some(place) = death::place() else { return };
+    let (store, options) = (place.join("store"), BackupOptions::default());
+    let refused = Store::backup_offline(&store, &place.join("full"), options, &mut |_| ()).unwrap_err();
+    assert!(matches!(refused, BackupError::Failed(_) | BackupError::File { .. }), "{refused}");
+    let refused = restore(&place.join("backup"), &store).unwrap_err();
+    assert!(matches!(refused, RestoreError::Backup(_)), "{refused}");
+}
