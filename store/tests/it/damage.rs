@@ -279,7 +279,7 @@ fn damage_that_only_readers_meet_is_told_by_the_store_until_it_is_gone() {
         assert!(store.verify_open().map_or(true, |report| !report.is_clean()));
         assert!(store.standing().damage.is_some());
         backend.write(0, &whole).unwrap();
-        assert_eq!(store.verify_open().unwrap().problems, [String::new(); 0]);
+        assert_eq!(store.verify_open().unwrap().problems, Vec::<String>::new());
         assert_eq!(store.standing().damage, None);
         assert_eq!(read(&mut store.begin(), id, "a_slot_that_is_easy_to_find"), Some(1));
     });
