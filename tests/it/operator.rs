@@ -138,8 +138,8 @@ async fn a_busy_root_object_holds_up_its_own_change_for_a_while_and_nobody_elses
     let sink: Arc<Heard> = Arc::clone(&heard);
     let spinning = tokio::spawn(async move {
         let sending = Sending { within: Some(Duration::from_secs(60)), sink: Some(sink), request: None };
-        let envelope = json!({"to": "spinner", "selector": "spin"});
-        busy.send_as("relay", "announce_and_forward", envelope, sending).await
+        let envelope = json!({"to": "spinner", "selector": "announce_and_spin"});
+        busy.send_as("relay", "forward", envelope, sending).await
     });
     heard.0.notified().await;
     let (remover, revoker) = (kernel.kernel.clone(), kernel.kernel.clone());

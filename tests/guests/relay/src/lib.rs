@@ -59,13 +59,6 @@ impl Relay {
         Ok(object(&envelope.to)?.send(&envelope.selector, &envelope.arguments)?)
     }
 
-    /// Emits one chunk, then does as `forward`: whoever has the chunk knows that the message runs.
-    #[selector]
-    fn announce_and_forward(this: &Receiver, envelope: Envelope) -> Result<Value, Failure> {
-        emit(&"running")?;
-        Self::forward(this, envelope)
-    }
-
     /// Sends twice and answers whether both answers were the same: a tree must not see two releases.
     #[selector(read_only)]
     #[example(name = "compares", arguments = {"to": "0123456789abcdef0123456789abcdef", "selector": "read"}, send = 7, send = 7, returns = true)]

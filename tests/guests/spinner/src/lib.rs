@@ -16,6 +16,13 @@ impl Spinner {
         }
     }
 
+    /// Never answers, but emits one chunk first: whoever has it knows that it spins.
+    #[selector]
+    fn announce_and_spin(this: &Receiver) -> Result<u64, Failure> {
+        emit(&"spinning")?;
+        Self::spin(this)
+    }
+
     /// Never answers, although it changed a slot first.
     #[selector]
     fn write_and_spin(this: &Receiver) -> Result<u64, Failure> {
