@@ -1,5 +1,6 @@
 //! Never answers `spin`: it computes without end and makes no host call on the way, so only an interrupt stops it.
 
+use telos_sdk::messaging::emit;
 use telos_sdk::prelude::*;
 
 struct Spinner;
