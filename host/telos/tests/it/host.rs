@@ -189,7 +189,7 @@ fn bad_input_gets_one_sentence_and_code_1() {
 #[test]
 fn a_message_over_its_deadline_says_so_and_that_nothing_happened() {
     let running = Running::with_counter();
-    running.ok(&["plugin", "install", guest("spinner").to_str().unwrap()]);
+    running.ok(&["plugin", "install", guest("spinner").to_str().unwrap(), "--grant", "all"]);
     let output = running.run(&["send", "spinner", "spin", "--deadline-ms", "100"]);
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
