@@ -199,7 +199,8 @@ impl Store {
             Source { database: &shared.database, blobs: &shared.blobs, created_at_ms: shared.now_ms() };
         source.back_up(to, options, progress).inspect_err(|error| {
             if let BackupError::Failed(failure) = error {
-                shared.report(failure);
+                // What failed may be where it was written to.
+                shared.suspect(failure);
             }
         })
     }

@@ -125,6 +125,11 @@ impl Failure {
         matches!(self, Failure::Damaged { .. } | Failure::Row { .. } | Failure::UnknownTable(_))
     }
 
+    /// Whether it says that the file is not as it was written.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Failure::Damaged { .. } | Failure::Row { .. })
+    }
+
     /// What the operating system refused, when it did: [`io::ErrorKind::StorageFull`] for a full disk.
     ///
     /// None also for a call that was only refused because an earlier one had failed.

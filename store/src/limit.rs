@@ -114,8 +114,10 @@ pub const SESSIONS_PER_SWEEP_MAX: usize = 256;
 
 /// Bytes of the newer, and of the older, half of the states that are remembered after they were decided.
 pub const RECENT_HALF_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What remembering one state takes besides its values, at most; a slot counts for as much again.
-pub const RECENT_STATE_BYTES: usize = 128;
+/// What remembering one state takes besides its values: a map of slots has room for eleven however few there are.
+pub const RECENT_STATE_BYTES: usize = 1_280;
+/// What each slot takes besides its value.
+pub const RECENT_SLOT_BYTES: usize = 256;
 
 /// Units waiting for the committer; beyond that a decision is refused as busy.
 pub const QUEUE_UNITS_MAX: usize = 1_024;

@@ -67,7 +67,8 @@ impl Store {
         let rewritten = shared.database.rewrite(|from, into| copy::copy(from, into, &mut meter));
         let rows = rewritten.inspect_err(|error| {
             if let RewriteError::Failed(failure) = error {
-                shared.report(failure);
+                // What failed may be where it was written to.
+                shared.suspect(failure);
             }
         })?;
         meter.begin(Phase::Switch, 1);

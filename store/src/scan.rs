@@ -1,4 +1,4 @@
-//! Walks over the rows of a table that end: where a damaged page leads back to one before it, redb goes round for ever.
+//! Walks over the rows of a table that end: where a damaged page leads back to one before it, redb goes round.
 //!
 //! No walk has more rows than its table says it has, so the row after those ends it, as damage. Whatever goes over more
 //! rows than it counts itself uses [`Scan`]; the lint `disallowed-methods` finds what does not. Never here: what the rows

@@ -120,9 +120,14 @@ impl Shared {
     /// Remembers damage that a reader met, and asks the committer to reopen a database whose handle failed meanwhile;
     /// writes notice by themselves.
     pub(crate) fn report(&self, failure: &Failure) {
-        if failure.is_lasting() {
+        if failure.is_damage() {
             self.stand.note_damage(&failure.to_string());
         }
+        self.suspect(failure);
+    }
+
+    /// Asks the committer to look whether the handle works, after something failed that may not be the file's fault.
+    pub(crate) fn suspect(&self, failure: &Failure) {
         if !matches!(failure, Failure::Storage(_) | Failure::Damaged { .. }) {
             return;
         }

@@ -4,11 +4,12 @@
 //! a commit fails        read-only, until the database is open again
 //! for want of space     open again, but full: until so much room as commits need is there, units that write are
 //!                       refused before they are decided, so nobody has to ask whether they were
-//! a reader met damage   as before, since the rest may be whole; it is kept until the whole file was looked at
+//! somebody met damage   as before, since the rest may be whole; it is kept until the whole file was looked at
 //! ```
 //! Only the committer changes whether it takes writes. Never here: what becomes of the units that were being decided.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -25,8 +26,8 @@ pub struct Standing {
     pub failures: u64,
     /// What the disk said the last time.
     pub last_failure: Option<Arc<str>>,
-    /// What a reader could not read, or a verification found, the last time; the rest of the file is served. None once a verification
-    /// of the open store found nothing, or every page was checked at a reopening.
+    /// What could not be read because it is not as it was written, the last time; the rest of the file is served. None
+    /// once a verification of the open store found nothing.
     pub damage: Option<Arc<str>>,
 }
 
@@ -39,25 +40,29 @@ impl Standing {
 
 /// The standing of one store.
 #[derive(Debug, Default)]
-pub(crate) struct Stand(RwLock<Standing>);
+pub(crate) struct Stand {
+    now: RwLock<Standing>,
+    /// How often damage was noted.
+    notes: AtomicU64,
+}
 
 impl Stand {
     pub(crate) fn now(&self) -> Standing {
-        self.0.read().clone()
+        self.now.read().clone()
     }
 
     pub(crate) fn read_only(&self) -> Option<Arc<str>> {
-        self.0.read().read_only.clone()
+        self.now.read().read_only.clone()
     }
 
     pub(crate) fn full(&self) -> Option<Arc<str>> {
-        self.0.read().full.clone()
+        self.now.read().full.clone()
     }
 
     /// The disk failed; nothing is written until [`Stand::open`].
     pub(crate) fn fail(&self, failure: &Failure) {
         let cause: Arc<str> = failure.to_string().into();
-        let mut standing = self.0.write();
+        let mut standing = self.now.write();
         standing.failures += 1;
         standing.last_failure = Some(Arc::clone(&cause));
         standing.read_only = Some(cause);
@@ -66,22 +71,32 @@ impl Stand {
 
     /// Something in the file is not as it was written.
     pub(crate) fn note_damage(&self, what: &str) {
-        self.0.write().damage = Some(what.into());
+        let mut standing = self.now.write();
+        self.notes.fetch_add(1, Ordering::AcqRel);
+        standing.damage = Some(what.into());
     }
 
-    /// The whole file was looked at, and nothing is wrong.
-    pub(crate) fn note_whole(&self) {
-        self.0.write().damage = None;
+    /// How often damage was noted so far.
+    pub(crate) fn damage_notes(&self) -> u64 {
+        self.notes.load(Ordering::Acquire)
+    }
+
+    /// The whole file was looked at, and nothing is wrong; damage that was noted after the first `notes` stays.
+    pub(crate) fn note_whole(&self, notes: u64) {
+        let mut standing = self.now.write();
+        if self.damage_notes() == notes {
+            standing.damage = None;
+        }
     }
 
     /// The database cannot be opened for writing, for another reason than it was closed for.
     pub(crate) fn stay_read_only(&self, failure: &Failure) {
-        self.0.write().read_only = Some(failure.to_string().into());
+        self.now.write().read_only = Some(failure.to_string().into());
     }
 
     /// The database is open again. `full`: it was closed for want of space.
     pub(crate) fn open(&self, full: Option<Arc<str>>) {
-        let mut standing = self.0.write();
+        let mut standing = self.now.write();
         standing.full = full;
         standing.read_only = None;
     }

@@ -284,7 +284,12 @@ impl Unit {
 
     /// What the order knows of an object's state as of the snapshot, and whether it is durable.
     fn known(&self, id: ObjectId) -> Option<(Arc<Object>, bool)> {
-        match self.shared.order.read().state(id, self.snapshot())? {
+        // What is decided is in the tables too: whoever began on that does not wait for those who vote.
+        let order = match self.era {
+            Some(_) => self.shared.order.read(),
+            None => self.shared.order.try_read()?,
+        };
+        match order.state(id, self.snapshot())? {
             Known::Durable(state) => Some((Arc::clone(state), true)),
             Known::Pending(state) => Some((Arc::clone(state), false)),
         }
@@ -297,7 +302,10 @@ impl Unit {
         }
         let at = self.snapshot();
         let found = match self.known(id) {
-            Some((state, true)) => Some(state),
+            Some((state, true)) => {
+                self.shared.past.check(at)?;
+                Some(state)
+            }
             Some((pending, false)) => Some(self.shared.raised_over(pending, at)?),
             None => {
                 let found = self.shared.read_object(id, at)?;

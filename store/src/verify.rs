@@ -55,6 +55,9 @@ pub struct Report {
     pub rows: u64,
     /// What is wrong, one sentence each; at most 1,000.
     pub problems: Vec<String>,
+    /// The first of them that is in the bytes of the store, and not in memory or on the way to them.
+    #[serde(skip)]
+    damage: Option<String>,
 }
 
 impl Report {
@@ -63,7 +66,14 @@ impl Report {
         self.problems.is_empty()
     }
 
+    /// Something in the bytes is not as it was written.
     fn problem(&mut self, problem: String) {
+        self.damage.get_or_insert_with(|| problem.clone());
+        self.trouble(problem);
+    }
+
+    /// Something else is wrong.
+    fn trouble(&mut self, problem: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         }
@@ -90,12 +100,14 @@ pub(crate) fn verify_offline(
 
 /// Checks an open store: its rows, and that memory follows them.
 pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+    let notes = shared.stand.damage_notes();
     let report = damage::guard(|| verify_open_rows(shared, progress));
     match &report {
-        Ok(report) => match report.problems.first() {
-            None => shared.stand.note_whole(),
-            Some(problem) => shared.stand.note_damage(&format!("a verification found: {problem}")),
-        },
+        Ok(Report { damage: Some(damage), .. }) => {
+            shared.stand.note_damage(&format!("a verification found: {damage}"));
+        }
+        Ok(report) if report.is_clean() => shared.stand.note_whole(notes),
+        Ok(_) => (),
         Err(failure) => shared.report(failure),
     }
     report
@@ -110,16 +122,16 @@ fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Resu
     let counted = quiet_room(shared, position);
     let generations = Generations::read(&shared.database.read()?.open_table(GENERATIONS)?)?;
     let known = Arc::clone(&shared.generations.read());
-    // Between a commit and its finish memory is behind; then another verification tells.
-    let is_quiet = before == position && shared.position() == position;
+    // Between a vote and the commit's finish memory is ahead or behind; then another verification tells.
+    let is_quiet = before == position && shared.position() == position && counted.is_some();
     if is_quiet && stored != indexed {
-        report.problem("vectors: the indexes in memory do not hold what the rows say".into());
+        report.trouble("vectors: the indexes in memory do not hold what the rows say".into());
     }
     if let Some(counted) = counted.filter(|counted| is_quiet && *counted != room_of(&stored)) {
-        report.problem(format!("vectors: {} bytes are counted, and the rows say otherwise", counted.total()));
+        report.trouble(format!("vectors: {} bytes are counted, and the rows say otherwise", counted.total()));
     }
     if is_quiet && generations != *known {
-        report.problem("generations: memory does not hold what the rows say".into());
+        report.trouble("generations: memory does not hold what the rows say".into());
     }
     Ok(report)
 }

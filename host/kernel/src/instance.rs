@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use telos_store::{Json, ObjectId};
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::contract::handler;
-use crate::failure::{Breakage, Failure};
+use crate::deliver::host_failure;
+use crate::failure::{Breakage, Failure, StoreFailure};
 use crate::imports::wasi::{GuestOutput, inert_wasi};
 use crate::limits::{CpuAccount, HOSTCALL_BYTES_MAX, MemoryAccount};
 use crate::seat::Release;
@@ -110,6 +111,7 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
     let mut store = store(engine, tree, &delivery);
     let called = call(&mut store, delivery).await;
     let mut state = store.into_data();
+    let unmade = called.as_ref().err().and_then(|failed| failed.of_host(&state));
     let ending = judge(called, &mut state);
     // A host call that lost the tree would have ended the message with it.
     let mut tree = match state.tree.take() {
@@ -117,20 +119,42 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
         None => unreachable!("a finished message holds its tree"),
     };
     state.output.write_to_journal(&mut tree, &state.release);
+    let ending = match unmade {
+        Some(cause) => Ending::Failure(host_failure(&tree, StoreFailure::Host(cause))),
+        None => ending,
+    };
     (tree, ending)
 }
 
-type Called = wasmtime::Result<Result<String, handler::Failure>>;
+type Called = Result<Result<String, handler::Failure>, Failed>;
+
+/// What failed, and when: before the guest had everything that it runs with, or afterwards.
+enum Failed {
+    Making(wasmtime::Error),
+    Calling(wasmtime::Error),
+}
+
+impl Failed {
+    /// What this machine wanted for, when that is why no instance could be made: a trap and a bound are the component's
+    /// doing whenever they come.
+    fn of_host(&self, state: &MessageState) -> Option<String> {
+        let Self::Making(error) = self else { return None };
+        let is_of_guest = error.is::<Trap>() || state.cpu.is_exceeded() || state.memory.is_exceeded();
+        (!is_of_guest).then(|| {
+            format!("no instance of {} could be made: {}", state.release.component, error.root_cause())
+        })
+    }
+}
 
 async fn call(store: &mut Store<MessageState>, delivery: Delivery) -> Called {
     let message = handler::Message {
         receiver: delivery.receiver.into(),
         selector: delivery.selector,
         arguments: delivery.arguments.as_str().to_owned(),
-        trace: store.data_mut().tree()?.root.trace.clone(),
+        trace: store.data_mut().tree().map_err(Failed::Calling)?.root.trace.clone(),
     };
-    let instance = delivery.release.pre.instantiate_async(&mut *store).await?;
-    instance.telos_host_handler().call_handle(store, &message).await
+    let instance = delivery.release.pre.instantiate_async(&mut *store).await.map_err(Failed::Making)?;
+    instance.telos_host_handler().call_handle(store, &message).await.map_err(Failed::Calling)
 }
 
 fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<MessageState> {
@@ -177,7 +201,7 @@ fn judge(called: Called, state: &mut MessageState) -> Ending {
         return Ending::Failure(failure);
     }
     match called {
-        Err(error) => Ending::Broken(state.breakage(&error)),
+        Err(Failed::Making(error) | Failed::Calling(error)) => Ending::Broken(state.breakage(&error)),
         Ok(_) if state.violation.is_some() => match state.violation.take() {
             Some(violation) => Ending::Broken(violation),
             None => unreachable!("just looked"),

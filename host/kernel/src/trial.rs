@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
-use telos_store::{Json, MethodSlot, ObjectId, Position, Slot, Store, StoreOptions};
+use telos_store::{Json, MethodSlot, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError};
 
 use crate::deliver::{Message, deliver};
 use crate::descriptor::{Example, Expectation};
@@ -91,10 +91,13 @@ async fn run_example(
     example: &Example,
 ) -> Result<(), Missed> {
     let (tree, receiver) = scratch_tree(scratch, surroundings, release, selector, example)?;
-    let arguments = Json::parse(&example.arguments.to_string()).map_err(|error| error.to_string())?;
+    let arguments = Json::parse(&example.arguments.to_string()).map_err(promise)?;
     let message = Message { receiver, selector: selector.to_owned(), arguments };
     let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver(tree, message)).await;
-    let (mut tree, outcome) = delivered.map_err(|_| format!("took longer than {EXAMPLE_TIME:?}"))?;
+    // Computing is bounded by fuel; the clock only tells that this machine had no time for it.
+    let out_of_time =
+        |_| Missed::Host(format!("an example took longer than {EXAMPLE_TIME:?} on this machine"));
+    let (mut tree, outcome) = delivered.map_err(out_of_time)?;
     judge(&example.expect, &outcome)?;
     if outcome.is_ok() {
         compare_slots(&mut tree, receiver, &example.after)?;
@@ -102,10 +105,21 @@ async fn run_example(
     Ok(())
 }
 
-impl From<String> for Missed {
-    fn from(detail: String) -> Missed {
-        Missed::Promise(detail)
+/// What stands in the way is the example's own.
+fn promise(error: impl std::fmt::Display) -> Missed {
+    Missed::Promise(error.to_string())
+}
+
+fn written(error: WriteError) -> Missed {
+    match error {
+        WriteError::Read(ReadError::Failed(failure)) => host(failure),
+        other => promise(other),
     }
+}
+
+/// This host failed.
+fn host(error: impl std::fmt::Display) -> Missed {
+    Missed::Host(error.to_string())
 }
 
 fn scratch_tree(
@@ -114,20 +128,19 @@ fn scratch_tree(
     release: &Arc<Release>,
     selector: &str,
     example: &Example,
-) -> Result<(Box<Tree>, ObjectId), String> {
+) -> Result<(Box<Tree>, ObjectId), Missed> {
     let mut unit = scratch.begin();
     let generation = release.descriptor.generation;
-    let receiver =
-        unit.create(release.component.clone(), generation, Vec::new()).map_err(|error| error.to_string())?;
+    let receiver = unit.create(release.component.clone(), generation, Vec::new()).map_err(written)?;
     let method = MethodSlot {
         component: release.component.clone(),
         requirement: "*".into(),
         selector: selector.to_owned(),
     };
-    unit.set_slot(receiver, selector, Slot::Method(method)).map_err(|error| error.to_string())?;
+    unit.set_slot(receiver, selector, Slot::Method(method)).map_err(written)?;
     for (name, value) in &example.before {
-        let value = Json::parse(&value.to_string()).map_err(|error| error.to_string())?;
-        unit.set_slot(receiver, name, Slot::Value(value)).map_err(|error| error.to_string())?;
+        let value = Json::parse(&value.to_string()).map_err(promise)?;
+        unit.set_slot(receiver, name, Slot::Value(value)).map_err(written)?;
     }
     let releases = BTreeMap::from([(release.component.clone(), Arc::clone(release))]);
     let tree = Tree {
@@ -154,8 +167,9 @@ fn scratch_tree(
 
 fn judge(expect: &Expectation, outcome: &Result<Json, Failure>) -> Result<(), Missed> {
     match outcome {
-        Err(failure) if failure.fault() == Fault::Host => Err(Missed::Host(failure.to_string())),
-        _ => Ok(compare_answer(expect, outcome)?),
+        Err(failure) if failure.fault() == Fault::Host => Err(host(failure)),
+        Err(Failure::Deadline) => Err(host(Failure::Deadline)),
+        _ => compare_answer(expect, outcome).map_err(Missed::Promise),
     }
 }
 
@@ -176,16 +190,15 @@ fn satisfies(schema: &Value, answer: &Value) -> Result<(), String> {
     validator.validate(answer).map_err(|error| format!("answered {answer}: {error}"))
 }
 
-fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)]) -> Result<(), String> {
-    let object =
-        tree.unit.object(receiver).map_err(|error| error.to_string())?.ok_or("the receiver is gone")?;
+fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)]) -> Result<(), Missed> {
+    let object = tree.unit.object(receiver).map_err(host)?.ok_or_else(|| promise("lost its receiver"))?;
     for (name, wanted) in after {
         match object.slots.get(name) {
             Some(Slot::Value(value)) if &value.to_value() == wanted => {}
             Some(Slot::Value(value)) => {
-                return Err(format!("left slot `{name}` at {value} instead of {wanted}"));
+                return Err(Missed::Promise(format!("left slot `{name}` at {value} instead of {wanted}")));
             }
-            _ => return Err(format!("left no slot `{name}`; it should be {wanted}")),
+            _ => return Err(Missed::Promise(format!("left no slot `{name}`; it should be {wanted}"))),
         }
     }
     Ok(())
@@ -202,6 +215,7 @@ mod tests {
             Failure::Refused("it is odd".into()),
         );
         assert!(matches!(judge(&Expectation::Refusal, &Err(host)), Err(Missed::Host(_))));
+        assert!(matches!(judge(&Expectation::Refusal, &Err(Failure::Deadline)), Err(Missed::Host(_))));
         assert!(judge(&Expectation::Refusal, &Err(guest.clone())).is_ok());
         let wanted = Expectation::Value(Value::from(2));
         assert!(matches!(judge(&wanted, &Err(guest)), Err(Missed::Promise(_))));

@@ -90,7 +90,7 @@ fn store_check(home: &Path, store: &Store) -> Check {
     }
     if let Some(what) = standing.damage {
         let next = "`telos store verify` lists it, and clears this when nothing is wrong; `telos store restore` brings a backup back";
-        return Check::new("store", CheckState::Degraded, format!("damaged: {what}"), Some(next.to_owned()));
+        return Check::new("store", CheckState::Degraded, what.to_string(), Some(next.to_owned()));
     }
     let usage = store.usage();
     let full = [

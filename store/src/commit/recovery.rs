@@ -18,6 +18,9 @@ use super::{Ballot, Committer, Group, Job, Task};
 impl Committer {
     /// Tells everyone in the group that nobody knows, everyone behind it that nothing happened, and reopens.
     pub(super) fn recover(&self, group: Group, failure: &Failure) {
+        if failure.is_damage() {
+            self.shared.stand.note_damage(&failure.to_string());
+        }
         self.close_for_writing(failure);
         for ballot in group.ballots {
             let error = match ballot.task {
@@ -83,9 +86,6 @@ impl Committer {
                 Ok(loaded) => {
                     fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
-                    if is_checked {
-                        self.shared.stand.note_whole();
-                    }
                     self.shared.stand.open(failure.is_no_room().then(|| failure.to_string().into()));
                     tracing::info!(position = %self.shared.position(), "the object store is open again");
                     return;

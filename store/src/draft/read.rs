@@ -88,7 +88,7 @@ impl Draft {
         self.read(|txn| {
             let objects = txn.open_table(OBJECTS)?;
             let mut listed = Vec::new();
-            for row in txn.open_table(OWNED)?.range::<(&str, u128)>((first, last))? {
+            for row in txn.open_table(OWNED)?.rows_in::<(&str, u128)>((first, last))? {
                 if listed.len() >= limit {
                     break;
                 }

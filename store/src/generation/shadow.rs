@@ -233,7 +233,7 @@ pub(crate) fn list_unevolved(
         let (objects, shadows) = (txn.open_table(OBJECTS)?, txn.open_table(SHADOWS)?);
         let (mut listed, mut bytes) = (Vec::new(), 0);
         let last = Bound::Included((component.as_str(), u128::MAX));
-        for row in txn.open_table(OWNED)?.range::<(&str, u128)>((first, last))? {
+        for row in txn.open_table(OWNED)?.rows_in::<(&str, u128)>((first, last))? {
             let id = ObjectId::from_bits(row?.0.value().1);
             let Some(object) = read_state(&objects, &shadows, &generations, id, at)? else { continue };
             let is_below = object.owner == *component && object.generation < generation;

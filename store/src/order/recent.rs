@@ -50,5 +50,5 @@ impl Recent {
 }
 
 fn taken_by(state: &Object) -> usize {
-    state.bytes() + (1 + state.slots.len()) * limit::RECENT_STATE_BYTES
+    state.bytes() + limit::RECENT_STATE_BYTES + state.slots.len() * limit::RECENT_SLOT_BYTES
 }

@@ -114,17 +114,17 @@ fn a_state_that_was_decided_is_remembered_until_a_newer_one_is_or_until_states_a
 fn what_is_remembered_is_bounded_and_the_newest_of_it_stays() {
     let mut order = Order::default();
     let slot = "a".repeat(limit::SLOT_NAME_BYTES_MAX);
-    let fitting =
-        u64::try_from(3 * limit::RECENT_HALF_BYTES_MAX / (slot.len() + 2 * limit::RECENT_STATE_BYTES))
-            .unwrap();
-    for object in 0..fitting {
+    let of_one = slot.len() + "null".len() + limit::RECENT_STATE_BYTES + limit::RECENT_SLOT_BYTES;
+    let tried = u64::try_from(3 * limit::RECENT_HALF_BYTES_MAX / of_one).unwrap();
+    for object in 0..tried {
         let at = order.add(&mut state(object, &slot), None, &[], AT_MS);
         order.settle(at, 1);
     }
-    let remembered =
-        (0..fitting).filter(|object| order.state(id(*object), order.position()).is_some()).count();
-    assert!(remembered < usize::try_from(fitting).unwrap() && remembered > 0, "{remembered} of {fitting}");
-    assert!(order.state(id(fitting - 1), order.position()).is_some());
+    let is_remembered = |object: &u64| order.state(id(*object), order.position()).is_some();
+    let bytes = of_one * (0..tried).filter(is_remembered).count();
+    let bounds = limit::RECENT_HALF_BYTES_MAX / 2..=2 * (limit::RECENT_HALF_BYTES_MAX + of_one);
+    assert!(bounds.contains(&bytes), "{bytes} bytes");
+    assert!(is_remembered(&(tried - 1)));
     assert!(order.state(id(0), order.position()).is_none());
 }
 

@@ -7,7 +7,7 @@ use crate::id::{ComponentId, ObjectId};
 use crate::limit;
 use crate::object::Object;
 use crate::scan::Scan as _;
-use crate::tables::{self, GENERATIONS};
+use crate::tables::{self, GENERATIONS, ShadowKey};
 
 use super::Store;
 
@@ -62,8 +62,11 @@ impl Store {
         let keys = generation::list_in_force(self.shared(), limit).map_err(CommitError::Unavailable)?;
         let (mut unit, count) = (self.begin(), keys.len());
         if count > 0 {
+            let first = keys.first().copied();
             unit.settle_shadows(keys)?;
             self.decide(unit, Vote::default()).wait()?;
+            let left = generation::list_in_force(self.shared(), 1).map_err(CommitError::Unavailable)?;
+            check_gone(first, left.first().copied())?;
         }
         Ok(count)
     }
@@ -74,17 +77,28 @@ impl Store {
     /// # Errors
     /// [`CommitError`]; what was deleted before stays deleted.
     pub fn drop_shadows(&self, component: &ComponentId) -> Result<usize, CommitError> {
-        let mut dropped = 0;
+        let (mut dropped, mut before) = (0, None);
         loop {
             let keys = generation::keys_of(self.shared(), component, limit::SHADOWS_PER_STEP_MAX)
                 .map_err(CommitError::Unavailable)?;
             if keys.is_empty() {
                 return Ok(dropped);
             }
+            check_gone(before, keys.first().copied())?;
+            before = keys.first().copied();
             dropped += keys.len();
             let mut unit = self.begin();
             unit.drop_shadows(keys)?;
             self.decide(unit, Vote::default()).wait()?;
         }
     }
+}
+
+/// A row that a walk lists and a lookup does not find would be dealt with for ever.
+fn check_gone(dealt_with: Option<ShadowKey>, listed: Option<ShadowKey>) -> Result<(), CommitError> {
+    if dealt_with.is_none() || dealt_with != listed {
+        return Ok(());
+    }
+    let why = "table shadows: a row is listed and cannot be found".into();
+    Err(CommitError::Unavailable(Failure::Damaged { why }))
 }

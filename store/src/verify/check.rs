@@ -6,13 +6,13 @@ use redb::{ReadTransaction, ReadableTableMetadata};
 
 use crate::audit::AuditRow;
 use crate::blob::Blobs;
-use crate::error::Failure;
+use crate::error::{BlobError, Failure};
 use crate::id::{Digest, ObjectId, Position};
 use crate::limit;
 use crate::object::{Object, check_bounds};
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::progress::{Meter, Phase};
-use crate::record::{ReleaseRecord, SeatRecord};
+use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
 use crate::scan::Scan as _;
 use crate::shared::{Collection, read_collections};
 use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
@@ -322,6 +322,16 @@ impl<'a> Check<'a> {
                 Err(failure) => self.report.problem(failure.to_string()),
             }
         }
+        for row in self.txn.open_table(tables::GRANTS)?.rows()? {
+            self.row();
+            if let Err(failure) = tables::decode_json::<GrantRecord>("grants", row?.1.value()) {
+                self.report.problem(failure.to_string());
+            }
+        }
+        for row in self.txn.open_table(tables::CONSUMED)?.rows()? {
+            self.row();
+            row?;
+        }
         Ok(())
     }
 
@@ -356,6 +366,7 @@ impl<'a> Check<'a> {
         match blobs.get(digest) {
             Ok(Some(_)) => {}
             Ok(None) => self.report.problem(format!("blob {digest}: named, but missing")),
+            Err(error @ BlobError::File { .. }) => self.report.trouble(format!("blob {digest}: {error}")),
             Err(error) => self.report.problem(format!("blob {digest}: {error}")),
         }
     }
