@@ -268,11 +268,12 @@ fn damage_that_only_readers_meet_is_told_by_the_store_until_it_is_gone() {
     let mut whole = vec![0; usize::try_from(backend.len().unwrap()).unwrap()];
     backend.read(0, &mut whole).unwrap();
     let needle = b"a_slot_that_is_easy_to_find";
-    for (number, page) in whole.chunks(PAGE).enumerate() {
-        if page.windows(needle.len()).any(|window| window == needle) {
-            backend.write((number * PAGE) as u64, &[0xff; PAGE]).unwrap();
-        }
-    }
+    let holds_it = |page: &[u8]| page.windows(needle.len()).any(|window| window == needle);
+    let pages: Vec<usize> = (0..whole.len() / PAGE)
+        .filter(|page| holds_it(&whole[page * PAGE..(page + 1) * PAGE]))
+        .map(|page| page * PAGE)
+        .collect();
+    pages.iter().for_each(|at| backend.write(*at as u64, &[0xff; PAGE]).unwrap());
     within_patience("a reader that meets damage", || {
         assert!(store.begin().history(id, 1).is_err());
         let what = store.standing().damage.unwrap();
@@ -282,7 +283,7 @@ fn damage_that_only_readers_meet_is_told_by_the_store_until_it_is_gone() {
         commit(&store, elsewhere).expect("the rest is served");
         assert!(store.verify_open().map_or(true, |report| !report.is_clean()));
         assert!(store.standing().damage.is_some());
-        backend.write(0, &whole).unwrap();
+        pages.iter().for_each(|at| backend.write(*at as u64, &whole[*at..at + PAGE]).unwrap());
         assert_eq!(store.verify_open().unwrap().problems, Vec::<String>::new());
         assert_eq!(store.standing().damage, None);
         assert_eq!(read(&mut store.begin(), id, "a_slot_that_is_easy_to_find"), Some(1));
