@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 
 use crate::bug;
+use crate::curator;
 use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::generation::{self, Raised, Survey};
@@ -467,7 +468,10 @@ impl Committer {
 
     /// The group is durable: memory follows, then everyone is told.
     fn finish(&self, mut group: Group) {
-        group.finish.apply_index(&self.shared);
+        let has_work = group.finish.apply_index(&self.shared);
+        if has_work {
+            curator::wake(&self.shared);
+        }
         let visible_at = self.make_visible(&mut group);
         fail::fail_point!("store::before-reply");
         for mut ballot in group.ballots {

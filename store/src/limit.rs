@@ -95,6 +95,16 @@ pub const VECTOR_BYTES_PER_OWNER_MAX: u64 = 256 * 1024 * 1024;
 pub const VECTOR_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Neighbours that one search answers.
 pub const NEIGHBORS_MAX: usize = 1_000;
+/// Rows that a collection's exact tail gathers before they get a graph: some tenths of a millisecond to read.
+pub const TAIL_ROWS_MAX: usize = 4_096;
+/// Segments of like size that become one.
+pub const SEGMENTS_PER_TIER: usize = 4;
+/// A segment is built anew when more than one of so many of its rows are dead.
+pub const DEAD_SHARE_MAX: usize = 5;
+/// Near rows that a search of a graph keeps in view, at least: recall is above 0.99 with them.
+pub const SEARCH_EFFORT_MIN: usize = 64;
+/// Where a smaller share of a segment's rows may be shown, all of them are read.
+pub const FLAT_SHARE: f32 = 0.05;
 /// Redo rows kept for index followers; older ones are trimmed and the floor in the meta table says so.
 pub const REDO_ROWS_MAX: u64 = 65_536;
 /// Redo rows trimmed by one commit group, so that trimming never dominates a commit.

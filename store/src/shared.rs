@@ -10,6 +10,7 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, 
 
 use crate::blob::Blobs;
 use crate::commit::Job;
+use crate::curator::Curator;
 use crate::damage;
 use crate::database::Database;
 use crate::error::{Failure, Overflow, ReadError};
@@ -28,13 +29,14 @@ use crate::store::StoreOptions;
 use crate::tables::{
     self, COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
 };
-use crate::vectors::{CollectionKey, VectorSet};
+use crate::vectors::{CollectionKey, VectorIndex as _, VectorSet};
 
 pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) blobs: Blobs,
     pub(crate) options: StoreOptions,
     pub(crate) index: RwLock<VectorSet>,
+    pub(crate) curator: Curator,
     pub(crate) outbox: Mutex<Outbox>,
     /// Only the committer changes it, before the raise's position becomes visible.
     pub(crate) generations: RwLock<Arc<Generations>>,
@@ -158,12 +160,13 @@ impl Shared {
 
 impl Loaded {
     /// Reads everything that is kept in memory. Cost: one pass over vectors and pending posts.
-    pub(crate) fn read(database: &Database) -> Result<Loaded, Failure> {
+    pub(crate) fn read(database: &Database, tail_rows_max: usize) -> Result<Loaded, Failure> {
         let txn = database.read()?;
         let meta = txn.open_table(META)?;
         let position = read_position(&meta)?;
         let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
-        let index = read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position)?;
+        let index =
+            read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position, tail_rows_max)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
         let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
@@ -209,8 +212,9 @@ fn read_index(
     collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
     vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
     position: Position,
+    tail_rows_max: usize,
 ) -> Result<VectorSet, Failure> {
-    let mut set = VectorSet::starting_at(position);
+    let mut set = VectorSet::starting_at(position, tail_rows_max);
     for collection in read_collections(collections)? {
         let index = set.declare(&collection.key, collection.dim);
         for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {

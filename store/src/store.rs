@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::backend::{Backend, FileBackend, MemoryBackend, Overlay};
 use crate::blob::Blobs;
 use crate::commit::{self, Commit, Decided, Vote};
+use crate::curator::{self, Curator};
 use crate::damage;
 use crate::database::{Database, Opening, Refused};
 use crate::directory;
@@ -37,6 +38,7 @@ use crate::store_id::{self, StoreId};
 use crate::switch;
 use crate::tables::{LAYOUT, META};
 use crate::unit::Unit;
+use crate::vectors::VectorSet;
 use crate::verify::{self, Report};
 
 pub(crate) use listing::list_releases;
@@ -81,6 +83,8 @@ pub struct StoreOptions {
     pub vector_bytes_per_owner_max: u64,
     /// Bytes that the vectors of all owners may take. Default 1 GiB.
     pub vector_bytes_max: u64,
+    /// Vectors of a collection that are searched one by one before they get a graph. Default 4,096.
+    pub vector_tail_rows_max: usize,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -98,6 +102,7 @@ impl Default for StoreOptions {
             blob_bytes_max: limit::BLOBS_BYTES_MAX,
             vector_bytes_per_owner_max: limit::VECTOR_BYTES_PER_OWNER_MAX,
             vector_bytes_max: limit::VECTOR_BYTES_MAX,
+            vector_tail_rows_max: limit::TAIL_ROWS_MAX,
             clock: Arc::new(system_clock),
         }
     }
@@ -116,6 +121,7 @@ impl fmt::Debug for StoreOptions {
             .field("blob_bytes_max", &self.blob_bytes_max)
             .field("vector_bytes_per_owner_max", &self.vector_bytes_per_owner_max)
             .field("vector_bytes_max", &self.vector_bytes_max)
+            .field("vector_tail_rows_max", &self.vector_tail_rows_max)
             .finish_non_exhaustive()
     }
 }
@@ -322,15 +328,16 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         fail::fail_point!("store::open-before-load");
-        let loaded = load(&database).map_err(|cause| failed(dir, cause))?;
+        let loaded = load(&database, options.vector_tail_rows_max).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
-        let place = dir.into();
+        let (place, tail_rows_max) = (dir.into(), options.vector_tail_rows_max);
         let spawned = commit::spawn(move |queue| {
             let shared = Shared {
                 database,
                 blobs,
                 options,
-                index: RwLock::default(),
+                index: RwLock::new(VectorSet::starting_at(Position::NONE, tail_rows_max)),
+                curator: Curator::default(),
                 outbox: Mutex::default(),
                 generations: RwLock::default(),
                 pins: Arc::default(),
@@ -352,6 +359,7 @@ impl Store {
             Arc::new(shared)
         });
         let (shared, committer) = spawned.map_err(|cause| failed(dir, cause.into()))?;
+        curator::wake(&shared);
         Ok(Store { handle: Arc::new(Handle { shared, committer: Some(committer) }) })
     }
 }
@@ -363,8 +371,8 @@ impl fmt::Debug for Store {
 }
 
 /// Reads what is kept in memory, and only then lets the database be written to.
-fn load(database: &Database) -> Result<Loaded, Failure> {
-    let loaded = damage::guard(|| Loaded::read(database))?;
+fn load(database: &Database, tail_rows_max: usize) -> Result<Loaded, Failure> {
+    let loaded = damage::guard(|| Loaded::read(database, tail_rows_max))?;
     database.accept()?;
     damage::guard(|| drop_leftovers(database, &loaded.generations))?;
     Ok(loaded)
@@ -378,6 +386,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.shared.curator.stop();
         // Without its sender the committer decides what is queued, and ends.
         *self.shared.queue.lock() = None;
         let Some(committer) = self.committer.take() else {

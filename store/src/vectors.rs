@@ -4,18 +4,25 @@
 //! answers as of any position since its floor. Distances are cosine: 0.0 the same way, 2.0 opposite.
 //! Never here: units, transactions, component rights.
 
+mod candidate;
 mod flat;
+mod layered;
 mod room;
+mod rows;
+mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use telos_graph::{Engine, dot};
 
 use crate::error::VectorError;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
 
-pub(crate) use flat::Flat;
+pub use layered::IndexShape;
+pub(crate) use layered::{Built, Layered, Work};
 pub(crate) use room::{Growth, Room, bytes, bytes_of};
 
 /// One hit of a search.
@@ -55,7 +62,7 @@ pub(crate) struct Query<'a> {
     pub(crate) hidden: &'a dyn Fn(ObjectId) -> bool,
 }
 
-/// An index over one collection. Exact today; an approximate one must answer the same sets within its recall.
+/// An index over one collection: exact, or approximate with the same answers within its recall.
 pub(crate) trait VectorIndex: Send + Sync {
     /// Adds an object's vector as of a position, or replaces the one it has. `components`: the collection's dimension.
     fn upsert(&mut self, at: Position, object: ObjectId, components: &[f32], metadata: &Json);
@@ -97,35 +104,73 @@ pub(crate) struct IndexChange {
 }
 
 /// The indexes of all collections.
-#[derive(Default)]
 pub(crate) struct VectorSet {
-    collections: HashMap<CollectionKey, (usize, Box<dyn VectorIndex>)>,
+    collections: HashMap<CollectionKey, (usize, Layered)>,
     floor: Position,
+    /// Rows that a tail gathers before they get a graph.
+    tail_rows_max: usize,
 }
 
 impl VectorSet {
-    /// An empty set that answers nothing from before `floor`.
-    pub(crate) fn starting_at(floor: Position) -> VectorSet {
-        VectorSet { collections: HashMap::new(), floor }
+    /// An empty set that answers nothing from before `floor`, whose tails gather so many rows.
+    pub(crate) fn starting_at(floor: Position, tail_rows_max: usize) -> VectorSet {
+        VectorSet { collections: HashMap::new(), floor, tail_rows_max }
     }
 
     /// Makes a collection; the same again changes nothing.
-    pub(crate) fn declare(&mut self, key: &CollectionKey, dim: usize) -> &mut dyn VectorIndex {
-        let make = || (dim, Box::new(Flat::new(dim)) as Box<dyn VectorIndex>);
-        self.collections.entry(key.clone()).or_insert_with(make).1.as_mut()
+    pub(crate) fn declare(&mut self, key: &CollectionKey, dim: usize) -> &mut Layered {
+        &mut self
+            .collections
+            .entry(key.clone())
+            .or_insert_with(|| (dim, Layered::new(dim, self.tail_rows_max)))
+            .1
     }
 
-    /// Applies a decided group, then compacts what it touched, once each: compaction reads every row.
-    /// `oldest`: the oldest snapshot that anyone may still search.
-    pub(crate) fn apply(&mut self, changes: &[IndexChange], oldest: Position) {
+    /// Applies a decided group, then compacts what it touched, once each: compaction reads every row. Answers whether
+    /// there is something to build. `oldest`: the oldest snapshot that anyone may still search.
+    pub(crate) fn apply(&mut self, changes: &[IndexChange], oldest: Position) -> bool {
         changes.iter().for_each(|change| self.apply_one(change));
         let touched: BTreeSet<_> = changes.iter().map(|change| &change.collection).collect();
+        let mut has_work = false;
         for collection in touched {
-            let index = self.collections.get_mut(collection);
-            if let Some(dropped) = index.and_then(|(_, index)| index.compact(oldest)) {
+            let Some((_, index)) = self.collections.get_mut(collection) else { continue };
+            if let Some(dropped) = index.compact(oldest) {
                 self.floor = self.floor.max(dropped);
             }
+            has_work |= index.has_work(oldest);
         }
+        has_work
+    }
+
+    /// Whether there is something to build.
+    pub(crate) fn has_work(&self, oldest: Position) -> bool {
+        self.collections.values().any(|(_, index)| index.has_work(oldest))
+    }
+
+    /// What to build next, of any collection; it is given back by [`VectorSet::install`] or [`VectorSet::abandon`].
+    pub(crate) fn work(&self, engine: Engine, oldest: Position) -> Option<(CollectionKey, Work)> {
+        let mut waiting = self.collections.iter();
+        waiting.find_map(|(key, (_, index))| Some((key.clone(), index.work(engine, oldest)?)))
+    }
+
+    /// Puts what was built in its place.
+    pub(crate) fn install(&mut self, key: &CollectionKey, built: Built) {
+        let index = self.collections.get_mut(key);
+        if let Some(dropped) = index.and_then(|(_, index)| index.install(built)) {
+            self.floor = self.floor.max(dropped);
+        }
+    }
+
+    /// What was taken to be built will not be.
+    pub(crate) fn abandon(&mut self, key: &CollectionKey, has_failed: bool) {
+        if let Some((_, index)) = self.collections.get_mut(key) {
+            index.abandon(has_failed);
+        }
+    }
+
+    /// How the index of a collection stands; none when there is no such collection.
+    pub(crate) fn shape(&self, key: &CollectionKey) -> Option<IndexShape> {
+        self.collections.get(key).map(|(_, index)| index.shape())
     }
 
     fn apply_one(&mut self, change: &IndexChange) {
@@ -162,7 +207,7 @@ impl VectorSet {
         if at < self.floor {
             return Err(VectorError::SnapshotTooOld { snapshot: at, oldest: self.floor });
         }
-        Ok(self.collections.get(key).map(|(_, index)| index.as_ref()))
+        Ok(self.collections.get(key).map(|(_, index)| index as &dyn VectorIndex))
     }
 
     /// The bytes that an object's vector counts for; 0 without one.
@@ -183,8 +228,10 @@ impl VectorSet {
 
     /// The objects that have a vector now and the bytes that it counts for, per collection.
     pub(crate) fn live(&self) -> HashMap<CollectionKey, BTreeMap<ObjectId, u64>> {
-        let live = |index: &dyn VectorIndex| index.live().into_iter().collect();
-        self.collections.iter().map(|(key, (_, index))| (key.clone(), live(index.as_ref()))).collect()
+        self.collections
+            .iter()
+            .map(|(key, (_, index))| (key.clone(), index.live().into_iter().collect()))
+            .collect()
     }
 }
 
@@ -227,20 +274,6 @@ pub(crate) fn keep_nearest(mut neighbors: Vec<Neighbor>, k: usize) -> Vec<Neighb
     });
     neighbors.truncate(k.min(limit::NEIGHBORS_MAX));
     neighbors
-}
-
-/// Eight sums side by side, so that the compiler uses vector registers.
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let (left_lanes, left_rest) = left.as_chunks::<8>();
-    let (right_lanes, right_rest) = right.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
-    for (left, right) in left_lanes.iter().zip(right_lanes) {
-        for lane in 0..8 {
-            sums[lane] += left[lane] * right[lane];
-        }
-    }
-    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
 const ARROWS: [(&str, &[&str]); 16] = [
-    ("store", &[]),
+    ("store/graph", &[]),
+    ("store", &["telos-graph"]),
     ("host/bridge", &[]),
     ("host/inference", &[]),
     ("host/journal", &[]),
@@ -57,8 +58,10 @@ const BENCHES: [&str; 8] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 9] = [
+const HOMES: [(&str, &[&str], &[&str]); 11] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
+    ("diskann", &["store/graph"], &["store/graph/src/diskann.rs"]),
+    ("diskann-vector", &["store/graph"], &["store/graph/src/diskann.rs"]),
     ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),

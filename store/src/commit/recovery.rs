@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use crate::curator;
 use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::limit;
@@ -86,6 +87,7 @@ impl Committer {
                 Ok(loaded) => {
                     fail::fail_point!("store::reopen-before-install");
                     self.shared.install(loaded);
+                    curator::wake(&self.shared);
                     self.shared.stand.open(failure.is_no_room().then(|| failure.to_string().into()));
                     tracing::info!(position = %self.shared.position(), "the object store is open again");
                     return;
@@ -119,7 +121,8 @@ impl Committer {
     fn open_again(&self, is_checked: bool) -> Result<Loaded, Failure> {
         let database = &self.shared.database;
         database.reopen(is_checked)?;
-        let loaded = damage::guard(|| Loaded::read(database)).inspect_err(|_| database.refuse())?;
+        let loaded = damage::guard(|| Loaded::read(database, self.shared.options.vector_tail_rows_max))
+            .inspect_err(|_| database.refuse())?;
         database.accept()?;
         Ok(loaded)
     }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::audit::AuditRow;
 use crate::commit::{Commit, Vote};
-use crate::error::{CommitError, Failure};
-use crate::id::{ComponentId, Digest, Position, PostId};
+use crate::error::{CommitError, Failure, NameError};
+use crate::id::{ComponentId, Digest, ObjectName, Position, PostId};
 use crate::limit;
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
@@ -18,6 +18,7 @@ use crate::tables::{
     self, AUDIT, BLOBS, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, DigestKey, GRANTS, META, META_OBJECTS,
     NAMES, OBJECTS, OUTBOX, REDO, RELEASES, SEATS, SESSIONS, VECTORS,
 };
+use crate::vectors::{CollectionKey, IndexShape};
 
 use super::Store;
 
@@ -140,6 +141,20 @@ impl Store {
             }
             Ok(listed)
         })
+    }
+
+    /// How the index of a vector collection stands just now; none when there is no such collection. Cost: a look at
+    /// each row in memory.
+    ///
+    /// # Errors
+    /// [`NameError`] when no collection may be called that.
+    pub fn index_shape(
+        &self,
+        owner: &ComponentId,
+        collection: &str,
+    ) -> Result<Option<IndexShape>, NameError> {
+        let key = CollectionKey { owner: owner.clone(), name: ObjectName::new(collection)? };
+        Ok(self.shared().index.read().shape(&key))
     }
 
     /// A component's grants, by interface.

@@ -9,6 +9,8 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
 
+use super::candidate::Candidate;
+use super::rows::Row;
 use super::{Neighbor, Query, VectorIndex, bytes, distance, fields, keep_nearest, normalised, passes};
 
 /// Dated rows kept without a thought; above it, a fifth of all rows.
@@ -20,50 +22,99 @@ pub(crate) struct Flat {
     dim: usize,
     matrix: Vec<f32>,
     rows: Vec<Row>,
+    /// For each row when it was removed.
+    removed: Vec<Option<Position>>,
     live: HashMap<ObjectId, usize>,
     dead: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Row {
-    object: ObjectId,
-    added: Position,
-    removed: Option<Position>,
-    metadata: Json,
 }
 
 impl Flat {
     /// An empty index for vectors of `dim` components.
     pub(crate) fn new(dim: usize) -> Flat {
-        Flat { dim, matrix: Vec::new(), rows: Vec::new(), live: HashMap::new(), dead: 0 }
+        let (matrix, rows, removed) = (Vec::new(), Vec::new(), Vec::new());
+        Flat { dim, matrix, rows, removed, live: HashMap::new(), dead: 0 }
+    }
+
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Rows, dated ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn dead(&self) -> usize {
+        self.dead
+    }
+
+    pub(crate) fn row(&self, number: usize) -> &Row {
+        &self.rows[number]
+    }
+
+    pub(crate) fn removed(&self, number: usize) -> Option<Position> {
+        self.removed[number]
+    }
+
+    /// The row's direction.
+    pub(crate) fn direction(&self, number: usize) -> &[f32] {
+        &self.matrix[number * self.dim..(number + 1) * self.dim]
+    }
+
+    /// Takes a row as it is. An object's last row may be live.
+    pub(crate) fn push(&mut self, row: Row, direction: &[f32], removed: Option<Position>) {
+        self.matrix.extend_from_slice(direction);
+        match removed {
+            None => drop(self.live.insert(row.object, self.rows.len())),
+            Some(_) => self.dead += 1,
+        }
+        self.rows.push(row);
+        self.removed.push(removed);
+    }
+
+    /// Drops the oldest rows. Cost: moves the others.
+    pub(crate) fn drop_first(&mut self, count: usize) {
+        let mut number = 0;
+        self.keep(|_, _| {
+            number += 1;
+            number > count
+        });
+    }
+
+    /// The row that an object has now.
+    pub(crate) fn live_row(&self, object: ObjectId) -> Option<&Row> {
+        self.live.get(&object).map(|number| &self.rows[*number])
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        let metadata: usize = self.rows.iter().map(|row| row.metadata.as_str().len()).sum();
+        let of_row = size_of::<Row>() + size_of::<Option<Position>>();
+        let of_live = size_of::<ObjectId>() + size_of::<usize>();
+        self.matrix.capacity() * size_of::<f32>()
+            + self.rows.capacity() * of_row
+            + self.live.capacity() * of_live
+            + metadata
     }
 
     /// Rebuilds it of the rows that are kept.
-    fn keep(&mut self, is_kept: impl Fn(&Row) -> bool) {
+    fn keep(&mut self, mut is_kept: impl FnMut(&Row, Option<Position>) -> bool) {
         let mut kept = Flat::new(self.dim);
-        for (number, row) in self.rows.iter().enumerate().filter(|(_, row)| is_kept(row)) {
-            kept.matrix.extend_from_slice(self.vector(number));
-            match row.removed {
-                None => drop(kept.live.insert(row.object, kept.rows.len())),
-                Some(_) => kept.dead += 1,
+        for (number, row) in self.rows.iter().enumerate() {
+            if is_kept(row, self.removed[number]) {
+                kept.push(row.clone(), self.direction(number), self.removed[number]);
             }
-            kept.rows.push(row.clone());
         }
         *self = kept;
     }
 
-    fn vector(&self, row: usize) -> &[f32] {
-        &self.matrix[row * self.dim..(row + 1) * self.dim]
-    }
-}
-
-impl Row {
-    fn is_visible(&self, at: Position) -> bool {
-        self.added <= at && self.removed.is_none_or(|removed| removed > at)
+    fn is_visible(&self, number: usize, at: Position) -> bool {
+        self.rows[number].added <= at && self.removed[number].is_none_or(|removed| removed > at)
     }
 
-    fn passes(&self, query: &Query<'_>) -> bool {
-        query.filter.is_empty() || passes(&fields(&self.metadata).unwrap_or_default(), query.filter)
+    fn passes(&self, number: usize, query: &Query<'_>) -> bool {
+        let metadata = || fields(&self.rows[number].metadata).unwrap_or_default();
+        query.filter.is_empty() || passes(&metadata(), query.filter)
     }
 }
 
@@ -71,15 +122,14 @@ impl VectorIndex for Flat {
     fn upsert(&mut self, at: Position, object: ObjectId, components: &[f32], metadata: &Json) {
         self.remove(at, object);
         // What was voted on has a direction; a damaged row is kept searchable as the zero vector, unrelated to all.
-        let direction = normalised(components).unwrap_or_else(|_| vec![0.0; self.dim]);
-        self.matrix.extend(direction.iter().copied().chain(std::iter::repeat(0.0)).take(self.dim));
-        self.live.insert(object, self.rows.len());
-        self.rows.push(Row { object, added: at, removed: None, metadata: metadata.clone() });
+        let mut direction = normalised(components).unwrap_or_default();
+        direction.resize(self.dim, 0.0);
+        self.push(Row { object, added: at, metadata: metadata.clone() }, &direction, None);
     }
 
     fn remove(&mut self, at: Position, object: ObjectId) {
         if let Some(row) = self.live.remove(&object) {
-            self.rows[row].removed = Some(at);
+            self.removed[row] = Some(at);
             self.dead += 1;
         }
     }
@@ -87,19 +137,13 @@ impl VectorIndex for Flat {
     fn search(&self, query: &Query<'_>) -> Vec<Neighbor> {
         let mut nearest = BinaryHeap::with_capacity(query.k + 1);
         for (number, row) in self.rows.iter().enumerate() {
-            if !row.is_visible(query.at) || (query.hidden)(row.object) {
+            if !self.is_visible(number, query.at) || (query.hidden)(row.object) {
                 continue;
             }
-            let distance = distance(query.direction, self.vector(number));
-            let found = Candidate { distance, object: row.object, number };
+            let distance = distance(query.direction, self.direction(number));
             // Metadata is kept as text; it is parsed for those only that are near enough.
-            let is_near = nearest.len() < query.k || nearest.peek().is_some_and(|farthest| found < *farthest);
-            if is_near && row.passes(query) {
-                nearest.push(found);
-                if nearest.len() > query.k {
-                    nearest.pop();
-                }
-            }
+            let found = Candidate { distance, object: row.object, number };
+            Candidate::offer(&mut nearest, found, query.k, |_| self.passes(number, query));
         }
         let hits = nearest.into_iter().map(|hit| Neighbor {
             object: hit.object,
@@ -110,13 +154,10 @@ impl VectorIndex for Flat {
     }
 
     fn added(&self, object: ObjectId, at: Position) -> Option<Position> {
-        if let Some(row) = self.live.get(&object).map(|row| &self.rows[*row])
-            && row.is_visible(at)
-        {
-            return Some(row.added);
-        }
-        let visible = self.rows.iter().find(|row| row.object == object && row.is_visible(at));
-        visible.map(|row| row.added)
+        let is_it = |number: &usize| self.rows[*number].object == object && self.is_visible(*number, at);
+        let live = self.live.get(&object).copied().filter(is_it);
+        let found = live.or_else(|| (0..self.rows.len()).find(is_it));
+        found.map(|number| self.rows[number].added)
     }
 
     fn compact(&mut self, oldest: Position) -> Option<Position> {
@@ -124,12 +165,12 @@ impl VectorIndex for Flat {
         if self.dead <= worthwhile {
             return None;
         }
-        let is_dropped = |row: &Row| row.removed.is_some_and(|removed| removed <= oldest);
-        if self.rows.iter().filter(|row| is_dropped(row)).count() <= worthwhile {
+        let is_dropped = |removed: &Option<Position>| removed.is_some_and(|removed| removed <= oldest);
+        if self.removed.iter().filter(|removed| is_dropped(removed)).count() <= worthwhile {
             return None;
         }
-        let dropped = self.rows.iter().filter(|row| is_dropped(row)).filter_map(|row| row.removed).max();
-        self.keep(|row| !is_dropped(row));
+        let dropped = self.removed.iter().filter(|removed| is_dropped(removed)).copied().flatten().max();
+        self.keep(|_, removed| !is_dropped(&removed));
         dropped
     }
 
@@ -138,12 +179,12 @@ impl VectorIndex for Flat {
     }
 
     fn bytes(&self, object: ObjectId) -> u64 {
-        self.live.get(&object).map_or(0, |row| bytes(self.dim, self.rows[*row].metadata.as_str()))
+        self.live_row(object).map_or(0, |row| bytes(self.dim, row.metadata.as_str()))
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {
         if self.rows.iter().any(|row| objects.contains(&row.object)) {
-            self.keep(|row| !objects.contains(&row.object));
+            self.keep(|row, _| !objects.contains(&row.object));
         }
     }
 
@@ -151,30 +192,3 @@ impl VectorIndex for Flat {
         self.rows.iter().any(|row| row.object == object)
     }
 }
-
-/// Ordered so that the heap's top is the one to drop first: the farthest, ties by the larger object.
-struct Candidate {
-    distance: f32,
-    object: ObjectId,
-    number: usize,
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Candidate) -> std::cmp::Ordering {
-        self.distance.total_cmp(&other.distance).then_with(|| self.object.cmp(&other.object))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Candidate) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Candidate) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Candidate {}

@@ -20,6 +20,7 @@ mod generation_crash;
 mod history;
 mod history_crash;
 mod isolation;
+mod layered;
 mod ledger;
 mod model;
 mod open;

@@ -1,0 +1,72 @@
+//! Directions, row by row.
+
+/// Rows of unit length, or of zeros, all of one dimension; at most `u32::MAX - 1` of them.
+#[derive(Debug)]
+pub struct Matrix {
+    dim: usize,
+    components: Vec<f32>,
+}
+
+impl Matrix {
+    /// `components`: row-major, a multiple of `dim` of them; `dim` is not 0.
+    pub fn of(dim: usize, components: Vec<f32>) -> Matrix {
+        debug_assert!(dim > 0 && components.len().is_multiple_of(dim), "{} of {dim}", components.len());
+        Matrix { dim, components }
+    }
+
+    /// Components of each row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.components.len() / self.dim
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.components.is_empty()
+    }
+
+    /// Row numbers in order.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
+        0..u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    /// One row.
+    pub fn row(&self, number: u32) -> &[f32] {
+        let first = number as usize * self.dim;
+        &self.components[first..first + self.dim]
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.components.capacity() * size_of::<f32>()
+    }
+
+    /// The row nearest to the middle of all, among some; none when there are none.
+    pub(crate) fn middle(&self, among: impl Fn(&u32) -> bool) -> Option<u32> {
+        let mut sum = vec![0.0_f32; self.dim];
+        for number in self.numbers() {
+            sum.iter_mut().zip(self.row(number)).for_each(|(sum, component)| *sum += component);
+        }
+        let nearness = |number: &u32| dot(self.row(*number), &sum);
+        self.numbers().filter(among).max_by(|left, right| nearness(left).total_cmp(&nearness(right)))
+    }
+}
+
+/// The sum of products of two rows of one dimension. Eight sums side by side, so that the compiler uses vector
+/// registers.
+pub fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let (left_lanes, left_rest) = left.as_chunks::<8>();
+    let (right_lanes, right_rest) = right.as_chunks::<8>();
+    let mut sums = [0.0_f32; 8];
+    for (left, right) in left_lanes.iter().zip(right_lanes) {
+        for lane in 0..8 {
+            sums[lane] += left[lane] * right[lane];
+        }
+    }
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
+    sums.iter().sum::<f32>() + rest
+}

@@ -1,0 +1,107 @@
+//! The curator: builds graphs for vectors that were only gathered so far, beside everything else.
+//!
+//! ```text
+//! wake     a commit filled a tail, or the store was opened     a thread begins, unless it runs
+//! work     rows are copied                                     under the index's lock, shared
+//! build    a graph                                             no lock; ends within a row when the store closes
+//! install  the segment joins the index                         under the lock, for one pass over dates
+//! ```
+//! What it does is not durable: a store that is opened again begins with every vector in a tail. A panic in an engine
+//! costs a collection its graphs; its vectors are then read one by one.
+//! Never here: what is worth building.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use telos_graph::Engine;
+
+use crate::id::Position;
+use crate::shared::Shared;
+use crate::vectors::{CollectionKey, Work};
+
+/// The thread that builds, while there is something to build.
+#[derive(Default)]
+pub(crate) struct Curator {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    is_running: AtomicBool,
+    is_stopping: AtomicBool,
+}
+
+/// Sees to it that what is to be built is.
+pub(crate) fn wake(shared: &Arc<Shared>) {
+    let curator = &shared.curator;
+    if !has_work(shared) {
+        return;
+    }
+    if curator.is_stopping.load(Ordering::Acquire) || curator.is_running.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let of_thread = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name("store-curator".into()).spawn(move || run(&of_thread));
+    match thread {
+        Ok(thread) => *curator.thread.lock() = Some(thread),
+        Err(cause) => {
+            tracing::warn!(%cause, "no thread could be had to build graphs of vectors; the next commit tries again");
+            curator.is_running.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Curator {
+    /// Ends what is being built, and waits for that. Nothing is built from then on.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        let thread = self.thread.lock().take();
+        // The thread itself may be the last to know the store.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(shared: &Shared) {
+    let curator = &shared.curator;
+    loop {
+        while let Some((key, work)) = next(shared) {
+            build(shared, &key, work);
+        }
+        curator.is_running.store(false, Ordering::Release);
+        // What came up in between has found a curator that runs.
+        let is_last = curator.is_stopping.load(Ordering::Acquire) || !has_work(shared);
+        if is_last || curator.is_running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+    }
+}
+
+fn has_work(shared: &Shared) -> bool {
+    shared.index.read().has_work(oldest(shared))
+}
+
+fn oldest(shared: &Shared) -> Position {
+    shared.pins.oldest(&shared.decided, Instant::now())
+}
+
+fn next(shared: &Shared) -> Option<(CollectionKey, Work)> {
+    if shared.curator.is_stopping.load(Ordering::Acquire) {
+        return None;
+    }
+    shared.index.read().work(Engine::default(), oldest(shared))
+}
+
+fn build(shared: &Shared, key: &CollectionKey, work: Work) {
+    let built = catch_unwind(AssertUnwindSafe(|| work.build(&shared.curator.is_stopping)));
+    let mut index = shared.index.write();
+    match built {
+        Ok(Some(built)) => index.install(key, built),
+        Ok(None) => index.abandon(key, !shared.curator.is_stopping.load(Ordering::Acquire)),
+        Err(_) => {
+            tracing::error!(owner = %key.owner, collection = %key.name, "no graph could be built over these vectors");
+            index.abandon(key, true);
+        }
+    }
+}
