@@ -13,7 +13,7 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("store/graph", &[]),
     ("store", &["telos-graph"]),
     ("host/bridge", &[]),
