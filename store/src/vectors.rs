@@ -14,6 +14,7 @@ mod segment;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::Serialize;
 use telos_graph::{Engine, dot};
 
 use crate::error::VectorError;
@@ -34,6 +35,20 @@ pub struct Neighbor {
     pub distance: f32,
     /// The metadata given at upsert.
     pub metadata: Json,
+}
+
+/// One collection, for people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CollectionShape {
+    /// The component whose collection it is.
+    pub owner: ComponentId,
+    /// Its name.
+    pub collection: String,
+    /// Components of each vector.
+    pub dim: usize,
+    /// Its index.
+    #[serde(flatten)]
+    pub index: IndexShape,
 }
 
 /// One collection: components never meet in one, whatever its name.
@@ -168,9 +183,17 @@ impl VectorSet {
         }
     }
 
-    /// How the index of a collection stands; none when there is no such collection.
-    pub(crate) fn shape(&self, key: &CollectionKey) -> Option<IndexShape> {
-        self.collections.get(key).map(|(_, index)| index.shape())
+    /// How the index of each collection stands, by owner and name.
+    pub(crate) fn shapes(&self) -> Vec<CollectionShape> {
+        let shape = |(key, (dim, index)): (&CollectionKey, &(usize, Layered))| CollectionShape {
+            owner: key.owner.clone(),
+            collection: key.name.as_str().to_owned(),
+            dim: *dim,
+            index: index.shape(),
+        };
+        let mut shapes: Vec<CollectionShape> = self.collections.iter().map(shape).collect();
+        shapes.sort_by(|left, right| (&left.owner, &left.collection).cmp(&(&right.owner, &right.collection)));
+        shapes
     }
 
     fn apply_one(&mut self, change: &IndexChange) {

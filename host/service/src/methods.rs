@@ -95,6 +95,7 @@ impl Methods {
             "audit.list" => self.audit_list(params(call)?),
             "journal.tail" => self.journal_tail(call, reply).await,
             "memory.search" => self.memory_search(call).await,
+            "memory.stats" => Ok(self.memory_stats()),
             unknown => {
                 Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
                     .with_code(-32_601)

@@ -208,6 +208,7 @@ mod tests {
             "plugin revoke counter inference",
             "memory search babs notes hello -k 3",
             "memory search babs notes --vector [0.1,0.2]",
+            "memory stats",
             "journal tail --lines 5 --follow --severity warn --event journal.",
             "audit --after 3 --before 90 --limit 10 --subject counter",
             "doctor",

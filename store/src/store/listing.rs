@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::audit::AuditRow;
 use crate::commit::{Commit, Vote};
-use crate::error::{CommitError, Failure, NameError};
-use crate::id::{ComponentId, Digest, ObjectName, Position, PostId};
+use crate::error::{CommitError, Failure};
+use crate::id::{ComponentId, Digest, Position, PostId};
 use crate::limit;
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
@@ -18,7 +18,7 @@ use crate::tables::{
     self, AUDIT, BLOBS, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, DigestKey, GRANTS, META, META_OBJECTS,
     NAMES, OBJECTS, OUTBOX, REDO, RELEASES, SEATS, SESSIONS, VECTORS,
 };
-use crate::vectors::{CollectionKey, IndexShape};
+use crate::vectors::CollectionShape;
 
 use super::Store;
 
@@ -143,18 +143,9 @@ impl Store {
         })
     }
 
-    /// How the index of a vector collection stands just now; none when there is no such collection. Cost: a look at
-    /// each row in memory.
-    ///
-    /// # Errors
-    /// [`NameError`] when no collection may be called that.
-    pub fn index_shape(
-        &self,
-        owner: &ComponentId,
-        collection: &str,
-    ) -> Result<Option<IndexShape>, NameError> {
-        let key = CollectionKey { owner: owner.clone(), name: ObjectName::new(collection)? };
-        Ok(self.shared().index.read().shape(&key))
+    /// Every vector collection and how its index stands just now, by owner and name. Cost: a look at each row in memory.
+    pub fn collection_shapes(&self) -> Vec<CollectionShape> {
+        self.shared().index.read().shapes()
     }
 
     /// A component's grants, by interface.

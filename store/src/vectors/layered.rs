@@ -74,6 +74,8 @@ pub(crate) struct Built {
 /// How an index stands.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct IndexShape {
+    /// Vectors that there are now.
+    pub vectors: usize,
     /// Rows in the exact tail, dated ones included.
     pub tail: usize,
     /// Rows of each segment, dated ones included.
@@ -169,10 +171,13 @@ impl Layered {
     }
 
     pub(crate) fn shape(&self) -> IndexShape {
+        let rows = self.tail.len() + self.segments.iter().map(Segment::len).sum::<usize>();
+        let dead = self.tail.dead() + self.segments.iter().map(Segment::dead).sum::<usize>();
         IndexShape {
+            vectors: rows - dead,
             tail: self.tail.len(),
             segments: self.segments.iter().map(Segment::len).collect(),
-            dead: self.tail.dead() + self.segments.iter().map(Segment::dead).sum::<usize>(),
+            dead,
             degraded: self.segments.iter().filter(|segment| segment.is_degraded()).count()
                 + usize::from(self.is_hopeless),
             bytes: self.tail.memory() + self.segments.iter().map(Segment::bytes).sum::<usize>(),

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use telos_store::{Children, Json, ObjectId, Store, StoreOptions};
+use telos_store::{Children, IndexShape, Json, ObjectId, Store, StoreOptions};
 
 use crate::fixture::{assert_clean, await_until, commit, operator, within};
 use crate::random::Random;
@@ -48,9 +48,15 @@ fn fill(store: &Store, random: &mut Random, count: usize) -> Vec<(ObjectId, Vec<
     all
 }
 
+fn shape(store: &Store) -> IndexShape {
+    let mut shapes = store.collection_shapes();
+    assert_eq!((shapes.len(), shapes[0].collection.as_str(), shapes[0].dim), (1, "notes", DIM));
+    shapes.remove(0).index
+}
+
 fn await_graphs(store: &Store) {
     await_until("every tail has its graph", || {
-        let shape = store.index_shape(&operator(), "notes").unwrap().unwrap();
+        let shape = shape(store);
         shape.tail < TAIL && !shape.segments.is_empty()
     });
 }
@@ -87,8 +93,9 @@ fn every_vector_is_found_in_segments_that_were_built_beside_it() {
     let (store, mut random) = (scratch(), Random::new(1));
     let mut all = fill(&store, &mut random, 3 * TAIL + 100);
     await_graphs(&store);
-    let shape = store.index_shape(&operator(), "notes").unwrap().unwrap();
+    let shape = shape(&store);
     assert_eq!(shape.tail + shape.segments.iter().sum::<usize>(), all.len(), "{shape:?}");
+    assert_eq!((shape.vectors, shape.dead, shape.degraded), (all.len(), 0, 0), "{shape:?}");
     for (id, vector) in &all {
         assert_eq!(nearest(&store, vector, 1, &[]), [*id]);
     }

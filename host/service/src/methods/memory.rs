@@ -1,4 +1,4 @@
-//! `memory.*`: search by meaning, as an operator.
+//! `memory.*`: search by meaning, and what it costs, as an operator.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,6 +49,11 @@ impl Methods {
             }));
         }
         Ok(json!({ "neighbors": rows }))
+    }
+
+    /// How every collection's index stands.
+    pub(super) fn memory_stats(&self) -> Value {
+        json!({ "collections": self.store.collection_shapes() })
     }
 
     fn no_collection(&self, owner: &ComponentId, name: &str) -> RpcError {

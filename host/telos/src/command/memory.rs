@@ -7,12 +7,14 @@ use super::send::show_progress;
 use crate::argument::read_json;
 use crate::connection::{Connection, DEADLINE, Piece};
 use crate::error::{CommandError, usage};
-use crate::output::{Output, Paint, field, rows};
+use crate::output::{Output, Paint, field, rows, size};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Memory {
     /// Find what is nearest to a text or a vector.
     Search(Search),
+    /// Show each collection: how many vectors, how they are searched, what they take in memory.
+    Stats,
 }
 
 #[derive(Debug, Args)]
@@ -33,8 +35,14 @@ pub(crate) struct Search {
 }
 
 pub(crate) async fn run(memory: Memory, host: &Connection, output: &Output) -> Result<(), CommandError> {
-    let Memory::Search(search) = memory;
-    let mut pieces = host.stream("memory.search", params(&search)?, DEADLINE).await;
+    match memory {
+        Memory::Search(search) => self::search(&search, host, output).await,
+        Memory::Stats => output.result(&host.call("memory.stats", json!({})).await?, render_stats),
+    }
+}
+
+async fn search(search: &Search, host: &Connection, output: &Output) -> Result<(), CommandError> {
+    let mut pieces = host.stream("memory.search", params(search)?, DEADLINE).await;
     while let Some(piece) = pieces.next().await? {
         match piece {
             Piece::Result(answer) => output.result(&answer, render)?,
@@ -74,6 +82,34 @@ fn render(answer: &Value, paint: Paint) -> String {
     paint.table(&["distance", "object", "metadata"], rows(answer, "neighbors").map(row).collect())
 }
 
+fn render_stats(answer: &Value, paint: Paint) -> String {
+    let row = |collection: &Value| {
+        let number = |name: &str| collection[name].as_u64().unwrap_or(0);
+        let segments = collection["segments"].as_array().map_or(0, Vec::len);
+        let each = number("bytes").checked_div(number("vectors")).map(|bytes| bytes.to_string());
+        vec![
+            field(collection, "owner"),
+            field(collection, "collection"),
+            field(collection, "vectors"),
+            field(collection, "dim"),
+            field(collection, "tail"),
+            segments.to_string(),
+            field(collection, "dead"),
+            size(number("bytes")),
+            each.unwrap_or_default(),
+        ]
+    };
+    let headers = ["owner", "collection", "vectors", "dim", "tail", "graphs", "dead", "memory", "bytes each"];
+    let mut text = paint.table(&headers, rows(answer, "collections").map(row).collect());
+    let degraded: u64 = rows(answer, "collections").map(|row| row["degraded"].as_u64().unwrap_or(0)).sum();
+    if degraded > 0 {
+        text.push_str(&format!(
+            "\n{degraded} graphs failed: their vectors are read one by one until the host starts again\n"
+        ));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +122,16 @@ mod tests {
             assert_eq!(refusal.exit_code(), 2, "{wrong}");
             assert!(refusal.to_text().contains("next: give a list of numbers"), "{}", refusal.to_text());
         }
+    }
+
+    #[test]
+    fn stats_say_what_each_vector_takes() {
+        let collection = json!({"owner": "babs", "collection": "turns", "dim": 384, "vectors": 10, "tail": 4,
+            "segments": [7], "dead": 1, "degraded": 1, "bytes": 20_480});
+        let text = render_stats(&json!({ "collections": [collection] }), Paint::default());
+        let words: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+        assert_eq!(words, ["babs", "turns", "10", "384", "4", "1", "1", "20", "KiB", "2048"]);
+        assert!(text.contains("1 graphs failed"), "{text}");
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn a_refusal_names_its_subject_and_what_to_do() {
     let error = said(&refused)["error"].clone();
     assert!(error["message"].as_str().unwrap().contains("the arguments of `increment`"), "{error}");
     assert!(error["data"]["next"].is_string(), "{error}");
+    assert_eq!(running.ok(&["memory", "stats"]), json!({ "collections": [] }));
     let refused = running.run(&["memory", "search", "counter", "notes", "--vector", "[1.0]"]);
     let error = said(&refused)["error"].clone();
     assert!(error["message"].as_str().unwrap().contains("has no vector collections"), "{error}");

@@ -39,4 +39,7 @@ fn babs_streams_answers_and_recalls_by_meaning_after_a_restart() {
     assert_eq!(recalled[0]["said"], "My dog is called Rex and he loves the beach.", "{recalled}");
     let found = running.ok(&["memory", "search", "babs", "turns", "an animal at the sea", "-k", "1"]);
     assert!(found.to_string().contains("Rex"), "{found}");
+    let stats = running.ok(&["memory", "stats"])["collections"][0].clone();
+    let told = (&stats["owner"], &stats["collection"], &stats["vectors"], &stats["dim"], &stats["tail"]);
+    assert_eq!(told, (&json!("babs"), &json!("turns"), &json!(2), &json!(384), &json!(2)), "{stats}");
 }
