@@ -60,8 +60,8 @@ const BENCHES: [&str; 8] = [
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
 const HOMES: [(&str, &[&str], &[&str]); 11] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
-    ("diskann", &["store/graph"], &["store/graph/src/diskann.rs"]),
-    ("diskann-vector", &["store/graph"], &["store/graph/src/diskann.rs"]),
+    ("diskann", &["store/graph"], &["store/graph/src/vamana.rs"]),
+    ("diskann-vector", &["store/graph"], &["store/graph/src/vamana.rs"]),
     ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),

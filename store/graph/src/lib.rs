@@ -5,9 +5,9 @@
 //! for one another, since a graph over them would hide most of them.
 //! Never here: whose rows they are, metadata, locks, threads.
 
-mod diskann;
 mod matrix;
 mod twins;
+mod vamana;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Engine {
         let twins = twins::of(rows);
         let is_first = |number: &u32| !twins.is_later(*number);
         let inner = match self {
-            Engine::DiskAnn => diskann::build(rows, is_first, is_stopping)?,
+            Engine::DiskAnn => vamana::build(rows, is_first, is_stopping)?,
         };
         Some(Graph { inner, twins: twins.by_first() })
     }
