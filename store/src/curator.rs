@@ -19,6 +19,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use telos_graph::Engine;
 
+use crate::bug;
 use crate::id::Position;
 use crate::shared::Shared;
 use crate::vectors::{CollectionKey, Work};
@@ -33,17 +34,23 @@ pub(crate) struct Curator {
 
 /// Sees to it that what is to be built is.
 pub(crate) fn wake(shared: &Arc<Shared>) {
-    let curator = &shared.curator;
     if !has_work(shared) {
         return;
     }
+    let curator = &shared.curator;
+    // Held until the thread is known, so that whoever stops it finds it.
+    let mut thread = curator.thread.lock();
     if curator.is_stopping.load(Ordering::Acquire) || curator.is_running.swap(true, Ordering::AcqRel) {
         return;
     }
+    // The one before is on its last step, and holds nothing that is waited for here.
+    if let Some(before) = thread.take() {
+        let _ = before.join();
+    }
     let of_thread = Arc::clone(shared);
-    let thread = std::thread::Builder::new().name("store-curator".into()).spawn(move || run(&of_thread));
-    match thread {
-        Ok(thread) => *curator.thread.lock() = Some(thread),
+    let spawned = std::thread::Builder::new().name("store-curator".into()).spawn(move || run(&of_thread));
+    match spawned {
+        Ok(spawned) => *thread = Some(spawned),
         Err(cause) => {
             tracing::warn!(%cause, "no thread could be had to build graphs of vectors; the next commit tries again");
             curator.is_running.store(false, Ordering::Release);
@@ -54,8 +61,11 @@ pub(crate) fn wake(shared: &Arc<Shared>) {
 impl Curator {
     /// Ends what is being built, and waits for that. Nothing is built from then on.
     pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Release);
-        let thread = self.thread.lock().take();
+        let thread = {
+            let mut thread = self.thread.lock();
+            self.is_stopping.store(true, Ordering::Release);
+            thread.take()
+        };
         // The thread itself may be the last to know the store.
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
@@ -66,8 +76,14 @@ impl Curator {
 fn run(shared: &Shared) {
     let curator = &shared.curator;
     loop {
-        while let Some((key, work)) = next(shared) {
-            build(shared, &key, work);
+        let build_all = || {
+            while let Some((key, work)) = next(shared) {
+                build(shared, &key, work);
+            }
+        };
+        if let Err(failure) = bug::guard("the curator", build_all) {
+            tracing::error!(%failure, "no more graphs of vectors are built until the store is opened again");
+            return;
         }
         curator.is_running.store(false, Ordering::Release);
         // What came up in between has found a curator that runs.

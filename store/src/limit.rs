@@ -103,6 +103,12 @@ pub const SEGMENTS_PER_TIER: usize = 4;
 pub const DEAD_SHARE_MAX: usize = 5;
 /// Near rows that a search of a graph keeps in view, at least: recall is above 0.99 with them.
 pub const SEARCH_EFFORT_MIN: usize = 64;
+/// Near rows that a search of a graph keeps in view, at most: all rows are read where that is not enough.
+pub const SEARCH_EFFORT_MAX: usize = 2_048;
+/// How many rows are read in order while one is looked at on a walk through a graph.
+pub const WALK_COST: usize = 32;
+/// Rows that a segment is made of at once, so that they are copied quickly.
+pub const SEALED_ROWS_MAX: usize = 65_536;
 /// Where a smaller share of a segment's rows may be shown, all of them are read.
 pub const FLAT_SHARE: f32 = 0.05;
 /// Redo rows kept for index followers; older ones are trimmed and the floor in the meta table says so.

@@ -81,6 +81,31 @@ fn rows_in_one_direction_are_all_found_and_hide_nobody() {
 }
 
 #[test]
+fn rows_in_almost_one_direction_are_all_found() {
+    let mut random = Random(11);
+    let centre = random.direction(16);
+    let mut directions: Vec<_> = (0..200)
+        .map(|_| normalised(centre.iter().map(|component| component + 1e-5 * random.component()).collect()))
+        .collect();
+    directions.extend((0..800).map(|_| random.direction(16)));
+    let rows = rows(&directions);
+    let graph = build(&rows);
+    let near = graph.near(&centre, 256);
+    let found = (0_u32..200).filter(|number| near.contains(number)).count();
+    assert!(found >= 198, "{found} of 200");
+    assert_eq!(lost(&rows, &graph, 256), NONE);
+}
+
+#[test]
+fn rows_of_two_components_are_all_found() {
+    let mut random = Random(12);
+    let directions: Vec<_> = (0..3_000).map(|_| random.direction(2)).collect();
+    let rows = rows(&directions);
+    let graph = build(&rows);
+    assert_eq!(lost(&rows, &graph, EFFORT), NONE);
+}
+
+#[test]
 fn most_of_the_nearest_are_found() {
     let mut random = Random(7);
     let centres: Vec<Vec<f32>> = (0..40).map(|_| random.direction(32)).collect();

@@ -24,8 +24,9 @@ use diskann_vector::distance::Metric;
 use crate::matrix::Matrix;
 use crate::{Links, Search};
 
-/// Of directions of unit length.
-const METRIC: Metric = Metric::CosineNormalized;
+/// Of directions of unit length: the order is that of cosine, and rows that are almost the same keep apart, where one
+/// less a product of nearly one would be nought.
+const METRIC: Metric = Metric::L2;
 /// Links that a row has after it was pruned.
 const DEGREE: usize = 32;
 /// Links that it may gather until then.

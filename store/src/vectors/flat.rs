@@ -74,11 +74,36 @@ impl Flat {
 
     /// Drops the oldest rows. Cost: moves the others.
     pub(crate) fn drop_first(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
         let mut number = 0;
         self.keep(|_, _| {
             number += 1;
             number > count
         });
+    }
+
+    /// As [`VectorIndex::compact`], but the first `fixed` rows keep their places.
+    pub(crate) fn compact_after(&mut self, fixed: usize, oldest: Position) -> Option<Position> {
+        let worthwhile = DEAD_ROWS_KEPT.max(self.rows.len() / 5);
+        if self.dead <= worthwhile {
+            return None;
+        }
+        let removed = self.removed.iter().skip(fixed).copied().flatten();
+        let (mut count, mut dropped) = (0, None);
+        for at in removed.filter(|at| *at <= oldest) {
+            (count, dropped) = (count + 1, dropped.max(Some(at)));
+        }
+        if count <= worthwhile {
+            return None;
+        }
+        let mut number = 0;
+        self.keep(|_, removed| {
+            number += 1;
+            number <= fixed || removed.is_none_or(|removed| removed > oldest)
+        });
+        dropped
     }
 
     /// The row that an object has now.
@@ -161,17 +186,7 @@ impl VectorIndex for Flat {
     }
 
     fn compact(&mut self, oldest: Position) -> Option<Position> {
-        let worthwhile = DEAD_ROWS_KEPT.max(self.rows.len() / 5);
-        if self.dead <= worthwhile {
-            return None;
-        }
-        let is_dropped = |removed: &Option<Position>| removed.is_some_and(|removed| removed <= oldest);
-        if self.removed.iter().filter(|removed| is_dropped(removed)).count() <= worthwhile {
-            return None;
-        }
-        let dropped = self.removed.iter().filter(|removed| is_dropped(removed)).copied().flatten().max();
-        self.keep(|_, removed| !is_dropped(&removed));
-        dropped
+        self.compact_after(0, oldest)
     }
 
     fn live(&self) -> Vec<(ObjectId, u64)> {

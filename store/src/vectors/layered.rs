@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use telos_graph::{Engine, Graph, Matrix};
 
@@ -35,8 +35,10 @@ pub(crate) struct Layered {
     tail_rows_max: usize,
     segments: Vec<Segment>,
     last_number: u64,
-    /// A segment is being built: the tail's rows keep their places.
+    /// A segment is being built.
     is_under_work: AtomicBool,
+    /// So many of the tail's rows, from the oldest, keep their places meanwhile.
+    fixed: AtomicUsize,
     /// No graph can be built; every row is read.
     is_hopeless: bool,
     /// Another number in every index, and after objects were forgotten.
@@ -108,6 +110,7 @@ impl Layered {
             segments: Vec::new(),
             last_number: 0,
             is_under_work: AtomicBool::new(false),
+            fixed: AtomicUsize::new(0),
             is_hopeless: false,
             version: next_version(),
         }
@@ -127,18 +130,21 @@ impl Layered {
         }
         let is_full = self.tail.len() >= self.tail_rows_max;
         let replaced = if is_full { Vec::new() } else { self.to_merge(oldest) };
-        let mut gathered = Gathered::new(self.tail.dim(), oldest);
-        for segment in self.segments.iter().filter(|segment| replaced.contains(&segment.number)) {
+        let of_tail = if is_full { self.tail.len().min(limit::SEALED_ROWS_MAX) } else { 0 };
+        let is_replaced = |segment: &&Segment| replaced.contains(&segment.number);
+        let rows = of_tail + self.segments.iter().filter(is_replaced).map(Segment::len).sum::<usize>();
+        let mut gathered = Gathered::new(self.tail.dim(), rows, oldest);
+        for segment in self.segments.iter().filter(is_replaced) {
             for number in segment.rows().numbers() {
                 let (rows, origin) = (segment.rows(), Origin::Segment(segment.number, number));
                 gathered.take(rows.row(number), rows.direction(number), segment.removed(number), origin);
             }
         }
-        let of_tail = if is_full { self.tail.len() } else { 0 };
         for number in 0..of_tail {
             let (row, direction) = (self.tail.row(number), self.tail.direction(number));
             gathered.take(row, direction, self.tail.removed(number), Origin::Tail(number));
         }
+        self.fixed.store(of_tail, Ordering::Release);
         self.is_under_work.store(true, Ordering::Release);
         let Gathered { dim, matrix, rows, origins, dropped, .. } = gathered;
         let rows = Arc::new(Rows::of(Matrix::of(dim, matrix), rows));
@@ -148,7 +154,7 @@ impl Layered {
     /// Puts a segment in the place of what it was built of; answers the newest removal that is gone with that. What
     /// was built of rows that were forgotten since is dropped.
     pub(crate) fn install(&mut self, built: Built) -> Option<Position> {
-        self.is_under_work.store(false, Ordering::Release);
+        self.put_down();
         let Built { work, graph } = built;
         if work.version != self.version {
             return None;
@@ -166,8 +172,13 @@ impl Layered {
 
     /// What was being built will not be; nothing ever will when it failed.
     pub(crate) fn abandon(&mut self, has_failed: bool) {
-        self.is_under_work.store(false, Ordering::Release);
+        self.put_down();
         self.is_hopeless |= has_failed;
+    }
+
+    fn put_down(&self) {
+        self.fixed.store(0, Ordering::Release);
+        self.is_under_work.store(false, Ordering::Release);
     }
 
     pub(crate) fn shape(&self) -> IndexShape {
@@ -245,8 +256,9 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(dim: usize, oldest: Position) -> Gathered {
-        let (matrix, rows, origins) = (Vec::new(), Vec::new(), Vec::new());
+    fn new(dim: usize, count: usize, oldest: Position) -> Gathered {
+        let matrix = Vec::with_capacity(count * dim);
+        let (rows, origins) = (Vec::with_capacity(count), Vec::with_capacity(count));
         Gathered { dim, oldest, matrix, rows, origins, dropped: None }
     }
 
@@ -286,7 +298,7 @@ impl VectorIndex for Layered {
 
     /// The tail's; segments are when they are built anew.
     fn compact(&mut self, oldest: Position) -> Option<Position> {
-        if self.is_under_work.load(Ordering::Acquire) { None } else { self.tail.compact(oldest) }
+        self.tail.compact_after(self.fixed.load(Ordering::Acquire), oldest)
     }
 
     fn live(&self) -> Vec<(ObjectId, u64)> {
@@ -304,7 +316,11 @@ impl VectorIndex for Layered {
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {
+        if !objects.iter().any(|object| self.holds(*object)) {
+            return;
+        }
         self.version = next_version();
+        self.fixed.store(0, Ordering::Release);
         let concerned = |segment: &mut Segment| objects.iter().any(|object| segment.holds(*object));
         let concerned: Vec<Segment> = self.segments.extract_if(.., concerned).collect();
         concerned.iter().for_each(|segment| self.dissolve(segment, objects));

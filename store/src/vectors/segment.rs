@@ -125,13 +125,16 @@ impl Segment {
     /// The nearest, closest first, ties by object: mostly all of them, and as many as there are up to `k`.
     pub(crate) fn search(&self, query: &Query<'_>) -> Vec<Neighbor> {
         let wanted = query.k.min(self.len());
+        if wanted == 0 {
+            return Vec::new();
+        }
         let share = self.share_shown(query);
-        if wanted == 0 || share < limit::FLAT_SHARE {
+        if share < limit::FLAT_SHARE {
             return self.scan(query);
         }
         let mut effort = effort_for(wanted, share);
-        // A walk over a fourth of the rows costs more than reading them all.
-        while effort < self.len() / 4 && !self.is_degraded() {
+        // A row on a walk costs as much as some thirty that are read in order.
+        while effort <= (self.len() / limit::WALK_COST).min(limit::SEARCH_EFFORT_MAX) && !self.is_degraded() {
             let shown: Vec<u32> =
                 self.near(query, effort).into_iter().filter(|number| self.is_shown(*number, query)).collect();
             if shown.len() >= wanted {

@@ -12,7 +12,7 @@ use crate::random::Random;
 
 const DIM: usize = 24;
 /// Vectors that are gathered before they get a graph: enough that it is searched, too few for a long test.
-const TAIL: usize = 1_024;
+const TAIL: usize = 2_200;
 /// Vectors of one unit.
 const BATCH: usize = 250;
 
