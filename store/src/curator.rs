@@ -3,7 +3,7 @@
 //! ```text
 //! wake     a commit filled a tail, or the store was opened     a thread begins, unless it runs
 //! work     rows are copied                                     under the index's lock, shared
-//! build    a graph                                             no lock; ends within a row when the store closes
+//! build    a graph                                             no lock; when the store closes it ends at the next row
 //! install  the segment joins the index                         under the lock, for one pass over dates
 //! ```
 //! What it does is not durable: a store that is opened again begins with every vector in a tail. A panic in an engine

@@ -5,7 +5,8 @@
 //! every page checked. Never here: whether a file is to be used.
 //!
 //! Not held: a panic of redb while another one unwinds, which ends the process. It is known of redb's `ExtractIf` and
-//! avoided there by [`Extracted`]; `retain_in` has one inside.
+//! avoided there by [`Extracted`]; `retain_in` has one inside. It is known too, and not avoided, of tables that are
+//! dropped after redb panicked in one of them, and of its own commit: where pages rot below an open store both are met.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

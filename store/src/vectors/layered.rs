@@ -8,9 +8,9 @@
 //! install           the segment takes the place of what it was made of, with the          one pass over its dates
 //!                   dates that were given meanwhile
 //! ```
-//! Rows that were dated before the oldest snapshot are left out of what is built. To forget an object means that its
-//! rows are in no memory: segments that hold some go back into the tail without them, and what is being built is thrown
-//! away.
+//! Rows that were dated before the oldest snapshot are left out of what is built. When an object is forgotten,
+//! segments that hold rows of it go back into the tail without them, and what is being built is thrown away when its
+//! build ends: until then its rows are in memory, where no search finds them.
 //! Never here: threads, locks, files.
 
 use std::collections::HashSet;
