@@ -14,13 +14,14 @@ pub enum VectorError {
     #[error("vectors: not granted")]
     Denied,
     /// No such collection.
-    #[error("vectors: no such collection; the first upsert makes one")]
+    #[error("vectors: no such collection; declaring it makes one, and so does the first upsert")]
     NoSuchCollection,
     /// The vector's length is not the collection's, which is given.
     #[error("vectors: the collection holds vectors of length {0}")]
     Dimension(u32),
-    /// A component is NaN or infinite, or all are zero.
-    #[error("vectors: a vector must be finite and not all zeros")]
+    /// A component is NaN, infinite or past 65,504 at half precision; by cosine, all are zero; else the vector's length is
+    /// past 4.6e18.
+    #[error("vectors: a vector must be finite, and by cosine not all zeros")]
     NotFinite,
     /// A write while serving a read-only selector.
     #[error("vectors: a read-only selector cannot write")]
@@ -40,6 +41,12 @@ pub enum VectorError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collection(String);
 
+/// How far apart two vectors are.
+pub use host::Metric;
+
+/// How precisely components are kept.
+pub use host::Precision;
+
 /// A search under construction; `find` runs it.
 #[derive(Debug, Clone)]
 pub struct Search<'c> {
@@ -54,19 +61,30 @@ pub struct Search<'c> {
 pub struct Neighbor {
     /// The object whose vector it is.
     pub object: Object,
-    /// Cosine distance: 0.0 the same direction, 1.0 unrelated, 2.0 opposite.
+    /// How far it is by the collection's metric.
     pub distance: f32,
     /// What was given at upsert.
     pub metadata: Value,
 }
 
 impl Collection {
-    /// The collection of this name; it exists from its first upsert on.
+    /// The collection of this name; it exists once it is declared, or from its first upsert on.
     pub fn named(name: impl Into<String>) -> Self {
         Self(name.into())
     }
 
-    /// Adds the object's vector, or replaces the one it has. The first upsert fixes the length, 1 to 4,096.
+    /// Makes the collection: vectors of `dimension` components, 1 to 4,096, compared by `metric`, kept with `precision`.
+    /// The same again changes nothing.
+    ///
+    /// # Errors
+    /// [`VectorError::Invalid`] when it has another form, which never changes; [`VectorError::ReadOnly`] and the host's
+    /// others.
+    pub fn declare(&self, dimension: u32, metric: Metric, precision: Precision) -> Result<(), VectorError> {
+        Ok(host::declare(&self.0, host::Form { dimension, metric, precision })?)
+    }
+
+    /// Adds the object's vector, or replaces the one it has. The first upsert makes a collection that was not declared:
+    /// the vector's length, cosine, full precision.
     ///
     /// `metadata`: a JSON object of at most 4 KiB, given back by searches and used by their filters.
     ///

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::store_id::StoreId;
+use crate::vectors::CollectionForm;
 
 pub use commit::{CommitError, Contested};
 
@@ -408,9 +409,23 @@ pub enum VectorError {
         /// The collection's dimension.
         expected: usize,
     },
-    /// A component is NaN or infinite, or the vector's length is zero or not finite.
+    /// A component is NaN, infinite or past what the collection's precision holds, or the vector's length is past what
+    /// its metric compares: for cosine, also zero.
     #[error("the vector has a component that is not finite, or no direction")]
     NotFinite,
+    /// A collection was to have no components.
+    #[error("a collection of dimension 0 was declared; vectors have 1 to 4,096 components")]
+    NoDimension,
+    /// The collection is there, and otherwise than was asked.
+    #[error("collection {name} has {found}, which never changes; {asked} was declared")]
+    DeclaredOtherwise {
+        /// Its name.
+        name: ObjectName,
+        /// What it has.
+        found: CollectionForm,
+        /// What was asked.
+        asked: CollectionForm,
+    },
     /// The collection's name is not well formed.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -86,6 +86,8 @@ pub const REHEARSAL_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// Components of one vector.
 pub const VECTOR_DIM_MAX: usize = 4_096;
+/// Vector collections of one owner.
+pub const COLLECTIONS_PER_OWNER_MAX: usize = 1_000;
 /// Bytes of one vector's metadata.
 pub const METADATA_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of all vectors of one owner, components and metadata, unless the store is opened with another bound: 150,000

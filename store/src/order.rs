@@ -24,7 +24,7 @@ use crate::object::Object;
 use crate::record::RecordWrite;
 use crate::session::{DedupeKey, SessionId};
 use crate::unit::Layer;
-use crate::vectors::{CollectionKey, Growth, Room, Vector, bytes_of};
+use crate::vectors::{CollectionForm, CollectionKey, Growth, Room, Vector, bytes_of};
 
 use recent::Recent;
 use sessions::Sessions;
@@ -45,6 +45,7 @@ pub(crate) struct Order {
     /// The last vote of this era that changes states otherwise than by writing them. None before it is remembered.
     reshaped: Position,
     names: BTreeMap<ObjectName, Versions<Option<ObjectId>>>,
+    collections: HashMap<CollectionKey, Versions<CollectionForm>>,
     vectors: HashMap<CollectionKey, HashMap<ObjectId, Versions<Option<Vector>>>>,
     /// Bytes of all vectors once everything pending is durable.
     room: Room,
@@ -109,6 +110,9 @@ impl Order {
         for (name, id) in &writes.names {
             self.names.entry(name.clone()).or_default().push(position, *id);
         }
+        for (collection, form) in &writes.collections {
+            push(&mut self.collections, collection.clone(), position, *form);
+        }
         for ((collection, object), vector) in &writes.vectors {
             let vectors = self.vectors.entry(collection.clone()).or_default();
             push(vectors, *object, position, vector.clone());
@@ -133,6 +137,7 @@ impl Order {
         self.waiting = self.waiting.saturating_sub(units);
         self.settle_objects(through);
         self.names.retain(|_, versions| versions.settle(through));
+        self.collections.retain(|_, versions| versions.settle(through));
         self.vectors.retain(|_, objects| {
             objects.retain(|_, versions| versions.settle(through));
             !objects.is_empty()
@@ -256,13 +261,9 @@ impl Order {
         self.room = room;
     }
 
-    /// The dimension of a collection that only pending units know.
-    pub(crate) fn dim(&self, key: &CollectionKey) -> Option<usize> {
-        let versions = self.vectors.get(key)?.values().flat_map(|versions| &versions.0);
-        let oldest = versions
-            .filter_map(|(position, vector)| Some((*position, vector.as_ref()?)))
-            .min_by_key(|found| found.0);
-        oldest.map(|(_, vector)| vector.components.len())
+    /// The form of a collection that only pending units know.
+    pub(crate) fn form(&self, key: &CollectionKey) -> Option<CollectionForm> {
+        self.collections.get(key)?.0.first().map(|(_, form)| *form)
     }
 
     /// Whether a pending unit takes the post, or counts a failure of it.

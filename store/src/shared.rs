@@ -27,9 +27,9 @@ use crate::scan::Scan as _;
 use crate::standing::Stand;
 use crate::store::StoreOptions;
 use crate::tables::{
-    self, COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
+    self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
 };
-use crate::vectors::{CollectionKey, VectorIndex as _, VectorSet};
+use crate::vectors::{CollectionForm, CollectionKey, VectorIndex as _, VectorSet};
 
 pub(crate) struct Shared {
     pub(crate) database: Database,
@@ -165,8 +165,7 @@ impl Loaded {
         let meta = txn.open_table(META)?;
         let position = read_position(&meta)?;
         let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
-        let index =
-            read_index(&txn.open_table(COLLECTIONS)?, &txn.open_table(VECTORS)?, position, tail_rows_max)?;
+        let index = read_index(&txn, position, tail_rows_max)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
         let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
@@ -188,40 +187,44 @@ fn read_position(meta: &impl ReadableTable<&'static str, u64>) -> Result<Positio
 pub(crate) struct Collection {
     pub(crate) key: CollectionKey,
     pub(crate) number: u32,
-    pub(crate) dim: usize,
+    pub(crate) form: CollectionForm,
 }
 
-/// Every collection. One that cannot have been written is refused: its index would be filled up to its dimension.
-pub(crate) fn read_collections(
-    collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
-) -> Result<Vec<Collection>, Failure> {
+/// Every collection, of any layout. One that cannot have been written is refused: its index would be filled up to its
+/// dimension.
+pub(crate) fn read_collections(txn: &ReadTransaction) -> Result<Vec<Collection>, Failure> {
+    let forms = match txn.open_table(FORMS) {
+        Ok(forms) => Some(forms),
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(failed) => return Err(failed.into()),
+    };
+    let collections = txn.open_table(COLLECTIONS)?;
     let rows = collections.rows()?;
     rows.map(|row| {
         let (key, value) = row?;
         let ((owner, name), (number, dim)) = (key.value(), value.value());
-        let dim = dim as usize;
-        Overflow::check("components", dim, limit::VECTOR_DIM_MAX)
+        Overflow::check("components", dim as usize, limit::VECTOR_DIM_MAX)
             .map_err(|why| Failure::Row { table: "collections", why: why.to_string() })?;
         let key = CollectionKey { owner: ComponentId::trusted(owner), name: ObjectName::trusted(name) };
-        Ok(Collection { key, number, dim })
+        let form = match &forms {
+            Some(forms) => tables::read_form(forms, number, dim as usize)?,
+            None => CollectionForm::of_first(dim as usize),
+        };
+        Ok(Collection { key, number, form })
     })
     .collect()
 }
 
-fn read_index(
-    collections: &impl ReadableTable<(&'static str, &'static str), (u32, u32)>,
-    vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
-    position: Position,
-    tail_rows_max: usize,
-) -> Result<VectorSet, Failure> {
+fn read_index(txn: &ReadTransaction, position: Position, tail_rows_max: usize) -> Result<VectorSet, Failure> {
+    let vectors = txn.open_table(VECTORS)?;
     let mut set = VectorSet::starting_at(position, tail_rows_max);
-    for collection in read_collections(collections)? {
-        let index = set.declare(&collection.key, collection.dim);
+    for collection in read_collections(txn)? {
+        let index = set.declare(&collection.key, collection.form);
         for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
             let (key, value) = row?;
             let (added, metadata, bytes) = value.value();
             let object = ObjectId::from_bits(key.value().1);
-            let components = tables::decode_vector(bytes);
+            let components = collection.form.precision.decode(bytes);
             index.upsert(Position::new(added), object, &components, &Json::trusted(metadata));
         }
     }

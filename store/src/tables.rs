@@ -1,4 +1,4 @@
-//! Every table, key and value layout of the database, in one place. This is layout generation 2; `layout` raises older ones.
+//! Every table, key and value layout of the database, in one place. This is layout generation 3; `layout` raises older ones.
 //!
 //! ```text
 //! table         key                                value
@@ -7,7 +7,8 @@
 //! names         (name, position)                   the object from here on; none: unbound from here on
 //! names_of      (object, name, position)           whether the name is the object's from here on
 //! collections   (owner, collection)                (collection number, dimension)
-//! vectors       (collection number, object)        (position, metadata JSON, f32 little endian): the newest only
+//! forms         collection number                  (metric, precision): of those that were declared; else cosine, full
+//! vectors       (collection number, object)        (position, metadata JSON, f32 or f16 little endian): the newest only
 //! redo          (position, index)                  (collection number, object, whether it was added)
 //! outbox        (position, index)                  postcard OutboxRow
 //! dead_letters  (position, index)                  postcard DeadLetter
@@ -47,10 +48,10 @@ use crate::object::{MethodSlot, Object, Slot};
 use crate::outbox::OutboxRow;
 use crate::scan::Scan as _;
 use crate::session::{DedupeKey, SessionId, SessionRow};
-use crate::vectors::CollectionKey;
+use crate::vectors::{CollectionForm, CollectionKey, Metric, Precision};
 
 /// The layout that this code writes, and the newest that it reads.
-pub(crate) const LAYOUT: u64 = 2;
+pub(crate) const LAYOUT: u64 = 3;
 
 pub(crate) const META_LAYOUT: &str = "layout";
 pub(crate) const META_POSITION: &str = "position";
@@ -84,6 +85,7 @@ pub(crate) const OBJECTS: TableDefinition<ObjectKey, &[u8]> = TableDefinition::n
 pub(crate) const NAMES: TableDefinition<NameKey, Option<u128>> = TableDefinition::new("names");
 pub(crate) const NAMES_OF: TableDefinition<(u128, &str, u64), bool> = TableDefinition::new("names_of");
 pub(crate) const COLLECTIONS: TableDefinition<(&str, &str), (u32, u32)> = TableDefinition::new("collections");
+pub(crate) const FORMS: TableDefinition<u32, (u8, u8)> = TableDefinition::new("forms");
 pub(crate) const VECTORS: TableDefinition<VectorKey, VectorRow> = TableDefinition::new("vectors");
 pub(crate) const REDO: TableDefinition<PostKey, (u32, u128, bool)> = TableDefinition::new("redo");
 pub(crate) const OUTBOX: TableDefinition<PostKey, &[u8]> = TableDefinition::new("outbox");
@@ -111,6 +113,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) names: OnDemand<'txn, NameKey, Option<u128>>,
     pub(crate) names_of: OnDemand<'txn, (u128, &'static str, u64), bool>,
     pub(crate) collections: OnDemand<'txn, (&'static str, &'static str), (u32, u32)>,
+    pub(crate) forms: OnDemand<'txn, u32, (u8, u8)>,
     pub(crate) vectors: OnDemand<'txn, VectorKey, VectorRow>,
     pub(crate) redo: OnDemand<'txn, PostKey, (u32, u128, bool)>,
     pub(crate) outbox: OnDemand<'txn, PostKey, &'static [u8]>,
@@ -147,6 +150,7 @@ impl<'txn> Tables<'txn> {
             names: OnDemand::of(txn, NAMES),
             names_of: OnDemand::of(txn, NAMES_OF),
             collections: OnDemand::of(txn, COLLECTIONS),
+            forms: OnDemand::of(txn, FORMS),
             vectors: OnDemand::of(txn, VECTORS),
             redo: OnDemand::of(txn, REDO),
             outbox: OnDemand::of(txn, OUTBOX),
@@ -176,6 +180,7 @@ impl<'txn> Tables<'txn> {
         tables.names.open()?;
         tables.names_of.open()?;
         tables.collections.open()?;
+        tables.forms.open()?;
         tables.vectors.open()?;
         tables.redo.open()?;
         tables.outbox.open()?;
@@ -380,6 +385,23 @@ pub(crate) fn read_collection(
     }))
 }
 
+/// The form of a collection of that number and dimension.
+pub(crate) fn read_form(
+    forms: &impl ReadableTable<u32, (u8, u8)>,
+    number: u32,
+    dim: usize,
+) -> Result<CollectionForm, Failure> {
+    let Some(row) = forms.get(number)? else { return Ok(CollectionForm::of_first(dim)) };
+    let (metric, precision) = row.value();
+    match (Metric::of_number(metric), Precision::of_number(precision)) {
+        (Some(metric), Some(precision)) => Ok(CollectionForm { dim, metric, precision }),
+        _ => Err(unreadable(
+            "forms",
+            &format_args!("collection {number} has metric {metric}, precision {precision}"),
+        )),
+    }
+}
+
 /// The commit that added a vector; [`Position::NONE`] when there is none.
 pub(crate) fn read_vector_position(
     vectors: &impl ReadableTable<VectorKey, VectorRow>,
@@ -505,17 +527,6 @@ pub(crate) fn encode_json<T: Serialize>(table: &'static str, row: &T) -> Result<
 /// The row in JSON bytes.
 pub(crate) fn decode_json<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(bytes).map_err(|why| unreadable(table, &why))
-}
-
-/// The bytes of a vector.
-pub(crate) fn encode_vector(vector: &[f32]) -> Vec<u8> {
-    vector.iter().flat_map(|component| component.to_le_bytes()).collect()
-}
-
-/// The vector in bytes.
-pub(crate) fn decode_vector(bytes: &[u8]) -> Vec<f32> {
-    let words = bytes.as_chunks::<4>().0;
-    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
 }
 
 /// A post's key.

@@ -1,11 +1,12 @@
 //! Search by meaning: named collections of vectors that commit together with the objects they describe.
 //!
 //! redb is the authority: an index holds nothing that redb cannot rebuild, follows decided commits in order, and
-//! answers as of any position since its floor. Distances are cosine: 0.0 the same way, 2.0 opposite.
+//! answers as of any position since its floor.
 //! Never here: units, transactions, component rights.
 
 mod candidate;
 mod flat;
+mod form;
 mod layered;
 mod room;
 mod rows;
@@ -15,13 +16,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use telos_graph::{Engine, dot};
+use telos_graph::Engine;
 
 use crate::error::VectorError;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
 
+pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Built, Layered, Work};
 pub(crate) use room::{Growth, Room, bytes, bytes_of};
@@ -31,7 +33,7 @@ pub(crate) use room::{Growth, Room, bytes, bytes_of};
 pub struct Neighbor {
     /// The object whose vector it is.
     pub object: ObjectId,
-    /// Cosine distance: 0.0 the same direction, 1.0 unrelated, 2.0 opposite.
+    /// How far it is by the collection's metric.
     pub distance: f32,
     /// The metadata given at upsert.
     pub metadata: Json,
@@ -44,8 +46,9 @@ pub struct CollectionShape {
     pub owner: ComponentId,
     /// Its name.
     pub collection: String,
-    /// Components of each vector.
-    pub dim: usize,
+    /// How its vectors are compared and kept.
+    #[serde(flatten)]
+    pub form: CollectionForm,
     /// Its index.
     #[serde(flatten)]
     pub index: IndexShape,
@@ -62,12 +65,13 @@ pub(crate) struct CollectionKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Vector {
     pub(crate) components: Arc<[f32]>,
+    pub(crate) precision: Precision,
     pub(crate) metadata: Json,
 }
 
 /// What a search asks an index.
 pub(crate) struct Query<'a> {
-    /// Unit length.
+    /// Where the index looks, by the collection's metric.
     pub(crate) direction: &'a [f32],
     pub(crate) k: usize,
     pub(crate) at: Position,
@@ -112,7 +116,7 @@ pub(crate) trait VectorIndex: Send + Sync {
 pub(crate) struct IndexChange {
     pub(crate) position: Position,
     pub(crate) collection: CollectionKey,
-    pub(crate) dim: usize,
+    pub(crate) form: CollectionForm,
     pub(crate) object: ObjectId,
     /// None removes.
     pub(crate) vector: Option<Vector>,
@@ -120,7 +124,7 @@ pub(crate) struct IndexChange {
 
 /// The indexes of all collections.
 pub(crate) struct VectorSet {
-    collections: HashMap<CollectionKey, (usize, Layered)>,
+    collections: HashMap<CollectionKey, (CollectionForm, Layered)>,
     floor: Position,
     /// Rows that a tail gathers before they get a graph.
     tail_rows_max: usize,
@@ -133,11 +137,11 @@ impl VectorSet {
     }
 
     /// Makes a collection; the same again changes nothing.
-    pub(crate) fn declare(&mut self, key: &CollectionKey, dim: usize) -> &mut Layered {
+    pub(crate) fn declare(&mut self, key: &CollectionKey, form: CollectionForm) -> &mut Layered {
         &mut self
             .collections
             .entry(key.clone())
-            .or_insert_with(|| (dim, Layered::new(dim, self.tail_rows_max)))
+            .or_insert_with(|| (form, Layered::new(form, self.tail_rows_max)))
             .1
     }
 
@@ -185,10 +189,10 @@ impl VectorSet {
 
     /// How the index of each collection stands, by owner and name.
     pub(crate) fn shapes(&self) -> Vec<CollectionShape> {
-        let shape = |(key, (dim, index)): (&CollectionKey, &(usize, Layered))| CollectionShape {
+        let shape = |(key, (form, index)): (&CollectionKey, &(CollectionForm, Layered))| CollectionShape {
             owner: key.owner.clone(),
             collection: key.name.as_str().to_owned(),
-            dim: *dim,
+            form: *form,
             index: index.shape(),
         };
         let mut shapes: Vec<CollectionShape> = self.collections.iter().map(shape).collect();
@@ -197,7 +201,7 @@ impl VectorSet {
     }
 
     fn apply_one(&mut self, change: &IndexChange) {
-        let index = self.declare(&change.collection, change.dim);
+        let index = self.declare(&change.collection, change.form);
         match &change.vector {
             Some(vector) => {
                 index.upsert(change.position, change.object, &vector.components, &vector.metadata);
@@ -216,9 +220,14 @@ impl VectorSet {
         self.collections.values().any(|(_, index)| index.holds(object))
     }
 
-    /// The dimension of a collection; none when there is no such collection.
-    pub(crate) fn dim(&self, key: &CollectionKey) -> Option<usize> {
-        self.collections.get(key).map(|(dim, _)| *dim)
+    /// The form of a collection; none when there is no such collection.
+    pub(crate) fn form(&self, key: &CollectionKey) -> Option<CollectionForm> {
+        self.collections.get(key).map(|(form, _)| *form)
+    }
+
+    /// How many collections an owner has.
+    pub(crate) fn collections_of(&self, owner: &ComponentId) -> usize {
+        self.collections.keys().filter(|key| key.owner == *owner).count()
     }
 
     /// The index of a collection, when it still holds the state of that snapshot.
@@ -256,25 +265,6 @@ impl VectorSet {
             .map(|(key, (_, index))| (key.clone(), index.live().into_iter().collect()))
             .collect()
     }
-}
-
-/// The vector at unit length.
-///
-/// # Errors
-/// [`VectorError::NotFinite`] when a component is NaN or infinite, or the length is zero or overflows.
-pub(crate) fn normalised(vector: &[f32]) -> Result<Vec<f32>, VectorError> {
-    // In f64 the squares of finite f32 neither overflow nor vanish, so tiny and huge vectors keep a direction.
-    let length = vector.iter().map(|component| f64::from(*component).powi(2)).sum::<f64>().sqrt();
-    if !length.is_finite() || length == 0.0 {
-        return Err(VectorError::NotFinite);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "components of a unit vector are at most 1")]
-    Ok(vector.iter().map(|component| (f64::from(*component) / length) as f32).collect())
-}
-
-/// Cosine distance of two unit vectors of one length.
-pub(crate) fn distance(left: &[f32], right: &[f32]) -> f32 {
-    (1.0 - dot(left, right)).clamp(0.0, 2.0)
 }
 
 /// Whether metadata passes a filter.

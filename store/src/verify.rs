@@ -34,9 +34,7 @@ use crate::id::{ObjectId, Position};
 use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
 use crate::shared::{Shared, read_collections};
-use crate::tables::{
-    COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta,
-};
+use crate::tables::{GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta};
 use crate::vectors::{CollectionKey, Room};
 
 use check::Check;
@@ -193,7 +191,7 @@ fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
     let position = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
     let vectors = txn.open_table(VECTORS)?;
     let mut live = Live::new();
-    for collection in read_collections(&txn.open_table(COLLECTIONS)?)? {
+    for collection in read_collections(&txn)? {
         let rows = vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))?;
         let objects = rows.map(|row| {
             let (key, row) = row?;

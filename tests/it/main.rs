@@ -14,3 +14,4 @@ mod posts;
 mod storage;
 mod swap;
 mod tidy;
+mod vectors;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use matrix::{Matrix, dot};
+pub use matrix::{Matrix, dot, squared_distance};
 
 /// Links of each row, row by row.
 pub type Links = Vec<Vec<u32>>;

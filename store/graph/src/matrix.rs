@@ -1,6 +1,6 @@
 //! Directions, row by row.
 
-/// Rows of unit length, or of zeros, all of one dimension; at most `u32::MAX - 1` of them.
+/// Rows of one dimension; at most `u32::MAX - 1` of them. Squared lengths are far from overflowing.
 #[derive(Debug)]
 pub struct Matrix {
     dim: usize,
@@ -51,8 +51,10 @@ impl Matrix {
         for number in self.numbers() {
             sum.iter_mut().zip(self.row(number)).for_each(|(sum, component)| *sum += component);
         }
-        let nearness = |number: &u32| dot(self.row(*number), &sum);
-        self.numbers().filter(among).max_by(|left, right| nearness(left).total_cmp(&nearness(right)))
+        let count = self.len().max(1) as f32;
+        sum.iter_mut().for_each(|sum| *sum /= count);
+        let distance = |number: &u32| squared_distance(self.row(*number), &sum);
+        self.numbers().filter(among).min_by(|left, right| distance(left).total_cmp(&distance(right)))
     }
 }
 
@@ -68,5 +70,19 @@ pub fn dot(left: &[f32], right: &[f32]) -> f32 {
         }
     }
     let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// The sum of squared differences of two rows of one dimension, as [`dot`] sums.
+pub fn squared_distance(left: &[f32], right: &[f32]) -> f32 {
+    let (left_lanes, left_rest) = left.as_chunks::<8>();
+    let (right_lanes, right_rest) = right.as_chunks::<8>();
+    let mut sums = [0.0_f32; 8];
+    for (left, right) in left_lanes.iter().zip(right_lanes) {
+        for lane in 0..8 {
+            sums[lane] += (left[lane] - right[lane]).powi(2);
+        }
+    }
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| (left - right).powi(2)).sum();
     sums.iter().sum::<f32>() + rest
 }

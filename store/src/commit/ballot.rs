@@ -235,11 +235,10 @@ impl Voter<'_> {
 
     /// The first write that no longer fits.
     fn contested_write(&self, ballot: &Ballot) -> Result<Option<Contested>, Failure> {
-        for ((collection, _), vector) in &ballot.writes.vectors {
-            let Some(vector) = vector else { continue };
-            let decided = self.shared.index.read().dim(collection);
-            let dim = decided.or_else(|| self.order.dim(collection));
-            if dim.is_some_and(|dim| dim != vector.components.len()) {
+        for (collection, form) in &ballot.writes.collections {
+            let decided = self.shared.index.read().form(collection);
+            let known = decided.or_else(|| self.order.form(collection));
+            if known.is_some_and(|known| known != *form) {
                 return Ok(Some(Contested::Collection(collection.name.clone())));
             }
         }

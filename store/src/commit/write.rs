@@ -22,13 +22,14 @@ use crate::session::{self, DedupeKey, SessionRow};
 use crate::shared::Shared;
 use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
 use crate::unit::Layer;
-use crate::vectors::{CollectionKey, IndexChange, Vector};
+use crate::vectors::{CollectionForm, CollectionKey, IndexChange, Vector};
 
 use super::Ballot;
 
 /// What memory must do once a group is durable.
 #[derive(Default)]
 pub(super) struct Finish {
+    collections: Vec<(CollectionKey, CollectionForm)>,
     index: Vec<IndexChange>,
     outbox: Vec<OutboxChange>,
     redo_added: u64,
@@ -68,6 +69,12 @@ impl Finish {
     pub(super) fn apply_index(&self, shared: &Shared) -> bool {
         let mut has_work = false;
         let oldest = || shared.pins.oldest(&shared.decided, Instant::now());
+        if !self.collections.is_empty() {
+            let mut index = shared.index.write();
+            for (key, form) in &self.collections {
+                index.declare(key, *form);
+            }
+        }
         if !self.index.is_empty() {
             has_work |= shared.index.write().apply(&self.index, oldest());
         }
@@ -106,7 +113,7 @@ pub(super) fn write(
     (position, at_ms): (Position, u64),
     finish: &mut Finish,
 ) -> Result<(), Failure> {
-    let Layer { objects, names, vectors, posts, taken, facts, records, .. } = &ballot.writes;
+    let Layer { objects, names, collections, vectors, posts, taken, facts, records, .. } = &ballot.writes;
     finish.made += objects.values().filter(|object| object.revision.get() == 1).count() as u64;
     finish.rows += objects.len() as u64;
     for object in objects.values() {
@@ -115,6 +122,9 @@ pub(super) fn write(
     }
     for (name, id) in names {
         write_name(tables, name, *id, position)?;
+    }
+    for (collection, form) in collections {
+        write_collection(tables, collection, *form, finish)?;
     }
     for (index, ((collection, object), vector)) in vectors.iter().enumerate() {
         let key = PostId { position, index: count(index) };
@@ -216,14 +226,14 @@ fn write_vector(
     vector: Option<&Vector>,
     finish: &mut Finish,
 ) -> Result<(), Failure> {
-    let dim = vector.map(|vector| vector.components.len());
-    let Some((number, dim)) = collection_number(tables, collection, dim)? else {
+    let Some((number, dim)) = tables::read_collection(tables.collections.open()?, collection)? else {
         return Ok(());
     };
+    let form = tables::read_form(tables.forms.open()?, number, dim)?;
     let row = (number, object.to_bits());
     let is_changed = match vector {
         Some(vector) => {
-            let bytes = tables::encode_vector(&vector.components);
+            let bytes = form.precision.encode(&vector.components);
             let metadata = vector.metadata.as_str();
             tables.vectors.open()?.insert(row, (key.position.get(), metadata, bytes.as_slice()))?;
             true
@@ -235,26 +245,30 @@ fn write_vector(
         finish.redo_added += 1;
         let collection = collection.clone();
         let vector = vector.cloned();
-        finish.index.push(IndexChange { position: key.position, collection, dim, object, vector });
+        finish.index.push(IndexChange { position: key.position, collection, form, object, vector });
     }
     Ok(())
 }
 
-/// The number and dimension of a collection; makes it with `dim`, and answers none when there is neither.
-fn collection_number(
+/// Makes a collection, unless it is there.
+fn write_collection(
     tables: &mut Tables<'_>,
     collection: &CollectionKey,
-    dim: Option<usize>,
-) -> Result<Option<(u32, usize)>, Failure> {
-    if let Some(known) = tables::read_collection(tables.collections.open()?, collection)? {
-        return Ok(Some(known));
+    form: CollectionForm,
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    if tables::read_collection(tables.collections.open()?, collection)?.is_some() {
+        return Ok(());
     }
-    let Some(dim) = dim else { return Ok(None) };
     // Collections are never deleted, so their count is the next number.
     let number = u32::try_from(tables.collections.open()?.len()?).unwrap_or(u32::MAX);
     let key = (collection.owner.as_str(), collection.name.as_str());
-    tables.collections.open()?.insert(key, (number, count(dim)))?;
-    Ok(Some((number, dim)))
+    tables.collections.open()?.insert(key, (number, count(form.dim)))?;
+    if form != CollectionForm::of_first(form.dim) {
+        tables.forms.open()?.insert(number, (form.metric.number(), form.precision.number()))?;
+    }
+    finish.collections.push((collection.clone(), form));
+    Ok(())
 }
 
 fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {

@@ -11,8 +11,9 @@ use crate::limit;
 use crate::scan::Scan as _;
 use crate::store::Store;
 use crate::tables::{
-    self, BLOBS, CHANGES, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, GENERATIONS, GRANTS, META, MOMENTS,
-    NAMES, NAMES_OF, OBJECTS, OUTBOX, OWNED, REDO, RELEASES, RENAMES, SEATS, SESSIONS, SHADOWS, VECTORS,
+    self, BLOBS, CHANGES, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, FORMS, GENERATIONS, GRANTS, META,
+    MOMENTS, NAMES, NAMES_OF, OBJECTS, OUTBOX, OWNED, REDO, RELEASES, RENAMES, SEATS, SESSIONS, SHADOWS,
+    VECTORS,
 };
 
 /// One row that names an object.
@@ -113,6 +114,7 @@ impl Search<'_> {
         self.look(CONSUMED, |(path, _), _| text(path.as_bytes(), &hex))?;
         // Numbers, times, digests and fixed words: nothing here could name an object.
         self.look(META, |_, _| None)?;
+        self.look(FORMS, |_, _| None)?;
         self.look(MOMENTS, |_, _| None)?;
         self.look(SESSIONS, |_, _| None)?;
         self.look(BLOBS, |_, _| None)
@@ -138,7 +140,7 @@ impl Search<'_> {
 }
 
 /// Every table that is searched. The audit is not: it says that an object was forgotten.
-pub(super) const TABLES: [&str; 22] = [
+pub(super) const TABLES: [&str; 23] = [
     "objects",
     "shadows",
     "owned",
@@ -148,6 +150,7 @@ pub(super) const TABLES: [&str; 22] = [
     "renames",
     "vectors",
     "collections",
+    "forms",
     "redo",
     "outbox",
     "dead_letters",

@@ -5,6 +5,7 @@ use crate::id::{ComponentId, Revision};
 use crate::json::Json;
 use crate::limit;
 use crate::object::Slot;
+use crate::vectors::Precision;
 
 const AT_MS: u64 = 5_000;
 
@@ -32,7 +33,9 @@ fn known_session(acked_through: u64, numbers: &[u64]) -> KnownSession {
 fn writes(object: u64, is_there: bool) -> Layer {
     let mut layer = Layer::default();
     layer.names.insert(name(), is_there.then_some(id(object)));
-    let vector = || Vector { components: vec![1.0, 2.0].into(), metadata: Json::null() };
+    let vector =
+        || Vector { components: vec![1.0, 2.0].into(), precision: Precision::Full, metadata: Json::null() };
+    layer.collections.insert(collection(), CollectionForm::of_first(2));
     layer.vectors.insert((collection(), id(object)), is_there.then(vector));
     layer
 }
@@ -48,12 +51,12 @@ fn each_position_sees_what_was_voted_for_up_to_it() {
     assert_eq!(order.name(&name(), second), Some((None, second)));
     assert_eq!(order.vector(&collection(), id(1), first), Some(first));
     assert_eq!(order.vector(&collection(), id(1), second), Some(Position::NONE));
-    assert_eq!(order.dim(&collection()), Some(2));
+    assert_eq!(order.form(&collection()), Some(CollectionForm::of_first(2)));
     order.settle(first, 1);
     assert_eq!(order.name(&name(), first), None, "the tables have it now");
     assert_eq!(order.name(&name(), second), Some((None, second)));
     order.settle(second, 1);
-    assert_eq!((order.name(&name(), second), order.dim(&collection()), order.waiting()), (None, None, 0));
+    assert_eq!((order.name(&name(), second), order.form(&collection()), order.waiting()), (None, None, 0));
 }
 
 /// A unit that gives an object a state.

@@ -11,7 +11,7 @@ use crate::limit;
 use crate::object::Object;
 use crate::outbox::Post;
 use crate::record::RecordWrite;
-use crate::vectors::{CollectionKey, Vector};
+use crate::vectors::{CollectionForm, CollectionKey, Vector};
 
 /// One object's vector in one collection.
 pub(crate) type VectorKey = (CollectionKey, ObjectId);
@@ -22,6 +22,8 @@ pub(crate) struct Layer {
     pub(crate) objects: HashMap<ObjectId, Arc<Object>>,
     /// None unbinds.
     pub(crate) names: BTreeMap<ObjectName, Option<ObjectId>>,
+    /// Collections that this unit was the first to name.
+    pub(crate) collections: BTreeMap<CollectionKey, CollectionForm>,
     /// None removes.
     pub(crate) vectors: BTreeMap<VectorKey, Option<Vector>>,
     pub(crate) posts: Vec<Post>,
@@ -51,6 +53,7 @@ impl Layer {
     pub(crate) fn is_empty(&self) -> bool {
         self.objects.is_empty()
             && self.names.is_empty()
+            && self.collections.is_empty()
             && self.vectors.is_empty()
             && self.posts.is_empty()
             && self.taken.is_empty()
@@ -80,6 +83,7 @@ impl Layer {
         newer.objects.into_values().for_each(|object| self.put_object(object));
         newer.vectors.into_iter().for_each(|(key, vector)| self.put_vector(key, vector));
         self.names.extend(newer.names);
+        self.collections.extend(newer.collections);
         self.posts.extend(newer.posts);
         self.taken.extend(newer.taken);
         self.facts.extend(newer.facts);
@@ -146,10 +150,9 @@ impl Layers {
         self.collection(collection).map(|((_, object), vector)| (*object, vector.as_ref())).collect()
     }
 
-    /// The dimension of a collection that only this unit knows.
-    pub(crate) fn dim(&self, collection: &CollectionKey) -> Option<usize> {
-        let mut written = self.collection(collection);
-        written.find_map(|(_, vector)| vector.as_ref()).map(|vector| vector.components.len())
+    /// The form of a collection that only this unit knows.
+    pub(crate) fn form(&self, collection: &CollectionKey) -> Option<CollectionForm> {
+        self.layers.iter().find_map(|layer| layer.collections.get(collection)).copied()
     }
 
     pub(crate) fn count(&self, of: impl Fn(&Layer) -> usize) -> usize {
@@ -167,6 +170,18 @@ impl Layers {
         self.check_bytes(bytes)?;
         self.top().bytes += bytes;
         self.top().names.insert(name, id);
+        Ok(())
+    }
+
+    pub(crate) fn put_collection(
+        &mut self,
+        key: CollectionKey,
+        form: CollectionForm,
+    ) -> Result<(), Overflow> {
+        let bytes = key.owner.as_str().len() + key.name.as_str().len() + size_of::<CollectionForm>();
+        self.check_bytes(bytes)?;
+        self.top().bytes += bytes;
+        self.top().collections.insert(key, form);
         Ok(())
     }
 

@@ -6,16 +6,39 @@ use crate::error::{Overflow, VectorError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
-use crate::vectors::{
-    CollectionKey, Neighbor, Query, Vector, distance, fields, keep_nearest, normalised, passes,
-};
+use crate::vectors::{CollectionForm, CollectionKey, Neighbor, Query, Vector, fields, keep_nearest, passes};
 
 use super::Unit;
 
 impl Unit {
+    /// Fixes how the vectors of a collection are compared and kept, before its first one. The same again changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`VectorError::DeclaredOtherwise`], [`VectorError::TooLarge`] for the dimension, or past 1,000 collections of one
+    /// owner, [`VectorError::NoDimension`], [`VectorError::Name`].
+    pub fn declare_collection(
+        &mut self,
+        owner: &ComponentId,
+        collection: &str,
+        form: CollectionForm,
+    ) -> Result<(), VectorError> {
+        let key = collection_key(owner, collection)?;
+        Overflow::check("components of one vector", form.dim, limit::VECTOR_DIM_MAX)?;
+        if form.dim == 0 {
+            return Err(VectorError::NoDimension);
+        }
+        match self.form(&key) {
+            None => self.name_collection(key, form),
+            Some(found) if found == form => Ok(()),
+            Some(found) => Err(VectorError::DeclaredOtherwise { name: key.name, found, asked: form }),
+        }
+    }
+
     /// Adds the object's vector to a collection of that owner, or replaces the one it has there.
     ///
-    /// The first upsert fixes the collection's dimension. `metadata`: a JSON object of at most 4 KiB.
+    /// The first upsert fixes a collection that was not declared: the vector's dimension, cosine, full precision.
+    /// `metadata`: a JSON object of at most 4 KiB.
     ///
     /// # Errors
     /// [`VectorError::Dimension`], [`VectorError::NotFinite`], [`VectorError::Metadata`],
@@ -31,10 +54,14 @@ impl Unit {
         let key = collection_key(owner, collection)?;
         Overflow::check("bytes of metadata", metadata.as_str().len(), limit::METADATA_BYTES_MAX)?;
         fields(&metadata).ok_or(VectorError::Metadata)?;
-        check_dim(&vector, self.dim(&key).unwrap_or(vector.len()))?;
-        normalised(&vector)?;
+        let form = self.form(&key).unwrap_or(CollectionForm::of_first(vector.len()));
+        check_dim(&vector, form.dim)?;
+        let components = form.kept(vector)?.into();
         self.check_exists(object)?;
-        Ok(self.layers.put_vector((key, object), Some(Vector { components: vector.into(), metadata }))?)
+        self.name_collection(key.clone(), form)?;
+        Ok(self
+            .layers
+            .put_vector((key, object), Some(Vector { components, precision: form.precision, metadata }))?)
     }
 
     /// Removes the object's vector; answers whether there was one. Recorded either way.
@@ -48,7 +75,7 @@ impl Unit {
         object: ObjectId,
     ) -> Result<bool, VectorError> {
         let key = collection_key(owner, collection)?;
-        self.dim(&key).ok_or_else(|| VectorError::NoSuchCollection(key.name.clone()))?;
+        self.form(&key).ok_or_else(|| VectorError::NoSuchCollection(key.name.clone()))?;
         let key = (key, object);
         let is_there = match self.layers.vector(&key) {
             Some(own) => own.is_some(),
@@ -60,7 +87,7 @@ impl Unit {
         Ok(is_there)
     }
 
-    /// The `k` (at most 1,000) vectors nearest to `query` by cosine distance, closest first, ties by object.
+    /// The `k` (at most 1,000) vectors nearest to `query` by the collection's metric, closest first, ties by object.
     ///
     /// Sees the snapshot and own writes. `filter`: top-level metadata fields that must have exactly these values.
     ///
@@ -77,15 +104,15 @@ impl Unit {
     ) -> Result<Vec<Neighbor>, VectorError> {
         let key = collection_key(owner, collection)?;
         Overflow::check("neighbours of one search", k, limit::NEIGHBORS_MAX)?;
-        let dim = self.dim(&key).ok_or_else(|| VectorError::NoSuchCollection(key.name.clone()))?;
-        check_dim(query, dim)?;
-        let direction = normalised(query)?;
+        let form = self.form(&key).ok_or_else(|| VectorError::NoSuchCollection(key.name.clone()))?;
+        check_dim(query, form.dim)?;
+        let place = form.metric.place(query)?;
         let pending = self.pending(|order| order.vectors(&key, self.snapshot()));
         let mut own: HashMap<_, _> =
             pending.iter().map(|(object, vector)| (*object, vector.as_ref())).collect();
         own.extend(self.layers.vectors(&key));
         let asked = Query {
-            direction: &direction,
+            direction: &place,
             k,
             at: self.snapshot(),
             filter,
@@ -95,14 +122,31 @@ impl Unit {
         let committed = index.at(&key, self.snapshot())?.map(|index| index.search(&asked));
         drop(index);
         let written = own.iter().filter_map(|(object, vector)| Some((*object, (*vector)?)));
-        let hits = written.filter_map(|(object, vector)| own_hit(object, vector, &asked));
+        let hits = written.filter_map(|(object, vector)| own_hit(object, vector, form, &asked));
         Ok(keep_nearest(hits.chain(committed.unwrap_or_default()).collect(), k))
     }
 
-    /// A collection's dimension never changes, so the newest answer is every snapshot's.
-    fn dim(&self, key: &CollectionKey) -> Option<usize> {
-        let committed = self.shared.index.read().dim(key);
-        committed.or_else(|| self.pending(|order| order.dim(key))).or_else(|| self.layers.dim(key))
+    /// A collection's form never changes, so the newest answer is every snapshot's.
+    fn form(&self, key: &CollectionKey) -> Option<CollectionForm> {
+        let committed = self.shared.index.read().form(key);
+        committed.or_else(|| self.pending(|order| order.form(key))).or_else(|| self.layers.form(key))
+    }
+
+    /// Makes a collection with the unit, unless it is durable: whoever was first may yet fail.
+    fn name_collection(&mut self, key: CollectionKey, form: CollectionForm) -> Result<(), VectorError> {
+        if self.layers.form(&key).is_some() {
+            return Ok(());
+        }
+        let (is_there, others) = {
+            let index = self.shared.index.read();
+            (index.form(&key).is_some(), index.collections_of(&key.owner))
+        };
+        if is_there {
+            return Ok(());
+        }
+        let named = others + self.layers.count(|layer| layer.collections.len());
+        Overflow::check("collections of one owner", named + 1, limit::COLLECTIONS_PER_OWNER_MAX)?;
+        Ok(self.layers.put_collection(key, form)?)
     }
 
     fn committed_vector(&mut self, key: &(CollectionKey, ObjectId)) -> Result<Position, VectorError> {
@@ -142,9 +186,8 @@ fn check_dim(vector: &[f32], expected: usize) -> Result<(), VectorError> {
     Ok(())
 }
 
-fn own_hit(object: ObjectId, vector: &Vector, query: &Query<'_>) -> Option<Neighbor> {
+fn own_hit(object: ObjectId, vector: &Vector, form: CollectionForm, query: &Query<'_>) -> Option<Neighbor> {
     let is_asked = query.filter.is_empty() || passes(&fields(&vector.metadata)?, query.filter);
-    let direction = normalised(&vector.components).ok()?;
-    let distance = distance(query.direction, &direction);
+    let distance = form.metric.distance(query.direction, &form.place(&vector.components).ok()?);
     is_asked.then(|| Neighbor { object, distance, metadata: vector.metadata.clone() })
 }

@@ -11,7 +11,7 @@ use crate::json::Json;
 
 use super::candidate::Candidate;
 use super::rows::Row;
-use super::{Neighbor, Query, VectorIndex, bytes, distance, fields, keep_nearest, normalised, passes};
+use super::{CollectionForm, Neighbor, Query, VectorIndex, bytes, fields, keep_nearest, passes};
 
 /// Dated rows kept without a thought; above it, a fifth of all rows.
 const DEAD_ROWS_KEPT: usize = 64;
@@ -19,7 +19,7 @@ const DEAD_ROWS_KEPT: usize = 64;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Flat {
-    dim: usize,
+    form: CollectionForm,
     matrix: Vec<f32>,
     rows: Vec<Row>,
     /// For each row when it was removed.
@@ -29,14 +29,14 @@ pub(crate) struct Flat {
 }
 
 impl Flat {
-    /// An empty index for vectors of `dim` components.
-    pub(crate) fn new(dim: usize) -> Flat {
+    /// An empty index for vectors of a form.
+    pub(crate) fn new(form: CollectionForm) -> Flat {
         let (matrix, rows, removed) = (Vec::new(), Vec::new(), Vec::new());
-        Flat { dim, matrix, rows, removed, live: HashMap::new(), dead: 0 }
+        Flat { form, matrix, rows, removed, live: HashMap::new(), dead: 0 }
     }
 
-    pub(crate) fn dim(&self) -> usize {
-        self.dim
+    pub(crate) fn form(&self) -> CollectionForm {
+        self.form
     }
 
     /// Rows, dated ones included.
@@ -58,7 +58,7 @@ impl Flat {
 
     /// The row's direction.
     pub(crate) fn direction(&self, number: usize) -> &[f32] {
-        &self.matrix[number * self.dim..(number + 1) * self.dim]
+        &self.matrix[number * self.form.dim..(number + 1) * self.form.dim]
     }
 
     /// Takes a row as it is. An object's last row may be live.
@@ -124,7 +124,7 @@ impl Flat {
 
     /// Rebuilds it of the rows that are kept.
     fn keep(&mut self, mut is_kept: impl FnMut(&Row, Option<Position>) -> bool) {
-        let mut kept = Flat::new(self.dim);
+        let mut kept = Flat::new(self.form);
         for (number, row) in self.rows.iter().enumerate() {
             if is_kept(row, self.removed[number]) {
                 kept.push(row.clone(), self.direction(number), self.removed[number]);
@@ -146,9 +146,9 @@ impl Flat {
 impl VectorIndex for Flat {
     fn upsert(&mut self, at: Position, object: ObjectId, components: &[f32], metadata: &Json) {
         self.remove(at, object);
-        // What was voted on has a direction; a damaged row is kept searchable as the zero vector, unrelated to all.
-        let mut direction = normalised(components).unwrap_or_default();
-        direction.resize(self.dim, 0.0);
+        // What was voted on has a place; a damaged row is kept searchable as the zero vector.
+        let mut direction = self.form.place(components).unwrap_or_default();
+        direction.resize(self.form.dim, 0.0);
         self.push(Row { object, added: at, metadata: metadata.clone() }, &direction, None);
     }
 
@@ -165,7 +165,7 @@ impl VectorIndex for Flat {
             if !self.is_visible(number, query.at) || (query.hidden)(row.object) {
                 continue;
             }
-            let distance = distance(query.direction, self.direction(number));
+            let distance = self.form.metric.distance(query.direction, self.direction(number));
             // Metadata is kept as text; it is parsed for those only that are near enough.
             let found = Candidate { distance, object: row.object, number };
             Candidate::offer(&mut nearest, found, query.k, |_| self.passes(number, query));
@@ -194,7 +194,7 @@ impl VectorIndex for Flat {
     }
 
     fn bytes(&self, object: ObjectId) -> u64 {
-        self.live_row(object).map_or(0, |row| bytes(self.dim, row.metadata.as_str()))
+        self.live_row(object).map_or(0, |row| bytes(self.form, row.metadata.as_str()))
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {

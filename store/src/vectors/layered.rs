@@ -26,7 +26,7 @@ use crate::limit;
 use super::flat::Flat;
 use super::rows::{Row, Rows};
 use super::segment::Segment;
-use super::{Neighbor, Query, VectorIndex, bytes, keep_nearest};
+use super::{CollectionForm, Neighbor, Query, VectorIndex, bytes, keep_nearest};
 
 /// See the module.
 pub(crate) struct Layered {
@@ -102,10 +102,10 @@ impl Work {
 }
 
 impl Layered {
-    /// An empty index for vectors of `dim` components, with a tail of at least one row.
-    pub(crate) fn new(dim: usize, tail_rows_max: usize) -> Layered {
+    /// An empty index for vectors of a form, with a tail of at least one row.
+    pub(crate) fn new(form: CollectionForm, tail_rows_max: usize) -> Layered {
         Layered {
-            tail: Flat::new(dim),
+            tail: Flat::new(form),
             tail_rows_max: tail_rows_max.max(1),
             segments: Vec::new(),
             last_number: 0,
@@ -133,7 +133,7 @@ impl Layered {
         let of_tail = if is_full { self.tail.len().min(limit::SEALED_ROWS_MAX) } else { 0 };
         let is_replaced = |segment: &&Segment| replaced.contains(&segment.number);
         let rows = of_tail + self.segments.iter().filter(is_replaced).map(Segment::len).sum::<usize>();
-        let mut gathered = Gathered::new(self.tail.dim(), rows, oldest);
+        let mut gathered = Gathered::new(self.tail.form().dim, rows, oldest);
         for segment in self.segments.iter().filter(is_replaced) {
             for number in segment.rows().numbers() {
                 let (rows, origin) = (segment.rows(), Origin::Segment(segment.number, number));
@@ -164,7 +164,13 @@ impl Layered {
         self.segments.retain(|segment| !work.replaced.contains(&segment.number));
         if let Some(graph) = graph {
             self.last_number += 1;
-            self.segments.push(Segment::new(self.last_number, work.rows, graph, removed.into_iter()));
+            self.segments.push(Segment::new(
+                self.last_number,
+                self.tail.form().metric,
+                work.rows,
+                graph,
+                removed.into_iter(),
+            ));
         }
         self.tail.drop_first(work.of_tail);
         work.dropped
@@ -302,8 +308,8 @@ impl VectorIndex for Layered {
     }
 
     fn live(&self) -> Vec<(ObjectId, u64)> {
-        let dim = self.tail.dim();
-        let of_row = |row: &Row| (row.object, bytes(dim, row.metadata.as_str()));
+        let form = self.tail.form();
+        let of_row = |row: &Row| (row.object, bytes(form, row.metadata.as_str()));
         let mut live = self.tail.live();
         live.extend(self.segments.iter().flat_map(Segment::live_rows).map(of_row));
         live
@@ -312,7 +318,7 @@ impl VectorIndex for Layered {
     fn bytes(&self, object: ObjectId) -> u64 {
         let of_segments = || self.segments.iter().find_map(|segment| segment.live(object));
         let row = self.tail.live_row(object).or_else(of_segments);
-        row.map_or(0, |row| bytes(self.tail.dim(), row.metadata.as_str()))
+        row.map_or(0, |row| bytes(self.tail.form(), row.metadata.as_str()))
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {

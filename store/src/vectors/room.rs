@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::error::CommitError;
 use crate::id::ComponentId;
 
-use super::Vector;
+use super::{CollectionForm, Vector};
 
 /// What a unit adds to each owner's bytes, or gives back.
 pub(crate) type Growth = BTreeMap<ComponentId, i64>;
@@ -63,12 +63,12 @@ impl Room {
 
 /// What a vector counts for.
 pub(crate) fn bytes_of(vector: &Vector) -> u64 {
-    bytes(vector.components.len(), vector.metadata.as_str())
+    (vector.components.len() * vector.precision.bytes() + vector.metadata.as_str().len()) as u64
 }
 
-/// What a vector of that many components counts for.
-pub(crate) fn bytes(dim: usize, metadata: &str) -> u64 {
-    (dim * size_of::<f32>() + metadata.len()) as u64
+/// What a vector of that form counts for.
+pub(crate) fn bytes(form: CollectionForm, metadata: &str) -> u64 {
+    (form.bytes() + metadata.len()) as u64
 }
 
 #[cfg(test)]

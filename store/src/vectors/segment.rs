@@ -20,7 +20,7 @@ use crate::limit;
 
 use super::candidate::Candidate;
 use super::rows::{Row, Rows};
-use super::{Neighbor, Query, distance, fields, keep_nearest, passes};
+use super::{Metric, Neighbor, Query, fields, keep_nearest, passes};
 
 /// Not removed.
 const LIVE: Position = Position::new(u64::MAX);
@@ -31,6 +31,7 @@ const SAMPLE_ROWS: usize = 256;
 pub(crate) struct Segment {
     /// Which one: numbers are never used twice.
     pub(crate) number: u64,
+    metric: Metric,
     rows: Arc<Rows>,
     graph: Graph,
     removed: Vec<Position>,
@@ -43,13 +44,14 @@ impl Segment {
     /// `removed`: one for each row; none for those that are live.
     pub(crate) fn new(
         number: u64,
+        metric: Metric,
         rows: Arc<Rows>,
         graph: Graph,
         removed: impl Iterator<Item = Option<Position>>,
     ) -> Segment {
         let removed: Vec<Position> = removed.map(|at| at.unwrap_or(LIVE)).collect();
         let dead = removed.iter().filter(|at| **at != LIVE).count();
-        Segment { number, rows, graph, removed, dead, is_degraded: AtomicBool::new(false) }
+        Segment { number, metric, rows, graph, removed, dead, is_degraded: AtomicBool::new(false) }
     }
 
     pub(crate) fn rows(&self) -> &Arc<Rows> {
@@ -164,7 +166,7 @@ impl Segment {
         let mut nearest = BinaryHeap::with_capacity(query.k + 1);
         for number in self.rows.numbers().filter(|number| self.is_seen(*number, query)) {
             let found = Candidate {
-                distance: distance(query.direction, self.rows.direction(number)),
+                distance: self.metric.distance(query.direction, self.rows.direction(number)),
                 object: self.rows.row(number).object,
                 number: number as usize,
             };
@@ -176,7 +178,11 @@ impl Segment {
 
     fn neighbor(&self, number: u32, query: &Query<'_>) -> Neighbor {
         let Row { object, metadata, .. } = self.rows.row(number).clone();
-        Neighbor { object, distance: distance(query.direction, self.rows.direction(number)), metadata }
+        Neighbor {
+            object,
+            distance: self.metric.distance(query.direction, self.rows.direction(number)),
+            metadata,
+        }
     }
 
     fn is_visible(&self, number: u32, at: Position) -> bool {

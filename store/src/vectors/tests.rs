@@ -26,7 +26,7 @@ impl Model {
         });
         let hits = asked.map(|(object, (_, vector, metadata))| Neighbor {
             object: *object,
-            distance: distance(query.direction, &normalised(vector).unwrap()),
+            distance: Metric::Cosine.distance(query.direction, &Metric::Cosine.place(vector).unwrap()),
             metadata: metadata.clone(),
         });
         keep_nearest(hits.collect(), query.k)
@@ -118,7 +118,7 @@ impl<I: VectorIndex> World<I> {
     }
 
     fn assert_same(&self, k: usize) {
-        let direction = normalised(&[1.0, 1.0, 0.5]).unwrap();
+        let direction = Metric::Cosine.place(&[1.0, 1.0, 0.5]).unwrap();
         let filters = [vec![], vec![("parity".to_owned(), serde_json::json!(1))]];
         for at in (self.floor.get()..=self.newest().get()).map(Position::new) {
             for filter in &filters {
@@ -145,7 +145,7 @@ proptest! {
         lag in 0_u64..40,
         k in 1_usize..8,
     ) {
-        let mut world = World::new(Flat::new(3), lag);
+        let mut world = World::new(Flat::new(CollectionForm::of_first(3)), lag);
         for (object, vector, metadata) in changes {
             world.change(object, vector, metadata);
         }
@@ -159,7 +159,7 @@ proptest! {
         k in 1_usize..8,
         tail in 1_usize..12,
     ) {
-        let mut world = World::new(Layered::new(3, tail), lag);
+        let mut world = World::new(Layered::new(CollectionForm::of_first(3), tail), lag);
         let mut taken: Option<Work> = None;
         let go_on = std::sync::atomic::AtomicBool::new(false);
         for ((object_changed, vector, metadata), act) in steps {
@@ -193,7 +193,7 @@ proptest! {
 
 #[test]
 fn compaction_keeps_what_the_oldest_snapshot_sees() {
-    let mut flat = Flat::new(1);
+    let mut flat = Flat::new(CollectionForm::of_first(1));
     for position in 1..=200 {
         flat.upsert(Position::new(position), object(1), &[1.0], &Json::parse("{}").unwrap());
     }
@@ -204,25 +204,4 @@ fn compaction_keeps_what_the_oldest_snapshot_sees() {
         (None, Some(Position::new(100)), Some(Position::new(150)), Some(Position::new(200)))
     );
     assert_eq!(flat.live().iter().map(|(object, _)| *object).collect::<Vec<_>>(), [object(1)]);
-}
-
-#[test]
-fn normalising_keeps_tiny_and_huge_vectors_and_refuses_what_has_no_direction() {
-    for scale in [1e-30, 1.0, 1e30] {
-        let direction = normalised(&[3.0 * scale, 4.0 * scale]).unwrap();
-        assert!((direction[0] - 0.6).abs() < 1e-6 && (direction[1] - 0.8).abs() < 1e-6, "{scale}");
-    }
-    for vector in [vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
-        assert!(matches!(normalised(&vector), Err(VectorError::NotFinite)), "{vector:?}");
-    }
-}
-
-#[test]
-fn distance_runs_from_same_to_opposite() {
-    let unit = |vector: &[f32]| normalised(vector).unwrap();
-    let wide: Vec<f32> = (1..=19_u8).map(f32::from).collect();
-    let opposite: Vec<f32> = wide.iter().map(|component| -component).collect();
-    assert!(distance(&unit(&wide), &unit(&wide)) < 1e-6);
-    assert!((distance(&unit(&wide), &unit(&opposite)) - 2.0).abs() < 1e-6);
-    assert!((distance(&unit(&[1.0, 0.0]), &unit(&[0.0, 1.0])) - 1.0).abs() < 1e-6);
 }

@@ -160,29 +160,34 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn vectors(&mut self) -> Result<(), Failure> {
-        let collections = read_collections(&self.txn.open_table(tables::COLLECTIONS)?)?;
-        let dims: HashMap<u32, &Collection> =
+        let collections = read_collections(self.txn)?;
+        let by_number: HashMap<u32, &Collection> =
             collections.iter().map(|collection| (collection.number, collection)).collect();
-        self.expect("collections: distinct numbers", dims.len() as u64, collections.len() as u64);
+        self.expect("collections: distinct numbers", by_number.len() as u64, collections.len() as u64);
         let mut stored = HashMap::new();
         for row in self.txn.open_table(tables::VECTORS)?.rows()? {
             let (key, value) = row?;
             let (position, _, bytes) = value.value();
             self.row();
-            self.vector(key.value(), bytes, &dims);
+            self.vector(key.value(), bytes, &by_number);
             self.decided("vectors", Position::new(position));
             stored.insert(key.value(), position);
         }
         self.redo(&stored)
     }
 
-    fn vector(&mut self, (number, object): (u32, u128), bytes: &[u8], dims: &HashMap<u32, &Collection>) {
-        let Some(collection) = dims.get(&number) else {
+    fn vector(
+        &mut self,
+        (number, object): (u32, u128),
+        bytes: &[u8],
+        collections: &HashMap<u32, &Collection>,
+    ) {
+        let Some(collection) = collections.get(&number) else {
             return self.report.problem(format!("vector of {object:032x}: no collection {number}"));
         };
-        let components = tables::decode_vector(bytes);
-        let what = format!("vector of {object:032x} in {}: dimension", collection.key.name);
-        self.expect(&what, components.len() as u64, collection.dim as u64);
+        let what = format!("vector of {object:032x} in {}: bytes", collection.key.name);
+        self.expect(&what, bytes.len() as u64, collection.form.bytes() as u64);
+        let components = collection.form.precision.decode(bytes);
         if components.iter().any(|component| !component.is_finite()) {
             self.report.problem(format!("vector of {object:032x} in {}: not finite", collection.key.name));
         }

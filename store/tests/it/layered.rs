@@ -50,7 +50,7 @@ fn fill(store: &Store, random: &mut Random, count: usize) -> Vec<(ObjectId, Vec<
 
 fn shape(store: &Store) -> IndexShape {
     let mut shapes = store.collection_shapes();
-    assert_eq!((shapes.len(), shapes[0].collection.as_str(), shapes[0].dim), (1, "notes", DIM));
+    assert_eq!((shapes.len(), shapes[0].collection.as_str(), shapes[0].form.dim), (1, "notes", DIM));
     shapes.remove(0).index
 }
 

@@ -90,11 +90,11 @@ fn a_newer_layout_is_refused_and_left_alone() {
     let before = bytes();
     for error in [Store::open(dir.path(), StoreOptions::default()).err(), Store::verify(dir.path()).err()] {
         let error = error.unwrap();
-        assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 2, .. }), "{error}");
+        assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 3, .. }), "{error}");
         assert!(error.to_string().contains("use a newer host"), "{error}");
         assert!(bytes() == before, "a database that was refused was changed");
     }
-    set_meta(&dir, "layout", 2);
+    set_meta(&dir, "layout", 3);
     assert_eq!(open(&dir).counts().unwrap().objects, 1);
 }
 

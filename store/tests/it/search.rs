@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use telos_store::{
-    CommitError, ComponentId, Contested, Json, Neighbor, ObjectId, Store, Unit, VectorError, limit,
+    CollectionForm, CommitError, ComponentId, Contested, Json, Metric, Neighbor, ObjectId, Precision, Store,
+    StoreOptions, Unit, VectorError, limit,
 };
 
 use crate::fixture::{assert_clean, commit, operator, scratch, within};
@@ -217,4 +218,92 @@ fn old_redo_rows_are_trimmed_and_the_books_still_balance() {
     }
     assert_eq!(store.counts().unwrap().vectors, 4_000);
     assert_clean(&store);
+}
+
+const EUCLIDEAN: CollectionForm =
+    CollectionForm { dim: 2, metric: Metric::Euclidean, precision: Precision::Half };
+
+fn place(unit: &mut Unit, object: ObjectId, at: [f32; 2]) -> Result<(), VectorError> {
+    unit.upsert_vector(&operator(), "places", object, at.to_vec(), Json::parse("{}").unwrap())
+}
+
+fn distances(unit: &mut Unit, at: [f32; 2]) -> Vec<f32> {
+    let hits = unit.search_vectors(&operator(), "places", &at, 9, &[]).unwrap();
+    hits.iter().map(|hit| hit.distance).collect()
+}
+
+#[test]
+fn a_declared_collection_keeps_its_form_and_is_there_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    let ids = objects(&store, 3);
+    let mut unit = store.begin();
+    unit.declare_collection(&operator(), "places", EUCLIDEAN).unwrap();
+    assert!(distances(&mut unit, [0.0, 0.0]).is_empty());
+    place(&mut unit, ids[0], [3.0, 4.0]).unwrap();
+    assert_eq!(distances(&mut unit, [0.0, 0.0]), [5.0]);
+    commit(&store, unit).unwrap();
+    within(&store, |unit| {
+        unit.declare_collection(&operator(), "places", EUCLIDEAN).unwrap();
+        place(unit, ids[1], [0.0, 0.0]).unwrap();
+        // A tenth has no half; what is kept is what is searched, before and after.
+        place(unit, ids[2], [0.1, 0.0]).unwrap();
+    });
+    let kept = [0.0, 0.099_975_586, 5.0];
+    assert_eq!(distances(&mut store.begin(), [0.0, 0.0]), kept);
+    assert_eq!(store.collection_shapes()[0].form, EUCLIDEAN);
+    assert_clean(&store);
+    drop(store);
+    assert!(Store::verify(dir.path()).unwrap().is_clean());
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    assert_eq!(distances(&mut store.begin(), [0.0, 0.0]), kept);
+    assert_eq!(store.collection_shapes()[0].form, EUCLIDEAN);
+}
+
+#[test]
+fn another_form_is_refused_whoever_is_first() {
+    let store = scratch();
+    let ids = objects(&store, 1);
+    let flat = CollectionForm { dim: 3, ..EUCLIDEAN };
+    let mut first = store.begin();
+    let mut second = store.begin();
+    first.declare_collection(&operator(), "places", EUCLIDEAN).unwrap();
+    second.declare_collection(&operator(), "places", flat).unwrap();
+    commit(&store, first).unwrap();
+    assert!(matches!(commit(&store, second), Err(CommitError::Conflict(Contested::Collection(_)))));
+    let mut unit = store.begin();
+    let error = unit.declare_collection(&operator(), "places", flat).unwrap_err();
+    assert!(matches!(&error, VectorError::DeclaredOtherwise { found, .. } if *found == EUCLIDEAN), "{error}");
+    let none = unit.declare_collection(&operator(), "empty", CollectionForm { dim: 0, ..EUCLIDEAN });
+    assert!(matches!(none, Err(VectorError::NoDimension)), "{none:?}");
+    let error = place(&mut unit, ids[0], [70_000.0, 0.0]).unwrap_err();
+    assert!(matches!(error, VectorError::NotFinite), "{error}");
+}
+
+#[test]
+fn a_declaration_that_is_discarded_declares_nothing() {
+    let store = scratch();
+    let mut unit = store.begin();
+    let savepoint = unit.savepoint();
+    unit.declare_collection(&operator(), "places", EUCLIDEAN).unwrap();
+    unit.discard(savepoint);
+    let other = CollectionForm { metric: Metric::Cosine, ..EUCLIDEAN };
+    unit.declare_collection(&operator(), "places", other).unwrap();
+    commit(&store, unit).unwrap();
+    assert_eq!(store.collection_shapes()[0].form, other);
+}
+
+#[test]
+fn an_owner_has_so_many_collections_and_no_more() {
+    let store = scratch();
+    let mut unit = store.begin();
+    for number in 0..limit::COLLECTIONS_PER_OWNER_MAX {
+        unit.declare_collection(&operator(), &format!("c{number}"), EUCLIDEAN).unwrap();
+    }
+    let error = unit.declare_collection(&operator(), "one-more", EUCLIDEAN).unwrap_err();
+    assert!(matches!(error, VectorError::TooLarge(_)), "{error}");
+    commit(&store, unit).unwrap();
+    let mut unit = store.begin();
+    assert!(unit.declare_collection(&operator(), "one-more", EUCLIDEAN).is_err());
+    unit.declare_collection(&operator(), "c7", EUCLIDEAN).unwrap();
 }

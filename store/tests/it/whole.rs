@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use telos_store::{
-    ComponentId, DedupeKey, Digest, Json, Object, ObjectId, Position, Post, ReleaseRecord, ReleaseState,
-    SeatRecord, SessionId, Slot, Store, Unit, Vote,
+    CollectionForm, ComponentId, DedupeKey, Digest, Json, Metric, Object, ObjectId, Position, Post,
+    Precision, ReleaseRecord, ReleaseState, SeatRecord, SessionId, Slot, Store, Unit, Vote,
 };
 
 use crate::fixture::{name, number, operator, within};
@@ -49,6 +49,8 @@ pub(crate) fn session(incarnation: u64) -> SessionId {
 /// Something in every table, with a past.
 pub(crate) fn fill(store: &Store, now_ms: u64) {
     let objects: Vec<ObjectId> = within(store, |unit| {
+        let form = CollectionForm { dim: 3, metric: Metric::Euclidean, precision: Precision::Half };
+        unit.declare_collection(&operator(), COLLECTIONS[1], form).unwrap();
         (0..20_u8).map(|index| named_object(unit, &format!("object/{index:02}"), index)).collect()
     });
     for round in 0..4_i64 {

@@ -1,7 +1,7 @@
 //! `vectors`: search by meaning in the running component's collections, inside the message's unit of work.
 
 use serde_json::Value;
-use telos_store::{Json, VectorError};
+use telos_store::{CollectionForm, Json, Metric, Precision, VectorError};
 
 use crate::contract::{types, vectors};
 use crate::instance::MessageState;
@@ -12,6 +12,15 @@ const NEIGHBORS_MAX: u32 = 1_000;
 type Answer<T> = wasmtime::Result<Result<T, vectors::Error>>;
 
 impl vectors::Host for MessageState {
+    async fn declare(&mut self, collection: String, form: vectors::Form) -> Answer<()> {
+        if let Err(refusal) = self.may_remember(&collection)? {
+            return Ok(Err(refusal));
+        }
+        let owner = self.release.component.clone();
+        let declared = self.tree()?.unit.declare_collection(&owner, &collection, form.into());
+        self.remembered(declared)
+    }
+
     async fn upsert(
         &mut self,
         collection: String,
@@ -98,6 +107,20 @@ impl MessageState {
             }
             Err(other) => Err(vectors::Error::Invalid(other.to_string())),
         })
+    }
+}
+
+impl From<vectors::Form> for CollectionForm {
+    fn from(form: vectors::Form) -> CollectionForm {
+        let metric = match form.metric {
+            vectors::Metric::Cosine => Metric::Cosine,
+            vectors::Metric::Euclidean => Metric::Euclidean,
+        };
+        let precision = match form.precision {
+            vectors::Precision::Full => Precision::Full,
+            vectors::Precision::Half => Precision::Half,
+        };
+        CollectionForm { dim: form.dimension as usize, metric, precision }
     }
 }
 

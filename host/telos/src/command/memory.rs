@@ -92,6 +92,7 @@ fn render_stats(answer: &Value, paint: Paint) -> String {
             field(collection, "collection"),
             field(collection, "vectors"),
             field(collection, "dim"),
+            format!("{}, {}", field(collection, "metric"), field(collection, "precision")),
             field(collection, "tail"),
             segments.to_string(),
             field(collection, "dead"),
@@ -99,7 +100,7 @@ fn render_stats(answer: &Value, paint: Paint) -> String {
             each.unwrap_or_default(),
         ]
     };
-    let headers = ["owner", "collection", "vectors", "dim", "tail", "graphs", "dead", "memory", "bytes each"];
+    let headers = ["owner", "collection", "vectors", "dim", "form", "tail", "graphs", "dead", "memory", "bytes each"];
     let mut text = paint.table(&headers, rows(answer, "collections").map(row).collect());
     let degraded: u64 = rows(answer, "collections").map(|row| row["degraded"].as_u64().unwrap_or(0)).sum();
     if degraded > 0 {
@@ -126,11 +127,12 @@ mod tests {
 
     #[test]
     fn stats_say_what_each_vector_takes() {
-        let collection = json!({"owner": "babs", "collection": "turns", "dim": 384, "vectors": 10, "tail": 4,
+        let collection = json!({"owner": "babs", "collection": "turns", "dim": 384,
+            "metric": "cosine", "precision": "half", "vectors": 10, "tail": 4,
             "segments": [7], "dead": 1, "degraded": 1, "bytes": 20_480});
         let text = render_stats(&json!({ "collections": [collection] }), Paint::default());
         let words: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
-        assert_eq!(words, ["babs", "turns", "10", "384", "4", "1", "1", "20", "KiB", "2048"]);
+        assert_eq!(words, ["babs", "turns", "10", "384", "cosine,", "half", "4", "1", "1", "20", "KiB", "2048"]);
         assert!(text.contains("1 graphs failed"), "{text}");
     }
 
