@@ -107,7 +107,10 @@ pub const SEARCH_EFFORT_MIN: usize = 64;
 pub const SEARCH_EFFORT_MAX: usize = 2_048;
 /// How many rows are read in order while one is looked at on a walk through a graph.
 pub const WALK_COST: usize = 32;
-/// Rows that a segment is made of at once, so that they are copied quickly.
+/// Bytes of vectors that are copied at once for a segment, while whoever changes the index waits: some tenths of a
+/// millisecond.
+pub const GATHER_BYTES_MAX: usize = 1024 * 1024;
+/// Rows of a tail that one segment is made of.
 pub const SEALED_ROWS_MAX: usize = 65_536;
 /// Where a smaller share of a segment's rows may be shown, all of them are read.
 pub const FLAT_SHARE: f32 = 0.05;

@@ -45,14 +45,10 @@ impl Matrix {
         self.components.capacity() * size_of::<f32>()
     }
 
-    /// The row nearest to the middle of all, among some; none when there are none.
-    pub(crate) fn middle(&self, among: impl Fn(&u32) -> bool) -> Option<u32> {
-        let mut sum = vec![0.0_f32; self.dim];
-        for number in self.numbers() {
-            sum.iter_mut().zip(self.row(number)).for_each(|(sum, component)| *sum += component);
-        }
-        let nearness = |number: &u32| dot(self.row(*number), &sum);
-        self.numbers().filter(among).max_by(|left, right| nearness(left).total_cmp(&nearness(right)))
+    /// Makes a row zeros.
+    pub(crate) fn erase(&mut self, number: u32) {
+        let first = number as usize * self.dim;
+        self.components[first..first + self.dim].fill(0.0);
     }
 }
 

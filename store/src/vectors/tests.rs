@@ -2,6 +2,7 @@
 //! a few rows are read one by one, so the layered index is exact here; `graph` tries what is not.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use telos_graph::Engine;
@@ -52,6 +53,7 @@ prop_compose! {
 enum Act {
     Nothing,
     Take,
+    Gather,
     Install,
     Abandon,
     Forget(u64),
@@ -61,6 +63,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => Just(Act::Nothing),
         3 => Just(Act::Take),
+        3 => Just(Act::Gather),
         3 => Just(Act::Install),
         1 => Just(Act::Abandon),
         1 => (0_u64..12).prop_map(Act::Forget),
@@ -114,7 +117,6 @@ impl<I: VectorIndex> World<I> {
     fn forget(&mut self, object: ObjectId) {
         self.index.forget(&HashSet::from([object]));
         self.model.states.iter_mut().for_each(|state| drop(state.remove(&object)));
-        assert!(!self.index.holds(object));
     }
 
     fn assert_same(&self, k: usize) {
@@ -135,6 +137,21 @@ impl<I: VectorIndex> World<I> {
         let live: BTreeSet<ObjectId> = self.index.live().into_iter().map(|(object, _)| object).collect();
         assert_eq!(live, self.model.states.last().unwrap().keys().copied().collect());
         assert_eq!(live.len(), self.index.live().len());
+    }
+}
+
+impl World<Layered> {
+    fn gather_and_install(&mut self, mut work: Work) {
+        while self.index.gather(&mut work) {}
+        match work.build(&AtomicBool::new(false)) {
+            Outcome::Built(built) => {
+                let (dropped, freed) = self.index.install(*built);
+                drop(freed);
+                self.drop(dropped);
+            }
+            Outcome::Ended => self.index.abandon(false),
+            Outcome::Failed => panic!("nothing was built"),
+        }
     }
 }
 
@@ -160,35 +177,102 @@ proptest! {
         tail in 1_usize..12,
     ) {
         let mut world = World::new(Layered::new(3, tail), lag);
-        let mut taken: Option<Work> = None;
-        let go_on = std::sync::atomic::AtomicBool::new(false);
+        let (mut taken, mut forgotten): (Option<Work>, _) = (None, HashSet::new());
         for ((object_changed, vector, metadata), act) in steps {
+            forgotten.remove(&object_changed);
             world.change(object_changed, vector, metadata);
             match act {
                 Act::Take if taken.is_none() => taken = world.index.work(Engine::default(), world.oldest()),
-                Act::Install => {
-                    if let Some(built) = taken.take().and_then(|work| work.build(&go_on)) {
-                        let dropped = world.index.install(built);
-                        world.drop(dropped);
-                    }
-                }
+                Act::Gather => drop(taken.as_mut().map(|work| world.index.gather(work))),
+                Act::Install => drop(taken.take().map(|work| world.gather_and_install(work))),
                 Act::Abandon if taken.take().is_some() => world.index.abandon(false),
-                Act::Forget(number) => world.forget(object(number)),
+                Act::Forget(number) => {
+                    world.forget(object(number));
+                    forgotten.insert(object(number));
+                }
                 Act::Nothing | Act::Take | Act::Abandon => {}
             }
+            let is_held = |object: &ObjectId| world.index.holds(*object);
+            prop_assert!(taken.is_some() || !forgotten.iter().any(is_held));
         }
         world.assert_same(k);
-        if taken.is_some() {
+        if taken.take().is_some() {
             world.index.abandon(false);
         }
         while let Some(work) = world.index.work(Engine::default(), world.oldest()) {
-            let built = work.build(&go_on).unwrap();
-            let dropped = world.index.install(built);
-            world.drop(dropped);
+            world.gather_and_install(work);
         }
         world.assert_same(k);
         prop_assert!(world.index.shape().tail < tail.max(1) && !world.index.has_work(world.oldest()));
     }
+}
+
+fn key(name: &str) -> CollectionKey {
+    CollectionKey { owner: ComponentId::operator(), name: ObjectName::new(name).unwrap() }
+}
+
+/// A set in which each of these collections has a row more.
+fn add(set: &mut VectorSet, names: &[&str], number: u64) {
+    for name in names {
+        let vector = Vector { components: [1.0, 2.0].into(), metadata: Json::parse("{}").unwrap() };
+        let (position, object, vector) = (Position::new(number), object(number), Some(vector));
+        set.apply(&[IndexChange { position, collection: key(name), dim: 2, object, vector }], position);
+    }
+}
+
+#[test]
+fn collections_are_worked_on_in_turn() {
+    let names = ["a", "b", "c"];
+    let mut set = VectorSet::starting_at(Position::NONE, 1);
+    let mut worked = Vec::new();
+    for number in 1..=6 {
+        add(&mut set, &names, number);
+        let (key, work) = set.work(Engine::default(), Position::new(number)).unwrap();
+        worked.push(key.name.as_str().to_owned());
+        drop(work);
+        set.abandon(&key, false);
+    }
+    assert_eq!(worked, ["a", "b", "c", "a", "b", "c"]);
+}
+
+/// As when the file is opened anew while a graph is built.
+#[test]
+fn a_set_knows_what_is_being_built_of_the_one_before_it() {
+    let sets = || {
+        let mut set = VectorSet::starting_at(Position::NONE, 1);
+        add(&mut set, &["a"], 1);
+        set
+    };
+    let (mut before, mut after) = (sets(), sets());
+    let (key, mut work) = before.work(Engine::default(), Position::new(1)).unwrap();
+    while before.gather(&key, &mut work) {}
+    after.inherit(&mut before);
+    drop(before);
+    after.forget(&HashSet::from([object(1)]));
+    assert!(after.holds(object(1)), "the work has its row");
+    assert!(!after.gather(&key, &mut work));
+    assert!(matches!(work.build(&AtomicBool::new(false)), Outcome::Ended));
+    assert!(!after.holds(object(1)));
+    after.abandon(&key, false);
+    assert!(!after.shapes()[0].index.segments.iter().any(|rows| *rows > 0));
+}
+
+#[test]
+fn what_was_built_and_then_cancelled_is_not_installed() {
+    let mut index = Layered::new(2, 2);
+    for number in 1..=2 {
+        index.upsert(Position::new(number), object(number), &[1.0, 1.0], &Json::parse("{}").unwrap());
+    }
+    let mut work = index.work(Engine::default(), Position::NONE).unwrap();
+    while index.gather(&mut work) {}
+    let Outcome::Built(built) = work.build(&AtomicBool::new(false)) else { panic!("it was built") };
+    index.forget(&HashSet::from([object(2)]));
+    assert!(index.holds(object(2)));
+    let (dropped, freed) = index.install(*built);
+    assert!(index.holds(object(2)) && dropped.is_none());
+    drop(freed);
+    assert!(!index.holds(object(2)));
+    assert_eq!((index.shape().segments.len(), index.shape().vectors), (0, 1));
 }
 
 #[test]
