@@ -88,8 +88,8 @@ pub const REHEARSAL_BYTES_MAX: usize = 1024 * 1024 * 1024;
 pub const VECTOR_DIM_MAX: usize = 4_096;
 /// Bytes of one vector's metadata.
 pub const METADATA_BYTES_MAX: usize = 4 * 1024;
-/// Bytes of all vectors of one owner, components and metadata, unless the store is opened with another bound: 150,000
-/// of 384 components. They are in memory, and each is read at every start.
+/// Bytes of all vectors of one owner, with their metadata and 300 more for each, unless the store is opened with another
+/// bound: some 140,000 of 384 components. They are in memory, and each is read at every start.
 pub const VECTOR_BYTES_PER_OWNER_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes of all vectors, unless the store is opened with another bound: a quarter of a small machine's memory.
 pub const VECTOR_BYTES_MAX: u64 = 1024 * 1024 * 1024;

@@ -37,7 +37,7 @@ use crate::shared::{Shared, read_collections};
 use crate::tables::{
     COLLECTIONS, GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta,
 };
-use crate::vectors::{CollectionKey, Room};
+use crate::vectors::{self, CollectionKey, Room};
 
 use check::Check;
 
@@ -198,7 +198,8 @@ fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
         let objects = rows.map(|row| {
             let (key, row) = row?;
             let (_, metadata, vector) = row.value();
-            Ok((ObjectId::from_bits(key.value().1), (metadata.len() + vector.len()) as u64))
+            let bytes = vectors::bytes(vector.len() / size_of::<f32>(), metadata);
+            Ok((ObjectId::from_bits(key.value().1), bytes))
         });
         live.insert(collection.key, objects.collect::<Result<_, Failure>>()?);
     }

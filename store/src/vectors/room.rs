@@ -1,6 +1,7 @@
 //! Room: the bytes that vectors take, by owner, those voted for and not yet durable included.
 //!
-//! A vector counts with its components and its metadata, once. What a unit replaces or removes gives its room back.
+//! A vector counts with its components, its metadata and what memory keeps beside them, once. What a unit replaces or
+//! removes gives its room back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,6 +9,11 @@ use crate::error::CommitError;
 use crate::id::ComponentId;
 
 use super::Vector;
+
+/// What memory keeps for a vector beside its components and metadata: its row and date, its place in a map, its links,
+/// and that vectors and maps have room to spare. Measured with 6,000 rows, by what an index says it takes: 170 in a tail, 300 in
+/// a segment, 172 of these for links.
+pub(crate) const BYTES_BESIDE: usize = 300;
 
 /// What a unit adds to each owner's bytes, or gives back.
 pub(crate) type Growth = BTreeMap<ComponentId, i64>;
@@ -68,7 +74,7 @@ pub(crate) fn bytes_of(vector: &Vector) -> u64 {
 
 /// What a vector of that many components counts for.
 pub(crate) fn bytes(dim: usize, metadata: &str) -> u64 {
-    (dim * size_of::<f32>() + metadata.len()) as u64
+    (BYTES_BESIDE + dim * size_of::<f32>() + metadata.len()) as u64
 }
 
 #[cfg(test)]

@@ -310,3 +310,24 @@ fn distance_runs_from_same_to_opposite() {
     assert!((distance(&unit(&wide), &unit(&opposite)) - 2.0).abs() < 1e-6);
     assert!((distance(&unit(&[1.0, 0.0]), &unit(&[0.0, 1.0])) - 1.0).abs() < 1e-6);
 }
+
+/// What a vector counts for beside its own, against what indexes say that they take.
+#[test]
+fn what_a_vector_counts_for_is_what_it_takes() {
+    let (rows, dim) = (6_000, 16);
+    let mut index = Layered::new(dim, rows);
+    for number in 0..rows as u64 {
+        // Directions that are all different; which ones does not matter.
+        let component = |of| ((number + 1) * (2 * of + 1) * 7_919 % 10_007) as f32 - 5_000.5;
+        let vector: Vec<f32> = (0..dim as u64).map(component).collect();
+        index.upsert(Position::new(number), object(number), &vector, &Json::parse("{}").unwrap());
+    }
+    let counted = usize::try_from(index.bytes(object(1))).unwrap();
+    let in_tail = index.shape().bytes / rows;
+    let mut work = index.work(Engine::default(), Position::NONE).unwrap();
+    while index.gather(&mut work) {}
+    let Outcome::Built(built) = work.build(&AtomicBool::new(false)) else { panic!("it was built") };
+    drop(index.install(*built));
+    let in_segment = index.shape().bytes / rows;
+    assert!(in_tail <= counted && in_segment.abs_diff(counted) <= 16, "{in_tail}, {in_segment}: {counted}");
+}
