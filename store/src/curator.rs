@@ -1,7 +1,8 @@
 //! The curator: builds graphs for vectors that were only gathered so far, beside everything else.
 //!
 //! ```text
-//! wake     a commit filled a tail, or the store was opened     a thread begins, unless it runs
+//! wake     a commit filled a tail, a snapshot that held dead    a thread begins, unless it runs
+//!          rows back is gone, or the store was opened
 //! work     what to build is chosen                             under the index's lock, for a look
 //! gather   rows are copied, a part at a time                   under the lock, shared
 //! build    a graph                                             no lock; it ends at the next row when the store closes,
@@ -33,6 +34,17 @@ pub(crate) struct Curator {
     thread: Mutex<Option<JoinHandle<()>>>,
     is_running: AtomicBool,
     is_stopping: AtomicBool,
+}
+
+/// Sees to it that what is to be built is, from now on.
+pub(crate) fn begin(shared: &Arc<Shared>) {
+    let of_pins = Arc::downgrade(shared);
+    shared.pins.when_oldest_goes(move || {
+        if let Some(shared) = of_pins.upgrade() {
+            wake(&shared);
+        }
+    });
+    wake(shared);
 }
 
 /// Sees to it that what is to be built is.
@@ -98,7 +110,13 @@ fn run(shared: &Shared) {
 }
 
 fn has_work(shared: &Shared) -> bool {
-    shared.index.read().has_work(oldest(shared))
+    let index = shared.index.read();
+    if !index.may_have_work() {
+        return false;
+    }
+    // Before the look, so that no snapshot goes unseen in between.
+    shared.pins.watch();
+    index.has_work(oldest(shared))
 }
 
 fn oldest(shared: &Shared) -> Position {

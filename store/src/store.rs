@@ -360,7 +360,7 @@ impl Store {
             Arc::new(shared)
         });
         let (shared, committer) = spawned.map_err(|cause| failed(dir, cause.into()))?;
-        curator::wake(&shared);
+        curator::begin(&shared);
         Ok(Store { handle: Arc::new(Handle { shared, committer: Some(committer) }) })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use parking_lot::{Mutex, MutexGuard};
 use telos_store::{Children, IndexShape, Json, MemoryBackend, ObjectId, Store, StoreOptions, Unit};
 
-use crate::fixture::{assert_clean, await_until, operator, within};
+use crate::fixture::{assert_clean, await_until, commit, operator, within};
 use crate::random::Random;
 
 const DIM: usize = 8;
@@ -190,6 +190,41 @@ fn a_store_closes_with_a_build_out_and_units_undecided() {
     settle(&store, held, "notes");
     assert_found(&store, &all);
     assert_clean(&store);
+}
+
+#[test]
+fn rows_that_a_snapshot_held_back_go_when_it_does() {
+    let store = Store::scratch(options()).unwrap();
+    let all = fill(&store, "notes", TAIL);
+    await_until("they have their graph", || shape(&store, "notes").segments == [TAIL]);
+    let (mut old, mut older) = (store.begin(), store.begin());
+    let (gone, left) = all.split_at(TAIL / 2);
+    within(&store, |unit| {
+        gone.iter().for_each(|(id, _)| assert!(unit.remove_vector(&operator(), "notes", *id).unwrap()));
+    });
+    assert_eq!(nearest(&mut old, &gone[0].1), [gone[0].0]);
+    drop(old);
+    assert_eq!(nearest(&mut older, &gone[0].1), [gone[0].0]);
+    assert_eq!(shape(&store, "notes").dead, gone.len());
+    drop(older);
+    await_until("nobody sees them any more", || shape(&store, "notes").segments == [left.len()]);
+    assert_found(&store, left);
+    let mut unit = store.begin();
+    unit.create(operator(), 1, vec![]).unwrap();
+    commit(&store, unit).unwrap();
+}
+
+#[test]
+fn rows_that_nobody_sees_go_without_anything_else_that_happens() {
+    let store = Store::scratch(options()).unwrap();
+    let all = fill(&store, "notes", TAIL);
+    await_until("they have their graph", || shape(&store, "notes").segments == [TAIL]);
+    let mut unit = store.begin();
+    for (id, _) in &all[..TAIL / 2] {
+        assert!(unit.remove_vector(&operator(), "notes", *id).unwrap());
+    }
+    commit(&store, unit).unwrap();
+    await_until("they are gone", || shape(&store, "notes").segments == [TAIL / 2]);
 }
 
 /// Rows of one direction, far more than anybody asks for.
