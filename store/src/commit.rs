@@ -468,11 +468,12 @@ impl Committer {
 
     /// The group is durable: memory follows, then everyone is told.
     fn finish(&self, mut group: Group) {
-        let has_work = group.finish.apply_index(&self.shared);
-        if has_work {
+        let may_have_work = group.finish.apply_index(&self.shared);
+        let visible_at = self.make_visible(&mut group);
+        if may_have_work {
+            // Once it is visible: until then the snapshot before it may be searched, and rows that it removed count.
             curator::wake(&self.shared);
         }
-        let visible_at = self.make_visible(&mut group);
         fail::fail_point!("store::before-reply");
         for mut ballot in group.ballots {
             let answer = match std::mem::replace(&mut ballot.task, Task::Write(Position::NONE)) {

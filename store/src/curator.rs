@@ -1,10 +1,14 @@
 //! The curator: builds graphs for vectors that were only gathered so far, beside everything else.
 //!
 //! ```text
-//! wake     a commit filled a tail, or the store was opened     a thread begins, unless it runs
-//! work     rows are copied                                     under the index's lock, shared
-//! build    a graph                                             no lock; when the store closes it ends at the next row
-//! install  the segment joins the index                         under the lock, for one pass over dates
+//! wake     a commit filled a tail, a snapshot that held dead    a thread begins, unless it runs
+//!          rows back is gone, or the store was opened
+//! work     what to build is chosen                             under the index's lock, for a look
+//! gather   rows are copied, a part at a time                   under the lock, shared
+//! build    a graph                                             no lock; it ends at the next row when the store closes,
+//!                                                              or forgets one of its objects
+//! install  the segment joins the index                         under the lock, for one pass over dates; what it
+//!                                                              replaces is freed after it
 //! ```
 //! What it does is not durable: a store that is opened again begins with every vector in a tail. A panic in an engine
 //! costs a collection its graphs; its vectors are then read one by one.
@@ -22,7 +26,7 @@ use telos_graph::Engine;
 use crate::bug;
 use crate::id::Position;
 use crate::shared::Shared;
-use crate::vectors::{CollectionKey, Work};
+use crate::vectors::{CollectionKey, Outcome, Work};
 
 /// The thread that builds, while there is something to build.
 #[derive(Default)]
@@ -30,6 +34,17 @@ pub(crate) struct Curator {
     thread: Mutex<Option<JoinHandle<()>>>,
     is_running: AtomicBool,
     is_stopping: AtomicBool,
+}
+
+/// Sees to it that what is to be built is, from now on.
+pub(crate) fn begin(shared: &Arc<Shared>) {
+    let of_pins = Arc::downgrade(shared);
+    shared.pins.when_oldest_goes(move || {
+        if let Some(shared) = of_pins.upgrade() {
+            wake(&shared);
+        }
+    });
+    wake(shared);
 }
 
 /// Sees to it that what is to be built is.
@@ -95,7 +110,13 @@ fn run(shared: &Shared) {
 }
 
 fn has_work(shared: &Shared) -> bool {
-    shared.index.read().has_work(oldest(shared))
+    let index = shared.index.read();
+    if !index.may_have_work() {
+        return false;
+    }
+    // Before the look, so that no snapshot goes unseen in between.
+    shared.pins.watch();
+    index.has_work(oldest(shared))
 }
 
 fn oldest(shared: &Shared) -> Position {
@@ -103,21 +124,29 @@ fn oldest(shared: &Shared) -> Position {
 }
 
 fn next(shared: &Shared) -> Option<(CollectionKey, Work)> {
-    if shared.curator.is_stopping.load(Ordering::Acquire) {
-        return None;
-    }
-    shared.index.read().work(Engine::default(), oldest(shared))
+    let is_idle = shared.curator.is_stopping.load(Ordering::Acquire) || !has_work(shared);
+    if is_idle { None } else { shared.index.write().work(Engine::default(), oldest(shared)) }
 }
 
 fn build(shared: &Shared, key: &CollectionKey, work: Work) {
-    let built = catch_unwind(AssertUnwindSafe(|| work.build(&shared.curator.is_stopping)));
-    let mut index = shared.index.write();
-    match built {
-        Ok(Some(built)) => index.install(key, built),
-        Ok(None) => index.abandon(key, !shared.curator.is_stopping.load(Ordering::Acquire)),
+    match catch_unwind(AssertUnwindSafe(|| gather_and_build(shared, key, work))) {
+        Ok(Outcome::Built(built)) => {
+            let freed = shared.index.write().install(key, *built);
+            // Here and not under the lock: it may take a while.
+            drop(freed);
+        }
+        Ok(Outcome::Ended) => shared.index.write().abandon(key, false),
+        Ok(Outcome::Failed) => shared.index.write().abandon(key, true),
         Err(_) => {
             tracing::error!(owner = %key.owner, collection = %key.name, "no graph could be built over these vectors");
-            index.abandon(key, true);
+            shared.index.write().abandon(key, true);
         }
     }
+}
+
+fn gather_and_build(shared: &Shared, key: &CollectionKey, mut work: Work) -> Outcome {
+    let is_stopping = &shared.curator.is_stopping;
+    while !is_stopping.load(Ordering::Acquire) && shared.index.read().gather(key, &mut work) {}
+    fail::fail_point!("store::curator-builds");
+    work.build(is_stopping)
 }

@@ -65,6 +65,11 @@ impl Json {
         &self.0
     }
 
+    /// Bytes in memory, its counters included.
+    pub(crate) fn memory(&self) -> usize {
+        self.0.len().next_multiple_of(size_of::<usize>()) + 2 * size_of::<usize>()
+    }
+
     /// The parsed value.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_default()

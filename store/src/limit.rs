@@ -90,8 +90,8 @@ pub const VECTOR_DIM_MAX: usize = 4_096;
 pub const COLLECTIONS_PER_OWNER_MAX: usize = 1_000;
 /// Bytes of one vector's metadata.
 pub const METADATA_BYTES_MAX: usize = 4 * 1024;
-/// Bytes of all vectors of one owner, components and metadata, unless the store is opened with another bound: 150,000
-/// of 384 components. They are in memory, and each is read at every start.
+/// Bytes of all vectors of one owner, with their metadata and 300 more for each, unless the store is opened with another
+/// bound: some 140,000 of 384 components. They are in memory, and each is read at every start.
 pub const VECTOR_BYTES_PER_OWNER_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes of all vectors, unless the store is opened with another bound: a quarter of a small machine's memory.
 pub const VECTOR_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -109,7 +109,10 @@ pub const SEARCH_EFFORT_MIN: usize = 64;
 pub const SEARCH_EFFORT_MAX: usize = 2_048;
 /// How many rows are read in order while one is looked at on a walk through a graph.
 pub const WALK_COST: usize = 32;
-/// Rows that a segment is made of at once, so that they are copied quickly.
+/// Bytes of vectors that are copied at once for a segment, while whoever changes the index waits: some tenths of a
+/// millisecond.
+pub const GATHER_BYTES_MAX: usize = 1024 * 1024;
+/// Rows of a tail that one segment is made of.
 pub const SEALED_ROWS_MAX: usize = 65_536;
 /// Where a smaller share of a segment's rows may be shown, all of them are read.
 pub const FLAT_SHARE: f32 = 0.05;

@@ -143,12 +143,16 @@ impl Shared {
     }
 
     /// Replaces the memory that follows the database.
-    pub(crate) fn install(&self, loaded: Loaded) {
+    pub(crate) fn install(&self, mut loaded: Loaded) {
         let mut order = self.order.write();
         order.begin_at(loaded.position);
         order.set_generations(Arc::clone(&loaded.generations));
         order.set_room(loaded.index.room());
-        *self.index.write() = loaded.index;
+        let mut index = self.index.write();
+        loaded.index.inherit(&mut index);
+        let before = std::mem::replace(&mut *index, loaded.index);
+        drop(index);
+        drop(before);
         *self.outbox.lock() = loaded.outbox;
         *self.generations.write() = loaded.generations;
         self.redo_rows.store(loaded.redo_rows, Ordering::Release);

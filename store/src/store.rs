@@ -78,10 +78,11 @@ pub struct StoreOptions {
     /// Bytes that all blobs may take, those that nothing names included. Past it [`Store::put_blob`] answers
     /// [`BlobError::Quota`]. Default 4 GiB: some thousand releases of common size.
     pub blob_bytes_max: u64,
-    /// Bytes that all vectors of one owner may take, components and metadata. Past it a unit that adds some is refused
-    /// as [`CommitError::VectorsFull`]. Default 256 MiB: they are kept in memory.
+    /// Bytes that all vectors of one owner may take: components, metadata, and 300 for each vector, which is what memory
+    /// keeps beside them. Past it a unit that adds some is refused as [`CommitError::VectorsFull`]. Default 256 MiB:
+    /// they are kept in memory.
     pub vector_bytes_per_owner_max: u64,
-    /// Bytes that the vectors of all owners may take. Default 1 GiB.
+    /// Bytes that the vectors of all owners may take, counted likewise. Default 1 GiB.
     pub vector_bytes_max: u64,
     /// Vectors of a collection that are searched one by one before they get a graph. Default 4,096.
     pub vector_tail_rows_max: usize,
@@ -359,7 +360,7 @@ impl Store {
             Arc::new(shared)
         });
         let (shared, committer) = spawned.map_err(|cause| failed(dir, cause.into()))?;
-        curator::wake(&shared);
+        curator::begin(&shared);
         Ok(Store { handle: Arc::new(Handle { shared, committer: Some(committer) }) })
     }
 }

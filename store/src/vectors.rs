@@ -11,6 +11,7 @@ mod layered;
 mod room;
 mod rows;
 mod segment;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,8 +26,9 @@ use crate::limit;
 
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
-pub(crate) use layered::{Built, Layered, Work};
+pub(crate) use layered::{Freed, Layered};
 pub(crate) use room::{Growth, Room, bytes, bytes_of};
+pub(crate) use work::{Built, Outcome, Work};
 
 /// One hit of a search.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +74,7 @@ pub(crate) struct Vector {
 /// What a search asks an index.
 pub(crate) struct Query<'a> {
     /// Where the index looks, by the collection's metric.
-    pub(crate) direction: &'a [f32],
+    pub(crate) place: &'a [f32],
     pub(crate) k: usize,
     pub(crate) at: Position,
     /// Top-level metadata fields that must have exactly these values.
@@ -124,8 +126,10 @@ pub(crate) struct IndexChange {
 
 /// The indexes of all collections.
 pub(crate) struct VectorSet {
-    collections: HashMap<CollectionKey, (CollectionForm, Layered)>,
+    collections: BTreeMap<CollectionKey, (CollectionForm, Layered)>,
     floor: Position,
+    /// The collection that was worked on last: the ones after it come first.
+    worked: Option<CollectionKey>,
     /// Rows that a tail gathers before they get a graph.
     tail_rows_max: usize,
 }
@@ -133,7 +137,7 @@ pub(crate) struct VectorSet {
 impl VectorSet {
     /// An empty set that answers nothing from before `floor`, whose tails gather so many rows.
     pub(crate) fn starting_at(floor: Position, tail_rows_max: usize) -> VectorSet {
-        VectorSet { collections: HashMap::new(), floor, tail_rows_max }
+        VectorSet { collections: BTreeMap::new(), floor, worked: None, tail_rows_max }
     }
 
     /// Makes a collection; the same again changes nothing.
@@ -145,20 +149,34 @@ impl VectorSet {
             .1
     }
 
+    /// Takes the place of a set that was read before; what is being built of that one is cancelled.
+    pub(crate) fn inherit(&mut self, before: &mut VectorSet) {
+        for (key, (_, index)) in &mut self.collections {
+            if let Some((_, before)) = before.collections.get_mut(key) {
+                index.inherit(before);
+            }
+        }
+    }
+
     /// Applies a decided group, then compacts what it touched, once each: compaction reads every row. Answers whether
-    /// there is something to build. `oldest`: the oldest snapshot that anyone may still search.
+    /// there may be something to build. `oldest`: the oldest snapshot that anyone may still search.
     pub(crate) fn apply(&mut self, changes: &[IndexChange], oldest: Position) -> bool {
         changes.iter().for_each(|change| self.apply_one(change));
         let touched: BTreeSet<_> = changes.iter().map(|change| &change.collection).collect();
-        let mut has_work = false;
+        let mut may_have_work = false;
         for collection in touched {
             let Some((_, index)) = self.collections.get_mut(collection) else { continue };
             if let Some(dropped) = index.compact(oldest) {
                 self.floor = self.floor.max(dropped);
             }
-            has_work |= index.has_work(oldest);
+            may_have_work |= index.may_have_work();
         }
-        has_work
+        may_have_work
+    }
+
+    /// Whether there may be something to build, whatever snapshots see.
+    pub(crate) fn may_have_work(&self) -> bool {
+        self.collections.values().any(|(_, index)| index.may_have_work())
     }
 
     /// Whether there is something to build.
@@ -166,18 +184,29 @@ impl VectorSet {
         self.collections.values().any(|(_, index)| index.has_work(oldest))
     }
 
-    /// What to build next, of any collection; it is given back by [`VectorSet::install`] or [`VectorSet::abandon`].
-    pub(crate) fn work(&self, engine: Engine, oldest: Position) -> Option<(CollectionKey, Work)> {
-        let mut waiting = self.collections.iter();
-        waiting.find_map(|(key, (_, index))| Some((key.clone(), index.work(engine, oldest)?)))
+    /// What to build next, of each collection in turn; it is given back by [`VectorSet::install`] or
+    /// [`VectorSet::abandon`].
+    pub(crate) fn work(&mut self, engine: Engine, oldest: Position) -> Option<(CollectionKey, Work)> {
+        let is_after = |key: &&CollectionKey| self.worked.as_ref().is_none_or(|worked| *key > worked);
+        let (after, before): (Vec<_>, Vec<_>) =
+            self.collections.keys().cloned().partition(|key| is_after(&key));
+        let key = after.into_iter().chain(before).find(|key| self.collections[key].1.has_work(oldest))?;
+        let work = self.collections.get_mut(&key)?.1.work(engine, oldest)?;
+        self.worked = Some(key.clone());
+        Some((key, work))
     }
 
-    /// Puts what was built in its place.
-    pub(crate) fn install(&mut self, key: &CollectionKey, built: Built) {
-        let index = self.collections.get_mut(key);
-        if let Some(dropped) = index.and_then(|(_, index)| index.install(built)) {
-            self.floor = self.floor.max(dropped);
-        }
+    /// Copies a part of what is to be built; false when that was all.
+    pub(crate) fn gather(&self, key: &CollectionKey, work: &mut Work) -> bool {
+        self.collections.get(key).is_some_and(|(_, index)| index.gather(work))
+    }
+
+    /// Puts what was built in its place; answers what is to be freed.
+    pub(crate) fn install(&mut self, key: &CollectionKey, built: Built) -> Freed {
+        let Some((_, index)) = self.collections.get_mut(key) else { return Freed::of(built) };
+        let (dropped, freed) = index.install(built);
+        self.floor = self.floor.max(dropped.unwrap_or_default());
+        freed
     }
 
     /// What was taken to be built will not be.
@@ -195,9 +224,7 @@ impl VectorSet {
             form: *form,
             index: index.shape(),
         };
-        let mut shapes: Vec<CollectionShape> = self.collections.iter().map(shape).collect();
-        shapes.sort_by(|left, right| (&left.owner, &left.collection).cmp(&(&right.owner, &right.collection)));
-        shapes
+        self.collections.iter().map(shape).collect()
     }
 
     fn apply_one(&mut self, change: &IndexChange) {
@@ -210,7 +237,8 @@ impl VectorSet {
         }
     }
 
-    /// Drops every vector of these objects, whatever snapshot still asks for it. Cost: one pass over each index.
+    /// Drops every vector of these objects, whatever snapshot still asks for it. Cost: one pass over each tail, and over
+    /// the links of each graph with one of them.
     pub(crate) fn forget(&mut self, objects: &HashSet<ObjectId>) {
         self.collections.values_mut().for_each(|(_, index)| index.forget(objects));
     }

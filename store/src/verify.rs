@@ -35,7 +35,7 @@ use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
 use crate::shared::{Shared, read_collections};
 use crate::tables::{GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta};
-use crate::vectors::{CollectionKey, Room};
+use crate::vectors::{self, CollectionKey, Room};
 
 use check::Check;
 
@@ -195,8 +195,9 @@ fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
         let rows = vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))?;
         let objects = rows.map(|row| {
             let (key, row) = row?;
-            let (_, metadata, vector) = row.value();
-            Ok((ObjectId::from_bits(key.value().1), (metadata.len() + vector.len()) as u64))
+            let (_, metadata, _) = row.value();
+            let bytes = vectors::bytes(collection.form, metadata);
+            Ok((ObjectId::from_bits(key.value().1), bytes))
         });
         live.insert(collection.key, objects.collect::<Result<_, Failure>>()?);
     }

@@ -1,21 +1,24 @@
 //! Graphs: who lies near whom among rows that never change, so that a search need not look at all of them.
 //!
-//! An engine builds a graph once and searches it ever after; it adds and removes nothing. What a graph says is only
-//! which rows lie near: whether they are visible, and to whom, is the caller's. Rows in exactly one direction stand
-//! for one another, since a graph over them would hide most of them.
+//! An engine builds a graph once, searches it ever after, and takes out what is erased; it adds nothing. What a graph
+//! says is only which rows lie near: whether they are visible, and to whom, is the caller's. Rows in exactly one
+//! direction stand for one another, since a graph over them would hide most of them. A direction is where a row lies,
+//! of unit length or not.
 //! Never here: whose rows they are, metadata, locks, threads.
 
 mod matrix;
-mod twins;
+mod nodes;
 mod vamana;
+mod web;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::HashSet;
 
 pub use matrix::{Matrix, dot, squared_distance};
+pub use nodes::Alike;
 
-/// Links of each row, row by row.
+use nodes::Nodes;
+
+/// Links of each node, node by node: a node for every direction, in the order of the first row in it.
 pub type Links = Vec<Vec<u32>>;
 
 /// A way to build graphs.
@@ -29,55 +32,73 @@ pub enum Engine {
 impl Engine {
     /// Builds a graph; none when it was told to stop, or has no rows. Cost: about 0.3 ms a row of 128 components. May
     /// panic, as may what it builds: an engine is foreign code.
-    pub fn build(self, rows: &Arc<Matrix>, is_stopping: &AtomicBool) -> Option<Graph> {
-        let twins = twins::of(rows);
-        let is_first = |number: &u32| !twins.is_later(*number);
+    pub fn build(self, rows: Matrix, is_stopping: &dyn Fn() -> bool) -> Option<Graph> {
+        let nodes = Nodes::of(rows);
         let inner = match self {
-            Engine::DiskAnn => vamana::build(rows, is_first, is_stopping)?,
+            Engine::DiskAnn => vamana::build(nodes, is_stopping)?,
         };
-        Some(Graph { inner, twins: twins.by_first() })
+        Some(Graph { inner, lost: Vec::new() })
     }
 }
 
-/// A graph over rows.
+/// A graph over rows, which it keeps.
 pub struct Graph {
     inner: Box<dyn Search>,
-    /// Rows in the same direction as one that is in the graph.
-    twins: HashMap<u32, Vec<u32>>,
+    /// Nodes that the engine no longer finds, in order: every search looks at them.
+    lost: Vec<u32>,
 }
 
 /// What an engine builds.
 trait Search: Send + Sync {
+    /// Nodes near a direction, closest first.
     fn near(&self, direction: &[f32], effort: usize) -> Vec<u32>;
+
+    /// Takes out nodes that have no rows left; answers all that are not found any more, in order. All of them is a
+    /// true answer of an engine that cannot take any out.
+    fn unlink(&mut self, gone: &[u32]) -> Vec<u32>;
+
+    fn nodes(&self) -> &Nodes;
+
+    fn nodes_mut(&mut self) -> &mut Nodes;
 
     fn links(&self) -> Links;
 
+    /// Bytes in memory, those of the nodes included.
     fn bytes(&self) -> usize;
 }
 
 impl Graph {
-    /// Rows that lie near a direction, closest first: mostly the nearest `effort` directions, and every row in them.
-    /// Cost: grows with the effort, and with the logarithm of the rows.
-    pub fn near(&self, direction: &[f32], effort: usize) -> Vec<u32> {
-        let found = self.inner.near(direction, effort);
-        if self.twins.is_empty() {
-            return found;
-        }
-        let with_twins = |number: u32| {
-            std::iter::once(number).chain(self.twins.get(&number).into_iter().flatten().copied())
-        };
-        found.into_iter().flat_map(with_twins).collect()
+    /// Rows that lie near a direction: mostly the nearest `effort` directions, closest first, with every row in them;
+    /// then those that no walk reaches any more, wherever they lie. Cost: grows with the effort, and with the logarithm
+    /// of the rows.
+    pub fn near(&self, direction: &[f32], effort: usize) -> impl Iterator<Item = Alike<'_>> {
+        let mut found = self.inner.near(direction, effort);
+        found.retain(|node| self.lost.binary_search(node).is_err());
+        found.into_iter().chain(self.lost.iter().copied()).filter_map(|node| self.inner.nodes().alike(node))
     }
 
-    /// The links of every row, so that the graph can be written down.
+    /// The rows; those that were erased are zeros.
+    pub fn rows(&self) -> &Matrix {
+        self.inner.nodes().rows()
+    }
+
+    /// Makes rows zeros and takes them out, so that they are never near anything. Cost: two passes over the links, and
+    /// some distances for each link to one of them.
+    pub fn erase(&mut self, rows: &HashSet<u32>) {
+        let gone = self.inner.nodes_mut().erase(rows);
+        if !gone.is_empty() {
+            self.lost = self.inner.unlink(&gone);
+        }
+    }
+
+    /// The links of every node, so that the graph can be written down.
     pub fn links(&self) -> Links {
         self.inner.links()
     }
 
-    /// Bytes in memory besides the rows.
+    /// Bytes in memory, the rows' included.
     pub fn bytes(&self) -> usize {
-        let of_twins: usize = self.twins.values().map(|twins| (twins.len() + 8) * size_of::<u32>()).sum();
-        self.inner.bytes() + of_twins
+        self.inner.bytes() + self.lost.capacity() * size_of::<u32>()
     }
 }
 

@@ -45,16 +45,10 @@ impl Matrix {
         self.components.capacity() * size_of::<f32>()
     }
 
-    /// The row nearest to the middle of all, among some; none when there are none.
-    pub(crate) fn middle(&self, among: impl Fn(&u32) -> bool) -> Option<u32> {
-        let mut sum = vec![0.0_f32; self.dim];
-        for number in self.numbers() {
-            sum.iter_mut().zip(self.row(number)).for_each(|(sum, component)| *sum += component);
-        }
-        let count = self.len().max(1) as f32;
-        sum.iter_mut().for_each(|sum| *sum /= count);
-        let distance = |number: &u32| squared_distance(self.row(*number), &sum);
-        self.numbers().filter(among).min_by(|left, right| distance(left).total_cmp(&distance(right)))
+    /// Makes a row zeros.
+    pub(crate) fn erase(&mut self, number: u32) {
+        let first = number as usize * self.dim;
+        self.components[first..first + self.dim].fill(0.0);
     }
 }
 

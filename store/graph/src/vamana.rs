@@ -1,4 +1,4 @@
-//! Graphs by the `diskann` crate: its algorithms over our rows and links. The crate moves fast, so its version is fixed
+//! Graphs by the `diskann` crate: its algorithms over our nodes and links. The crate moves fast, so its version is fixed
 //! and it is named in this file alone.
 //!
 //! Its traits are made for stores that wait for a disk; ours never does, so every future is ready when it is first
@@ -6,8 +6,6 @@
 
 use std::future::{Future, ready};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use diskann::error::Infallible;
@@ -21,61 +19,68 @@ use diskann::{ANNResult, default_post_processor};
 use diskann_vector::PreprocessedDistanceFunction;
 use diskann_vector::distance::Metric;
 
-use crate::matrix::Matrix;
+use crate::nodes::Nodes;
+use crate::web::{DEGREE_MAX, Web};
 use crate::{Links, Search};
 
-/// Of directions of unit length: the order is that of cosine, and rows that are almost the same keep apart, where one
-/// less a product of nearly one would be nought.
+/// For directions of unit length too: the order is that of cosine, and nodes that are almost the same keep apart, where
+/// one less a product of nearly one would be nought.
 const METRIC: Metric = Metric::L2;
-/// Links that a row has after it was pruned.
+/// Links that a node has after it was pruned; it gathers [`DEGREE_MAX`] until then.
 const DEGREE: usize = 32;
-/// Links that it may gather until then.
-const DEGREE_MAX: usize = 42;
-/// Matrix looked at for each that is added.
+/// Nodes looked at for each that is added.
 const BUILD_EFFORT: usize = 100;
 
-/// Builds a graph over some of the rows, one at a time.
-pub(super) fn build(
-    rows: &Arc<Matrix>,
-    is_in: impl Fn(&u32) -> bool,
-    is_stopping: &AtomicBool,
-) -> Option<Box<dyn Search>> {
-    let entry = rows.middle(&is_in)?;
+/// Builds a graph, one node at a time.
+pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<dyn Search>> {
+    let web = Web::of(nodes)?;
+    let entry = web.entry();
     let config =
         Builder::new(DEGREE, MaxDegree::new(DEGREE_MAX), BUILD_EFFORT, METRIC.into()).build().ok()?;
-    let index = DiskANNIndex::new(config, Web::new(Arc::clone(rows), entry), None);
-    for number in rows.numbers().filter(|number| *number != entry && is_in(number)) {
-        if is_stopping.load(Ordering::Relaxed) {
+    let index = DiskANNIndex::new(config, web, None);
+    let nodes = index.data_provider.nodes();
+    for node in (0..nodes.len()).filter(|node| *node != entry) {
+        if is_stopping() {
             return None;
         }
-        // Nothing of it can fail: neither rows nor links do.
-        now(index.insert(&Strategy, &NoContext, &number, rows.row(number))).ok()?;
+        // Nothing of it can fail: neither nodes nor links do.
+        now(index.insert(&Strategy, &NoContext, &node, nodes.direction(node))).ok()?;
     }
     Some(Box::new(index))
 }
 
 impl Search for DiskANNIndex<Web> {
     fn near(&self, direction: &[f32], effort: usize) -> Vec<u32> {
+        // Where every node was taken out there is nowhere to begin.
+        if !self.data_provider.nodes().is_live(self.data_provider.entry()) {
+            return Vec::new();
+        }
         let effort = effort.max(1);
         let mut found: Vec<Neighbor<u32>> = Vec::with_capacity(effort);
         let Ok(parameters) = Knn::new(effort, None) else { return Vec::new() };
         let searched = now(self.search(parameters, &Strategy, &NoContext, direction, &mut found));
-        debug_assert!(searched.is_ok(), "neither rows nor links fail");
+        debug_assert!(searched.is_ok(), "neither nodes nor links fail");
         found.iter().map(|near| *near.id()).collect()
     }
 
+    fn unlink(&mut self, gone: &[u32]) -> Vec<u32> {
+        self.data_provider.splice(gone)
+    }
+
+    fn nodes(&self) -> &Nodes {
+        self.data_provider.nodes()
+    }
+
+    fn nodes_mut(&mut self) -> &mut Nodes {
+        self.data_provider.nodes_mut()
+    }
+
     fn links(&self) -> Links {
-        let web = self.provider();
-        let of_row = |number| {
-            let mut links = AdjacencyList::with_capacity(DEGREE_MAX);
-            web.read(number, &mut links);
-            links.to_vec()
-        };
-        web.rows.numbers().map(of_row).collect()
+        self.data_provider.links()
     }
 
     fn bytes(&self) -> usize {
-        self.provider().links.len() * size_of::<AtomicU32>()
+        self.data_provider.bytes()
     }
 }
 
@@ -87,43 +92,16 @@ fn now<T>(future: impl Future<Output = ANNResult<T>>) -> ANNResult<T> {
     }
 }
 
-/// Matrix and the links between them. Only one thread adds links, before others search.
-struct Web {
-    rows: Arc<Matrix>,
-    entry: u32,
-    /// For each row its number of links, then the links: [`DEGREE_MAX`] of them.
-    links: Vec<AtomicU32>,
-}
-
-impl Web {
-    fn new(rows: Arc<Matrix>, entry: u32) -> Web {
-        let links = (0..rows.len() * (DEGREE_MAX + 1)).map(|_| AtomicU32::new(0)).collect();
-        Web { rows, entry, links }
-    }
-
-    fn cells(&self, number: u32) -> &[AtomicU32] {
-        let first = number as usize * (DEGREE_MAX + 1);
-        &self.links[first..=first + DEGREE_MAX]
-    }
-
-    fn read(&self, number: u32, into: &mut AdjacencyList<u32>) {
-        let cells = self.cells(number);
-        let count = (cells[0].load(Ordering::Relaxed) as usize).min(DEGREE_MAX);
-        let mut list = into.resize(DEGREE_MAX);
-        list.iter_mut().zip(&cells[1..=count]).for_each(|(link, cell)| *link = cell.load(Ordering::Relaxed));
-        list.finish(count);
-    }
-
-    fn write(&self, number: u32, links: &[u32]) {
-        let cells = self.cells(number);
-        let links = &links[..links.len().min(DEGREE_MAX)];
-        cells[1..].iter().zip(links).for_each(|(cell, link)| cell.store(*link, Ordering::Relaxed));
-        cells[0].store(u32::try_from(links.len()).unwrap_or(0), Ordering::Relaxed);
-    }
+fn read(web: &Web, node: u32, into: &mut AdjacencyList<u32>) {
+    let links = web.read(node);
+    let count = links.len();
+    let mut list = into.resize(count);
+    list.iter_mut().zip(links).for_each(|(into, link)| *into = link);
+    list.finish(count);
 }
 
 #[derive(Clone)]
-struct NoContext;
+pub(crate) struct NoContext;
 
 impl provider::ExecutionContext for NoContext {}
 
@@ -134,26 +112,26 @@ impl provider::DataProvider for Web {
     type Error = Infallible;
     type Guard = provider::NoopGuard<u32>;
 
-    fn to_internal_id(&self, _: &NoContext, number: &u32) -> Result<u32, Infallible> {
-        Ok(*number)
+    fn to_internal_id(&self, _: &NoContext, node: &u32) -> Result<u32, Infallible> {
+        Ok(*node)
     }
 
-    fn to_external_id(&self, _: &NoContext, number: u32) -> Result<u32, Infallible> {
-        Ok(number)
+    fn to_external_id(&self, _: &NoContext, node: u32) -> Result<u32, Infallible> {
+        Ok(node)
     }
 }
 
 impl provider::SetElement<&[f32]> for Web {
     type SetError = Infallible;
 
-    /// It is among the rows already.
+    /// It is among the nodes already.
     fn set_element(
         &self,
         _: &NoContext,
-        number: &u32,
+        node: &u32,
         _: &[f32],
     ) -> impl Future<Output = Result<Self::Guard, Infallible>> + Send {
-        ready(Ok(provider::NoopGuard::new(*number)))
+        ready(Ok(provider::NoopGuard::new(*node)))
     }
 }
 
@@ -168,25 +146,25 @@ impl HasId for Linker<'_> {
 impl provider::NeighborAccessor for Linker<'_> {
     fn get_neighbors(
         &mut self,
-        number: u32,
+        node: u32,
         into: &mut AdjacencyList<u32>,
     ) -> impl Future<Output = ANNResult<()>> + Send {
-        self.0.read(number, into);
+        read(self.0, node, into);
         ready(Ok(()))
     }
 }
 
 impl provider::NeighborAccessorMut for Linker<'_> {
-    fn set_neighbors(&mut self, number: u32, links: &[u32]) -> impl Future<Output = ANNResult<()>> + Send {
-        self.0.write(number, links);
+    fn set_neighbors(&mut self, node: u32, links: &[u32]) -> impl Future<Output = ANNResult<()>> + Send {
+        self.0.write(node, links);
         ready(Ok(()))
     }
 
-    fn append_vector(&mut self, number: u32, more: &[u32]) -> impl Future<Output = ANNResult<()>> + Send {
+    fn append_vector(&mut self, node: u32, more: &[u32]) -> impl Future<Output = ANNResult<()>> + Send {
         let mut links = AdjacencyList::with_capacity(DEGREE_MAX);
-        self.0.read(number, &mut links);
+        read(self.0, node, &mut links);
         links.extend_from_slice(more);
-        self.0.write(number, &links);
+        self.0.write(node, &links);
         ready(Ok(()))
     }
 }
@@ -199,8 +177,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn distance_to(&self, number: u32) -> f32 {
-        self.distance.evaluate_similarity(self.web.rows.row(number))
+    fn distance_to(&self, node: u32) -> f32 {
+        self.distance.evaluate_similarity(self.web.nodes().direction(node))
     }
 }
 
@@ -210,20 +188,20 @@ impl HasId for Walk<'_> {
 
 impl glue::SearchAccessor for Walk<'_> {
     fn starting_points(&self) -> impl Future<Output = ANNResult<Vec<u32>>> + Send {
-        ready(Ok(vec![self.web.entry]))
+        ready(Ok(vec![self.web.entry()]))
     }
 
     fn start_point_distances<F: FnMut(u32, f32) + Send>(
         &mut self,
         mut found: F,
     ) -> impl Future<Output = ANNResult<()>> + Send {
-        found(self.web.entry, self.distance_to(self.web.entry));
+        found(self.web.entry(), self.distance_to(self.web.entry()));
         ready(Ok(()))
     }
 
     fn expand_beam<I, P, F>(
         &mut self,
-        numbers: I,
+        nodes: I,
         mut is_new: P,
         mut found: F,
     ) -> impl Future<Output = ANNResult<()>> + Send
@@ -232,8 +210,8 @@ impl glue::SearchAccessor for Walk<'_> {
         P: glue::HybridPredicate<u32> + Send + Sync,
         F: FnMut(u32, f32) + Send,
     {
-        for number in numbers {
-            self.web.read(number, &mut self.links);
+        for node in nodes {
+            read(self.web, node, &mut self.links);
             for link in self.links.iter().filter(|link| is_new.eval_mut(link)) {
                 found(*link, self.distance_to(*link));
             }
@@ -252,8 +230,8 @@ impl HasId for Pruner<'_> {
     type Id = u32;
 }
 
-/// The rows as candidates.
-struct Candidates<'a>(&'a Matrix);
+/// The nodes as candidates.
+struct Candidates<'a>(&'a Nodes);
 
 impl workingset::View<u32> for Candidates<'_> {
     type ElementRef<'a> = &'a [f32];
@@ -262,8 +240,8 @@ impl workingset::View<u32> for Candidates<'_> {
     where
         Self: 'a;
 
-    fn get(&self, number: u32) -> Option<&[f32]> {
-        Some(self.0.row(number))
+    fn get(&self, node: u32) -> Option<&[f32]> {
+        Some(self.0.direction(node))
     }
 }
 
@@ -290,7 +268,7 @@ impl glue::PruneAccessor for Pruner<'_> {
     where
         I: ExactSizeIterator<Item = u32> + Clone + Send + Sync,
     {
-        Ok((Candidates(&self.web.rows), &self.distance))
+        Ok((Candidates(self.web.nodes()), &self.distance))
     }
 }
 
@@ -326,7 +304,7 @@ impl glue::PruneStrategy<Web> for Strategy {
         _: &'a NoContext,
         _: usize,
     ) -> Result<Pruner<'a>, Infallible> {
-        Ok(Pruner { web, distance: f32::distance(METRIC, Some(web.rows.dim())) })
+        Ok(Pruner { web, distance: f32::distance(METRIC, Some(web.nodes().rows().dim())) })
     }
 }
 

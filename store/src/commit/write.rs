@@ -64,11 +64,10 @@ impl Finish {
         Ok(())
     }
 
-    /// Applies the group to the indexes; answers whether graphs are to be built. Cannot fail. Snapshots see it by
+    /// Applies the group to the indexes; answers whether graphs may be to be built. Cannot fail. Snapshots see it by
     /// position, so it may come early.
     pub(super) fn apply_index(&self, shared: &Shared) -> bool {
-        let mut has_work = false;
-        let oldest = || shared.pins.oldest(&shared.decided, Instant::now());
+        let mut may_have_work = false;
         if !self.collections.is_empty() {
             let mut index = shared.index.write();
             for (key, form) in &self.collections {
@@ -76,16 +75,17 @@ impl Finish {
             }
         }
         if !self.index.is_empty() {
-            has_work |= shared.index.write().apply(&self.index, oldest());
+            let oldest = shared.pins.oldest(&shared.decided, Instant::now());
+            may_have_work |= shared.index.write().apply(&self.index, oldest);
         }
         if !self.gone.objects.is_empty() {
             // After the changes above: some of them may have been made before the object was forgotten.
             let mut index = shared.index.write();
             index.forget(&self.gone.objects);
-            has_work |= index.has_work(oldest());
+            may_have_work |= index.may_have_work();
         }
         shared.past.raise(self.floor);
-        has_work
+        may_have_work
     }
 
     /// Gives back the room of what was forgotten, which is decided alone: nothing is pending. Cannot fail.

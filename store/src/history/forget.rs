@@ -5,7 +5,8 @@
 //! vote     nobody delegates to it since the scan    the entries of `changes` say who was written since; other
 //!                                                   votes wait, since what is pending may name the object
 //! decide   its rows, and its traces in others       one commit; an audit row keeps the id and counts
-//! finish   index and outbox in memory               whoever searches finds it no more, at any snapshot
+//! finish   index and outbox in memory               whoever searches finds it no more, at any snapshot; a graph
+//!                                                   that is being built over its vector is given up
 //! ```
 //! A unit that read the object, or relied on its existence, conflicts. One that only reads may see it at first and
 //! then no more: forgetting is the one change that old snapshots show.

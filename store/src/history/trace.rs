@@ -19,7 +19,7 @@ use crate::tables::{
 /// One row that names an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// The table; `index` is the one in memory.
+    /// The table; `index` is the one in memory, with what is being built for it.
     pub table: &'static str,
     /// The row's key.
     pub row: String,
@@ -29,7 +29,8 @@ pub struct Trace {
 
 impl Store {
     /// Every row that still names an object, table by table, audit rows excepted; at most 1,000. Empty after
-    /// [`Store::forget`], unless others wrote its id down as text, or a request that is not yet acknowledged did.
+    /// [`Store::forget`], unless others wrote its id down as text, or a request that is not yet acknowledged did. A graph
+    /// that was being built over its vector is given up then, and is a trace for some milliseconds more.
     ///
     /// Cost: reads everything, looking at every byte of it.
     ///

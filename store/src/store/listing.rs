@@ -64,7 +64,7 @@ pub struct Usage {
     pub blob_bytes: u64,
     /// Their quota.
     pub blob_bytes_max: u64,
-    /// Bytes of all vectors, components and metadata, those voted for included.
+    /// Bytes of all vectors, counted as [`crate::StoreOptions::vector_bytes_per_owner_max`] says, those voted for included.
     pub vector_bytes: u64,
     /// Their quota.
     pub vector_bytes_max: u64,
@@ -73,7 +73,8 @@ pub struct Usage {
 }
 
 impl Store {
-    /// Bytes of one owner's vectors, components and metadata, those voted for included. Costs nothing.
+    /// Bytes of one owner's vectors, counted as [`crate::StoreOptions::vector_bytes_per_owner_max`] says, those voted for included.
+    /// Costs nothing.
     pub fn vector_bytes(&self, owner: &ComponentId) -> u64 {
         self.shared().order.read().room().of(owner)
     }

@@ -112,7 +112,7 @@ impl Unit {
             pending.iter().map(|(object, vector)| (*object, vector.as_ref())).collect();
         own.extend(self.layers.vectors(&key));
         let asked = Query {
-            direction: &place,
+            place: &place,
             k,
             at: self.snapshot(),
             filter,
@@ -188,6 +188,6 @@ fn check_dim(vector: &[f32], expected: usize) -> Result<(), VectorError> {
 
 fn own_hit(object: ObjectId, vector: &Vector, form: CollectionForm, query: &Query<'_>) -> Option<Neighbor> {
     let is_asked = query.filter.is_empty() || passes(&fields(&vector.metadata)?, query.filter);
-    let distance = form.metric.distance(query.direction, &form.place(&vector.components).ok()?);
+    let distance = form.metric.distance(query.place, &form.place(&vector.components).ok()?);
     is_asked.then(|| Neighbor { object, distance, metadata: vector.metadata.clone() })
 }

@@ -1,7 +1,7 @@
 //! The exact index: every vector in one row-major matrix, scanned whole.
 //!
-//! A row is never moved while a snapshot can see it: removal only dates it, compaction drops dated rows that
-//! nobody can see any more. 4,000 vectors of 384 components scan in well under a millisecond; this is also the
+//! A row is never moved while a snapshot can see it: removal only dates it, forgetting makes it zeros and nobody's,
+//! compaction drops dated rows that nobody can see any more. 4,000 vectors of 384 components scan in well under a millisecond; this is also the
 //! oracle for any approximate index.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -56,7 +56,7 @@ impl Flat {
         self.removed[number]
     }
 
-    /// The row's direction.
+    /// The row's direction; zeros when it was erased.
     pub(crate) fn direction(&self, number: usize) -> &[f32] {
         &self.matrix[number * self.form.dim..(number + 1) * self.form.dim]
     }
@@ -72,16 +72,31 @@ impl Flat {
         self.removed.push(removed);
     }
 
-    /// Drops the oldest rows. Cost: moves the others.
-    pub(crate) fn drop_first(&mut self, count: usize) {
-        if count == 0 {
-            return;
-        }
+    /// Drops the oldest rows, and answers all there were. Cost: copies the others.
+    #[must_use = "what is freed may take a while to free"]
+    pub(crate) fn drop_first(&mut self, count: usize) -> Option<Flat> {
         let mut number = 0;
-        self.keep(|_, _| {
-            number += 1;
-            number > count
-        });
+        (count > 0).then(|| {
+            self.keep(|_, _| {
+                number += 1;
+                number > count
+            })
+        })
+    }
+
+    /// Erases every row of some objects where it is; answers which rows they were, and whose.
+    pub(crate) fn erase(&mut self, objects: &HashSet<ObjectId>) -> Vec<(usize, ObjectId)> {
+        let rows = self.rows.iter().map(|row| row.object).enumerate();
+        let erased: Vec<(usize, ObjectId)> = rows.filter(|(_, object)| objects.contains(object)).collect();
+        for (number, object) in &erased {
+            self.matrix[number * self.form.dim..(number + 1) * self.form.dim].fill(0.0);
+            self.rows[*number] = Row::erased();
+            // As if it had been removed before everything.
+            let removed = self.removed[*number].replace(Position::NONE);
+            self.dead += usize::from(removed.is_none());
+            self.live.remove(object);
+        }
+        erased
     }
 
     /// As [`VectorIndex::compact`], but the first `fixed` rows keep their places.
@@ -99,7 +114,7 @@ impl Flat {
             return None;
         }
         let mut number = 0;
-        self.keep(|_, removed| {
+        let _ = self.keep(|_, removed| {
             number += 1;
             number <= fixed || removed.is_none_or(|removed| removed > oldest)
         });
@@ -113,24 +128,25 @@ impl Flat {
 
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
-        let metadata: usize = self.rows.iter().map(|row| row.metadata.as_str().len()).sum();
+        let metadata: usize = self.rows.iter().map(|row| row.metadata.memory()).sum();
         let of_row = size_of::<Row>() + size_of::<Option<Position>>();
-        let of_live = size_of::<ObjectId>() + size_of::<usize>();
+        // A hash map has a byte more for each entry.
+        let of_live = size_of::<(ObjectId, usize)>() + 1;
         self.matrix.capacity() * size_of::<f32>()
             + self.rows.capacity() * of_row
             + self.live.capacity() * of_live
             + metadata
     }
 
-    /// Rebuilds it of the rows that are kept.
-    fn keep(&mut self, mut is_kept: impl FnMut(&Row, Option<Position>) -> bool) {
+    /// Rebuilds it of the rows that are kept; answers what it was.
+    fn keep(&mut self, mut is_kept: impl FnMut(&Row, Option<Position>) -> bool) -> Flat {
         let mut kept = Flat::new(self.form);
         for (number, row) in self.rows.iter().enumerate() {
             if is_kept(row, self.removed[number]) {
                 kept.push(row.clone(), self.direction(number), self.removed[number]);
             }
         }
-        *self = kept;
+        std::mem::replace(self, kept)
     }
 
     fn is_visible(&self, number: usize, at: Position) -> bool {
@@ -146,7 +162,7 @@ impl Flat {
 impl VectorIndex for Flat {
     fn upsert(&mut self, at: Position, object: ObjectId, components: &[f32], metadata: &Json) {
         self.remove(at, object);
-        // What was voted on has a place; a damaged row is kept searchable as the zero vector.
+        // What was voted on has a direction; a damaged row is kept searchable as the zero vector, unrelated to all.
         let mut direction = self.form.place(components).unwrap_or_default();
         direction.resize(self.form.dim, 0.0);
         self.push(Row { object, added: at, metadata: metadata.clone() }, &direction, None);
@@ -165,7 +181,7 @@ impl VectorIndex for Flat {
             if !self.is_visible(number, query.at) || (query.hidden)(row.object) {
                 continue;
             }
-            let distance = self.form.metric.distance(query.direction, self.direction(number));
+            let distance = self.form.metric.distance(query.place, self.direction(number));
             // Metadata is kept as text; it is parsed for those only that are near enough.
             let found = Candidate { distance, object: row.object, number };
             Candidate::offer(&mut nearest, found, query.k, |_| self.passes(number, query));
@@ -198,9 +214,7 @@ impl VectorIndex for Flat {
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {
-        if self.rows.iter().any(|row| objects.contains(&row.object)) {
-            self.keep(|row, _| !objects.contains(&row.object));
-        }
+        self.erase(objects);
     }
 
     fn holds(&self, object: ObjectId) -> bool {

@@ -2,30 +2,31 @@
 //!
 //! ```text
 //! upsert, remove    into the tail; a row that is superseded is dated wherever it is      with the commit
-//! work              rows to make a segment of: a full tail, segments of like size,       a look, and a copy of rows
+//! work              what to make a segment of: a full tail, segments of like size,       a look
 //!                   one with many dead rows
+//! gather            a part of these rows                                                 a short copy
 //! build             a graph over them, while everything goes on                          nobody waits
-//! install           the segment takes the place of what it was made of, with the          one pass over its dates
+//! install           the segment takes the place of what it was made of, with the         one pass over its dates
 //!                   dates that were given meanwhile
+//! forget            rows are erased where they are, and a build that has some of         the links of graphs with
+//!                   them is cancelled                                                    such rows are read
 //! ```
-//! Rows that were dated before the oldest snapshot are left out of what is built. When an object is forgotten,
-//! segments that hold rows of it go back into the tail without them, and what is being built is thrown away when its
-//! build ends: until then its rows are in memory, where no search finds them.
+//! Rows that were dated before the oldest snapshot are left out of what is built. What a cancelled build still has is
+//! found by no search, and known until it is dropped.
 //! Never here: threads, locks, files.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeSet, HashSet};
 
-use telos_graph::{Engine, Graph, Matrix};
+use telos_graph::Engine;
 
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
 use crate::limit;
 
 use super::flat::Flat;
-use super::rows::{Row, Rows};
+use super::rows::Row;
 use super::segment::Segment;
+use super::work::{Built, Origin, Out, Part, Place, Work};
 use super::{CollectionForm, Neighbor, Query, VectorIndex, bytes, keep_nearest};
 
 /// See the module.
@@ -35,42 +36,20 @@ pub(crate) struct Layered {
     tail_rows_max: usize,
     segments: Vec<Segment>,
     last_number: u64,
-    /// A segment is being built.
-    is_under_work: AtomicBool,
-    /// So many of the tail's rows, from the oldest, keep their places meanwhile.
-    fixed: AtomicUsize,
+    /// What is being built, or was last.
+    out: Option<Out>,
     /// No graph can be built; every row is read.
     is_hopeless: bool,
-    /// Another number in every index, and after objects were forgotten.
-    version: u64,
 }
 
-/// Rows to build a segment of.
-pub(crate) struct Work {
-    engine: Engine,
-    rows: Arc<Rows>,
-    /// Where each row is from.
-    origins: Vec<Origin>,
-    /// The segments that it replaces.
-    replaced: Vec<u64>,
-    /// How many of the tail's rows it replaces, from the oldest.
-    of_tail: usize,
-    /// The newest removal of a row that was left out.
-    dropped: Option<Position>,
-    version: u64,
-}
-
-#[derive(Clone, Copy)]
-enum Origin {
-    Tail(usize),
-    Segment(u64, u32),
-}
-
-/// A segment that was built and is not yet part of the index.
-pub(crate) struct Built {
-    work: Work,
-    /// None when no row was left.
-    graph: Option<Graph>,
+/// What is to be freed, which may take a while.
+#[derive(Default)]
+#[must_use = "it is to be dropped where nobody waits"]
+pub(crate) struct Freed {
+    _segments: Vec<Segment>,
+    _tail: Option<Flat>,
+    /// Last, as whoever asks whether rows are still there looks at its flag.
+    _built: Option<Built>,
 }
 
 /// How an index stands.
@@ -78,11 +57,11 @@ pub(crate) struct Built {
 pub struct IndexShape {
     /// Vectors that there are now.
     pub vectors: usize,
-    /// Rows in the exact tail, dated ones included.
+    /// Rows in the exact tail, dated and erased ones included.
     pub tail: usize,
-    /// Rows of each segment, dated ones included.
+    /// Rows of each segment, dated and erased ones included.
     pub segments: Vec<usize>,
-    /// Dated rows that are still kept.
+    /// Dated and erased rows that are still kept.
     pub dead: usize,
     /// Segments whose graph failed, and one more when none can be built: their rows are read one by one.
     pub degraded: usize,
@@ -90,14 +69,10 @@ pub struct IndexShape {
     pub bytes: usize,
 }
 
-impl Work {
-    /// Builds the graph; none when it was told to stop.
-    pub(crate) fn build(self, is_stopping: &AtomicBool) -> Option<Built> {
-        let graph = match self.rows.len() {
-            0 => None,
-            _ => Some(self.engine.build(self.rows.matrix(), is_stopping)?),
-        };
-        Some(Built { work: self, graph })
+impl Freed {
+    /// What was built, and is not wanted any more.
+    pub(super) fn of(built: Built) -> Freed {
+        Freed { _built: Some(built), ..Freed::default() }
     }
 }
 
@@ -109,22 +84,28 @@ impl Layered {
             tail_rows_max: tail_rows_max.max(1),
             segments: Vec::new(),
             last_number: 0,
-            is_under_work: AtomicBool::new(false),
-            fixed: AtomicUsize::new(0),
+            out: None,
             is_hopeless: false,
-            version: next_version(),
         }
     }
 
-    /// Whether there is something to build, when snapshots from `oldest` on may be searched. Cost: a look at each segment,
-    /// and at the dates of those with many.
+    /// Whether there may be something to build, whatever snapshots see. Cost: a look at each segment.
+    pub(crate) fn may_have_work(&self) -> bool {
+        let is_idle = !self.is_hopeless && !self.out.as_ref().is_some_and(Out::is_under_way);
+        is_idle
+            && (self.tail.len() >= self.tail_rows_max
+                || !self.alike().is_empty()
+                || self.segments.iter().any(|segment| is_many(segment.dead(), segment)))
+    }
+
+    /// Whether there is something to build, when snapshots from `oldest` on may be searched. Cost: a look at each
+    /// segment, and at the dates of those with many.
     pub(crate) fn has_work(&self, oldest: Position) -> bool {
-        let is_idle = !self.is_hopeless && !self.is_under_work.load(Ordering::Acquire);
-        is_idle && (self.tail.len() >= self.tail_rows_max || !self.to_merge(oldest).is_empty())
+        self.may_have_work() && (self.tail.len() >= self.tail_rows_max || !self.to_merge(oldest).is_empty())
     }
 
     /// What to build next; whoever takes it gives it back by [`Layered::install`] or [`Layered::abandon`].
-    pub(crate) fn work(&self, engine: Engine, oldest: Position) -> Option<Work> {
+    pub(crate) fn work(&mut self, engine: Engine, oldest: Position) -> Option<Work> {
         if !self.has_work(oldest) {
             return None;
         }
@@ -132,59 +113,76 @@ impl Layered {
         let replaced = if is_full { Vec::new() } else { self.to_merge(oldest) };
         let of_tail = if is_full { self.tail.len().min(limit::SEALED_ROWS_MAX) } else { 0 };
         let is_replaced = |segment: &&Segment| replaced.contains(&segment.number);
-        let rows = of_tail + self.segments.iter().filter(is_replaced).map(Segment::len).sum::<usize>();
-        let mut gathered = Gathered::new(self.tail.form().dim, rows, oldest);
-        for segment in self.segments.iter().filter(is_replaced) {
-            for number in segment.rows().numbers() {
-                let (rows, origin) = (segment.rows(), Origin::Segment(segment.number, number));
-                gathered.take(rows.row(number), rows.direction(number), segment.removed(number), origin);
-            }
-        }
-        for number in 0..of_tail {
-            let (row, direction) = (self.tail.row(number), self.tail.direction(number));
-            gathered.take(row, direction, self.tail.removed(number), Origin::Tail(number));
-        }
-        self.fixed.store(of_tail, Ordering::Release);
-        self.is_under_work.store(true, Ordering::Release);
-        let Gathered { dim, matrix, rows, origins, dropped, .. } = gathered;
-        let rows = Arc::new(Rows::of(Matrix::of(dim, matrix), rows));
-        Some(Work { engine, rows, origins, replaced, of_tail, dropped, version: self.version })
+        let place_of = |segment: &Segment| (Place::Segment(segment.number), segment.len());
+        let mut places: Vec<_> = self.segments.iter().filter(is_replaced).map(place_of).collect();
+        places.push((Place::Tail, of_tail));
+        let work = Work::of(engine, oldest, self.tail.form().dim, &places);
+        self.out = Some(Out::of(&work, replaced, of_tail));
+        Some(work)
     }
 
-    /// Puts a segment in the place of what it was built of; answers the newest removal that is gone with that. What
-    /// was built of rows that were forgotten since is dropped.
-    pub(crate) fn install(&mut self, built: Built) -> Option<Position> {
-        self.put_down();
-        let Built { work, graph } = built;
-        if work.version != self.version {
-            return None;
+    /// Copies the next part of what is to be built; false when that was all.
+    pub(crate) fn gather(&self, work: &mut Work) -> bool {
+        let Some(Part { place, rows }) = work.next_part() else { return false };
+        match place {
+            Place::Tail => rows.for_each(|number| {
+                let (row, direction) = (self.tail.row(number), self.tail.direction(number));
+                work.take(row, direction, self.tail.removed(number), Origin { place, number });
+            }),
+            Place::Segment(segment) => {
+                let Some(segment) = self.segment(segment) else { return false };
+                for (number, of_segment) in
+                    rows.filter_map(|number| Some((number, u32::try_from(number).ok()?)))
+                {
+                    let (row, direction) = (segment.row(of_segment), segment.direction(of_segment));
+                    work.take(row, direction, segment.removed(of_segment), Origin { place, number });
+                }
+            }
         }
+        true
+    }
+
+    /// Puts a segment in the place of what it was built of; answers the newest removal that is gone with that, and what
+    /// is to be freed. What was cancelled is only freed.
+    pub(crate) fn install(&mut self, mut built: Built) -> (Option<Position>, Freed) {
+        let Some(out) = self.out.as_mut().filter(|out| out.is_of(&built)) else {
+            self.abandon(false);
+            return (None, Freed::of(built));
+        };
+        let (of_tail, replaced) = (out.of_tail(), out.replaced().to_vec());
         let removed: Vec<Option<Position>> =
-            work.origins.iter().map(|origin| self.removed_at(*origin)).collect();
-        self.segments.retain(|segment| !work.replaced.contains(&segment.number));
-        if let Some(graph) = graph {
+            built.origins.iter().map(|origin| self.removed_at(*origin)).collect();
+        let segments = self.segments.extract_if(.., |segment| replaced.contains(&segment.number)).collect();
+        let segment = built.segment.take().map(|(rows, graph)| {
             self.last_number += 1;
             self.segments.push(Segment::new(
                 self.last_number,
                 self.tail.form().metric,
-                work.rows,
+                rows,
                 graph,
                 removed.into_iter(),
             ));
+            self.last_number
+        });
+        let tail = self.tail.drop_first(of_tail);
+        if let Some(out) = &mut self.out {
+            out.put_down(segment);
         }
-        self.tail.drop_first(work.of_tail);
-        work.dropped
+        (built.dropped, Freed { _segments: segments, _tail: tail, _built: Some(built) })
     }
 
     /// What was being built will not be; nothing ever will when it failed.
     pub(crate) fn abandon(&mut self, has_failed: bool) {
-        self.put_down();
+        if let Some(out) = &mut self.out {
+            out.put_down(None);
+        }
         self.is_hopeless |= has_failed;
     }
 
-    fn put_down(&self) {
-        self.fixed.store(0, Ordering::Release);
-        self.is_under_work.store(false, Ordering::Release);
+    /// Takes the place of an index of the same collection: what is being built of that one is cancelled, and known here
+    /// until it is dropped.
+    pub(crate) fn inherit(&mut self, before: &mut Layered) {
+        self.out = before.out.take().map(Out::into_stray);
     }
 
     pub(crate) fn shape(&self) -> IndexShape {
@@ -201,82 +199,47 @@ impl Layered {
         }
     }
 
+    fn segment(&self, number: u64) -> Option<&Segment> {
+        self.segments.iter().find(|segment| segment.number == number)
+    }
+
     fn removed_at(&self, origin: Origin) -> Option<Position> {
-        match origin {
-            Origin::Tail(number) => self.tail.removed(number),
-            Origin::Segment(segment, number) => {
-                let segment = self.segments.iter().find(|known| known.number == segment);
-                segment.and_then(|segment| segment.removed(number))
-            }
+        match origin.place {
+            Place::Tail => self.tail.removed(origin.number),
+            Place::Segment(segment) => self.segment(segment)?.removed(u32::try_from(origin.number).ok()?),
         }
     }
 
     /// Segments to be one: of like size, so that a row is built anew a few times only; or one that is mostly dead rows.
     fn to_merge(&self, oldest: Position) -> Vec<u64> {
-        let tier =
-            |segment: &Segment| (segment.len() / self.tail_rows_max).max(1).ilog(limit::SEGMENTS_PER_TIER);
-        let alike =
-            self.segments.iter().map(tier).collect::<std::collections::BTreeSet<_>>().into_iter().find_map(
-                |of| {
-                    let alike: Vec<u64> = self
-                        .segments
-                        .iter()
-                        .filter(|segment| tier(segment) == of)
-                        .map(|segment| segment.number)
-                        .collect();
-                    (alike.len() >= limit::SEGMENTS_PER_TIER).then_some(alike)
-                },
-            );
-        let is_dead = |dead: usize, segment: &Segment| dead > segment.len() / limit::DEAD_SHARE_MAX;
+        let alike = self.alike();
+        if !alike.is_empty() {
+            return alike;
+        }
         // What a snapshot still sees would only be copied.
         let is_mostly_dead = |segment: &&Segment| {
-            is_dead(segment.dead(), segment) && is_dead(segment.dead_before(oldest), segment)
+            is_many(segment.dead(), segment) && is_many(segment.dead_before(oldest), segment)
         };
-        alike
-            .or_else(|| self.segments.iter().find(is_mostly_dead).map(|segment| vec![segment.number]))
-            .unwrap_or_default()
+        self.segments.iter().find(is_mostly_dead).map(|segment| segment.number).into_iter().collect()
     }
 
-    /// Puts a segment's rows back into the tail, but for some objects'.
-    fn dissolve(&mut self, segment: &Segment, without: &HashSet<ObjectId>) {
-        let rows = segment.rows();
-        for number in rows.numbers().filter(|number| !without.contains(&rows.row(*number).object)) {
-            self.tail.push(rows.row(number).clone(), rows.direction(number), segment.removed(number));
-        }
+    /// Enough segments of like size, the smallest such; none when there are not.
+    fn alike(&self) -> Vec<u64> {
+        let tier =
+            |segment: &Segment| (segment.len() / self.tail_rows_max).max(1).ilog(limit::SEGMENTS_PER_TIER);
+        let of_tier = |of| {
+            let alike = self.segments.iter().filter(|segment| tier(segment) == of);
+            alike.map(|segment| segment.number).collect::<Vec<u64>>()
+        };
+        let tiers: BTreeSet<u32> = self.segments.iter().map(tier).collect();
+        let enough = tiers.into_iter().map(of_tier).find(|alike| alike.len() >= limit::SEGMENTS_PER_TIER);
+        enough.unwrap_or_default()
     }
 }
 
-fn next_version() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Rows on their way into a segment.
-struct Gathered {
-    dim: usize,
-    oldest: Position,
-    matrix: Vec<f32>,
-    rows: Vec<Row>,
-    origins: Vec<Origin>,
-    dropped: Option<Position>,
-}
-
-impl Gathered {
-    fn new(dim: usize, count: usize, oldest: Position) -> Gathered {
-        let matrix = Vec::with_capacity(count * dim);
-        let (rows, origins) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        Gathered { dim, oldest, matrix, rows, origins, dropped: None }
-    }
-
-    fn take(&mut self, row: &Row, direction: &[f32], removed: Option<Position>, origin: Origin) {
-        if let Some(removed) = removed.filter(|removed| *removed <= self.oldest) {
-            self.dropped = self.dropped.max(Some(removed));
-            return;
-        }
-        self.matrix.extend_from_slice(direction);
-        self.rows.push(row.clone());
-        self.origins.push(origin);
-    }
+/// Whether so many dead rows are reason to build a segment anew.
+fn is_many(dead: usize, segment: &Segment) -> bool {
+    dead > segment.len() / limit::DEAD_SHARE_MAX
 }
 
 impl VectorIndex for Layered {
@@ -304,7 +267,7 @@ impl VectorIndex for Layered {
 
     /// The tail's; segments are when they are built anew.
     fn compact(&mut self, oldest: Position) -> Option<Position> {
-        self.tail.compact_after(self.fixed.load(Ordering::Acquire), oldest)
+        self.tail.compact_after(self.out.as_ref().map_or(0, Out::of_tail), oldest)
     }
 
     fn live(&self) -> Vec<(ObjectId, u64)> {
@@ -322,18 +285,23 @@ impl VectorIndex for Layered {
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {
-        if !objects.iter().any(|object| self.holds(*object)) {
-            return;
+        let mut being_built = HashSet::new();
+        let has = |place, number| self.out.as_ref().is_some_and(|out| out.has(place, number));
+        for (number, object) in self.tail.erase(objects) {
+            being_built.extend(has(Place::Tail, number).then_some(object));
         }
-        self.version = next_version();
-        self.fixed.store(0, Ordering::Release);
-        let concerned = |segment: &mut Segment| objects.iter().any(|object| segment.holds(*object));
-        let concerned: Vec<Segment> = self.segments.extract_if(.., concerned).collect();
-        concerned.iter().for_each(|segment| self.dissolve(segment, objects));
-        self.tail.forget(objects);
+        for segment in &mut self.segments {
+            let erased = segment.erase(objects);
+            being_built.extend(erased.into_iter().filter(|_| has(Place::Segment(segment.number), 0)));
+        }
+        if let (Some(out), false) = (&mut self.out, being_built.is_empty()) {
+            out.cancel(being_built);
+        }
     }
 
     fn holds(&self, object: ObjectId) -> bool {
-        self.tail.holds(object) || self.segments.iter().any(|segment| segment.holds(object))
+        self.tail.holds(object)
+            || self.segments.iter().any(|segment| segment.holds(object))
+            || self.out.as_ref().is_some_and(|out| out.holds(object))
     }
 }

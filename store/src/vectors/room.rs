@@ -1,6 +1,7 @@
 //! Room: the bytes that vectors take, by owner, those voted for and not yet durable included.
 //!
-//! A vector counts with its components and its metadata, once. What a unit replaces or removes gives its room back.
+//! A vector counts with its components, its metadata and what memory keeps beside them, once. What a unit replaces or
+//! removes gives its room back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,6 +9,11 @@ use crate::error::CommitError;
 use crate::id::ComponentId;
 
 use super::{CollectionForm, Vector};
+
+/// What memory keeps for a vector beside its components and metadata: its row and date, its place in a map, its links,
+/// and that vectors and maps have room to spare. Measured with 6,000 rows, by what an index says it takes: 170 in a tail, 300 in
+/// a segment, 172 of these for links.
+pub(crate) const BYTES_BESIDE: usize = 300;
 
 /// What a unit adds to each owner's bytes, or gives back.
 pub(crate) type Growth = BTreeMap<ComponentId, i64>;
@@ -63,12 +69,13 @@ impl Room {
 
 /// What a vector counts for.
 pub(crate) fn bytes_of(vector: &Vector) -> u64 {
-    (vector.components.len() * vector.precision.bytes() + vector.metadata.as_str().len()) as u64
+    let components = vector.components.len() * vector.precision.bytes();
+    (BYTES_BESIDE + components + vector.metadata.as_str().len()) as u64
 }
 
 /// What a vector of that form counts for.
 pub(crate) fn bytes(form: CollectionForm, metadata: &str) -> u64 {
-    (form.bytes() + metadata.len()) as u64
+    (BYTES_BESIDE + form.bytes() + metadata.len()) as u64
 }
 
 #[cfg(test)]

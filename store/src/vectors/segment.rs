@@ -1,4 +1,5 @@
-//! Segments: rows that never change with a graph over them, and the dates at which they were removed.
+//! Segments: rows with a graph over them, and the dates at which they were removed. A row never moves; one of an object
+//! that is forgotten is erased where it is: its direction is zeros, it is nobody's, and no walk comes across it.
 //!
 //! ```text
 //! no filter, few removed     the graph, with effort enough for what is hidden
@@ -8,12 +9,11 @@
 //! ```
 //! Never here: rows that were added later, other segments.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use telos_graph::Graph;
+use telos_graph::{Alike, Graph};
 
 use crate::id::{ObjectId, Position};
 use crate::limit;
@@ -32,7 +32,7 @@ pub(crate) struct Segment {
     /// Which one: numbers are never used twice.
     pub(crate) number: u64,
     metric: Metric,
-    rows: Arc<Rows>,
+    rows: Rows,
     graph: Graph,
     removed: Vec<Position>,
     dead: usize,
@@ -41,11 +41,11 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// `removed`: one for each row; none for those that are live.
+    /// `rows`: in the order of the graph's; `removed`: one for each, none for those that are live.
     pub(crate) fn new(
         number: u64,
         metric: Metric,
-        rows: Arc<Rows>,
+        rows: Rows,
         graph: Graph,
         removed: impl Iterator<Item = Option<Position>>,
     ) -> Segment {
@@ -54,8 +54,13 @@ impl Segment {
         Segment { number, metric, rows, graph, removed, dead, is_degraded: AtomicBool::new(false) }
     }
 
-    pub(crate) fn rows(&self) -> &Arc<Rows> {
-        &self.rows
+    pub(crate) fn row(&self, number: u32) -> &Row {
+        self.rows.row(number)
+    }
+
+    /// The row's direction.
+    pub(crate) fn direction(&self, number: u32) -> &[f32] {
+        self.graph.rows().row(number)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -111,12 +116,25 @@ impl Segment {
         true
     }
 
-    /// The commit that added the vector an object has as of a position. Cost: reads every row, unless it is the newest.
+    /// The commit that added the vector an object has as of a position.
     pub(crate) fn added(&self, object: ObjectId, at: Position) -> Option<Position> {
-        let newest = self.rows.newest(object)?;
-        let is_it = |number: &u32| self.is_visible(*number, at) && self.rows.row(*number).object == object;
-        let found = Some(newest).filter(is_it).or_else(|| self.rows.numbers().find(is_it));
+        let found = self.rows.of_object(object).find(|number| self.is_visible(*number, at));
         found.map(|number| self.rows.row(number).added)
+    }
+
+    /// Erases every row of some objects; answers which of them had some. Cost: what [`Graph::erase`] costs, when one had.
+    pub(crate) fn erase(&mut self, objects: &HashSet<ObjectId>) -> Vec<ObjectId> {
+        let had: Vec<ObjectId> = objects.iter().copied().filter(|object| self.holds(*object)).collect();
+        let erased: HashSet<u32> = had.iter().flat_map(|object| self.rows.erase(*object)).collect();
+        for number in &erased {
+            // As if it had been removed before everything.
+            let removed = std::mem::replace(&mut self.removed[*number as usize], Position::NONE);
+            self.dead += usize::from(removed == LIVE);
+        }
+        if !erased.is_empty() {
+            self.graph.erase(&erased);
+        }
+        had
     }
 
     /// Whether it holds anything of an object, dated or not.
@@ -137,52 +155,60 @@ impl Segment {
         let mut effort = effort_for(wanted, share);
         // A row on a walk costs as much as some thirty that are read in order.
         while effort <= (self.len() / limit::WALK_COST).min(limit::SEARCH_EFFORT_MAX) && !self.is_degraded() {
-            let shown: Vec<u32> =
-                self.near(query, effort).into_iter().filter(|number| self.is_shown(*number, query)).collect();
-            if shown.len() >= wanted {
-                let neighbors = shown.into_iter().map(|number| self.neighbor(number, query)).collect();
-                return keep_nearest(neighbors, query.k);
+            let nearest = self.walk(query, effort);
+            if nearest.len() >= wanted {
+                return self.neighbors(nearest, query);
             }
             effort *= 4;
         }
         self.scan(query)
     }
 
-    fn near(&self, query: &Query<'_>, effort: usize) -> Vec<u32> {
+    /// The nearest `k` of what the graph finds that are shown.
+    fn walk(&self, query: &Query<'_>, effort: usize) -> BinaryHeap<Candidate> {
+        let mut nearest = BinaryHeap::with_capacity(query.k + 1);
         // An engine is foreign code: a panic in it costs this segment its graph, and nothing else.
-        let near = catch_unwind(AssertUnwindSafe(|| self.graph.near(query.direction, effort)));
-        near.unwrap_or_else(|_| {
+        let near = catch_unwind(AssertUnwindSafe(|| self.graph.near(query.place, effort)));
+        let Ok(near) = near else {
             tracing::error!(
                 rows = self.len(),
                 "a graph of vectors failed; its rows are read one by one from now on"
             );
             self.is_degraded.store(true, Ordering::Relaxed);
-            Vec::new()
-        })
+            return nearest;
+        };
+        near.for_each(|alike| self.offer(&mut nearest, &alike, query));
+        nearest
     }
 
     /// The exact answer. Cost: reads every row.
     fn scan(&self, query: &Query<'_>) -> Vec<Neighbor> {
         let mut nearest = BinaryHeap::with_capacity(query.k + 1);
-        for number in self.rows.numbers().filter(|number| self.is_seen(*number, query)) {
-            let found = Candidate {
-                distance: self.metric.distance(query.direction, self.rows.direction(number)),
-                object: self.rows.row(number).object,
-                number: number as usize,
-            };
-            Candidate::offer(&mut nearest, found, query.k, |_| self.passes(number, query));
+        for number in self.rows.numbers() {
+            self.offer(&mut nearest, &Alike::from(number), query);
         }
-        let numbers = nearest.into_iter().filter_map(|found| u32::try_from(found.number).ok());
-        keep_nearest(numbers.map(|number| self.neighbor(number, query)).collect(), query.k)
+        self.neighbors(nearest, query)
     }
 
-    fn neighbor(&self, number: u32, query: &Query<'_>) -> Neighbor {
-        let Row { object, metadata, .. } = self.rows.row(number).clone();
-        Neighbor {
-            object,
-            distance: self.metric.distance(query.direction, self.rows.direction(number)),
-            metadata,
+    /// Keeps rows of one direction that are seen, pass, and are among the nearest.
+    fn offer(&self, nearest: &mut BinaryHeap<Candidate>, alike: &Alike<'_>, query: &Query<'_>) {
+        let mut seen = alike.numbers().filter(|number| self.is_seen(*number, query)).peekable();
+        if seen.peek().is_none() {
+            return;
         }
+        let distance = self.metric.distance(query.place, self.direction(alike.first));
+        for number in seen {
+            let found = Candidate { distance, object: self.row(number).object, number: number as usize };
+            Candidate::offer(nearest, found, query.k, |_| self.passes(number, query));
+        }
+    }
+
+    fn neighbors(&self, nearest: BinaryHeap<Candidate>, query: &Query<'_>) -> Vec<Neighbor> {
+        let neighbor = |Candidate { distance, object, number }| {
+            let number = u32::try_from(number).ok()?;
+            Some(Neighbor { object, distance, metadata: self.row(number).metadata.clone() })
+        };
+        keep_nearest(nearest.into_iter().filter_map(neighbor).collect(), query.k)
     }
 
     fn is_visible(&self, number: u32, at: Position) -> bool {

@@ -2,6 +2,7 @@
 //! a few rows are read one by one, so the layered index is exact here; `graph` tries what is not.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use telos_graph::Engine;
@@ -12,8 +13,8 @@ use super::*;
 type State = BTreeMap<ObjectId, (Position, Vec<f32>, Json)>;
 
 /// The state after each position, kept whole.
-#[derive(Default)]
 struct Model {
+    form: CollectionForm,
     states: Vec<State>,
 }
 
@@ -26,7 +27,7 @@ impl Model {
         });
         let hits = asked.map(|(object, (_, vector, metadata))| Neighbor {
             object: *object,
-            distance: Metric::Cosine.distance(query.direction, &Metric::Cosine.place(vector).unwrap()),
+            distance: self.form.metric.distance(query.place, &self.form.place(vector).unwrap()),
             metadata: metadata.clone(),
         });
         keep_nearest(hits.collect(), query.k)
@@ -43,8 +44,16 @@ prop_compose! {
         // Few directions, so that ties and duplicates are common.
         let vector = vector.map(|vector| vector.map(f32::from).to_vec());
         let vector = vector.filter(|vector| vector.iter().any(|component| *component != 0.0));
+        // Not all of them have halves.
+        let vector = vector.map(|vector| vector.iter().map(|component| component * 0.1).collect());
         (object(number), vector, Json::parse(&format!("{{\"parity\": {parity}}}")).unwrap())
     }
+}
+
+fn form() -> impl Strategy<Value = CollectionForm> {
+    let metric = prop::sample::select(vec![Metric::Cosine, Metric::Euclidean]);
+    let precision = prop::sample::select(vec![Precision::Full, Precision::Half]);
+    (metric, precision).prop_map(|(metric, precision)| CollectionForm { dim: 3, metric, precision })
 }
 
 /// What is done to an index besides the changes.
@@ -52,6 +61,7 @@ prop_compose! {
 enum Act {
     Nothing,
     Take,
+    Gather,
     Install,
     Abandon,
     Forget(u64),
@@ -61,6 +71,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => Just(Act::Nothing),
         3 => Just(Act::Take),
+        3 => Just(Act::Gather),
         3 => Just(Act::Install),
         1 => Just(Act::Abandon),
         1 => (0_u64..12).prop_map(Act::Forget),
@@ -76,8 +87,8 @@ struct World<I> {
 }
 
 impl<I: VectorIndex> World<I> {
-    fn new(index: I, lag: u64) -> World<I> {
-        World { index, model: Model { states: vec![State::new()] }, floor: Position::NONE, lag }
+    fn new(form: CollectionForm, index: I, lag: u64) -> World<I> {
+        World { index, model: Model { form, states: vec![State::new()] }, floor: Position::NONE, lag }
     }
 
     fn newest(&self) -> Position {
@@ -114,16 +125,15 @@ impl<I: VectorIndex> World<I> {
     fn forget(&mut self, object: ObjectId) {
         self.index.forget(&HashSet::from([object]));
         self.model.states.iter_mut().for_each(|state| drop(state.remove(&object)));
-        assert!(!self.index.holds(object));
     }
 
     fn assert_same(&self, k: usize) {
-        let direction = Metric::Cosine.place(&[1.0, 1.0, 0.5]).unwrap();
+        let place = self.model.form.metric.place(&[1.0, 1.0, 0.5]).unwrap();
         let filters = [vec![], vec![("parity".to_owned(), serde_json::json!(1))]];
         for at in (self.floor.get()..=self.newest().get()).map(Position::new) {
             for filter in &filters {
                 let hidden = &|hidden| hidden == object(3);
-                let query = Query { direction: &direction, k, at, filter, hidden };
+                let query = Query { place: &place, k, at, filter, hidden };
                 assert_eq!(self.index.search(&query), self.model.search(&query), "at {at}");
             }
             let state = &self.model.states[usize::try_from(at.get()).unwrap()];
@@ -138,14 +148,30 @@ impl<I: VectorIndex> World<I> {
     }
 }
 
+impl World<Layered> {
+    fn gather_and_install(&mut self, mut work: Work) {
+        while self.index.gather(&mut work) {}
+        match work.build(&AtomicBool::new(false)) {
+            Outcome::Built(built) => {
+                let (dropped, freed) = self.index.install(*built);
+                drop(freed);
+                self.drop(dropped);
+            }
+            Outcome::Ended => self.index.abandon(false),
+            Outcome::Failed => panic!("nothing was built"),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn flat_answers_every_kept_snapshot_as_the_model(
         changes in prop::collection::vec(change(), 1..200),
+        form in form(),
         lag in 0_u64..40,
         k in 1_usize..8,
     ) {
-        let mut world = World::new(Flat::new(CollectionForm::of_first(3)), lag);
+        let mut world = World::new(form, Flat::new(form), lag);
         for (object, vector, metadata) in changes {
             world.change(object, vector, metadata);
         }
@@ -155,40 +181,121 @@ proptest! {
     #[test]
     fn layered_answers_as_the_model_whatever_is_built_and_when(
         steps in prop::collection::vec((change(), act()), 1..200),
+        form in form(),
         lag in 0_u64..40,
         k in 1_usize..8,
         tail in 1_usize..12,
     ) {
-        let mut world = World::new(Layered::new(CollectionForm::of_first(3), tail), lag);
-        let mut taken: Option<Work> = None;
-        let go_on = std::sync::atomic::AtomicBool::new(false);
+        let mut world = World::new(form, Layered::new(form, tail), lag);
+        let (mut taken, mut forgotten): (Option<Work>, _) = (None, HashSet::new());
         for ((object_changed, vector, metadata), act) in steps {
+            forgotten.remove(&object_changed);
             world.change(object_changed, vector, metadata);
             match act {
                 Act::Take if taken.is_none() => taken = world.index.work(Engine::default(), world.oldest()),
-                Act::Install => {
-                    if let Some(built) = taken.take().and_then(|work| work.build(&go_on)) {
-                        let dropped = world.index.install(built);
-                        world.drop(dropped);
-                    }
-                }
+                Act::Gather => drop(taken.as_mut().map(|work| world.index.gather(work))),
+                Act::Install => drop(taken.take().map(|work| world.gather_and_install(work))),
                 Act::Abandon if taken.take().is_some() => world.index.abandon(false),
-                Act::Forget(number) => world.forget(object(number)),
+                Act::Forget(number) => {
+                    world.forget(object(number));
+                    forgotten.insert(object(number));
+                }
                 Act::Nothing | Act::Take | Act::Abandon => {}
             }
+            let is_held = |object: &ObjectId| world.index.holds(*object);
+            prop_assert!(taken.is_some() || !forgotten.iter().any(is_held));
         }
         world.assert_same(k);
-        if taken.is_some() {
+        if taken.take().is_some() {
             world.index.abandon(false);
         }
         while let Some(work) = world.index.work(Engine::default(), world.oldest()) {
-            let built = work.build(&go_on).unwrap();
-            let dropped = world.index.install(built);
-            world.drop(dropped);
+            world.gather_and_install(work);
         }
         world.assert_same(k);
         prop_assert!(world.index.shape().tail < tail.max(1) && !world.index.has_work(world.oldest()));
     }
+}
+
+fn key(name: &str) -> CollectionKey {
+    CollectionKey { owner: ComponentId::operator(), name: ObjectName::new(name).unwrap() }
+}
+
+/// A set in which each of these collections has a row more.
+fn add(set: &mut VectorSet, names: &[&str], number: u64) {
+    for name in names {
+        let vector = Vector {
+            components: [1.0, 2.0].into(),
+            precision: Precision::Full,
+            metadata: Json::parse("{}").unwrap(),
+        };
+        let (position, object, vector) = (Position::new(number), object(number), Some(vector));
+        set.apply(
+            &[IndexChange {
+                position,
+                collection: key(name),
+                form: CollectionForm::of_first(2),
+                object,
+                vector,
+            }],
+            position,
+        );
+    }
+}
+
+#[test]
+fn collections_are_worked_on_in_turn() {
+    let names = ["a", "b", "c"];
+    let mut set = VectorSet::starting_at(Position::NONE, 1);
+    let mut worked = Vec::new();
+    for number in 1..=6 {
+        add(&mut set, &names, number);
+        let (key, work) = set.work(Engine::default(), Position::new(number)).unwrap();
+        worked.push(key.name.as_str().to_owned());
+        drop(work);
+        set.abandon(&key, false);
+    }
+    assert_eq!(worked, ["a", "b", "c", "a", "b", "c"]);
+}
+
+/// As when the file is opened anew while a graph is built.
+#[test]
+fn a_set_knows_what_is_being_built_of_the_one_before_it() {
+    let sets = || {
+        let mut set = VectorSet::starting_at(Position::NONE, 1);
+        add(&mut set, &["a"], 1);
+        set
+    };
+    let (mut before, mut after) = (sets(), sets());
+    let (key, mut work) = before.work(Engine::default(), Position::new(1)).unwrap();
+    while before.gather(&key, &mut work) {}
+    after.inherit(&mut before);
+    drop(before);
+    after.forget(&HashSet::from([object(1)]));
+    assert!(after.holds(object(1)), "the work has its row");
+    assert!(!after.gather(&key, &mut work));
+    assert!(matches!(work.build(&AtomicBool::new(false)), Outcome::Ended));
+    assert!(!after.holds(object(1)));
+    after.abandon(&key, false);
+    assert!(!after.shapes()[0].index.segments.iter().any(|rows| *rows > 0));
+}
+
+#[test]
+fn what_was_built_and_then_cancelled_is_not_installed() {
+    let mut index = Layered::new(CollectionForm::of_first(2), 2);
+    for number in 1..=2 {
+        index.upsert(Position::new(number), object(number), &[1.0, 1.0], &Json::parse("{}").unwrap());
+    }
+    let mut work = index.work(Engine::default(), Position::NONE).unwrap();
+    while index.gather(&mut work) {}
+    let Outcome::Built(built) = work.build(&AtomicBool::new(false)) else { panic!("it was built") };
+    index.forget(&HashSet::from([object(2)]));
+    assert!(index.holds(object(2)));
+    let (dropped, freed) = index.install(*built);
+    assert!(index.holds(object(2)) && dropped.is_none());
+    drop(freed);
+    assert!(!index.holds(object(2)));
+    assert_eq!((index.shape().segments.len(), index.shape().vectors), (0, 1));
 }
 
 #[test]
@@ -204,4 +311,25 @@ fn compaction_keeps_what_the_oldest_snapshot_sees() {
         (None, Some(Position::new(100)), Some(Position::new(150)), Some(Position::new(200)))
     );
     assert_eq!(flat.live().iter().map(|(object, _)| *object).collect::<Vec<_>>(), [object(1)]);
+}
+
+/// What a vector counts for beside its own, against what indexes say that they take.
+#[test]
+fn what_a_vector_counts_for_is_what_it_takes() {
+    let (rows, dim) = (6_000, 16);
+    let mut index = Layered::new(CollectionForm::of_first(dim), rows);
+    for number in 0..rows as u64 {
+        // Directions that are all different; which ones does not matter.
+        let component = |of| ((number + 1) * (2 * of + 1) * 7_919 % 10_007) as f32 - 5_000.5;
+        let vector: Vec<f32> = (0..dim as u64).map(component).collect();
+        index.upsert(Position::new(number), object(number), &vector, &Json::parse("{}").unwrap());
+    }
+    let counted = usize::try_from(index.bytes(object(1))).unwrap();
+    let in_tail = index.shape().bytes / rows;
+    let mut work = index.work(Engine::default(), Position::NONE).unwrap();
+    while index.gather(&mut work) {}
+    let Outcome::Built(built) = work.build(&AtomicBool::new(false)) else { panic!("it was built") };
+    drop(index.install(*built));
+    let in_segment = index.shape().bytes / rows;
+    assert!(in_tail <= counted && in_segment.abs_diff(counted) <= 16, "{in_tail}, {in_segment}: {counted}");
 }

@@ -8,6 +8,7 @@ mod blob;
 mod bug;
 mod commit;
 mod crash;
+mod curator;
 mod damage;
 mod death;
 mod draft;

@@ -12,8 +12,10 @@ use telos_store::{
 use crate::fixture::{assert_clean, commit, operator, within};
 use crate::random::is_long;
 
+/// What memory keeps for a vector beside its own.
+const BESIDE: u64 = 300;
 /// What a vector of five components without metadata counts for.
-const BYTES: u64 = 22;
+const BYTES: u64 = BESIDE + 22;
 
 fn owner(text: &str) -> ComponentId {
     ComponentId::new(text).unwrap()
@@ -53,7 +55,7 @@ fn assert_full(
 
 #[test]
 fn an_owner_past_its_bytes_is_refused_when_it_votes_and_may_still_remove() {
-    let store = Store::scratch(bounded(4 * BYTES + 5, 1_000)).unwrap();
+    let store = Store::scratch(bounded(4 * BYTES + 5, 10_000)).unwrap();
     let (babs, other, ids) = (owner("babs"), owner("other"), objects(&store, 6));
     ids[..4].iter().for_each(|id| add(&store, &babs, *id).unwrap());
     let text = assert_full(add(&store, &babs, ids[4]), Some(&babs), 5 * BYTES, 4 * BYTES + 5);
@@ -81,7 +83,7 @@ fn an_owner_past_its_bytes_is_refused_when_it_votes_and_may_still_remove() {
 
 #[test]
 fn all_owners_share_one_bound_which_is_the_operators() {
-    let store = Store::scratch(bounded(1_000, 2 * BYTES)).unwrap();
+    let store = Store::scratch(bounded(10_000, 2 * BYTES)).unwrap();
     let ids = objects(&store, 3);
     add(&store, &owner("a"), ids[0]).unwrap();
     add(&store, &owner("b"), ids[1]).unwrap();
@@ -94,7 +96,7 @@ fn all_owners_share_one_bound_which_is_the_operators() {
 /// The committer is kept busy, so that what is voted for stays pending.
 #[test]
 fn what_is_voted_for_and_not_yet_durable_is_counted() {
-    let store = Store::scratch(bounded(3 * BYTES, 1_000)).unwrap();
+    let store = Store::scratch(bounded(3 * BYTES, 10_000)).unwrap();
     let (babs, ids) = (owner("babs"), objects(&store, 5));
     add(&store, &babs, ids[0]).unwrap();
     let ((entered, has_entered), (release, is_released)) = (mpsc::channel(), mpsc::channel::<()>());
@@ -181,8 +183,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if is_long() { 600 } else { 16 }))]
     #[test]
     fn whatever_was_done_the_bytes_counted_are_those_that_are_there(acts in prop::collection::vec(act(), 1..50)) {
-        const OWNER_MAX: u64 = 90;
-        const MAX: u64 = 200;
+        const OWNER_MAX: u64 = 3 * BESIDE + 90;
+        const MAX: u64 = 6 * BESIDE + 200;
         let (dir, backend, names) = (tempfile::tempdir().unwrap(), MemoryBackend::new(), ["a", "b", "c"].map(owner));
         let open = || Store::open_with_backend(dir.path(), backend.clone(), bounded(OWNER_MAX, MAX)).unwrap();
         let mut store = open();
@@ -193,7 +195,7 @@ proptest! {
                 Act::Upsert { owner, object, dim, metadata } => {
                     let mut unit = store.begin_on_voted();
                     let text = Json::parse(&format!("{{\"m\":\"{}\"}}", "x".repeat(metadata))).unwrap();
-                    let bytes = (4 * dim + text.as_str().len()) as u64;
+                    let bytes = BESIDE + (4 * dim + text.as_str().len()) as u64;
                     unit.upsert_vector(&names[owner], &format!("dim-{dim}"), ids[object], vec![1.0; dim], text).unwrap();
                     let mut after = model.clone();
                     let before = after.insert((owner, dim, object), bytes).unwrap_or(0);

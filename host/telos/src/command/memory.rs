@@ -100,7 +100,8 @@ fn render_stats(answer: &Value, paint: Paint) -> String {
             each.unwrap_or_default(),
         ]
     };
-    let headers = ["owner", "collection", "vectors", "dim", "form", "tail", "graphs", "dead", "memory", "bytes each"];
+    let headers =
+        ["owner", "collection", "vectors", "dim", "form", "tail", "graphs", "dead", "memory", "bytes each"];
     let mut text = paint.table(&headers, rows(answer, "collections").map(row).collect());
     let degraded: u64 = rows(answer, "collections").map(|row| row["degraded"].as_u64().unwrap_or(0)).sum();
     if degraded > 0 {
@@ -132,7 +133,10 @@ mod tests {
             "segments": [7], "dead": 1, "degraded": 1, "bytes": 20_480});
         let text = render_stats(&json!({ "collections": [collection] }), Paint::default());
         let words: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
-        assert_eq!(words, ["babs", "turns", "10", "384", "cosine,", "half", "4", "1", "1", "20", "KiB", "2048"]);
+        assert_eq!(
+            words,
+            ["babs", "turns", "10", "384", "cosine,", "half", "4", "1", "1", "20", "KiB", "2048"]
+        );
         assert!(text.contains("1 graphs failed"), "{text}");
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "MIB")]
     blob_mib: Option<u64>,
 
-    /// The most that vectors of one component may take, in the file and in memory [default: 256].
+    /// The most that vectors of one component may take in memory, graphs included [default: 256].
     #[arg(long, value_name = "MIB")]
     vector_owner_mib: Option<u64>,
 
