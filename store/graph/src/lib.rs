@@ -8,6 +8,7 @@
 
 mod matrix;
 mod nodes;
+mod sketch;
 mod vamana;
 mod web;
 
@@ -15,8 +16,10 @@ use std::collections::HashSet;
 
 pub use matrix::{Matrix, dot, squared_distance};
 pub use nodes::Alike;
+pub use sketch::{LoadError, NO_NODE, Sketch};
 
 use nodes::Nodes;
+use web::Web;
 
 /// Links of each node, node by node: a node for every direction, in the order of the first row in it.
 pub type Links = Vec<Vec<u32>>;
@@ -38,6 +41,27 @@ impl Engine {
             Engine::DiskAnn => vamana::build(nodes, is_stopping)?,
         };
         Some(Graph { inner, lost: Vec::new() })
+    }
+
+    /// What it is, and in which version: graphs are only loaded by what built them.
+    pub fn version(self) -> &'static str {
+        match self {
+            Engine::DiskAnn => vamana::VERSION,
+        }
+    }
+
+    /// A graph that was written down, over the same rows or what is left of them: those without a node are taken out, as
+    /// [`Graph::erase`] does. Cost: two passes over rows and links, and what erasing costs.
+    ///
+    /// # Errors
+    /// [`LoadError`] for what no graph can have, wherever it is from. Links that were changed otherwise cannot be told;
+    /// rows that they do not lead to are looked at by every search.
+    pub fn load(self, rows: Matrix, sketch: Sketch) -> Result<Graph, LoadError> {
+        let (web, lost) = sketch.into_web(rows)?;
+        let inner = match self {
+            Engine::DiskAnn => vamana::over(web).ok_or(LoadError::Empty)?,
+        };
+        Ok(Graph { inner, lost })
     }
 }
 
@@ -61,7 +85,8 @@ trait Search: Send + Sync {
 
     fn nodes_mut(&mut self) -> &mut Nodes;
 
-    fn links(&self) -> Links;
+    /// Nodes and links, where the engine can go on with them once they were written down.
+    fn web(&self) -> Option<&Web>;
 
     /// Bytes in memory, those of the nodes included.
     fn bytes(&self) -> usize;
@@ -91,9 +116,10 @@ impl Graph {
         }
     }
 
-    /// The links of every node, so that the graph can be written down.
-    pub fn links(&self) -> Links {
-        self.inner.links()
+    /// The graph without its rows, so that it can be written down; none when its engine cannot load one. Cost: copies
+    /// every link.
+    pub fn sketch(&self) -> Option<Sketch> {
+        self.inner.web().map(Sketch::of)
     }
 
     /// Bytes in memory, the rows' included.

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::matrix::{Matrix, squared_distance};
+use crate::sketch::{LoadError, NO_NODE};
 
 /// In the place of the row of a node that has none left.
 const NOBODY: u32 = u32::MAX;
@@ -61,6 +62,40 @@ impl Nodes {
             }
         }
         nodes
+    }
+
+    /// As they were written down: which node each row belongs to.
+    pub(crate) fn from_sketch(rows: Matrix, of_rows: &[u32], count: u32) -> Result<Nodes, LoadError> {
+        if of_rows.len() != rows.len() {
+            return Err(LoadError::Rows { found: of_rows.len(), expected: rows.len() });
+        }
+        let mut nodes = Nodes { rows, first: vec![NOBODY; count as usize], later: HashMap::new() };
+        for (row, node) in (0_u32..).zip(of_rows).filter(|(_, node)| **node != NO_NODE) {
+            match nodes.first.get_mut(*node as usize) {
+                None => return Err(LoadError::Node { row, node: *node }),
+                Some(first) if *first == NOBODY => *first = row,
+                Some(first) if nodes.rows.row(*first) == nodes.rows.row(row) => {
+                    nodes.later.entry(*node).or_default().push(row);
+                }
+                Some(_) => return Err(LoadError::Unlike { row, node: *node }),
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// The node of each row; [`NO_NODE`] of one that was erased.
+    pub(crate) fn of_rows(&self) -> Vec<u32> {
+        let mut of_rows = vec![NO_NODE; self.rows.len()];
+        let alike = (0..self.len()).filter_map(|node| Some((node, self.alike(node)?)));
+        for (node, alike) in alike {
+            alike.numbers().for_each(|row| of_rows[row as usize] = node);
+        }
+        of_rows
+    }
+
+    /// Nodes without rows.
+    pub(crate) fn gone(&self) -> Vec<u32> {
+        (0..self.len()).filter(|node| !self.is_live(*node)).collect()
     }
 
     pub(crate) fn rows(&self) -> &Matrix {

@@ -48,6 +48,10 @@ fn near(graph: &Graph, direction: &[f32], effort: usize) -> Vec<u32> {
     graph.near(direction, effort).flat_map(|alike| alike.numbers().collect::<Vec<_>>()).collect()
 }
 
+fn links(graph: &Graph) -> Links {
+    graph.sketch().unwrap().links
+}
+
 /// Rows that a search for themselves does not find.
 fn lost(graph: &Graph, effort: usize) -> Vec<u32> {
     let is_found = |number: &u32| near(graph, graph.rows().row(*number), effort).contains(number);
@@ -135,7 +139,7 @@ fn most_of_the_nearest_are_found() {
     let found = found(&graph, &queries, |_| false);
     assert!(found >= 1_980, "{found} of 2,000");
     assert_eq!(lost(&graph, EFFORT), NONE);
-    assert!(graph.links().iter().flatten().all(|link| (*link as usize) < directions.len()));
+    assert!(links(&graph).iter().flatten().all(|link| (*link as usize) < directions.len()));
 }
 
 /// Whoever was linked through rows that are erased is found without them, one at a time or many at once.
@@ -159,7 +163,7 @@ fn erased_rows_are_never_near_and_cost_no_other_its_place() {
         let found = found(&graph, &queries, is_erased);
         assert!(found >= 990, "{found} of 1,000; one of {share}, {step} at once");
         assert!(graph.lost.len() <= 3, "{:?}", graph.lost);
-        let links = graph.links();
+        let links = links(&graph);
         assert!(links.iter().flatten().all(|link| !is_erased(link)));
         assert!(erased.iter().all(|number| links[*number as usize].is_empty()));
     }
@@ -190,7 +194,7 @@ fn another_row_stands_for_a_direction_whose_first_is_erased() {
     let mut directions: Vec<_> = (0..300).map(|_| random.direction(16)).collect();
     (0..30).for_each(|number| directions[number * 10] = twin.clone());
     let mut graph = build(&directions);
-    assert_eq!(graph.links().len(), 271, "links for directions, not for rows");
+    assert_eq!(links(&graph).len(), 271, "links for directions, not for rows");
     let mut left: HashSet<u32> = (0..30).map(|number| number * 10).collect();
     for erased in [0, 290, 150, 20] {
         graph.erase(&HashSet::from([erased]));
@@ -213,4 +217,75 @@ fn a_build_that_is_told_to_stop_ends_without_a_graph() {
         assert!(Engine::default().build(rows(&directions), &is_stopping).is_none());
         assert_eq!(asked.get(), asked_max + 1, "asked at every row");
     }
+}
+
+/// The same rows and what was written down of the graph, without some of the rows.
+fn loaded(graph: &Graph, directions: &[Vec<f32>], is_left: impl Fn(usize) -> bool) -> Graph {
+    let mut sketch = graph.sketch().unwrap();
+    let mut directions = directions.to_vec();
+    for (row, direction) in directions.iter_mut().enumerate().filter(|(row, _)| !is_left(*row)) {
+        direction.fill(0.0);
+        sketch.nodes[row] = NO_NODE;
+    }
+    Engine::default().load(rows(&directions), sketch).unwrap()
+}
+
+#[test]
+fn a_graph_that_was_written_down_answers_as_it_did() {
+    let mut random = Random(14);
+    let mut directions = clustered(&mut random, 16, 2_000);
+    (0..40).for_each(|number| directions[number * 50] = directions[0].clone());
+    let queries = clustered(&mut random, 16, 100);
+    let mut graph = build(&directions);
+    let same = |left: &Graph, right: &Graph| {
+        assert_eq!(left.sketch(), right.sketch());
+        // Rows of one direction have no order among them.
+        let near = |graph: &Graph, query: &Vec<f32>| near(graph, query, EFFORT).into_iter().collect::<HashSet<_>>();
+        queries.iter().for_each(|query| assert_eq!(near(left, query), near(right, query)));
+    };
+    same(&graph, &loaded(&graph, &directions, |_| true));
+    let erased: HashSet<u32> = (0..2_000).filter(|number| number % 7 == 0).collect();
+    graph.erase(&erased);
+    let is_left = |row: usize| row % 7 != 0;
+    same(&graph, &loaded(&graph, &directions, is_left));
+}
+
+#[test]
+fn rows_that_are_not_there_any_more_are_taken_out_of_a_graph_that_is_loaded() {
+    let mut random = Random(15);
+    let directions = clustered(&mut random, 16, 2_000);
+    let graph = build(&directions);
+    for share in [2_usize, 5, 2_001] {
+        let loaded = loaded(&graph, &directions, |row| row % share != 0);
+        assert!(lost(&loaded, EFFORT).iter().all(|row| *row as usize % share == 0), "one of {share}");
+    }
+}
+
+#[test]
+fn what_is_no_graph_is_refused() {
+    let mut random = Random(16);
+    let directions: Vec<_> = (0..50).map(|_| random.direction(8)).collect();
+    let sketch = build(&directions).sketch().unwrap();
+    type Change = fn(&mut Sketch);
+    let changes: [(Change, &str); 8] = [
+        (|sketch| sketch.entry = 50, "begin at node 50"),
+        (|sketch| sketch.nodes.truncate(49), "49 rows"),
+        (|sketch| sketch.nodes[7] = 50, "node 50"),
+        (|sketch| sketch.nodes[7] = 8, "lies elsewhere"),
+        (|sketch| sketch.links[3] = vec![50], "leads to"),
+        (|sketch| sketch.links[3] = vec![1; 43], "leads to"),
+        (|sketch| sketch.links.truncate(49), "node 49"),
+        (|sketch| sketch.nodes.fill(NO_NODE), "no row"),
+    ];
+    for (change, expected) in changes {
+        let mut changed = sketch.clone();
+        change(&mut changed);
+        let error = Engine::default().load(rows(&directions), changed).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}: {expected}");
+    }
+    // Links that lead nowhere useful are a graph; nobody is lost with them.
+    let mut alone = sketch.clone();
+    alone.links.iter_mut().for_each(Vec::clear);
+    let graph = Engine::default().load(rows(&directions), alone).unwrap();
+    assert_eq!(lost(&graph, EFFORT), NONE);
 }

@@ -19,15 +19,17 @@ use diskann::{ANNResult, default_post_processor};
 use diskann_vector::PreprocessedDistanceFunction;
 use diskann_vector::distance::Metric;
 
+use crate::Search;
 use crate::nodes::Nodes;
 use crate::web::{DEGREE_MAX, Web};
-use crate::{Links, Search};
 
 /// For directions of unit length too: the order is that of cosine, and nodes that are almost the same keep apart, where
 /// one less a product of nearly one would be nought.
 const METRIC: Metric = Metric::L2;
 /// Links that a node has after it was pruned; it gathers [`DEGREE_MAX`] until then.
 const DEGREE: usize = 32;
+/// Changes with whatever changes what a graph is.
+pub(super) const VERSION: &str = "diskann 0.61.0, degree 32, L2";
 /// Nodes looked at for each that is added.
 const BUILD_EFFORT: usize = 100;
 
@@ -35,9 +37,7 @@ const BUILD_EFFORT: usize = 100;
 pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<dyn Search>> {
     let web = Web::of(nodes)?;
     let entry = web.entry();
-    let config =
-        Builder::new(DEGREE, MaxDegree::new(DEGREE_MAX), BUILD_EFFORT, METRIC.into()).build().ok()?;
-    let index = DiskANNIndex::new(config, web, None);
+    let index = index(web)?;
     let nodes = index.data_provider.nodes();
     for node in (0..nodes.len()).filter(|node| *node != entry) {
         if is_stopping() {
@@ -47,6 +47,17 @@ pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<
         now(index.insert(&Strategy, &NoContext, &node, nodes.direction(node))).ok()?;
     }
     Some(Box::new(index))
+}
+
+/// A graph with links that are there.
+pub(super) fn over(web: Web) -> Option<Box<dyn Search>> {
+    Some(Box::new(index(web)?))
+}
+
+/// None never: what is asked for is fixed.
+fn index(web: Web) -> Option<DiskANNIndex<Web>> {
+    let asked = Builder::new(DEGREE, MaxDegree::new(DEGREE_MAX), BUILD_EFFORT, METRIC.into());
+    Some(DiskANNIndex::new(asked.build().ok()?, web, None))
 }
 
 impl Search for DiskANNIndex<Web> {
@@ -75,8 +86,8 @@ impl Search for DiskANNIndex<Web> {
         self.data_provider.nodes_mut()
     }
 
-    fn links(&self) -> Links {
-        self.data_provider.links()
+    fn web(&self) -> Option<&Web> {
+        Some(&self.data_provider)
     }
 
     fn bytes(&self) -> usize {

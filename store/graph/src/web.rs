@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Links;
 use crate::matrix::squared_distance;
 use crate::nodes::Nodes;
 
@@ -30,8 +29,13 @@ impl Web {
     /// Nodes without links; none when there are no nodes.
     pub(crate) fn of(nodes: Nodes) -> Option<Web> {
         let entry = nodes.middle()?;
+        Some(Web::entered_at(entry, nodes))
+    }
+
+    /// Nodes without links, and one of them to begin at.
+    pub(crate) fn entered_at(entry: u32, nodes: Nodes) -> Web {
         let links = (0..nodes.len() as usize * (DEGREE_MAX + 1)).map(|_| AtomicU32::new(0)).collect();
-        Some(Web { nodes, entry, links })
+        Web { nodes, entry, links }
     }
 
     pub(crate) fn nodes(&self) -> &Nodes {
@@ -62,11 +66,6 @@ impl Web {
         // So that nothing is left of links that are no more.
         cells[1 + links.len()..].iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
         cells[0].store(u32::try_from(links.len()).unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// The links of every node.
-    pub(crate) fn links(&self) -> Links {
-        (0..self.nodes.len()).map(|node| self.read(node).collect()).collect()
     }
 
     /// Bytes in memory, those of the nodes included.
