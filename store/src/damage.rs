@@ -4,11 +4,21 @@
 //! [`Failure::Damaged`], and nothing else. A handle that panicked is not trusted: the committer opens another one and has
 //! every page checked. Never here: whether a file is to be used.
 //!
-//! Not held: a panic of redb while another one unwinds, which ends the process. It is known of redb's `ExtractIf` and
-//! avoided there by [`Extracted`]; `retain_in` has one inside. It is known too, and not avoided, of tables that are
-//! dropped after redb panicked in one of them, and of its own commit: where pages rot below an open store both are met.
+//! A panic while another one passes would end the process. What redb does when something of its own is dropped is kept
+//! from that where this store drops it:
+//!
+//! ```text
+//! table            takes the lock of the open tables, which a panic below it poisons   OnDemand, by let_go
+//! rows to remove   work on their page once more                                       Guarded
+//! handle           commits once more, over pages that may be damaged                  give_up: the file is closed, no more
+//! ```
+//!
+//! Not held, since only redb can mend it: such a panic inside one call of redb's. Its commit takes the pages that are free
+//! from tables of its own with the same iterator over rows to remove, so a page of those tables that rots below an open
+//! store may end the process; nothing that was acknowledged is lost, as in any crash. `retain_in` has that iterator inside
+//! too.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::bug;
 use crate::error::Failure;
@@ -22,17 +32,28 @@ pub(crate) fn guard<T, E: From<Failure>>(work: impl FnOnce() -> Result<T, E>) ->
     })
 }
 
-/// Rows that redb removes while they are read. Its own iterator works on the page when it is dropped, and where a damaged
-/// one ended it in a panic it would panic again, which ends the process: then it is left alone.
-pub(crate) struct Extracted<I>(Option<I>);
-
-impl<I: Iterator> Extracted<I> {
-    pub(crate) fn of(rows: I) -> Extracted<I> {
-        Extracted(Some(rows))
+/// Drops what works on redb's pages, or takes redb's locks, when it is dropped. A panic of that while another one passes
+/// would end the process, so it is caught. It is not forgotten instead: a table that is never dropped keeps its write
+/// transaction, and that keeps the file open and locked.
+pub(crate) fn let_go<T>(left: &mut Option<T>) {
+    let left = left.take();
+    if std::thread::panicking() {
+        // The panic that passes is told.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
     }
 }
 
-impl<I: Iterator> Iterator for Extracted<I> {
+/// What is [`let_go`] when it is dropped. For rows that redb removes while they are read: its iterator works on the page
+/// once more when it is dropped.
+pub(crate) struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) fn of(inner: T) -> Guarded<T> {
+        Guarded(Some(inner))
+    }
+}
+
+impl<I: Iterator> Iterator for Guarded<I> {
     type Item = I::Item;
 
     fn next(&mut self) -> Option<I::Item> {
@@ -40,12 +61,20 @@ impl<I: Iterator> Iterator for Extracted<I> {
     }
 }
 
-impl<I> Drop for Extracted<I> {
+impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::mem::forget(self.0.take());
-        }
+        let_go(&mut self.0);
     }
+}
+
+/// Drops a handle of redb's without letting it write, as if a panic passed it: redb then closes the file and does nothing
+/// else, where it would otherwise commit once more, over pages that may be damaged.
+pub(crate) fn give_up<T>(handle: T) {
+    let _ = catch_unwind(AssertUnwindSafe(move || {
+        let _handle = Guarded::of(handle);
+        // Not `panic!`: nothing is wrong, so nothing is said.
+        resume_unwind(Box::new(()))
+    }));
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Database {
     /// time. Reads go on if they can.
     pub(crate) fn refuse(&self) {
         let mut handle = self.handle.write();
-        *handle = Handle::Closed;
+        handle.give_up();
         *self.held.lock() = None;
         *handle = self.opened_for_reading();
     }
@@ -150,10 +150,13 @@ impl Database {
         let mut handle = self.handle.write();
         if let Handle::Writable(_) = *handle {
             // Closed first: it holds the file's lock.
-            *handle = Handle::Closed;
+            handle.give_up();
         }
         match self.open_again(is_checked) {
-            Ok(opened) => *handle = Handle::Writable(opened),
+            Ok(opened) => {
+                handle.give_up();
+                *handle = Handle::Writable(opened);
+            }
             Err(cause) => {
                 if let Handle::Closed = *handle {
                     *handle = self.opened_for_reading();
@@ -200,7 +203,7 @@ impl Database {
         let _steady = self.steady.try_write_for(STEADY_WAIT).ok_or(RewriteError::Busy { waited_ms })?;
         let mut handle = self.handle.write();
         // Closed before the rename: some systems do not rename over an open file.
-        *handle = Handle::Closed;
+        handle.give_up();
         let replaced = self.backend.replace();
         *handle = Handle::Writable(self.open_again(false).map_err(RewriteError::Failed)?);
         self.accept().map_err(RewriteError::Failed)?;
@@ -237,12 +240,42 @@ impl Database {
         Ok(redb::Builder::new().set_cache_size(self.opening.cache_bytes).create_with_backend(place)?)
     }
 
+    /// Closes the file as a crash would leave it: for one that is known to be damaged, since closing it in good order
+    /// works on pages.
+    pub(crate) fn give_up(&mut self) {
+        self.handle.get_mut().give_up();
+    }
+
     /// redb's own check of every page, on a handle that nobody else uses.
     pub(crate) fn check_integrity(&self) -> Result<bool, Failure> {
         match &mut *self.handle.write() {
             Handle::Writable(handle) => damage::guard(|| Ok(handle.check_integrity()?)),
             Handle::Closed | Handle::ReadOnly(_) => Err(Failure::Reopening),
         }
+    }
+}
+
+impl Drop for Database {
+    /// In good order where that writes to the file.
+    fn drop(&mut self) {
+        let is_accepted = self.held.get_mut().is_none();
+        let closed = match std::mem::replace(self.handle.get_mut(), Handle::Closed) {
+            Handle::Writable(handle) if is_accepted => damage::guard(|| Ok(handle.close()?)),
+            left => {
+                damage::give_up(left);
+                Ok::<(), Failure>(())
+            }
+        };
+        if let Err(failure) = closed {
+            tracing::warn!(%failure, "the database was not closed in good order, so it is opened as after a crash");
+        }
+    }
+}
+
+impl Handle {
+    /// Closes it without writing. Whatever is opened afterwards begins as after a crash.
+    fn give_up(&mut self) {
+        damage::give_up(std::mem::replace(self, Handle::Closed));
     }
 }
 

@@ -26,7 +26,7 @@ use crate::session::{DedupeKey, SessionId};
 use crate::unit::Layer;
 use crate::vectors::{CollectionForm, CollectionKey, Growth, Room, Vector, bytes_of};
 
-use recent::Recent;
+use recent::{Half, Recent};
 use sessions::Sessions;
 
 pub(crate) use sessions::KnownSession;
@@ -132,8 +132,9 @@ impl Order {
         self.waiting += 1;
     }
 
-    /// Forgets what is durable through a position, and that many units waiting.
-    pub(crate) fn settle(&mut self, through: Position, units: usize) {
+    /// Forgets what is durable through a position, and that many units waiting. Answers what is remembered no longer, to
+    /// be dropped once the order's lock is free.
+    pub(crate) fn settle(&mut self, through: Position, units: usize) -> Vec<Half> {
         self.waiting = self.waiting.saturating_sub(units);
         self.settle_objects(through);
         self.names.retain(|_, versions| versions.settle(through));
@@ -146,6 +147,7 @@ impl Order {
         self.posts.settle(through);
         self.sessions.settle(through);
         self.sweeps.settle(through);
+        self.recent.take_aged()
     }
 
     /// Empties the order after a failure: what was voted for will not be decided, or nobody knows.

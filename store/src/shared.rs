@@ -162,6 +162,14 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.stand.now().damage.is_some() {
+            self.database.give_up();
+        }
+    }
+}
+
 impl Loaded {
     /// Reads everything that is kept in memory. Cost: one pass over vectors and pending posts.
     pub(crate) fn read(database: &Database, tail_rows_max: usize) -> Result<Loaded, Failure> {

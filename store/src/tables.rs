@@ -40,6 +40,7 @@ use redb::{Key, ReadableDatabase, ReadableTable, Table, TableDefinition, Value, 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::damage;
 use crate::error::Failure;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId, Revision};
 use crate::json::Json;
@@ -214,6 +215,12 @@ impl<'txn, K: Key + 'static, V: Value + 'static> OnDemand<'txn, K, V> {
             Some(table) => Ok(table),
             closed => Ok(closed.insert(self.txn.open_table(self.definition)?)),
         }
+    }
+}
+
+impl<K: Key + 'static, V: Value + 'static> Drop for OnDemand<'_, K, V> {
+    fn drop(&mut self) {
+        damage::let_go(&mut self.table);
     }
 }
 

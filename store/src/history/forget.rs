@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::audit::{self, Fact};
 use crate::commit::{self, Commit, Vote};
-use crate::damage::{self, Extracted};
+use crate::damage::{self, Guarded};
 use crate::error::{CommitError, Failure, ForgetError, Overflow};
 use crate::id::{ObjectId, Position, PostId};
 use crate::limit;
@@ -371,7 +371,7 @@ impl<'a> Removal<'a> {
             let mut owner = String::new();
             let mut positions = Vec::new();
             let rows = tables.objects.open()?.extract_from_if((*id, 0)..=(*id, u64::MAX), |_, _| true)?;
-            for row in Extracted::of(rows) {
+            for row in Guarded::of(rows) {
                 let (key, row) = row?;
                 owner = tables::decode_head(row.value())?.owner.to_owned();
                 positions.push(key.value().1);
@@ -429,7 +429,7 @@ impl<'a> Removal<'a> {
         };
         let removed =
             tables.shadows.open()?.extract_if(|(id, _), (_, row)| objects.contains(&id) || names_one(row))?;
-        for row in Extracted::of(removed) {
+        for row in Guarded::of(removed) {
             let (id, _) = row?.0.value();
             if objects.contains(&id) {
                 self.count(id, |counts| &mut counts.shadows);
@@ -443,7 +443,7 @@ impl<'a> Removal<'a> {
         let is_theirs = |_, row: &[u8]| {
             tables::decode::<OutboxRow>("outbox", row).is_ok_and(|row| whose(&row.post, objects).is_some())
         };
-        for row in Extracted::of(tables.outbox.open()?.extract_if(is_theirs)?) {
+        for row in Guarded::of(tables.outbox.open()?.extract_if(is_theirs)?) {
             let row: OutboxRow = tables::decode("outbox", row?.1.value())?;
             self.gone.posts.push((row.id, (row.post.source, row.post.target)));
             if let Some(id) = whose(&row.post, objects) {
@@ -459,7 +459,7 @@ impl<'a> Removal<'a> {
             tables::decode::<DeadLetter>("dead_letters", row)
                 .is_ok_and(|letter| whose(&letter.post, objects).is_some())
         };
-        for row in Extracted::of(tables.dead_letters.open()?.extract_if(is_theirs)?) {
+        for row in Guarded::of(tables.dead_letters.open()?.extract_if(is_theirs)?) {
             let letter: DeadLetter = tables::decode("dead_letters", row?.1.value())?;
             if let Some(id) = whose(&letter.post, objects) {
                 self.count(id, |counts| &mut counts.dead_letters);

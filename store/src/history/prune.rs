@@ -113,7 +113,7 @@ pub(crate) fn raise_floor(tables: &mut Tables<'_>, floor: Position) -> Result<()
     let dating =
         tables.moments.open()?.rows_in(..=floor.get())?.next_back().transpose()?.map(|(key, _)| key.value());
     let needless = tables.moments.open()?.extract_from_if(..dating.unwrap_or(0), |_, _| true)?;
-    for row in damage::Extracted::of(needless).take(limit::MOMENT_TRIM_ROWS) {
+    for row in damage::Guarded::of(needless).take(limit::MOMENT_TRIM_ROWS) {
         row?;
     }
     Ok(())

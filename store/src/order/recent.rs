@@ -4,8 +4,10 @@
 //! remember   a state leaves the order because it is durable          it replaces the one before it
 //! forget     all of them, when states change otherwise than by        the tables are asked again
 //!            being written: raises, copies, forgetting, failures
-//! age        the younger half is full                                 the older half is dropped
+//! age        the younger half is full                                 the older half is given to whoever settles
 //! ```
+//! What is remembered no longer is dropped outside the order's lock: freeing thousands of states takes as long as many
+//! votes.
 //! Every state here is the newest durable one of its object, whatever the generations in force say.
 //! Never here: redb, what is not durable.
 
@@ -16,13 +18,18 @@ use crate::id::ObjectId;
 use crate::limit;
 use crate::object::Object;
 
-/// At most twice [`limit::RECENT_HALF_BYTES_MAX`], and one object more in each half.
+/// States by their objects.
+pub(crate) type Half = HashMap<ObjectId, Arc<Object>>;
+
+/// At most twice [`limit::RECENT_HALF_BYTES_MAX`], and one object more in each half; besides what is to be dropped.
 #[derive(Default)]
 pub(super) struct Recent {
-    young: HashMap<ObjectId, Arc<Object>>,
+    young: Half,
     young_bytes: usize,
     /// Where the younger half has the object too, this one's state is out of date.
-    old: HashMap<ObjectId, Arc<Object>>,
+    old: Half,
+    /// Remembered no longer.
+    aged: Vec<Half>,
 }
 
 impl Recent {
@@ -38,14 +45,20 @@ impl Recent {
             self.young_bytes -= taken_by(&replaced);
         }
         if self.young_bytes > limit::RECENT_HALF_BYTES_MAX {
-            self.old = std::mem::take(&mut self.young);
+            self.aged.push(std::mem::replace(&mut self.old, std::mem::take(&mut self.young)));
             self.young_bytes = 0;
         }
     }
 
     /// Forgets all of them.
     pub(super) fn forget(&mut self) {
-        *self = Recent::default();
+        self.aged.extend([std::mem::take(&mut self.young), std::mem::take(&mut self.old)]);
+        self.young_bytes = 0;
+    }
+
+    /// What is to be dropped once the order's lock is free.
+    pub(super) fn take_aged(&mut self) -> Vec<Half> {
+        std::mem::take(&mut self.aged)
     }
 }
 

@@ -5,8 +5,10 @@
 //! opens is asked everything, written to, pruned, copied and closed, under a watch that finds what hangs.
 
 use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -240,11 +242,57 @@ fn open_over(bytes: &[u8], dir: &Path) -> (Store, MemoryBackend) {
     (Store::open_with_backend(dir, backend.clone(), options).unwrap(), backend)
 }
 
+/// The first seed that a child tries.
+const FIRST_SEED: &str = "TELOS_STORE_FIRST_SEED";
+/// redb's own commit, the only place where a page may end the process.
+const MAY_END_IT: &str = "redb::transactions::WriteTransaction::commit";
+const SEEDS_PER_CHILD: u64 = 250;
+
+/// The long run meets the one place where a page may end the process, so it has children.
 #[test]
 fn a_page_that_rots_below_an_open_store_ends_the_calls_that_meet_it_and_nothing_else() {
+    if !is_long() {
+        assert!(let_pages_rot(0..25) > 0);
+        return;
+    }
+    let (mut first, seeds, mut deaths) = (0, 3_000, 0);
+    while first < seeds {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["damage::pages_rot_in_a_child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(FIRST_SEED, first.to_string())
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        if child.status.success() {
+            first += SEEDS_PER_CHILD;
+            continue;
+        }
+        let said = String::from_utf8_lossy(&child.stderr);
+        let (_, last) = said.rsplit_once("rotting with seed ").expect("it tried one");
+        let (seed, end) = last.split_once('\n').unwrap();
+        let mut panics = end.rsplit("panicked at");
+        let (last, second) = (panics.next().unwrap_or_default(), panics.next().unwrap_or_default());
+        let is_known = last.contains("panic in a destructor") && second.contains(MAY_END_IT);
+        assert!(is_known, "seed {seed}: {end}");
+        (first, deaths) = (seed.parse::<u64>().unwrap() + 1, deaths + 1);
+    }
+    println!("{deaths} of {seeds} damaged stores ended their process, all of them in redb's own commit");
+}
+
+#[test]
+fn pages_rot_in_a_child() {
+    if let Ok(first) = std::env::var(FIRST_SEED) {
+        let first: u64 = first.parse().unwrap();
+        let_pages_rot(first..first + SEEDS_PER_CHILD);
+    }
+}
+
+/// Answers how many of the stores noticed.
+fn let_pages_rot(seeds: std::ops::Range<u64>) -> u64 {
     let home = Home::new(0, true);
-    let (mut met, seeds) = (0, if is_long() { 3_000 } else { 25 });
-    for seed in 0..seeds {
+    let mut met = 0;
+    for seed in seeds.clone() {
+        eprintln!("rotting with seed {seed}");
         let mut random = Random::new(seed);
         let (store, backend) = open_over(&home.bytes, home.dir.path());
         let mut bytes = vec![0; usize::try_from(backend.len().unwrap()).unwrap()];
@@ -254,8 +302,52 @@ fn a_page_that_rots_below_an_open_store_ends_the_calls_that_meet_it_and_nothing_
         let backup = home.dir.path().join("backup");
         met += u64::from(within_patience(&what, move || use_all(store, &backup)));
     }
-    println!("{met} of {seeds} damaged stores were noticed");
+    println!("{met} of the damaged stores with seeds {seeds:?} were noticed");
+    met
+}
+
+/// redb panics over a table that it cannot open while it holds the lock of those that are open: none of them may end the
+/// process, or keep the file.
+#[test]
+fn a_store_whose_list_of_tables_rots_gives_its_file_up_to_whoever_opens_it_next() {
+    let (home, mut met) = (Home::new(0, true), 0);
+    let (dir, path) = (home.dir.path(), home.dir.path().join("objects.redb"));
+    let lists =
+        |page: &[u8]| ["collections", "owned", "vectors"].iter().all(|name| holds(page, name.as_bytes()));
+    for at in (0..PAGE).step_by(if is_long() { 16 } else { 256 }) {
+        fs::write(&path, &home.bytes).unwrap();
+        let options = StoreOptions { cache_bytes: 0, ..StoreOptions::default() };
+        let store = Store::open(dir, options).unwrap();
+        let id = object_with(&store, "a", 1);
+        let whole = fs::read(&path).unwrap();
+        let pages: Vec<usize> = (1..whole.len() / PAGE)
+            .map(|page| page * PAGE)
+            .filter(|page| lists(&whole[*page..][..PAGE]))
+            .collect();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let put = |page: usize, bytes: &[u8]| {
+            (&file).seek(SeekFrom::Start(page as u64)).and_then(|_| (&file).write_all(bytes)).unwrap();
+        };
+        pages.iter().for_each(|page| put(page + at, &vec![0xff; PAGE - at]));
+        let what = format!("from byte {at} of each list");
+        let written = within_patience(&what, || write(&store));
+        let is_noted = store.standing().damage.is_some();
+        drop(store);
+        // Whoever could write may have used the pages that are to be put back.
+        let Err(error) = written else { continue };
+        assert!(is_noted, "{what}: {error}");
+        pages.iter().for_each(|page| put(*page, &whole[*page..][..PAGE]));
+        let store = Store::open(dir, StoreOptions::default()).unwrap();
+        assert_eq!(read(&mut store.begin(), id, "a"), Some(1), "{what}");
+        write(&store).unwrap();
+        assert_clean(&store);
+        met += 1;
+    }
     assert!(met > 0);
+}
+
+fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
 }
 
 /// What readers meet is said by the store until a verification finds nothing.
@@ -268,9 +360,8 @@ fn damage_that_only_readers_meet_is_told_by_the_store_until_it_is_gone() {
     let mut whole = vec![0; usize::try_from(backend.len().unwrap()).unwrap()];
     backend.read(0, &mut whole).unwrap();
     let needle = b"a_slot_that_is_easy_to_find";
-    let holds_it = |page: &[u8]| page.windows(needle.len()).any(|window| window == needle);
     let pages: Vec<usize> = (0..whole.len() / PAGE)
-        .filter(|page| holds_it(&whole[page * PAGE..(page + 1) * PAGE]))
+        .filter(|page| holds(&whole[page * PAGE..(page + 1) * PAGE], needle))
         .map(|page| page * PAGE)
         .collect();
     pages.iter().for_each(|at| backend.write(*at as u64, &[0xff; PAGE]).unwrap());
