@@ -17,7 +17,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use telos_graph::Engine;
 
 use crate::bug;
 use crate::id::Position;
@@ -106,7 +105,7 @@ fn next(shared: &Shared) -> Option<(CollectionKey, Work)> {
     if shared.curator.is_stopping.load(Ordering::Acquire) {
         return None;
     }
-    shared.index.read().work(Engine::default(), oldest(shared))
+    shared.index.read().work(shared.options.vector_engine, oldest(shared))
 }
 
 fn build(shared: &Shared, key: &CollectionKey, work: Work) {

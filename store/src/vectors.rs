@@ -25,6 +25,7 @@ use crate::limit;
 pub use layered::IndexShape;
 pub(crate) use layered::{Built, Layered, Work};
 pub(crate) use room::{Growth, Room, bytes, bytes_of};
+pub use telos_graph::Engine as VectorEngine;
 
 /// One hit of a search.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +71,8 @@ pub(crate) struct Query<'a> {
     /// Unit length.
     pub(crate) direction: &'a [f32],
     pub(crate) k: usize,
+    /// Near rows that a search of a graph keeps in view; none leaves that to the index.
+    pub(crate) effort: Option<usize>,
     pub(crate) at: Position,
     /// Top-level metadata fields that must have exactly these values.
     pub(crate) filter: &'a [(String, serde_json::Value)],

@@ -30,7 +30,7 @@ const METRIC: Metric = Metric::L2;
 /// Links that a row has after it was pruned.
 const DEGREE: usize = 32;
 /// Links that it may gather until then.
-const DEGREE_MAX: usize = 42;
+pub(super) const DEGREE_MAX: usize = 42;
 /// Matrix looked at for each that is added.
 const BUILD_EFFORT: usize = 100;
 
@@ -41,9 +41,7 @@ pub(super) fn build(
     is_stopping: &AtomicBool,
 ) -> Option<Box<dyn Search>> {
     let entry = rows.middle(&is_in)?;
-    let config =
-        Builder::new(DEGREE, MaxDegree::new(DEGREE_MAX), BUILD_EFFORT, METRIC.into()).build().ok()?;
-    let index = DiskANNIndex::new(config, Web::new(Arc::clone(rows), entry), None);
+    let index = index(Web::new(Arc::clone(rows), entry))?;
     for number in rows.numbers().filter(|number| *number != entry && is_in(number)) {
         if is_stopping.load(Ordering::Relaxed) {
             return None;
@@ -52,6 +50,19 @@ pub(super) fn build(
         now(index.insert(&Strategy, &NoContext, &number, rows.row(number))).ok()?;
     }
     Some(Box::new(index))
+}
+
+/// A graph with an entry and links that were checked.
+pub(super) fn load(rows: &Arc<Matrix>, entry: u32, links: &[Vec<u32>]) -> Option<Box<dyn Search>> {
+    let web = Web::new(Arc::clone(rows), entry);
+    rows.numbers().zip(links).for_each(|(row, links)| web.write(row, links));
+    Some(Box::new(index(web)?))
+}
+
+/// None never: what is asked for is fixed.
+fn index(web: Web) -> Option<DiskANNIndex<Web>> {
+    let asked = Builder::new(DEGREE, MaxDegree::new(DEGREE_MAX), BUILD_EFFORT, METRIC.into());
+    Some(DiskANNIndex::new(asked.build().ok()?, web, None))
 }
 
 impl Search for DiskANNIndex<Web> {
@@ -72,6 +83,10 @@ impl Search for DiskANNIndex<Web> {
             links.to_vec()
         };
         web.rows.numbers().map(of_row).collect()
+    }
+
+    fn entry(&self) -> Option<u32> {
+        Some(self.provider().entry)
     }
 
     fn bytes(&self) -> usize {

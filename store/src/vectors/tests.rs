@@ -123,7 +123,7 @@ impl<I: VectorIndex> World<I> {
         for at in (self.floor.get()..=self.newest().get()).map(Position::new) {
             for filter in &filters {
                 let hidden = &|hidden| hidden == object(3);
-                let query = Query { direction: &direction, k, at, filter, hidden };
+                let query = Query { direction: &direction, k, effort: None, at, filter, hidden };
                 assert_eq!(self.index.search(&query), self.model.search(&query), "at {at}");
             }
             let state = &self.model.states[usize::try_from(at.get()).unwrap()];
@@ -158,6 +158,7 @@ proptest! {
         lag in 0_u64..40,
         k in 1_usize..8,
         tail in 1_usize..12,
+        engine in prop::sample::select(&Engine::ALL[..]),
     ) {
         let mut world = World::new(Layered::new(3, tail), lag);
         let mut taken: Option<Work> = None;
@@ -165,7 +166,7 @@ proptest! {
         for ((object_changed, vector, metadata), act) in steps {
             world.change(object_changed, vector, metadata);
             match act {
-                Act::Take if taken.is_none() => taken = world.index.work(Engine::default(), world.oldest()),
+                Act::Take if taken.is_none() => taken = world.index.work(engine, world.oldest()),
                 Act::Install => {
                     if let Some(built) = taken.take().and_then(|work| work.build(&go_on)) {
                         let dropped = world.index.install(built);
@@ -181,7 +182,7 @@ proptest! {
         if taken.is_some() {
             world.index.abandon(false);
         }
-        while let Some(work) = world.index.work(Engine::default(), world.oldest()) {
+        while let Some(work) = world.index.work(engine, world.oldest()) {
             let built = work.build(&go_on).unwrap();
             let dropped = world.index.install(built);
             world.drop(dropped);
