@@ -21,7 +21,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use telos_graph::Engine;
 
 use crate::bug;
 use crate::id::Position;
@@ -125,7 +124,7 @@ fn oldest(shared: &Shared) -> Position {
 
 fn next(shared: &Shared) -> Option<(CollectionKey, Work)> {
     let is_idle = shared.curator.is_stopping.load(Ordering::Acquire) || !has_work(shared);
-    if is_idle { None } else { shared.index.write().work(Engine::default(), oldest(shared)) }
+    if is_idle { None } else { shared.index.write().work(shared.options.vector_engine, oldest(shared)) }
 }
 
 fn build(shared: &Shared, key: &CollectionKey, work: Work) {

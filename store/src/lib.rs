@@ -113,5 +113,5 @@ pub use standing::Standing;
 pub use store::{Counts, Store, StoreOptions, Usage};
 pub use store_id::StoreId;
 pub use unit::{Savepoint, Unit, WriteCounts};
-pub use vectors::{CollectionForm, CollectionShape, IndexShape, Metric, Neighbor, Precision};
+pub use vectors::{CollectionForm, CollectionShape, IndexShape, Metric, Neighbor, Precision, VectorEngine};
 pub use verify::Report;

@@ -103,9 +103,10 @@ pub const TAIL_ROWS_MAX: usize = 4_096;
 pub const SEGMENTS_PER_TIER: usize = 4;
 /// A segment is built anew when more than one of so many of its rows are dead.
 pub const DEAD_SHARE_MAX: usize = 5;
-/// Near rows that a search of a graph keeps in view, at least: recall is above 0.99 with them.
+/// Near rows that a search of a graph keeps in view, at least, unless it asks for less: recall is above 0.99 with them.
 pub const SEARCH_EFFORT_MIN: usize = 64;
-/// Near rows that a search of a graph keeps in view, at most: all rows are read where that is not enough.
+/// Near rows that a search of a graph keeps in view, at most, whatever it asks for: all rows are read where that is not
+/// enough.
 pub const SEARCH_EFFORT_MAX: usize = 2_048;
 /// How many rows are read in order while one is looked at on a walk through a graph.
 pub const WALK_COST: usize = 32;

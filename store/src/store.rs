@@ -38,7 +38,7 @@ use crate::store_id::{self, StoreId};
 use crate::switch;
 use crate::tables::{LAYOUT, META};
 use crate::unit::Unit;
-use crate::vectors::VectorSet;
+use crate::vectors::{VectorEngine, VectorSet};
 use crate::verify::{self, Report};
 
 pub(crate) use listing::list_releases;
@@ -86,6 +86,9 @@ pub struct StoreOptions {
     pub vector_bytes_max: u64,
     /// Vectors of a collection that are searched one by one before they get a graph. Default 4,096.
     pub vector_tail_rows_max: usize,
+    /// What builds those graphs; they are in memory, so each start may choose anew. Default DiskANN: see its figures in
+    /// ARCHITECTURE.md.
+    pub vector_engine: VectorEngine,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -104,6 +107,7 @@ impl Default for StoreOptions {
             vector_bytes_per_owner_max: limit::VECTOR_BYTES_PER_OWNER_MAX,
             vector_bytes_max: limit::VECTOR_BYTES_MAX,
             vector_tail_rows_max: limit::TAIL_ROWS_MAX,
+            vector_engine: VectorEngine::default(),
             clock: Arc::new(system_clock),
         }
     }
@@ -123,6 +127,7 @@ impl fmt::Debug for StoreOptions {
             .field("vector_bytes_per_owner_max", &self.vector_bytes_per_owner_max)
             .field("vector_bytes_max", &self.vector_bytes_max)
             .field("vector_tail_rows_max", &self.vector_tail_rows_max)
+            .field("vector_engine", &self.vector_engine)
             .finish_non_exhaustive()
     }
 }

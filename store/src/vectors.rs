@@ -28,6 +28,7 @@ pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};
 pub(crate) use room::{Growth, Room, bytes, bytes_of};
+pub use telos_graph::Engine as VectorEngine;
 pub(crate) use work::{Built, Outcome, Work};
 
 /// One hit of a search.
@@ -76,6 +77,8 @@ pub(crate) struct Query<'a> {
     /// Where the index looks, by the collection's metric.
     pub(crate) place: &'a [f32],
     pub(crate) k: usize,
+    /// Near rows that a search of a graph keeps in view; none leaves that to the index.
+    pub(crate) effort: Option<usize>,
     pub(crate) at: Position,
     /// Top-level metadata fields that must have exactly these values.
     pub(crate) filter: &'a [(String, serde_json::Value)],

@@ -58,10 +58,11 @@ const BENCHES: [&str; 8] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 11] = [
+const HOMES: [(&str, &[&str], &[&str]); 12] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &["store/graph"], &["store/graph/src/vamana.rs"]),
     ("diskann-vector", &["store/graph"], &["store/graph/src/vamana.rs"]),
+    ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
     ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),

@@ -6,6 +6,7 @@
 //! of unit length or not.
 //! Never here: whose rows they are, metadata, locks, threads.
 
+mod hnsw;
 mod matrix;
 mod nodes;
 mod sketch;
@@ -13,6 +14,8 @@ mod vamana;
 mod web;
 
 use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
 
 pub use matrix::{Matrix, dot, squared_distance};
 pub use nodes::Alike;
@@ -27,18 +30,49 @@ pub type Links = Vec<Vec<u32>>;
 /// A way to build graphs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// DiskANN's Vamana graph, over rows in memory.
+    /// DiskANN's Vamana graph, over rows in memory: the faster, the smaller, and the one that can be written down and
+    /// loaded again.
     #[default]
     DiskAnn,
+    /// Hierarchical navigable small worlds. They take links by being built only, so this is the challenger: whatever
+    /// loads graphs builds them anew with it, and after erasing all that is left is read row by row.
+    Hnsw,
+}
+
+/// There is no engine of that name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no engine is called `{0}`; there are diskann and hnsw")]
+pub struct UnknownEngine(String);
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::DiskAnn => "diskann",
+            Engine::Hnsw => "hnsw",
+        })
+    }
+}
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Engine, UnknownEngine> {
+        let mut engines = Engine::ALL.into_iter();
+        engines.find(|engine| engine.to_string() == name).ok_or_else(|| UnknownEngine(name.to_owned()))
+    }
 }
 
 impl Engine {
+    /// Each there is.
+    pub const ALL: [Engine; 2] = [Engine::DiskAnn, Engine::Hnsw];
+
     /// Builds a graph; none when it was told to stop, or has no rows. Cost: about 0.3 ms a row of 128 components. May
     /// panic, as may what it builds: an engine is foreign code.
     pub fn build(self, rows: Matrix, is_stopping: &dyn Fn() -> bool) -> Option<Graph> {
         let nodes = Nodes::of(rows);
         let inner = match self {
             Engine::DiskAnn => vamana::build(nodes, is_stopping)?,
+            Engine::Hnsw => hnsw::build(nodes, is_stopping)?,
         };
         Some(Graph { inner, lost: Vec::new() })
     }
@@ -47,7 +81,13 @@ impl Engine {
     pub fn version(self) -> &'static str {
         match self {
             Engine::DiskAnn => vamana::VERSION,
+            Engine::Hnsw => hnsw::VERSION,
         }
+    }
+
+    /// Whether [`Engine::load`] can, and [`Graph::sketch`].
+    pub fn can_load(self) -> bool {
+        self == Engine::DiskAnn
     }
 
     /// A graph that was written down, over the same rows or what is left of them: those without a node are taken out, as
@@ -57,11 +97,11 @@ impl Engine {
     /// [`LoadError`] for what no graph can have, wherever it is from. Links that were changed otherwise cannot be told;
     /// rows that they do not lead to are looked at by every search.
     pub fn load(self, rows: Matrix, sketch: Sketch) -> Result<Graph, LoadError> {
+        if !self.can_load() {
+            return Err(LoadError::BuildsOnly(self));
+        }
         let (web, lost) = sketch.into_web(rows)?;
-        let inner = match self {
-            Engine::DiskAnn => vamana::over(web).ok_or(LoadError::Empty)?,
-        };
-        Ok(Graph { inner, lost })
+        Ok(Graph { inner: vamana::over(web).ok_or(LoadError::Empty)?, lost })
     }
 }
 
@@ -77,13 +117,11 @@ trait Search: Send + Sync {
     /// Nodes near a direction, closest first.
     fn near(&self, direction: &[f32], effort: usize) -> Vec<u32>;
 
-    /// Takes out nodes that have no rows left; answers all that are not found any more, in order. All of them is a
-    /// true answer of an engine that cannot take any out.
-    fn unlink(&mut self, gone: &[u32]) -> Vec<u32>;
+    /// Makes rows zeros and takes out nodes that have none left; answers all that are not found any more, in order, when
+    /// that changed. All of them is a true answer of an engine that cannot take any out.
+    fn erase(&mut self, rows: &HashSet<u32>) -> Option<Vec<u32>>;
 
     fn nodes(&self) -> &Nodes;
-
-    fn nodes_mut(&mut self) -> &mut Nodes;
 
     /// Nodes and links, where the engine can go on with them once they were written down.
     fn web(&self) -> Option<&Web>;
@@ -110,9 +148,8 @@ impl Graph {
     /// Makes rows zeros and takes them out, so that they are never near anything. Cost: two passes over the links, and
     /// some distances for each link to one of them.
     pub fn erase(&mut self, rows: &HashSet<u32>) {
-        let gone = self.inner.nodes_mut().erase(rows);
-        if !gone.is_empty() {
-            self.lost = self.inner.unlink(&gone);
+        if let Some(lost) = self.inner.erase(rows) {
+            self.lost = lost;
         }
     }
 

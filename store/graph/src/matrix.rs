@@ -1,7 +1,7 @@
 //! Directions, row by row.
 
 /// Rows of one dimension; at most `u32::MAX - 1` of them. Squared lengths are far from overflowing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Matrix {
     dim: usize,
     components: Vec<f32>,

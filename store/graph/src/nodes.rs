@@ -12,6 +12,7 @@ use crate::sketch::{LoadError, NO_NODE};
 const NOBODY: u32 = u32::MAX;
 
 /// The rows, and which node each belongs to.
+#[derive(Clone)]
 pub(crate) struct Nodes {
     rows: Matrix,
     /// For each node the row that stands for it.

@@ -1,9 +1,9 @@
 //! Sketches: graphs without their rows, as they are written down and loaded again.
 
-use crate::Links;
 use crate::matrix::Matrix;
 use crate::nodes::Nodes;
 use crate::web::{DEGREE_MAX, Web};
+use crate::{Engine, Links};
 
 /// In the place of the node of a row that was erased.
 pub const NO_NODE: u32 = u32::MAX;
@@ -23,6 +23,9 @@ pub struct Sketch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// The engine only builds.
+    #[error("{0} cannot load a graph; build it")]
+    BuildsOnly(Engine),
     /// It is of another number of rows.
     #[error("nodes of {found} rows, where there are {expected}")]
     Rows {

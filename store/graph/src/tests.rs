@@ -43,6 +43,11 @@ fn build(directions: &[Vec<f32>]) -> Graph {
     Engine::default().build(rows(directions), &|| false).unwrap()
 }
 
+/// A graph by each engine.
+fn graphs(directions: &[Vec<f32>]) -> impl Iterator<Item = (Engine, Graph)> {
+    Engine::ALL.into_iter().map(|engine| (engine, engine.build(rows(directions), &|| false).unwrap()))
+}
+
 /// Every row that lies near a direction.
 fn near(graph: &Graph, direction: &[f32], effort: usize) -> Vec<u32> {
     graph.near(direction, effort).flat_map(|alike| alike.numbers().collect::<Vec<_>>()).collect()
@@ -64,8 +69,9 @@ fn every_row_of_a_small_graph_is_found() {
     for size in 1..sizes {
         let mut random = Random(size);
         let directions: Vec<_> = (0..size).map(|_| random.direction(16)).collect();
-        let graph = build(&directions);
-        assert_eq!(lost(&graph, 16), NONE, "{size} rows");
+        for (engine, graph) in graphs(&directions) {
+            assert_eq!(lost(&graph, 16), NONE, "{size} rows by {engine}");
+        }
     }
 }
 
@@ -76,11 +82,12 @@ fn rows_in_one_direction_are_all_found_and_hide_nobody() {
         let twin = random.direction(16);
         let mut directions: Vec<_> = (0..twins).map(|_| twin.clone()).collect();
         directions.extend((0..500).map(|_| random.direction(16)));
-        let graph = build(&directions);
         let twins = usize::try_from(twins).unwrap();
-        let near = near(&graph, &twin, EFFORT);
-        assert_eq!(near[..twins], (0_u32..).take(twins).collect::<Vec<_>>());
-        assert_eq!(lost(&graph, EFFORT), NONE, "{twins} twins");
+        for (engine, graph) in graphs(&directions) {
+            let near = near(&graph, &twin, EFFORT);
+            assert_eq!(near[..twins], (0_u32..).take(twins).collect::<Vec<_>>(), "by {engine}");
+            assert_eq!(lost(&graph, EFFORT), NONE, "{twins} twins by {engine}");
+        }
     }
 }
 
@@ -92,19 +99,21 @@ fn rows_in_almost_one_direction_are_all_found() {
         .map(|_| normalised(centre.iter().map(|component| component + 1e-5 * random.component()).collect()))
         .collect();
     directions.extend((0..800).map(|_| random.direction(16)));
-    let graph = build(&directions);
-    let near = near(&graph, &centre, 256);
-    let found = (0_u32..200).filter(|number| near.contains(number)).count();
-    assert!(found >= 198, "{found} of 200");
-    assert_eq!(lost(&graph, 256), NONE);
+    for (engine, graph) in graphs(&directions) {
+        let near = near(&graph, &centre, 256);
+        let found = (0_u32..200).filter(|number| near.contains(number)).count();
+        assert!(found >= 198, "{found} of 200 by {engine}");
+        assert_eq!(lost(&graph, 256), NONE, "by {engine}");
+    }
 }
 
 #[test]
 fn rows_of_two_components_are_all_found() {
     let mut random = Random(12);
     let directions: Vec<_> = (0..3_000).map(|_| random.direction(2)).collect();
-    let graph = build(&directions);
-    assert_eq!(lost(&graph, EFFORT), NONE);
+    for (engine, graph) in graphs(&directions) {
+        assert_eq!(lost(&graph, EFFORT), NONE, "by {engine}");
+    }
 }
 
 /// Directions near one of some centres, as those of texts are.
@@ -135,11 +144,26 @@ fn most_of_the_nearest_are_found() {
     let mut random = Random(8);
     let directions = clustered(&mut random, 32, 5_000);
     let queries = clustered(&mut random, 32, 200);
-    let graph = build(&directions);
-    let found = found(&graph, &queries, |_| false);
-    assert!(found >= 1_980, "{found} of 2,000");
-    assert_eq!(lost(&graph, EFFORT), NONE);
-    assert!(links(&graph).iter().flatten().all(|link| (*link as usize) < directions.len()));
+    for (engine, graph) in graphs(&directions) {
+        let found = found(&graph, &queries, |_| false);
+        assert!(found >= 1_980, "{found} of 2,000 by {engine}");
+        assert_eq!(lost(&graph, EFFORT), NONE, "by {engine}");
+        assert!(graph.bytes() > 0);
+    }
+}
+
+#[test]
+fn whoever_is_left_after_erasing_is_found_by_an_engine_that_takes_nothing_out() {
+    let mut random = Random(17);
+    let mut directions: Vec<_> = (0..300).map(|_| random.direction(16)).collect();
+    directions[7] = directions[0].clone();
+    let mut graph = Engine::Hnsw.build(rows(&directions), &|| false).unwrap();
+    // One of two in its direction: no node is gone.
+    graph.erase(&HashSet::from([7]));
+    assert_eq!(lost(&graph, EFFORT), [7]);
+    graph.erase(&(0..100).collect());
+    assert_eq!(lost(&graph, EFFORT), (0..100).collect::<Vec<_>>());
+    assert!(graph.sketch().is_none() && !Engine::Hnsw.can_load());
 }
 
 /// Whoever was linked through rows that are erased is found without them, one at a time or many at once.
@@ -240,7 +264,8 @@ fn a_graph_that_was_written_down_answers_as_it_did() {
     let same = |left: &Graph, right: &Graph| {
         assert_eq!(left.sketch(), right.sketch());
         // Rows of one direction have no order among them.
-        let near = |graph: &Graph, query: &Vec<f32>| near(graph, query, EFFORT).into_iter().collect::<HashSet<_>>();
+        let near =
+            |graph: &Graph, query: &Vec<f32>| near(graph, query, EFFORT).into_iter().collect::<HashSet<_>>();
         queries.iter().for_each(|query| assert_eq!(near(left, query), near(right, query)));
     };
     same(&graph, &loaded(&graph, &directions, |_| true));

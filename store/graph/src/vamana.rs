@@ -4,6 +4,7 @@
 //! Its traits are made for stores that wait for a disk; ours never does, so every future is ready when it is first
 //! polled.
 
+use std::collections::HashSet;
 use std::future::{Future, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -74,16 +75,13 @@ impl Search for DiskANNIndex<Web> {
         found.iter().map(|near| *near.id()).collect()
     }
 
-    fn unlink(&mut self, gone: &[u32]) -> Vec<u32> {
-        self.data_provider.splice(gone)
+    fn erase(&mut self, rows: &HashSet<u32>) -> Option<Vec<u32>> {
+        let gone = self.data_provider.nodes_mut().erase(rows);
+        (!gone.is_empty()).then(|| self.data_provider.splice(&gone))
     }
 
     fn nodes(&self) -> &Nodes {
         self.data_provider.nodes()
-    }
-
-    fn nodes_mut(&mut self) -> &mut Nodes {
-        self.data_provider.nodes_mut()
     }
 
     fn web(&self) -> Option<&Web> {

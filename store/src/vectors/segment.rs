@@ -152,7 +152,7 @@ impl Segment {
         if share < limit::FLAT_SHARE {
             return self.scan(query);
         }
-        let mut effort = effort_for(wanted, share);
+        let mut effort = effort_for(wanted, share, query.effort);
         // A row on a walk costs as much as some thirty that are read in order.
         while effort <= (self.len() / limit::WALK_COST).min(limit::SEARCH_EFFORT_MAX) && !self.is_degraded() {
             let nearest = self.walk(query, effort);
@@ -239,8 +239,9 @@ impl Segment {
     }
 }
 
-/// How many near rows to ask for, so that `wanted` of them are shown when a `share` of all is.
-fn effort_for(wanted: usize, share: f32) -> usize {
+/// How many near rows to ask for, so that `wanted` of them are shown when a `share` of all is; as many as were asked
+/// for, when that is more.
+fn effort_for(wanted: usize, share: f32, asked: Option<usize>) -> usize {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -248,5 +249,5 @@ fn effort_for(wanted: usize, share: f32) -> usize {
         reason = "some thousands at most, and above 0"
     )]
     let enough = (1.5 * wanted as f32 / share.max(limit::FLAT_SHARE)).ceil() as usize;
-    enough.max(limit::SEARCH_EFFORT_MIN)
+    enough.max(asked.map_or(limit::SEARCH_EFFORT_MIN, |asked| asked.min(limit::SEARCH_EFFORT_MAX)))
 }

@@ -133,7 +133,7 @@ impl<I: VectorIndex> World<I> {
         for at in (self.floor.get()..=self.newest().get()).map(Position::new) {
             for filter in &filters {
                 let hidden = &|hidden| hidden == object(3);
-                let query = Query { place: &place, k, at, filter, hidden };
+                let query = Query { place: &place, k, effort: None, at, filter, hidden };
                 assert_eq!(self.index.search(&query), self.model.search(&query), "at {at}");
             }
             let state = &self.model.states[usize::try_from(at.get()).unwrap()];
@@ -185,6 +185,7 @@ proptest! {
         lag in 0_u64..40,
         k in 1_usize..8,
         tail in 1_usize..12,
+        engine in prop::sample::select(&Engine::ALL[..]),
     ) {
         let mut world = World::new(form, Layered::new(form, tail), lag);
         let (mut taken, mut forgotten): (Option<Work>, _) = (None, HashSet::new());
@@ -192,7 +193,7 @@ proptest! {
             forgotten.remove(&object_changed);
             world.change(object_changed, vector, metadata);
             match act {
-                Act::Take if taken.is_none() => taken = world.index.work(Engine::default(), world.oldest()),
+                Act::Take if taken.is_none() => taken = world.index.work(engine, world.oldest()),
                 Act::Gather => drop(taken.as_mut().map(|work| world.index.gather(work))),
                 Act::Install => drop(taken.take().map(|work| world.gather_and_install(work))),
                 Act::Abandon if taken.take().is_some() => world.index.abandon(false),
@@ -209,7 +210,7 @@ proptest! {
         if taken.take().is_some() {
             world.index.abandon(false);
         }
-        while let Some(work) = world.index.work(Engine::default(), world.oldest()) {
+        while let Some(work) = world.index.work(engine, world.oldest()) {
             world.gather_and_install(work);
         }
         world.assert_same(k);

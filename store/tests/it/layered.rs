@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use telos_store::{Children, IndexShape, Json, ObjectId, Store, StoreOptions};
+use telos_store::{Children, IndexShape, Json, ObjectId, Store, StoreOptions, VectorEngine};
 
 use crate::fixture::{assert_clean, await_until, commit, operator, within};
 use crate::random::Random;
@@ -89,8 +89,18 @@ fn recall(store: &Store, all: &[(ObjectId, Vec<f32>)], random: &mut Random) -> u
 }
 
 #[test]
-fn every_vector_is_found_in_segments_that_were_built_beside_it() {
-    let (store, mut random) = (scratch(), Random::new(1));
+fn every_vector_is_found_in_segments_that_diskann_built_beside_it() {
+    every_vector_is_found(VectorEngine::DiskAnn);
+}
+
+#[test]
+fn every_vector_is_found_in_segments_that_hnsw_built_beside_it() {
+    every_vector_is_found(VectorEngine::Hnsw);
+}
+
+fn every_vector_is_found(vector_engine: VectorEngine) {
+    let store = Store::scratch(StoreOptions { vector_engine, ..options() }).unwrap();
+    let mut random = Random::new(1);
     let mut all = fill(&store, &mut random, 3 * TAIL + 100);
     await_graphs(&store);
     let shape = shape(&store);
@@ -101,6 +111,17 @@ fn every_vector_is_found_in_segments_that_were_built_beside_it() {
     }
     let found = recall(&store, &all, &mut random);
     assert!(found >= 980, "{found} of 1,000");
+
+    // Whatever effort is asked for, there are as many hits; with more than a graph is worth, they are the nearest.
+    let query = direction(&mut random);
+    let with = |effort| {
+        let found = store.begin().search_vectors_with(&operator(), "notes", &query, 10, &[], Some(effort));
+        found.unwrap().into_iter().map(|neighbor| neighbor.object).collect::<Vec<_>>()
+    };
+    assert!([0, 1, 11, 64].into_iter().all(|effort| with(effort).len() == 10));
+    for effort in [all.len(), usize::MAX] {
+        assert_eq!(HashSet::from_iter(with(effort)), exact(&all, &query, 10), "{effort}");
+    }
 
     // A filter that few pass, and one that many do: as many hits as there are.
     for (field, share) in [("rare", 100), ("of", 3)] {

@@ -55,7 +55,7 @@ impl vectors::Host for MessageState {
         query: Vec<f32>,
         k: u32,
         filter: Vec<vectors::Equals>,
-        _ef: Option<u32>,
+        ef: Option<u32>,
     ) -> Answer<Vec<vectors::Neighbor>> {
         if !self.is_granted("vectors")? {
             return Ok(Err(vectors::Error::Denied));
@@ -75,7 +75,8 @@ impl vectors::Host for MessageState {
             }
         };
         let owner = self.release.component.clone();
-        let found = self.tree()?.unit.search_vectors(&owner, &collection, &query, k as usize, &filter);
+        let (k, effort) = (k as usize, ef.map(|ef| ef as usize));
+        let found = self.tree()?.unit.search_vectors_with(&owner, &collection, &query, k, &filter, effort);
         let hits = self.remembered(found)?;
         Ok(hits.map(|hits| hits.into_iter().map(neighbor).collect()))
     }

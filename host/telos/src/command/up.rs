@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_service::{Bundle, Check, CheckState, GenerationMode, Home, Host, HostConfig, OnEvolving};
-use telos_store::StoreOptions;
+use telos_store::{StoreOptions, VectorEngine};
 
 use crate::command::{absolute, models_dir};
 use crate::error::{CommandError, refused};
@@ -44,6 +44,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "MIB")]
     vector_mib: Option<u64>,
 
+    /// What builds graphs over many vectors: diskann or hnsw. Each start may choose anew.
+    #[arg(long, value_name = "ENGINE", default_value_t)]
+    vector_engine: VectorEngine,
+
     /// How long earlier states of objects can be read [default: 30].
     #[arg(long, value_name = "DAYS")]
     history_days: Option<u32>,
@@ -76,7 +80,7 @@ impl From<Generations> for GenerationMode {
 
 impl Up {
     fn store_options(&self) -> StoreOptions {
-        let mut options = StoreOptions::default();
+        let mut options = StoreOptions { vector_engine: self.vector_engine, ..StoreOptions::default() };
         let quotas = [
             (self.database_mib, &mut options.database_bytes_max),
             (self.blob_mib, &mut options.blob_bytes_max),
@@ -290,6 +294,17 @@ mod tests {
         assert_eq!(options(&["--blob-mib", "3"]), [database, 3 << 20, owner, vectors]);
         assert_eq!(options(&["--vector-owner-mib", "3"]), [database, blobs, 3 << 20, vectors]);
         assert_eq!(options(&["--vector-mib", "3"]), [database, blobs, owner, 3 << 20]);
+    }
+
+    #[test]
+    fn vectors_are_searched_by_the_engine_that_is_asked_for() {
+        let engine = |flags: &[&str]| {
+            let asked = Asked::try_parse_from(std::iter::once(&"up").chain(flags));
+            asked.map(|asked| asked.up.store_options().vector_engine)
+        };
+        assert_eq!(engine(&[]).unwrap(), VectorEngine::default());
+        assert_eq!(engine(&["--vector-engine", "hnsw"]).unwrap(), VectorEngine::Hnsw);
+        assert!(engine(&["--vector-engine", "flat"]).is_err());
     }
 
     #[test]
