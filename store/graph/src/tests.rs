@@ -170,8 +170,9 @@ fn whoever_is_left_after_erasing_is_found_by_an_engine_that_takes_nothing_out() 
 #[test]
 fn erased_rows_are_never_near_and_cost_no_other_its_place() {
     let mut random = Random(9);
-    let directions = clustered(&mut random, 16, 3_000);
-    let queries = clustered(&mut random, 16, 100);
+    // Of four components: in more dimensions graphs have so many ways that a few less are not noticed.
+    let directions = clustered(&mut random, 4, 3_000);
+    let queries = clustered(&mut random, 4, 100);
     for (step, share) in [(1, 25), (60, 4), (1_000, 2)] {
         let mut graph = build(&directions);
         let erased: Vec<u32> = (0..3_000_u32).filter(|number| number.is_multiple_of(share)).collect();
@@ -186,7 +187,7 @@ fn erased_rows_are_never_near_and_cost_no_other_its_place() {
         assert!(lost(&graph, EFFORT).iter().all(is_erased), "one of {share}, {step} at once");
         let found = found(&graph, &queries, is_erased);
         assert!(found >= 990, "{found} of 1,000; one of {share}, {step} at once");
-        assert!(graph.lost.len() <= 3, "{:?}", graph.lost);
+        assert_eq!(graph.lost, NONE, "walks reach all");
         let links = links(&graph);
         assert!(links.iter().flatten().all(|link| !is_erased(link)));
         assert!(erased.iter().all(|number| links[*number as usize].is_empty()));
