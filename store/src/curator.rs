@@ -9,8 +9,10 @@
 //!                                                              or forgets one of its objects
 //! install  the segment joins the index                         under the lock, for one pass over dates; what it
 //!                                                              replaces is freed after it
+//! seal     the segment is written down, then files of what     under the lock, shared, to copy it; no lock to write
+//!          is no more are deleted
 //! ```
-//! What it does is not durable: a store that is opened again begins with every vector in a tail. A panic in an engine
+//! What is not sealed is not durable: a store that is opened again begins with those vectors in a tail. A panic in an engine
 //! costs a collection its graphs; its vectors are then read one by one.
 //! Never here: what is worth building.
 
@@ -25,7 +27,7 @@ use parking_lot::Mutex;
 use crate::bug;
 use crate::id::Position;
 use crate::shared::Shared;
-use crate::vectors::{CollectionKey, Outcome, Work};
+use crate::vectors::{CollectionKey, Outcome, Sealing, Work};
 
 /// The thread that builds, while there is something to build.
 #[derive(Default)]
@@ -48,7 +50,7 @@ pub(crate) fn begin(shared: &Arc<Shared>) {
 
 /// Sees to it that what is to be built is.
 pub(crate) fn wake(shared: &Arc<Shared>) {
-    if !has_work(shared) {
+    if !has_work(shared) && !must_seal(shared) {
         return;
     }
     let curator = &shared.curator;
@@ -94,6 +96,7 @@ fn run(shared: &Shared) {
             while let Some((key, work)) = next(shared) {
                 build(shared, &key, work);
             }
+            seal_all(shared);
         };
         if let Err(failure) = bug::guard("the curator", build_all) {
             tracing::error!(%failure, "no more graphs of vectors are built until the store is opened again");
@@ -101,7 +104,7 @@ fn run(shared: &Shared) {
         }
         curator.is_running.store(false, Ordering::Release);
         // What came up in between has found a curator that runs.
-        let is_last = curator.is_stopping.load(Ordering::Acquire) || !has_work(shared);
+        let is_last = is_stopping(shared) || !(has_work(shared) || must_seal(shared));
         if is_last || curator.is_running.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -116,6 +119,58 @@ fn has_work(shared: &Shared) -> bool {
     // Before the look, so that no snapshot goes unseen in between.
     shared.pins.watch();
     index.has_work(oldest(shared))
+}
+
+fn is_stopping(shared: &Shared) -> bool {
+    shared.curator.is_stopping.load(Ordering::Acquire)
+}
+
+/// Whether a segment is to be written down, or a file to be deleted.
+fn must_seal(shared: &Shared) -> bool {
+    shared.segments.are_kept() && (shared.segments.are_untidy() || shared.index.read().has_unsealed())
+}
+
+/// Writes down what is not, then deletes the files of what is no more.
+fn seal_all(shared: &Shared) {
+    if !shared.segments.are_kept() {
+        return;
+    }
+    while let Some(sealing) = next_sealing(shared) {
+        seal(shared, sealing);
+        if is_stopping(shared) || has_work(shared) {
+            // A merge may be due, and makes some of them needless.
+            return;
+        }
+    }
+    let index = shared.index.read();
+    if !index.has_unsealed() {
+        let files = index.files();
+        drop(index);
+        shared.segments.keep(&files);
+    }
+}
+
+fn next_sealing(shared: &Shared) -> Option<Sealing> {
+    if is_stopping(shared) { None } else { shared.index.read().seal(shared.options.vector_engine) }
+}
+
+fn seal(shared: &Shared, mut sealing: Sealing) {
+    loop {
+        match shared.index.read().digest(&mut sealing) {
+            Some(true) if !is_stopping(shared) => {}
+            Some(false) => break,
+            Some(true) | None => return,
+        }
+    }
+    let written = shared.segments.write(&sealing.encode());
+    if let Err(cause) = &written {
+        tracing::warn!(%cause, "a segment was not written down; the next start builds its graph anew");
+    }
+    let file = written.ok();
+    let is_kept = shared.index.write().end_sealing(&sealing, file);
+    if let Some(file) = file.filter(|_| !is_kept) {
+        shared.segments.delete(file);
+    }
 }
 
 fn oldest(shared: &Shared) -> Position {

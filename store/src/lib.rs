@@ -75,6 +75,7 @@ mod references;
 mod restore;
 mod rewrite;
 mod scan;
+mod segments;
 mod session;
 mod shared;
 mod standing;

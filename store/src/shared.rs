@@ -24,18 +24,20 @@ use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::scan::Scan as _;
+use crate::segments::{self, SegmentFiles};
 use crate::standing::Stand;
 use crate::store::StoreOptions;
 use crate::tables::{
     self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
 };
-use crate::vectors::{CollectionForm, CollectionKey, VectorIndex as _, VectorSet};
+use crate::vectors::{CollectionForm, CollectionKey, Layered, Opening, VectorSet};
 
 pub(crate) struct Shared {
     pub(crate) database: Database,
     pub(crate) blobs: Blobs,
     pub(crate) options: StoreOptions,
     pub(crate) index: RwLock<VectorSet>,
+    pub(crate) segments: SegmentFiles,
     pub(crate) curator: Curator,
     pub(crate) outbox: Mutex<Outbox>,
     /// Only the committer changes it, before the raise's position becomes visible.
@@ -172,12 +174,16 @@ impl Drop for Shared {
 
 impl Loaded {
     /// Reads everything that is kept in memory. Cost: one pass over vectors and pending posts.
-    pub(crate) fn read(database: &Database, tail_rows_max: usize) -> Result<Loaded, Failure> {
+    pub(crate) fn read(
+        database: &Database,
+        options: &StoreOptions,
+        segments: &SegmentFiles,
+    ) -> Result<Loaded, Failure> {
         let txn = database.read()?;
         let meta = txn.open_table(META)?;
         let position = read_position(&meta)?;
         let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
-        let index = read_index(&txn, position, tail_rows_max)?;
+        let index = read_index(&txn, position, options, segments)?;
         let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
         let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
@@ -227,20 +233,52 @@ pub(crate) fn read_collections(txn: &ReadTransaction) -> Result<Vec<Collection>,
     .collect()
 }
 
-fn read_index(txn: &ReadTransaction, position: Position, tail_rows_max: usize) -> Result<VectorSet, Failure> {
+fn read_index(
+    txn: &ReadTransaction,
+    position: Position,
+    options: &StoreOptions,
+    segments: &SegmentFiles,
+) -> Result<VectorSet, Failure> {
     let vectors = txn.open_table(VECTORS)?;
-    let mut set = VectorSet::starting_at(position, tail_rows_max);
+    let mut set = VectorSet::starting_at(position, options.vector_tail_rows_max);
+    let mut sealed = segments.read_all();
     for collection in read_collections(txn)? {
-        let index = set.declare(&collection.key, collection.form);
-        for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
-            let (key, value) = row?;
-            let (added, metadata, bytes) = value.value();
-            let object = ObjectId::from_bits(key.value().1);
-            let components = collection.form.precision.decode(bytes);
-            index.upsert(Position::new(added), object, &components, &Json::trusted(metadata));
-        }
+        let of_collection = sealed.extract_if(.., |(_, sealed)| sealed.head.is_of(&collection.key)).collect();
+        let opened =
+            open_index(&vectors, &collection, options, set.empty_index(collection.form), of_collection)?;
+        let index = match opened {
+            Ok(index) => index,
+            Err(why) => {
+                tracing::warn!(%why, "a sealed segment is no graph; graphs of its collection are built anew");
+                let empty = set.empty_index(collection.form);
+                let opened = open_index(&vectors, &collection, options, empty, Vec::new())?;
+                opened.map_err(|why| Failure::Row { table: "vectors", why })?
+            }
+        };
+        set.put(collection.key, collection.form, index);
     }
     Ok(set)
+}
+
+/// The index of a collection with what was sealed of it; why that is no graph.
+fn open_index(
+    vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
+    collection: &Collection,
+    options: &StoreOptions,
+    empty: Layered,
+    sealed: Vec<segments::Read>,
+) -> Result<Result<Layered, String>, Failure> {
+    // Rows that are dead for now take room, too.
+    let bytes_max = options.vector_bytes_max.saturating_mul(2);
+    let mut opening = Opening::new(collection.form, options.vector_engine, empty, sealed, bytes_max);
+    for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
+        let (key, value) = row?;
+        let (added, metadata, bytes) = value.value();
+        let object = ObjectId::from_bits(key.value().1);
+        let components = collection.form.precision.decode(bytes);
+        opening.offer(Position::new(added), object, &components, &Json::trusted(metadata));
+    }
+    Ok(opening.finish())
 }
 
 fn read_outbox(outbox: &impl ReadableTable<tables::PostKey, &'static [u8]>) -> Result<Outbox, Failure> {

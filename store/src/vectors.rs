@@ -8,14 +8,19 @@ mod candidate;
 mod flat;
 mod form;
 mod layered;
+mod opening;
 mod room;
 mod rows;
+mod sealed;
+mod sealing;
 mod segment;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use sealed::Head;
+use segment::Segment;
 use serde::Serialize;
 use telos_graph::Engine;
 
@@ -27,7 +32,10 @@ use crate::limit;
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};
+pub(crate) use opening::Opening;
 pub(crate) use room::{Growth, Room, bytes, bytes_of};
+pub(crate) use sealed::Sealed;
+pub(crate) use sealing::Sealing;
 pub use telos_graph::Engine as VectorEngine;
 pub(crate) use work::{Built, Outcome, Work};
 
@@ -210,6 +218,53 @@ impl VectorSet {
         let (dropped, freed) = index.install(built);
         self.floor = self.floor.max(dropped.unwrap_or_default());
         freed
+    }
+
+    /// Puts an index that was read in the place of an empty one.
+    pub(crate) fn put(&mut self, key: CollectionKey, form: CollectionForm, index: Layered) {
+        self.collections.insert(key, (form, index));
+    }
+
+    /// An empty index for a collection of a form.
+    pub(crate) fn empty_index(&self, form: CollectionForm) -> Layered {
+        Layered::new(form, self.tail_rows_max)
+    }
+
+    /// Whether a segment is to be written down.
+    pub(crate) fn has_unsealed(&self) -> bool {
+        self.collections.values().any(|(_, index)| index.unsealed().is_some())
+    }
+
+    /// The next segment to be written down. Cost: copies its links.
+    pub(crate) fn seal(&self, engine: Engine) -> Option<Sealing> {
+        self.collections.iter().find_map(|(key, (form, index))| {
+            let head = Head::new(key, *form, engine.version().to_owned());
+            Sealing::of(key, head, index.unsealed()?)
+        })
+    }
+
+    /// Makes digests of some of its rows; false when all are made. None when rows were erased meanwhile.
+    pub(crate) fn digest(&self, sealing: &mut Sealing) -> Option<bool> {
+        let segment = self.collections.get(&sealing.key)?.1.segment(sealing.number)?;
+        sealing.is_of(segment).then(|| sealing.digest(segment))
+    }
+
+    /// A segment was written down in a file, or could not be. Answers whether the file is of use.
+    pub(crate) fn end_sealing(&mut self, sealing: &Sealing, file: Option<u64>) -> bool {
+        let index = self.collections.get_mut(&sealing.key).map(|(_, index)| index);
+        let segment = index.and_then(|index| index.segment_mut(sealing.number));
+        let Some(segment) = segment.filter(|segment| sealing.is_of(segment)) else { return false };
+        match file {
+            Some(file) => segment.is_sealed_as(file),
+            None => segment.is_never_sealed(),
+        }
+        true
+    }
+
+    /// The files of all segments that are written down.
+    pub(crate) fn files(&self) -> Vec<u64> {
+        let segments = self.collections.values().flat_map(|(_, index)| index.segments());
+        segments.filter_map(Segment::file).collect()
     }
 
     /// What was taken to be built will not be.

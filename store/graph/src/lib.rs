@@ -159,6 +159,11 @@ impl Graph {
         self.inner.web().map(Sketch::of)
     }
 
+    /// Whether it can be written down.
+    pub fn has_sketch(&self) -> bool {
+        self.inner.web().is_some()
+    }
+
     /// Bytes in memory, the rows' included.
     pub fn bytes(&self) -> usize {
         self.inner.bytes() + self.lost.capacity() * size_of::<u32>()

@@ -121,7 +121,7 @@ impl Committer {
     fn open_again(&self, is_checked: bool) -> Result<Loaded, Failure> {
         let database = &self.shared.database;
         database.reopen(is_checked)?;
-        let loaded = damage::guard(|| Loaded::read(database, self.shared.options.vector_tail_rows_max))
+        let loaded = damage::guard(|| Loaded::read(database, &self.shared.options, &self.shared.segments))
             .inspect_err(|_| database.refuse())?;
         database.accept()?;
         Ok(loaded)

@@ -82,7 +82,12 @@ impl Finish {
             // After the changes above: some of them may have been made before the object was forgotten.
             let mut index = shared.index.write();
             index.forget(&self.gone.objects);
-            may_have_work |= index.may_have_work();
+            // Files that name them go now; what else they held is written down again.
+            let files = index.files();
+            drop(index);
+            shared.segments.keep(&files);
+            // At least that.
+            may_have_work = true;
         }
         shared.past.raise(self.floor);
         may_have_work

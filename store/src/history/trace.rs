@@ -19,7 +19,7 @@ use crate::tables::{
 /// One row that names an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// The table; `index` is the one in memory, with what is being built for it.
+    /// The table; `segments` are the files of graphs, `index` is the one in memory, with what is being built for it.
     pub table: &'static str,
     /// The row's key.
     pub row: String,
@@ -50,6 +50,9 @@ impl Store {
         let mut found = damage::guard(read).inspect_err(|failure| shared.report(failure))?;
         if shared.index.read().holds(id) {
             found.push(Trace { table: "index", row: id.to_string(), by: "key" });
+        }
+        if shared.segments.name(id) {
+            found.push(Trace { table: "segments", row: id.to_string(), by: "key" });
         }
         found.truncate(limit::TRACES_MAX);
         Ok(found)

@@ -162,10 +162,8 @@ impl Flat {
 impl VectorIndex for Flat {
     fn upsert(&mut self, at: Position, object: ObjectId, components: &[f32], metadata: &Json) {
         self.remove(at, object);
-        // What was voted on has a direction; a damaged row is kept searchable as the zero vector, unrelated to all.
-        let mut direction = self.form.place(components).unwrap_or_default();
-        direction.resize(self.form.dim, 0.0);
-        self.push(Row { object, added: at, metadata: metadata.clone() }, &direction, None);
+        let place = self.form.place_or_zeros(components);
+        self.push(Row { object, added: at, metadata: metadata.clone() }, &place, None);
     }
 
     fn remove(&mut self, at: Position, object: ObjectId) {

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use half::f16;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use telos_graph::{dot, squared_distance};
 
 use crate::error::VectorError;
@@ -14,7 +14,7 @@ use crate::error::VectorError;
 const SQUARED_LENGTH_MAX: f64 = f32::MAX as f64 / 16.0;
 
 /// How far apart two vectors are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// By the angle between them, whatever their lengths: 0.0 the same direction, 1.0 unrelated, 2.0 opposite.
@@ -25,7 +25,7 @@ pub enum Metric {
 }
 
 /// How precisely components are kept, in memory and on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Four bytes each, as they were given.
@@ -36,7 +36,7 @@ pub enum Precision {
 }
 
 /// What is fixed for all vectors of a collection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionForm {
     /// Components of each vector, 1 to 4,096.
     pub dim: usize,
@@ -75,6 +75,15 @@ impl CollectionForm {
         let mut place = self.metric.place(components)?;
         self.precision.round(&mut place);
         Ok(place)
+    }
+}
+
+impl CollectionForm {
+    /// As [`CollectionForm::place`]. What was voted on has a place; a damaged row is kept searchable as the zero vector.
+    pub(crate) fn place_or_zeros(&self, components: &[f32]) -> Vec<f32> {
+        let mut place = self.place(components).unwrap_or_default();
+        place.resize(self.dim, 0.0);
+        place
     }
 }
 

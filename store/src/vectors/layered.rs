@@ -16,6 +16,7 @@
 //! Never here: threads, locks, files.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use telos_graph::Engine;
 
@@ -35,7 +36,6 @@ pub(crate) struct Layered {
     /// Rows that the tail gathers before they get a graph.
     tail_rows_max: usize,
     segments: Vec<Segment>,
-    last_number: u64,
     /// What is being built, or was last.
     out: Option<Out>,
     /// No graph can be built; every row is read.
@@ -61,6 +61,8 @@ pub struct IndexShape {
     pub tail: usize,
     /// Rows of each segment, dated and erased ones included.
     pub segments: Vec<usize>,
+    /// Segments that are written down, so that a start need not build them.
+    pub sealed: usize,
     /// Dated and erased rows that are still kept.
     pub dead: usize,
     /// Segments whose graph failed, and one more when none can be built: their rows are read one by one.
@@ -83,10 +85,39 @@ impl Layered {
             tail: Flat::new(form),
             tail_rows_max: tail_rows_max.max(1),
             segments: Vec::new(),
-            last_number: 0,
             out: None,
             is_hopeless: false,
         }
+    }
+
+    /// The number of a new segment: numbers are never used twice, whatever index it is of.
+    pub(crate) fn next_number() -> u64 {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        LAST.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Takes a live row that the database has, before the index serves.
+    pub(crate) fn take_up(&mut self, row: Row, place: &[f32]) {
+        self.tail.push(row, place, None);
+    }
+
+    /// Takes a segment that was loaded, before the index serves.
+    pub(crate) fn add(&mut self, segment: Segment) {
+        self.segments.push(segment);
+    }
+
+    /// The first segment that is to be written down.
+    pub(crate) fn unsealed(&self) -> Option<&Segment> {
+        self.segments.iter().find(|segment| segment.is_to_be_sealed())
+    }
+
+    /// Every segment.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub(crate) fn segment_mut(&mut self, number: u64) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|segment| segment.number == number)
     }
 
     /// Whether there may be something to build, whatever snapshots see. Cost: a look at each segment.
@@ -154,15 +185,15 @@ impl Layered {
             built.origins.iter().map(|origin| self.removed_at(*origin)).collect();
         let segments = self.segments.extract_if(.., |segment| replaced.contains(&segment.number)).collect();
         let segment = built.segment.take().map(|(rows, graph)| {
-            self.last_number += 1;
+            let number = Layered::next_number();
             self.segments.push(Segment::new(
-                self.last_number,
+                number,
                 self.tail.form().metric,
                 rows,
                 graph,
                 removed.into_iter(),
             ));
-            self.last_number
+            number
         });
         let tail = self.tail.drop_first(of_tail);
         if let Some(out) = &mut self.out {
@@ -192,6 +223,7 @@ impl Layered {
             vectors: rows - dead,
             tail: self.tail.len(),
             segments: self.segments.iter().map(Segment::len).collect(),
+            sealed: self.segments.iter().filter_map(Segment::file).count(),
             dead,
             degraded: self.segments.iter().filter(|segment| segment.is_degraded()).count()
                 + usize::from(self.is_hopeless),
@@ -199,7 +231,7 @@ impl Layered {
         }
     }
 
-    fn segment(&self, number: u64) -> Option<&Segment> {
+    pub(crate) fn segment(&self, number: u64) -> Option<&Segment> {
         self.segments.iter().find(|segment| segment.number == number)
     }
 

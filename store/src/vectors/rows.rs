@@ -20,6 +20,12 @@ impl Row {
     }
 }
 
+impl Row {
+    pub(crate) fn is_erased(&self) -> bool {
+        self.added == Row::erased().added
+    }
+}
+
 /// At most `u32::MAX - 1` rows, in any order. An object has one for every time it was given a vector.
 #[derive(Debug)]
 pub(crate) struct Rows {

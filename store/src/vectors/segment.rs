@@ -13,7 +13,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use telos_graph::{Alike, Graph};
+use telos_graph::{Alike, Graph, Sketch};
 
 use crate::id::{ObjectId, Position};
 use crate::limit;
@@ -38,6 +38,19 @@ pub(crate) struct Segment {
     dead: usize,
     /// The graph failed once and is not asked again.
     is_degraded: AtomicBool,
+    /// How often rows were erased.
+    erasures: u64,
+    seal: Seal,
+}
+
+/// Whether a segment is written down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    Open,
+    /// It failed, or cannot be: the next start builds it anew.
+    Never,
+    /// The number of its file.
+    File(u64),
 }
 
 impl Segment {
@@ -51,7 +64,9 @@ impl Segment {
     ) -> Segment {
         let removed: Vec<Position> = removed.map(|at| at.unwrap_or(LIVE)).collect();
         let dead = removed.iter().filter(|at| **at != LIVE).count();
-        Segment { number, metric, rows, graph, removed, dead, is_degraded: AtomicBool::new(false) }
+        let seal = if graph.has_sketch() { Seal::Open } else { Seal::Never };
+        let is_degraded = AtomicBool::new(false);
+        Segment { number, metric, rows, graph, removed, dead, is_degraded, erasures: 0, seal }
     }
 
     pub(crate) fn row(&self, number: u32) -> &Row {
@@ -83,6 +98,39 @@ impl Segment {
 
     pub(crate) fn is_degraded(&self) -> bool {
         self.is_degraded.load(Ordering::Relaxed)
+    }
+
+    /// How often rows of it were erased.
+    pub(crate) fn erasures(&self) -> u64 {
+        self.erasures
+    }
+
+    /// Whether it is to be written down.
+    pub(crate) fn is_to_be_sealed(&self) -> bool {
+        self.seal == Seal::Open && !self.is_degraded()
+    }
+
+    /// The number of its file; none while it is not written down.
+    pub(crate) fn file(&self) -> Option<u64> {
+        match self.seal {
+            Seal::File(number) => Some(number),
+            Seal::Open | Seal::Never => None,
+        }
+    }
+
+    /// It is written down in a file of that number.
+    pub(crate) fn is_sealed_as(&mut self, file: u64) {
+        self.seal = Seal::File(file);
+    }
+
+    /// It could not be written down, and is not tried again.
+    pub(crate) fn is_never_sealed(&mut self) {
+        self.seal = Seal::Never;
+    }
+
+    /// Its graph without the rows; none when it cannot be written down.
+    pub(crate) fn sketch(&self) -> Option<Sketch> {
+        self.graph.sketch()
     }
 
     /// When a row was removed; none while it is live.
@@ -133,6 +181,8 @@ impl Segment {
         }
         if !erased.is_empty() {
             self.graph.erase(&erased);
+            self.erasures += 1;
+            self.seal = if self.graph.has_sketch() { Seal::Open } else { Seal::Never };
         }
         had
     }

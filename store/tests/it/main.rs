@@ -30,6 +30,7 @@ mod power;
 mod random;
 mod record;
 mod rewrite;
+mod sealed;
 mod search;
 mod session;
 mod simulated_disk;
