@@ -76,7 +76,6 @@ pub(crate) struct CollectionKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Vector {
     pub(crate) components: Arc<[f32]>,
-    pub(crate) precision: Precision,
     pub(crate) metadata: Json,
 }
 

@@ -196,7 +196,7 @@ fn live_vectors(database: &Database) -> Result<(Position, Live), Failure> {
         let objects = rows.map(|row| {
             let (key, row) = row?;
             let (_, metadata, _) = row.value();
-            let bytes = vectors::bytes(collection.form, metadata);
+            let bytes = vectors::bytes(collection.form.dim, metadata);
             Ok((ObjectId::from_bits(key.value().1), bytes))
         });
         live.insert(collection.key, objects.collect::<Result<_, Failure>>()?);

@@ -9,6 +9,7 @@
 mod hnsw;
 mod matrix;
 mod nodes;
+mod recall;
 mod sketch;
 mod vamana;
 mod web;
@@ -157,6 +158,12 @@ impl Graph {
     /// every link.
     pub fn sketch(&self) -> Option<Sketch> {
         self.inner.web().map(Sketch::of)
+    }
+
+    /// How many of the ten nearest others of some rows a search with such an effort finds, 0.0 to 1.0; none when there are
+    /// no others, or it was told to stop. Cost: looks at every row for each of the two dozen that are tried.
+    pub fn recall(&self, effort: usize, is_stopping: &dyn Fn() -> bool) -> Option<f32> {
+        recall::of(self, effort, is_stopping)
     }
 
     /// Whether it can be written down.

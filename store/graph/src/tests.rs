@@ -149,6 +149,9 @@ fn most_of_the_nearest_are_found() {
         assert!(found >= 1_980, "{found} of 2,000 by {engine}");
         assert_eq!(lost(&graph, EFFORT), NONE, "by {engine}");
         assert!(graph.bytes() > 0);
+        let recall = graph.recall(EFFORT, &|| false).unwrap();
+        assert!((0.97..=1.0).contains(&recall), "{recall} by {engine}");
+        assert!(graph.recall(10, &|| false).unwrap() < recall && graph.recall(EFFORT, &|| true).is_none());
     }
 }
 
@@ -272,7 +275,7 @@ fn a_graph_that_was_written_down_answers_as_it_did() {
     same(&graph, &loaded(&graph, &directions, |_| true));
     let erased: HashSet<u32> = (0..2_000).filter(|number| number % 7 == 0).collect();
     graph.erase(&erased);
-    let is_left = |row: usize| row % 7 != 0;
+    let is_left = |row: usize| !row.is_multiple_of(7);
     same(&graph, &loaded(&graph, &directions, is_left));
 }
 
@@ -282,8 +285,8 @@ fn rows_that_are_not_there_any_more_are_taken_out_of_a_graph_that_is_loaded() {
     let directions = clustered(&mut random, 16, 2_000);
     let graph = build(&directions);
     for share in [2_usize, 5, 2_001] {
-        let loaded = loaded(&graph, &directions, |row| row % share != 0);
-        assert!(lost(&loaded, EFFORT).iter().all(|row| *row as usize % share == 0), "one of {share}");
+        let loaded = loaded(&graph, &directions, |row| !row.is_multiple_of(share));
+        assert!(lost(&loaded, EFFORT).iter().all(|row| (*row as usize).is_multiple_of(share)), "one of {share}");
     }
 }
 

@@ -5,7 +5,6 @@ use crate::id::{ComponentId, Revision};
 use crate::json::Json;
 use crate::limit;
 use crate::object::Slot;
-use crate::vectors::Precision;
 
 const AT_MS: u64 = 5_000;
 
@@ -33,8 +32,7 @@ fn known_session(acked_through: u64, numbers: &[u64]) -> KnownSession {
 fn writes(object: u64, is_there: bool) -> Layer {
     let mut layer = Layer::default();
     layer.names.insert(name(), is_there.then_some(id(object)));
-    let vector =
-        || Vector { components: vec![1.0, 2.0].into(), precision: Precision::Full, metadata: Json::null() };
+    let vector = || Vector { components: vec![1.0, 2.0].into(), metadata: Json::null() };
     layer.collections.insert(collection(), CollectionForm::of_first(2));
     layer.vectors.insert((collection(), id(object)), is_there.then(vector));
     layer

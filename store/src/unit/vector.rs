@@ -59,9 +59,7 @@ impl Unit {
         let components = form.kept(vector)?.into();
         self.check_exists(object)?;
         self.name_collection(key.clone(), form)?;
-        Ok(self
-            .layers
-            .put_vector((key, object), Some(Vector { components, precision: form.precision, metadata }))?)
+        Ok(self.layers.put_vector((key, object), Some(Vector { components, metadata }))?)
     }
 
     /// Removes the object's vector; answers whether there was one. Recorded either way.

@@ -208,7 +208,7 @@ impl VectorIndex for Flat {
     }
 
     fn bytes(&self, object: ObjectId) -> u64 {
-        self.live_row(object).map_or(0, |row| bytes(self.form, row.metadata.as_str()))
+        self.live_row(object).map_or(0, |row| bytes(self.form.dim, row.metadata.as_str()))
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {

@@ -24,14 +24,14 @@ pub enum Metric {
     Euclidean,
 }
 
-/// How precisely components are kept, in memory and on disk.
+/// How precisely components are kept. Searches see what is kept; in memory each takes four bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Four bytes each, as they were given.
+    /// As they were given: four bytes each.
     #[default]
     Full,
-    /// Two bytes each, about three digits, at most 65,504.
+    /// Two bytes each on disk: about three digits, at most 65,504.
     Half,
 }
 
@@ -175,7 +175,7 @@ impl Precision {
     }
 
     /// Bytes of one component.
-    pub(crate) fn bytes(self) -> usize {
+    fn bytes(self) -> usize {
         match self {
             Precision::Full => size_of::<f32>(),
             Precision::Half => size_of::<f16>(),

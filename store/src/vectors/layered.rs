@@ -63,6 +63,9 @@ pub struct IndexShape {
     pub segments: Vec<usize>,
     /// Segments that are written down, so that a start need not build them.
     pub sealed: usize,
+    /// How many of the ten nearest a search finds, in the segment where it finds the fewest: an estimate, made when its
+    /// graph was built. None without a graph.
+    pub recall: Option<f32>,
     /// Dated and erased rows that are still kept.
     pub dead: usize,
     /// Segments whose graph failed, and one more when none can be built: their rows are read one by one.
@@ -184,13 +187,14 @@ impl Layered {
         let removed: Vec<Option<Position>> =
             built.origins.iter().map(|origin| self.removed_at(*origin)).collect();
         let segments = self.segments.extract_if(.., |segment| replaced.contains(&segment.number)).collect();
-        let segment = built.segment.take().map(|(rows, graph)| {
+        let segment = built.segment.take().map(|(rows, graph, recall)| {
             let number = Layered::next_number();
             self.segments.push(Segment::new(
                 number,
                 self.tail.form().metric,
                 rows,
                 graph,
+                recall,
                 removed.into_iter(),
             ));
             number
@@ -224,6 +228,7 @@ impl Layered {
             tail: self.tail.len(),
             segments: self.segments.iter().map(Segment::len).collect(),
             sealed: self.segments.iter().filter_map(Segment::file).count(),
+            recall: self.segments.iter().filter_map(Segment::recall).min_by(f32::total_cmp),
             dead,
             degraded: self.segments.iter().filter(|segment| segment.is_degraded()).count()
                 + usize::from(self.is_hopeless),
@@ -303,8 +308,8 @@ impl VectorIndex for Layered {
     }
 
     fn live(&self) -> Vec<(ObjectId, u64)> {
-        let form = self.tail.form();
-        let of_row = |row: &Row| (row.object, bytes(form, row.metadata.as_str()));
+        let dim = self.tail.form().dim;
+        let of_row = |row: &Row| (row.object, bytes(dim, row.metadata.as_str()));
         let mut live = self.tail.live();
         live.extend(self.segments.iter().flat_map(Segment::live_rows).map(of_row));
         live
@@ -313,7 +318,7 @@ impl VectorIndex for Layered {
     fn bytes(&self, object: ObjectId) -> u64 {
         let of_segments = || self.segments.iter().find_map(|segment| segment.live(object));
         let row = self.tail.live_row(object).or_else(of_segments);
-        row.map_or(0, |row| bytes(self.tail.form(), row.metadata.as_str()))
+        row.map_or(0, |row| bytes(self.tail.form().dim, row.metadata.as_str()))
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {

@@ -121,6 +121,7 @@ impl Found {
     fn into_segment(self, engine: Engine, form: CollectionForm) -> Result<Segment, String> {
         let Found { file, sealed, matrix, rows, came } = self;
         let is_whole = came == sealed.rows.iter().filter(|row| row.node != NO_NODE).count();
+        let recall = sealed.head.recall;
         let mut sketch = sealed.into_sketch();
         for (node, _) in sketch.nodes.iter_mut().zip(&rows).filter(|(_, row)| row.is_erased()) {
             *node = NO_NODE;
@@ -136,7 +137,8 @@ impl Found {
         let removed: Vec<Option<Position>> =
             rows.iter().map(|row| row.is_erased().then_some(Position::NONE)).collect();
         let number = Layered::next_number();
-        let mut segment = Segment::new(number, form.metric, Rows::of(rows), graph, removed.into_iter());
+        let mut segment =
+            Segment::new(number, form.metric, Rows::of(rows), graph, recall, removed.into_iter());
         if is_whole {
             segment.is_sealed_as(file);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::error::CommitError;
 use crate::id::ComponentId;
 
-use super::{CollectionForm, Vector};
+use super::Vector;
 
 /// What memory keeps for a vector beside its components and metadata: its row and date, its place in a map, its links,
 /// and that vectors and maps have room to spare. Measured with 6,000 rows, by what an index says it takes: 170 in a tail, 300 in
@@ -69,13 +69,12 @@ impl Room {
 
 /// What a vector counts for.
 pub(crate) fn bytes_of(vector: &Vector) -> u64 {
-    let components = vector.components.len() * vector.precision.bytes();
-    (BYTES_BESIDE + components + vector.metadata.as_str().len()) as u64
+    bytes(vector.components.len(), vector.metadata.as_str())
 }
 
-/// What a vector of that form counts for.
-pub(crate) fn bytes(form: CollectionForm, metadata: &str) -> u64 {
-    (BYTES_BESIDE + form.bytes() + metadata.len()) as u64
+/// What a vector of that many components counts for, whatever their precision: it is memory that is counted.
+pub(crate) fn bytes(dim: usize, metadata: &str) -> u64 {
+    (BYTES_BESIDE + dim * size_of::<f32>() + metadata.len()) as u64
 }
 
 #[cfg(test)]

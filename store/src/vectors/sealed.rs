@@ -3,7 +3,7 @@
 //! ```text
 //! magic       8 bytes    TELOSSEG
 //! version     u32        1; all numbers are little endian
-//! head        u32 long   JSON: collection, form, engine, rows, nodes, entry
+//! head        u32 long   JSON: collection, form, engine, rows, nodes, entry, recall
 //! rows        36 bytes   object, added, digest of where it lies, its node; zeros and no node for one that was erased
 //! links       of each node how many (u8), then which (u32)
 //! checksum    32 bytes   BLAKE3 of all before
@@ -37,6 +37,8 @@ pub(crate) struct Head {
     pub(crate) nodes: u32,
     /// The node where walks begin.
     pub(crate) entry: u32,
+    /// How many of the ten nearest the graph finds: an estimate.
+    pub(crate) recall: Option<f32>,
 }
 
 /// One row.
@@ -71,7 +73,7 @@ pub(crate) enum Unreadable {
 impl Head {
     pub(crate) fn new(key: &CollectionKey, form: CollectionForm, engine: String) -> Head {
         let collection = key.name.as_str().to_owned();
-        Head { owner: key.owner.clone(), collection, form, engine, rows: 0, nodes: 0, entry: 0 }
+        Head { owner: key.owner.clone(), collection, form, engine, rows: 0, nodes: 0, entry: 0, recall: None }
     }
 
     /// Whether it is of a collection.

@@ -43,7 +43,13 @@ impl Sealing {
         };
         let rows: Vec<SealedRow> = (0_u32..).zip(nodes).map(row).collect();
         let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
-        let head = Head { rows: count(rows.len()), nodes: count(links.len()), entry, ..head };
+        let head = Head {
+            rows: count(rows.len()),
+            nodes: count(links.len()),
+            entry,
+            recall: segment.recall(),
+            ..head
+        };
         let (key, number, erasures) = (key.clone(), segment.number, segment.erasures());
         Some(Sealing { key, number, erasures, head, rows, digested: 0, links })
     }

@@ -34,6 +34,8 @@ pub(crate) struct Segment {
     metric: Metric,
     rows: Rows,
     graph: Graph,
+    /// An estimate.
+    recall: Option<f32>,
     removed: Vec<Position>,
     dead: usize,
     /// The graph failed once and is not asked again.
@@ -60,13 +62,14 @@ impl Segment {
         metric: Metric,
         rows: Rows,
         graph: Graph,
+        recall: Option<f32>,
         removed: impl Iterator<Item = Option<Position>>,
     ) -> Segment {
         let removed: Vec<Position> = removed.map(|at| at.unwrap_or(LIVE)).collect();
         let dead = removed.iter().filter(|at| **at != LIVE).count();
         let seal = if graph.has_sketch() { Seal::Open } else { Seal::Never };
         let is_degraded = AtomicBool::new(false);
-        Segment { number, metric, rows, graph, removed, dead, is_degraded, erasures: 0, seal }
+        Segment { number, metric, rows, graph, recall, removed, dead, is_degraded, erasures: 0, seal }
     }
 
     pub(crate) fn row(&self, number: u32) -> &Row {
@@ -98,6 +101,11 @@ impl Segment {
 
     pub(crate) fn is_degraded(&self) -> bool {
         self.is_degraded.load(Ordering::Relaxed)
+    }
+
+    /// How many of the ten nearest its graph finds: an estimate.
+    pub(crate) fn recall(&self) -> Option<f32> {
+        self.recall
     }
 
     /// How often rows of it were erased.

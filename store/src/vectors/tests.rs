@@ -225,11 +225,7 @@ fn key(name: &str) -> CollectionKey {
 /// A set in which each of these collections has a row more.
 fn add(set: &mut VectorSet, names: &[&str], number: u64) {
     for name in names {
-        let vector = Vector {
-            components: [1.0, 2.0].into(),
-            precision: Precision::Full,
-            metadata: Json::parse("{}").unwrap(),
-        };
+        let vector = Vector { components: [1.0, 2.0].into(), metadata: Json::parse("{}").unwrap() };
         let (position, object, vector) = (Position::new(number), object(number), Some(vector));
         set.apply(
             &[IndexChange {

@@ -60,7 +60,7 @@ pub(super) struct Origin {
 /// A segment that was built and is not yet part of the index.
 pub(crate) struct Built {
     /// None when no row was left.
-    pub(super) segment: Option<(Rows, Graph)>,
+    pub(super) segment: Option<(Rows, Graph, Option<f32>)>,
     pub(super) origins: Vec<Origin>,
     pub(super) dropped: Option<Position>,
     pub(super) is_cancelled: Arc<AtomicBool>,
@@ -143,7 +143,8 @@ impl Work {
         }
         let segment = (!rows.is_empty()).then(|| {
             let graph = engine.build(Matrix::of(dim, matrix), &must_end)?;
-            Some((Rows::of(rows), graph))
+            let recall = graph.recall(limit::SEARCH_EFFORT_MIN, &must_end);
+            Some((Rows::of(rows), graph, recall))
         });
         match segment {
             Some(None) if must_end() => Outcome::Ended,

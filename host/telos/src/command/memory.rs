@@ -95,13 +95,25 @@ fn render_stats(answer: &Value, paint: Paint) -> String {
             format!("{}, {}", field(collection, "metric"), field(collection, "precision")),
             field(collection, "tail"),
             segments.to_string(),
+            collection["recall"].as_f64().map(|recall| format!("{recall:.3}")).unwrap_or_default(),
             field(collection, "dead"),
             size(number("bytes")),
             each.unwrap_or_default(),
         ]
     };
-    let headers =
-        ["owner", "collection", "vectors", "dim", "form", "tail", "graphs", "dead", "memory", "bytes each"];
+    let headers = [
+        "owner",
+        "collection",
+        "vectors",
+        "dim",
+        "form",
+        "tail",
+        "graphs",
+        "recall",
+        "dead",
+        "memory",
+        "bytes each",
+    ];
     let mut text = paint.table(&headers, rows(answer, "collections").map(row).collect());
     let degraded: u64 = rows(answer, "collections").map(|row| row["degraded"].as_u64().unwrap_or(0)).sum();
     if degraded > 0 {
@@ -130,12 +142,12 @@ mod tests {
     fn stats_say_what_each_vector_takes() {
         let collection = json!({"owner": "babs", "collection": "turns", "dim": 384,
             "metric": "cosine", "precision": "half", "vectors": 10, "tail": 4,
-            "segments": [7], "dead": 1, "degraded": 1, "bytes": 20_480});
+            "segments": [7], "dead": 1, "degraded": 1, "recall": 0.98765, "bytes": 20_480});
         let text = render_stats(&json!({ "collections": [collection] }), Paint::default());
         let words: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
         assert_eq!(
             words,
-            ["babs", "turns", "10", "384", "cosine,", "half", "4", "1", "1", "20", "KiB", "2048"]
+            ["babs", "turns", "10", "384", "cosine,", "half", "4", "1", "0.988", "1", "20", "KiB", "2048"]
         );
         assert!(text.contains("1 graphs failed"), "{text}");
     }

@@ -1,0 +1,75 @@
+//! Recall: how many of the nearest a graph finds, by trying some of its rows.
+
+use std::collections::BinaryHeap;
+
+use crate::Graph;
+use crate::matrix::squared_distance;
+
+/// Rows that are tried.
+const TRIED: usize = 24;
+/// Others that each is to find.
+const NEAREST: usize = 10;
+
+/// See [`Graph::recall`].
+pub(crate) fn of(graph: &Graph, effort: usize, is_stopping: &dyn Fn() -> bool) -> Option<f32> {
+    let nodes = graph.inner.nodes();
+    let live: Vec<u32> = (0..nodes.len()).filter(|node| nodes.is_live(*node)).collect();
+    let step = live.len().div_ceil(TRIED).max(1);
+    let (mut found, mut all) = (0_u16, 0_u16);
+    for tried in live.iter().step_by(step) {
+        if is_stopping() {
+            return None;
+        }
+        let direction = nodes.direction(*tried);
+        let others = live.iter().filter(|other| *other != tried);
+        let farthest = nearest(others.map(|other| squared_distance(direction, nodes.direction(*other))));
+        let near = graph.inner.near(direction, effort);
+        let is_among = |other: &&u32| {
+            *other != tried && squared_distance(direction, nodes.direction(**other)) <= farthest.distance
+        };
+        let is_found = near.iter().filter(|other| nodes.is_live(**other)).filter(is_among).count();
+        found += u16::try_from(is_found).unwrap_or(u16::MAX).min(farthest.count);
+        all += farthest.count;
+    }
+    (all > 0).then(|| f32::from(found) / f32::from(all))
+}
+
+/// How far the nearest reach, and how many they are.
+struct Farthest {
+    distance: f32,
+    count: u16,
+}
+
+fn nearest(distances: impl Iterator<Item = f32>) -> Farthest {
+    let mut nearest: BinaryHeap<Ordered> = BinaryHeap::with_capacity(NEAREST + 1);
+    for distance in distances {
+        nearest.push(Ordered(distance));
+        if nearest.len() > NEAREST {
+            nearest.pop();
+        }
+    }
+    let count = u16::try_from(nearest.len()).unwrap_or(u16::MAX);
+    Farthest { distance: nearest.peek().map_or(0.0, |farthest| farthest.0), count }
+}
+
+struct Ordered(f32);
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Ordered) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Ordered) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Ordered) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ordered {}
