@@ -5,8 +5,7 @@
 
 use std::path::Path;
 
-use telos_archive::{Budget, BuildError};
-use telos_archive::{Row, Shelf, Verify, build};
+use telos_archive::{Budget, BuildError, Row, Shelf, Verify, build};
 
 use crate::death;
 use crate::fixture::{about, assert_holds, random_rows, source};
@@ -102,4 +101,45 @@ fn a_death_at_any_step_leaves_the_old_edition_or_the_new_one() {
     }
     println!("{deaths} deaths: the old edition served after {old}, the new one after {new}");
     assert!(deaths > 15 && old > 5 && new > 5, "{deaths} {old} {new}");
+}
+
+#[test]
+fn child_that_builds_with_little_room() {
+    let Some(place) = death::place() else { return };
+    let shelf = Shelf::open(&place).unwrap();
+    let rows = random_rows(33, 2_000, 64);
+    let next = shelf.next().unwrap();
+    let is_stopping = std::sync::atomic::AtomicBool::new(false);
+    let built = build(next.path(), &about(64), source(&rows), &Budget::default(), &is_stopping, &|_| ());
+    match built {
+        Ok(_) => shelf.publish(next.number()).unwrap(),
+        Err(BuildError::File { path, .. }) => {
+            assert!(path.starts_with(next.path()), "{}", path.display());
+            assert!(!next.path().exists());
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_refuses_a_build_by_file_and_leaves_nothing() {
+    let mut ends = [0, 0];
+    // From no room for a row to room for the graph, which takes about 1,400 KiB.
+    for blocks in [0, 8, 150, 200, 400, 800, 1_100, 1_600, 2_400, 40_000] {
+        let place = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(place.path()).unwrap();
+        death::with_little_room("crash::child_that_builds_with_little_room", place.path(), blocks);
+        match shelf.current().unwrap() {
+            None => {
+                ends[0] += 1;
+                assert_eq!(names(place.path()), [""; 0], "{blocks} blocks");
+            }
+            Some(number) => {
+                ends[1] += 1;
+                assert_holds(&shelf.edition(number, Verify::Full).unwrap(), &random_rows(33, 2_000, 64));
+            }
+        }
+    }
+    assert!(ends[0] > 4 && ends[1] > 0, "{ends:?}");
 }

@@ -19,6 +19,18 @@ pub(crate) fn dies(child: &str, place: &Path, point: &str, pass: u64) -> bool {
     !end.success()
 }
 
+/// Runs the test `child` of this binary over `place` on a full disk, as far as a test may make one: no file may grow past
+/// so many blocks of 512 bytes, which the shell sees to.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn with_little_room(child: &str, place: &Path, blocks: u64) {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    shell.arg("-c").arg(script).arg(std::env::current_exe().unwrap());
+    let output = shell.args([child, "--exact", "--test-threads=1"]).env(PLACE, place).output().unwrap();
+    assert!(output.status.success(), "{blocks} blocks: {}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// In the child: the place to work in, with the death arranged; none when this process is no child.
 pub(crate) fn place() -> Option<PathBuf> {
     let place = std::env::var_os(PLACE)?;
