@@ -13,9 +13,10 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
+    ("store/archive", &[]),
     ("store/graph", &[]),
-    ("store", &["telos-graph"]),
+    ("store", &["telos-archive", "telos-graph"]),
     ("host/bridge", &[]),
     ("host/inference", &[]),
     ("host/journal", &[]),
@@ -58,10 +59,13 @@ const BENCHES: [&str; 8] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 12] = [
+const HOMES: [(&str, &[&str], &[&str]); 15] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
-    ("diskann", &["store/graph"], &["store/graph/src/vamana.rs"]),
-    ("diskann-vector", &["store/graph"], &["store/graph/src/vamana.rs"]),
+    ("diskann", &GRAPHS, &GRAPH_FILES),
+    ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
+    ("diskann-providers", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
+    ("diskann-utils", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
+    ("diskann-vector", &GRAPHS, &GRAPH_FILES),
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
     ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
@@ -72,6 +76,10 @@ const HOMES: [(&str, &[&str], &[&str]); 12] = [
     ("jsonschema", &["host/kernel"], &["host/kernel/"]),
     ("mlua", &["host/migration"], &["host/migration/src/lua"]),
 ];
+
+/// Where graphs of vectors are built: in memory and on disk.
+const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
+const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
 const PURE: [&str; 8] = [

@@ -1,0 +1,53 @@
+//! Directories and files: one that was made or renamed is safe only after its directory was synced, and its bytes only
+//! after it was synced itself.
+
+#[cfg(unix)]
+#[path = "directory/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "directory/windows.rs"]
+mod system;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Makes what a directory lists safe.
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
+    system::sync(dir)
+}
+
+/// Syncs the directory that a path is in.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync(parent.unwrap_or(Path::new(".")))
+}
+
+/// Fills a buffer with the bytes at a place in a file, without moving anything that readers share.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match system::read_at(file, &mut buffer[filled..], at + filled as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => filled += more,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a whole file beside its name and synced, ready to be renamed.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Removes a file, which may be gone already.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
