@@ -15,7 +15,7 @@ use crate::tables::{self, META, META_REWRITE_DUE};
 /// Does the same with every table.
 macro_rules! with_every_table {
     ($act:ident $arguments:tt) => {
-        with_every_table!($act $arguments: META OBJECTS NAMES NAMES_OF COLLECTIONS FORMS VECTORS REDO
+        with_every_table!($act $arguments: META OBJECTS NAMES NAMES_OF COLLECTIONS FORMS EDITIONS VECTORS REDO
             OUTBOX DEAD_LETTERS SESSIONS DEDUPE AUDIT RELEASES SEATS GRANTS CONSUMED OWNED MOMENTS CHANGES RENAMES BLOBS
             GENERATIONS SHADOWS)
     };

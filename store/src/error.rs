@@ -110,9 +110,18 @@ pub enum Failure {
         /// What was being done, and what the panic said.
         what: String,
     },
+    /// An edition of the archive cannot be read.
+    #[error("the archive: {0}; archive the collection again, or start the host again without its files")]
+    Archive(#[source] Arc<telos_archive::ReadError>),
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
     Reopening,
+}
+
+impl From<telos_archive::ReadError> for Failure {
+    fn from(cause: telos_archive::ReadError) -> Failure {
+        Failure::Archive(Arc::new(cause))
+    }
 }
 
 impl Failure {
@@ -141,6 +150,7 @@ impl Failure {
                 _ => None,
             },
             Failure::Row { .. }
+            | Failure::Archive(_)
             | Failure::UnknownTable(_)
             | Failure::Damaged { .. }
             | Failure::Panicked { .. }

@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+mod archive;
 mod audit;
 mod backend;
 mod backup;
@@ -78,6 +79,7 @@ mod scan;
 mod segments;
 mod session;
 mod shared;
+mod shelves;
 mod standing;
 mod store;
 mod store_id;
@@ -87,6 +89,7 @@ mod unit;
 mod vectors;
 mod verify;
 
+pub use archive::{ArchiveError, ArchiveReport, EditionCheck};
 pub use audit::AuditRow;
 pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use backup::{BackupError, BackupOptions, BackupReport};
@@ -113,6 +116,7 @@ pub use session::{Dedupe, DedupeKey, SessionId};
 pub use standing::Standing;
 pub use store::{Counts, Store, StoreOptions, Usage};
 pub use store_id::StoreId;
+pub use telos_archive::{Budget as ArchiveBudget, Progress as ArchiveProgress, Stage as ArchiveStage};
 pub use unit::{Savepoint, Unit, WriteCounts};
 pub use vectors::{CollectionForm, CollectionShape, IndexShape, Metric, Neighbor, Precision, VectorEngine};
 pub use verify::Report;

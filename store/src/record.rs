@@ -98,5 +98,6 @@ pub(crate) enum RecordWrite {
     Shadow { base: crate::id::Position, state: Box<crate::object::Object> },
     RaiseGeneration { component: ComponentId, from: u32, to: u32, evolver: Digest },
     SettleShadows { keys: Vec<crate::tables::ShadowKey> },
+    Publish(std::sync::Arc<crate::archive::Publication>),
     DropShadows { keys: Vec<crate::tables::ShadowKey> },
 }

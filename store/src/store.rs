@@ -34,6 +34,7 @@ use crate::presence;
 use crate::progress::Progress;
 use crate::segments::SegmentFiles;
 use crate::shared::{Loaded, Shared};
+use crate::shelves::Shelves;
 use crate::standing::{Stand, Standing};
 use crate::store_id::{self, StoreId};
 use crate::switch;
@@ -176,7 +177,14 @@ impl Store {
     ) -> Result<Store, OpenError> {
         let blobs = open_blobs(dir, options.blob_bytes_max)?;
         let database = open_database(dir, backend, opening)?;
-        let store = Store::assemble(dir, database, blobs, SegmentFiles::of(dir), Some(lock), options)?;
+        let store = Store::assemble(
+            dir,
+            database,
+            blobs,
+            (SegmentFiles::of(dir), Shelves::of(dir)),
+            Some(lock),
+            options,
+        )?;
         // A database file that was just made is lost with the power unless its directory knows it.
         directory::sync(dir).map_err(|cause| OpenError::File { path: dir.into(), cause })?;
         Ok(store)
@@ -190,7 +198,7 @@ impl Store {
         let dir = Path::new("scratch");
         let database = open_database(dir, Box::new(MemoryBackend::new()), options.opening())?;
         let blobs = Blobs::in_memory(options.blob_bytes_max);
-        Store::assemble(dir, database, blobs, SegmentFiles::none(), None, options)
+        Store::assemble(dir, database, blobs, (SegmentFiles::none(), Shelves::none()), None, options)
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
@@ -331,12 +339,12 @@ impl Store {
         dir: &Path,
         database: Database,
         blobs: Blobs,
-        segments: SegmentFiles,
+        (segments, shelves): (SegmentFiles, Shelves),
         lock: Option<DirectoryLock>,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         fail::fail_point!("store::open-before-load");
-        let loaded = load(&database, &options, &segments).map_err(|cause| failed(dir, cause))?;
+        let loaded = load(&database, &options, &segments, &shelves).map_err(|cause| failed(dir, cause))?;
         fail::fail_point!("store::open-after-load");
         let (place, tail_rows_max) = (dir.into(), options.vector_tail_rows_max);
         let spawned = commit::spawn(move |queue| {
@@ -346,6 +354,7 @@ impl Store {
                 options,
                 index: RwLock::new(VectorSet::starting_at(Position::NONE, tail_rows_max)),
                 segments,
+                shelves,
                 curator: Curator::default(),
                 outbox: Mutex::default(),
                 generations: RwLock::default(),
@@ -381,7 +390,7 @@ impl fmt::Debug for Store {
 
 /// Reads what is kept in memory, and only then lets the database be written to.
 fn load(database: &Database, options: &StoreOptions, segments: &SegmentFiles) -> Result<Loaded, Failure> {
-    let loaded = damage::guard(|| Loaded::read(database, options, segments))?;
+    let loaded = damage::guard(|| Loaded::read(database, options, segments, shelves))?;
     database.accept()?;
     damage::guard(|| drop_leftovers(database, &loaded.generations))?;
     Ok(loaded)

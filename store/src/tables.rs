@@ -8,6 +8,7 @@
 //! names_of      (object, name, position)           whether the name is the object's from here on
 //! collections   (owner, collection)                (collection number, dimension)
 //! forms         collection number                  (metric, precision): of those that were declared; else cosine, full
+//! editions      collection number                  (number, base position) of the archive's edition that serves it
 //! vectors       (collection number, object)        (position, metadata JSON, f32 or f16 little endian): the newest only
 //! redo          (position, index)                  (collection number, object, whether it was added)
 //! outbox        (position, index)                  postcard OutboxRow
@@ -87,6 +88,7 @@ pub(crate) const NAMES: TableDefinition<NameKey, Option<u128>> = TableDefinition
 pub(crate) const NAMES_OF: TableDefinition<(u128, &str, u64), bool> = TableDefinition::new("names_of");
 pub(crate) const COLLECTIONS: TableDefinition<(&str, &str), (u32, u32)> = TableDefinition::new("collections");
 pub(crate) const FORMS: TableDefinition<u32, (u8, u8)> = TableDefinition::new("forms");
+pub(crate) const EDITIONS: TableDefinition<u32, (u64, u64)> = TableDefinition::new("editions");
 pub(crate) const VECTORS: TableDefinition<VectorKey, VectorRow> = TableDefinition::new("vectors");
 pub(crate) const REDO: TableDefinition<PostKey, (u32, u128, bool)> = TableDefinition::new("redo");
 pub(crate) const OUTBOX: TableDefinition<PostKey, &[u8]> = TableDefinition::new("outbox");
@@ -115,6 +117,7 @@ pub(crate) struct Tables<'txn> {
     pub(crate) names_of: OnDemand<'txn, (u128, &'static str, u64), bool>,
     pub(crate) collections: OnDemand<'txn, (&'static str, &'static str), (u32, u32)>,
     pub(crate) forms: OnDemand<'txn, u32, (u8, u8)>,
+    pub(crate) editions: OnDemand<'txn, u32, (u64, u64)>,
     pub(crate) vectors: OnDemand<'txn, VectorKey, VectorRow>,
     pub(crate) redo: OnDemand<'txn, PostKey, (u32, u128, bool)>,
     pub(crate) outbox: OnDemand<'txn, PostKey, &'static [u8]>,
@@ -152,6 +155,7 @@ impl<'txn> Tables<'txn> {
             names_of: OnDemand::of(txn, NAMES_OF),
             collections: OnDemand::of(txn, COLLECTIONS),
             forms: OnDemand::of(txn, FORMS),
+            editions: OnDemand::of(txn, EDITIONS),
             vectors: OnDemand::of(txn, VECTORS),
             redo: OnDemand::of(txn, REDO),
             outbox: OnDemand::of(txn, OUTBOX),
@@ -182,6 +186,7 @@ impl<'txn> Tables<'txn> {
         tables.names_of.open()?;
         tables.collections.open()?;
         tables.forms.open()?;
+        tables.editions.open()?;
         tables.vectors.open()?;
         tables.redo.open()?;
         tables.outbox.open()?;

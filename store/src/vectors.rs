@@ -4,6 +4,7 @@
 //! answers as of any position since its floor.
 //! Never here: units, transactions, component rights.
 
+mod archived;
 mod candidate;
 mod flat;
 mod form;
@@ -29,11 +30,12 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
 
+pub(crate) use archived::{Archived, View};
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};
 pub(crate) use opening::Opening;
-pub(crate) use room::{Growth, Room, bytes, bytes_of};
+pub(crate) use room::{Growth, Room, bytes, bytes_beside, bytes_of};
 pub(crate) use sealed::Sealed;
 pub(crate) use sealing::Sealing;
 pub use telos_graph::Engine as VectorEngine;
@@ -217,6 +219,52 @@ impl VectorSet {
         let (dropped, freed) = index.install(built);
         self.floor = self.floor.max(dropped.unwrap_or_default());
         freed
+    }
+
+    /// What of a collection lies on disk, to be searched without this lock.
+    pub(crate) fn view(&self, key: &CollectionKey) -> Option<View> {
+        Some(self.collections.get(key)?.1.archived()?.view())
+    }
+
+    /// Puts an edition in the place of all that lies in it; answers what is to be freed.
+    pub(crate) fn publish(
+        &mut self,
+        key: &CollectionKey,
+        archived: Archived,
+        base: Position,
+    ) -> Option<Freed> {
+        let (_, index) = self.collections.get_mut(key)?;
+        self.floor = self.floor.max(base);
+        Some(index.publish(archived, base))
+    }
+
+    /// Puts an index that was read anew in the place of one; what snapshots from before `at` would see is gone.
+    pub(crate) fn replace(
+        &mut self,
+        key: &CollectionKey,
+        form: CollectionForm,
+        mut index: Layered,
+        at: Position,
+    ) -> Option<Layered> {
+        if let Some((_, before)) = self.collections.get_mut(key) {
+            index.inherit(before);
+        }
+        self.floor = self.floor.max(at);
+        self.collections.insert(key.clone(), (form, index)).map(|(_, before)| before)
+    }
+
+    /// The edition that a collection rests on.
+    pub(crate) fn edition(&self, key: &CollectionKey) -> Option<u64> {
+        Some(self.collections.get(key)?.1.archived()?.number())
+    }
+
+    /// Numbers of the editions that have rows of forgotten objects.
+    pub(crate) fn tainted(&self) -> Vec<(CollectionKey, u64)> {
+        let of = |(key, (_, index)): (&CollectionKey, &(CollectionForm, Layered))| {
+            let archived = index.archived().filter(|archived| archived.is_tainted())?;
+            Some((key.clone(), archived.number()))
+        };
+        self.collections.iter().filter_map(of).collect()
     }
 
     /// Puts an index that was read in the place of an empty one.

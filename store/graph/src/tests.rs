@@ -286,7 +286,10 @@ fn rows_that_are_not_there_any_more_are_taken_out_of_a_graph_that_is_loaded() {
     let graph = build(&directions);
     for share in [2_usize, 5, 2_001] {
         let loaded = loaded(&graph, &directions, |row| !row.is_multiple_of(share));
-        assert!(lost(&loaded, EFFORT).iter().all(|row| (*row as usize).is_multiple_of(share)), "one of {share}");
+        assert!(
+            lost(&loaded, EFFORT).iter().all(|row| (*row as usize).is_multiple_of(share)),
+            "one of {share}"
+        );
     }
 }
 

@@ -121,8 +121,10 @@ impl Committer {
     fn open_again(&self, is_checked: bool) -> Result<Loaded, Failure> {
         let database = &self.shared.database;
         database.reopen(is_checked)?;
-        let loaded = damage::guard(|| Loaded::read(database, &self.shared.options, &self.shared.segments))
-            .inspect_err(|_| database.refuse())?;
+        let loaded = damage::guard(|| {
+            Loaded::read(database, &self.shared.options, &self.shared.segments, &self.shared.shelves)
+        })
+        .inspect_err(|_| database.refuse())?;
         database.accept()?;
         Ok(loaded)
     }

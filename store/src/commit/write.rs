@@ -7,6 +7,7 @@ use std::time::Instant;
 use redb::ReadableTableMetadata;
 use serde_json::json;
 
+use crate::archive::Publication;
 use crate::audit::{self, Fact};
 use crate::error::Failure;
 use crate::generation::{self, Generations};
@@ -31,6 +32,7 @@ use super::Ballot;
 pub(super) struct Finish {
     collections: Vec<(CollectionKey, CollectionForm)>,
     index: Vec<IndexChange>,
+    published: Vec<std::sync::Arc<Publication>>,
     outbox: Vec<OutboxChange>,
     redo_added: u64,
     redo_trimmed: u64,
@@ -78,6 +80,7 @@ impl Finish {
             let oldest = shared.pins.oldest(&shared.decided, Instant::now());
             may_have_work |= shared.index.write().apply(&self.index, oldest);
         }
+        self.published.iter().for_each(|publication| publication.switch(shared));
         if !self.gone.objects.is_empty() {
             // After the changes above: some of them may have been made before the object was forgotten.
             let mut index = shared.index.write();
@@ -394,6 +397,11 @@ fn write_record(
         }
         RecordWrite::Shadow { base, state } => generation::write_shadow(tables, generations, *base, state)?,
         // Judged, and written after everything else of its unit.
+        RecordWrite::Publish(publication) => {
+            let edition = (publication.number, publication.base.get());
+            tables.editions.open()?.insert(publication.collection, edition)?;
+            finish.published.push(std::sync::Arc::clone(publication));
+        }
         RecordWrite::RaiseGeneration { .. } => {}
         RecordWrite::SettleShadows { keys } => {
             keys.iter().try_for_each(|key| generation::settle(tables, generations, *key))?;

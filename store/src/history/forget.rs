@@ -21,6 +21,7 @@ use redb::{ReadTransaction, ReadableTable};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::archive;
 use crate::audit::{self, Fact};
 use crate::commit::{self, Commit, Vote};
 use crate::damage::{self, Guarded};
@@ -138,6 +139,7 @@ impl Store {
         unit.forget(Arc::clone(&forget))?;
         let is_settled = || Arc::ptr_eq(&generations, &shared.generations.read());
         let Commit { position, .. } = commit::decide_alone(shared, unit, Vote::default(), is_settled)?;
+        archive::leave_tainted(shared);
         Ok(Forgotten { position, ..forget.done.get().copied().unwrap_or_default() })
     }
 }

@@ -11,9 +11,9 @@ use crate::limit;
 use crate::scan::Scan as _;
 use crate::store::Store;
 use crate::tables::{
-    self, BLOBS, CHANGES, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, FORMS, GENERATIONS, GRANTS, META,
-    MOMENTS, NAMES, NAMES_OF, OBJECTS, OUTBOX, OWNED, REDO, RELEASES, RENAMES, SEATS, SESSIONS, SHADOWS,
-    VECTORS,
+    self, BLOBS, CHANGES, COLLECTIONS, CONSUMED, DEAD_LETTERS, DEDUPE, EDITIONS, FORMS, GENERATIONS, GRANTS,
+    META, MOMENTS, NAMES, NAMES_OF, OBJECTS, OUTBOX, OWNED, REDO, RELEASES, RENAMES, SEATS, SESSIONS,
+    SHADOWS, VECTORS,
 };
 
 /// One row that names an object.
@@ -119,6 +119,7 @@ impl Search<'_> {
         // Numbers, times, digests and fixed words: nothing here could name an object.
         self.look(META, |_, _| None)?;
         self.look(FORMS, |_, _| None)?;
+        self.look(EDITIONS, |_, _| None)?;
         self.look(MOMENTS, |_, _| None)?;
         self.look(SESSIONS, |_, _| None)?;
         self.look(BLOBS, |_, _| None)
@@ -144,7 +145,7 @@ impl Search<'_> {
 }
 
 /// Every table that is searched. The audit is not: it says that an object was forgotten.
-pub(super) const TABLES: [&str; 23] = [
+pub(super) const TABLES: [&str; 24] = [
     "objects",
     "shadows",
     "owned",
@@ -155,6 +156,7 @@ pub(super) const TABLES: [&str; 23] = [
     "vectors",
     "collections",
     "forms",
+    "editions",
     "redo",
     "outbox",
     "dead_letters",

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Overflow, VectorError};
+use crate::error::{Failure, Overflow, VectorError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
@@ -137,10 +137,14 @@ impl Unit {
         };
         let index = self.shared.index.read();
         let committed = index.at(&key, self.snapshot())?.map(|index| index.search(&asked));
+        let view = index.view(&key);
         drop(index);
+        // Without the lock: it may read from disk.
+        let archived = view.map(|view| view.search(&asked)).transpose().map_err(Failure::from)?;
         let written = own.iter().filter_map(|(object, vector)| Some((*object, (*vector)?)));
         let hits = written.filter_map(|(object, vector)| own_hit(object, vector, form, &asked));
-        Ok(keep_nearest(hits.chain(committed.unwrap_or_default()).collect(), k))
+        let committed = committed.unwrap_or_default().into_iter().chain(archived.unwrap_or_default());
+        Ok(keep_nearest(hits.chain(committed).collect(), k))
     }
 
     /// A collection's form never changes, so the newest answer is every snapshot's.

@@ -126,6 +126,13 @@ impl Flat {
         self.live.get(&object).map(|number| &self.rows[*number])
     }
 
+    /// Every row, where it lies, and when it was removed.
+    pub(crate) fn each(&self, mut with: impl FnMut(&Row, &[f32], Option<Position>)) {
+        for (number, row) in self.rows.iter().enumerate() {
+            with(row, self.direction(number), self.removed[number]);
+        }
+    }
+
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
         let metadata: usize = self.rows.iter().map(|row| row.metadata.memory()).sum();

@@ -24,11 +24,12 @@ use crate::id::{ObjectId, Position};
 use crate::json::Json;
 use crate::limit;
 
+use super::archived::Archived;
 use super::flat::Flat;
 use super::rows::Row;
 use super::segment::Segment;
 use super::work::{Built, Origin, Out, Part, Place, Work};
-use super::{CollectionForm, Neighbor, Query, VectorIndex, bytes, keep_nearest};
+use super::{CollectionForm, Neighbor, Query, VectorIndex, bytes, bytes_beside, keep_nearest};
 
 /// See the module.
 pub(crate) struct Layered {
@@ -36,6 +37,8 @@ pub(crate) struct Layered {
     /// Rows that the tail gathers before they get a graph.
     tail_rows_max: usize,
     segments: Vec<Segment>,
+    /// What lies on disk; searched by itself, since that may take a while.
+    archived: Option<Archived>,
     /// What is being built, or was last.
     out: Option<Out>,
     /// No graph can be built; every row is read.
@@ -48,6 +51,7 @@ pub(crate) struct Layered {
 pub(crate) struct Freed {
     _segments: Vec<Segment>,
     _tail: Option<Flat>,
+    _archived: Option<Archived>,
     /// Last, as whoever asks whether rows are still there looks at its flag.
     _built: Option<Built>,
 }
@@ -70,6 +74,10 @@ pub struct IndexShape {
     pub dead: usize,
     /// Segments whose graph failed, and one more when none can be built: their rows are read one by one.
     pub degraded: usize,
+    /// Rows of the archive's edition, those included that do not count any more.
+    pub archived: usize,
+    /// Its number; none without one.
+    pub edition: Option<u64>,
     /// Bytes in memory.
     pub bytes: usize,
 }
@@ -88,6 +96,7 @@ impl Layered {
             tail: Flat::new(form),
             tail_rows_max: tail_rows_max.max(1),
             segments: Vec::new(),
+            archived: None,
             out: None,
             is_hopeless: false,
         }
@@ -102,6 +111,55 @@ impl Layered {
     /// Takes a live row that the database has, before the index serves.
     pub(crate) fn take_up(&mut self, row: Row, place: &[f32]) {
         self.tail.push(row, place, None);
+    }
+
+    /// Has an edition that serves, before the index does; every row of it that counts was counted.
+    pub(crate) fn rest_on(&mut self, archived: Archived) {
+        self.archived = Some(archived);
+    }
+
+    pub(crate) fn archived(&self) -> Option<&Archived> {
+        self.archived.as_ref()
+    }
+
+    /// Puts an edition in the place of all that lies in it; answers what is to be freed. Every snapshot that may be
+    /// searched is at or after `base`. Cost: a look at each row, and a copy of those that are not in it.
+    pub(crate) fn publish(&mut self, mut archived: Archived, base: Position) -> Freed {
+        let mut left = Layered::new(self.tail.form(), self.tail_rows_max);
+        self.tail.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
+        for segment in &self.segments {
+            segment.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
+        }
+        if let Some(before) = &self.archived {
+            before.each_live(|object, added, bytes| {
+                archived.count_bytes(object, added, bytes);
+            });
+        }
+        left.archived = Some(archived);
+        left.inherit(self);
+        let before = std::mem::replace(self, left);
+        Freed {
+            _segments: before.segments,
+            _tail: Some(before.tail),
+            _archived: before.archived,
+            _built: None,
+        }
+    }
+
+    fn take_over(
+        &mut self,
+        row: &Row,
+        place: &[f32],
+        removed: Option<Position>,
+        base: Position,
+        archived: &mut Archived,
+    ) {
+        let is_archived = || archived.count(row.object, row.added, row.metadata.as_str());
+        match removed {
+            None if is_archived() => {}
+            Some(removed) if removed <= base => {}
+            removed => self.tail.push(row.clone(), place, removed),
+        }
     }
 
     /// Takes a segment that was loaded, before the index serves.
@@ -203,7 +261,7 @@ impl Layered {
         if let Some(out) = &mut self.out {
             out.put_down(segment);
         }
-        (built.dropped, Freed { _segments: segments, _tail: tail, _built: Some(built) })
+        (built.dropped, Freed { _segments: segments, _tail: tail, _archived: None, _built: Some(built) })
     }
 
     /// What was being built will not be; nothing ever will when it failed.
@@ -221,8 +279,13 @@ impl Layered {
     }
 
     pub(crate) fn shape(&self) -> IndexShape {
-        let rows = self.tail.len() + self.segments.iter().map(Segment::len).sum::<usize>();
-        let dead = self.tail.dead() + self.segments.iter().map(Segment::dead).sum::<usize>();
+        let archived = self.archived.as_ref();
+        let rows = self.tail.len()
+            + self.segments.iter().map(Segment::len).sum::<usize>()
+            + archived.map_or(0, Archived::len);
+        let dead = self.tail.dead()
+            + self.segments.iter().map(Segment::dead).sum::<usize>()
+            + archived.map_or(0, Archived::dead);
         IndexShape {
             vectors: rows - dead,
             tail: self.tail.len(),
@@ -232,7 +295,11 @@ impl Layered {
             dead,
             degraded: self.segments.iter().filter(|segment| segment.is_degraded()).count()
                 + usize::from(self.is_hopeless),
-            bytes: self.tail.memory() + self.segments.iter().map(Segment::bytes).sum::<usize>(),
+            archived: archived.map_or(0, Archived::len),
+            edition: archived.map(Archived::number),
+            bytes: self.tail.memory()
+                + self.segments.iter().map(Segment::bytes).sum::<usize>()
+                + archived.map_or(0, Archived::memory),
         }
     }
 
@@ -288,7 +355,10 @@ impl VectorIndex for Layered {
     fn remove(&mut self, at: Position, object: ObjectId) {
         self.tail.remove(at, object);
         // At most one of all has a live row of it.
-        let _ = self.segments.iter_mut().any(|segment| segment.remove(at, object));
+        let of_segments = self.segments.iter_mut().any(|segment| segment.remove(at, object));
+        if let (Some(archived), false) = (&mut self.archived, of_segments) {
+            archived.remove(at, object);
+        }
     }
 
     fn search(&self, query: &Query<'_>) -> Vec<Neighbor> {
@@ -299,7 +369,8 @@ impl VectorIndex for Layered {
 
     fn added(&self, object: ObjectId, at: Position) -> Option<Position> {
         let of_segments = || self.segments.iter().find_map(|segment| segment.added(object, at));
-        self.tail.added(object, at).or_else(of_segments)
+        let of_archive = || self.archived.as_ref()?.added(object, at);
+        self.tail.added(object, at).or_else(of_segments).or_else(of_archive)
     }
 
     /// The tail's; segments are when they are built anew.
@@ -312,16 +383,29 @@ impl VectorIndex for Layered {
         let of_row = |row: &Row| (row.object, bytes(dim, row.metadata.as_str()));
         let mut live = self.tail.live();
         live.extend(self.segments.iter().flat_map(Segment::live_rows).map(of_row));
+        if let Some(archived) = &self.archived {
+            archived.each_live(|object, _, metadata| live.push((object, bytes_beside(dim, metadata))));
+        }
         live
     }
 
     fn bytes(&self, object: ObjectId) -> u64 {
         let of_segments = || self.segments.iter().find_map(|segment| segment.live(object));
         let row = self.tail.live_row(object).or_else(of_segments);
-        row.map_or(0, |row| bytes(self.tail.form().dim, row.metadata.as_str()))
+        let dim = self.tail.form().dim;
+        match row {
+            Some(row) => bytes(dim, row.metadata.as_str()),
+            None => {
+                let of_archive = self.archived.as_ref().and_then(|archived| archived.metadata_of(object));
+                of_archive.map_or(0, |metadata| bytes_beside(dim, metadata))
+            }
+        }
     }
 
     fn forget(&mut self, objects: &HashSet<ObjectId>) {
+        if let Some(archived) = &mut self.archived {
+            archived.forget(objects);
+        }
         let mut being_built = HashSet::new();
         let has = |place, number| self.out.as_ref().is_some_and(|out| out.has(place, number));
         for (number, object) in self.tail.erase(objects) {
@@ -339,6 +423,7 @@ impl VectorIndex for Layered {
     fn holds(&self, object: ObjectId) -> bool {
         self.tail.holds(object)
             || self.segments.iter().any(|segment| segment.holds(object))
+            || self.archived.as_ref().is_some_and(|archived| archived.holds(object))
             || self.out.as_ref().is_some_and(|out| out.holds(object))
     }
 }

@@ -74,7 +74,12 @@ pub(crate) fn bytes_of(vector: &Vector) -> u64 {
 
 /// What a vector of that many components counts for, whatever their precision: it is memory that is counted.
 pub(crate) fn bytes(dim: usize, metadata: &str) -> u64 {
-    (BYTES_BESIDE + dim * size_of::<f32>() + metadata.len()) as u64
+    bytes_beside(dim, metadata.len())
+}
+
+/// The same, with so many bytes of metadata. One that is archived counts as before.
+pub(crate) fn bytes_beside(dim: usize, metadata: usize) -> u64 {
+    (BYTES_BESIDE + dim * size_of::<f32>() + metadata) as u64
 }
 
 #[cfg(test)]

@@ -154,6 +154,13 @@ impl Segment {
             .map(|number| self.rows.row(number))
     }
 
+    /// Every row, where it lies, and when it was removed.
+    pub(crate) fn each(&self, mut with: impl FnMut(&Row, &[f32], Option<Position>)) {
+        for number in self.rows.numbers() {
+            with(self.row(number), self.direction(number), self.removed(number));
+        }
+    }
+
     /// Every row that is live.
     pub(crate) fn live_rows(&self) -> impl Iterator<Item = &Row> {
         self.rows

@@ -1,0 +1,240 @@
+//! What of an index lies in an edition on disk: whose its rows are, and which were superseded since.
+//!
+//! An edition holds the vectors that there were at its base, a position that every snapshot that may be searched is at
+//! or after. So a row of it is seen at any position before it was superseded.
+//! Never here: which edition serves, files.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use telos_archive::{Edition, ReadError};
+
+use crate::id::{ObjectId, Position};
+use crate::json::Json;
+use crate::limit;
+
+use super::{Neighbor, Query, fields, keep_nearest, passes};
+
+/// See the module.
+pub(crate) struct Archived {
+    edition: Arc<Edition>,
+    number: u64,
+    /// Of each row, in the order of objects.
+    objects: Vec<ObjectId>,
+    added: Vec<Position>,
+    /// Bytes of its metadata.
+    metadata: Vec<u32>,
+    superseded: Superseded,
+    /// Objects that it has rows of, and that were forgotten.
+    forgotten: HashSet<ObjectId>,
+}
+
+/// When each row that is no more was superseded: [`Position::NONE`] for one that nobody may see.
+type Superseded = Arc<RwLock<HashMap<u32, Position>>>;
+
+/// What a search needs of it, without its index.
+pub(crate) struct View {
+    edition: Arc<Edition>,
+    superseded: Superseded,
+}
+
+impl Archived {
+    /// An edition of which no row counts yet. Cost: reads whose they are.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(crate) fn over(number: u64, edition: Arc<Edition>) -> Result<Archived, ReadError> {
+        let count = edition.manifest().rows;
+        let (mut objects, mut added) = (Vec::new(), Vec::new());
+        for row in edition.objects() {
+            let (object, position) = row?;
+            objects.push(ObjectId::from_bits(object));
+            added.push(Position::new(position));
+        }
+        let metadata = vec![0; objects.len()];
+        let superseded = (0..count).map(|row| (row, Position::NONE)).collect();
+        let superseded = Arc::new(RwLock::new(superseded));
+        Ok(Archived { edition, number, objects, added, metadata, superseded, forgotten: HashSet::new() })
+    }
+
+    /// Counts the row of an object that was added then, if there is one; answers whether there is.
+    pub(crate) fn count(&mut self, object: ObjectId, added: Position, metadata: &str) -> bool {
+        self.count_bytes(object, added, metadata.len())
+    }
+
+    /// The same, with so many bytes of metadata.
+    pub(crate) fn count_bytes(&mut self, object: ObjectId, added: Position, metadata: usize) -> bool {
+        let row = self.row(object).filter(|row| self.added[*row as usize] == added);
+        let Some(row) = row else { return false };
+        self.metadata[row as usize] = u32::try_from(metadata).unwrap_or(u32::MAX);
+        self.superseded.write().remove(&row);
+        true
+    }
+
+    /// Objects whose rows do not count.
+    pub(crate) fn uncounted(&self) -> Vec<ObjectId> {
+        self.superseded.read().keys().map(|row| self.objects[*row as usize]).collect()
+    }
+
+    /// Rows that do not count.
+    pub(crate) fn dead(&self) -> usize {
+        self.superseded.read().len()
+    }
+
+    /// Rows, those that do not count included.
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        let of_row = size_of::<ObjectId>() + size_of::<Position>() + size_of::<u32>();
+        let of_superseded = size_of::<(u32, Position)>() + 1;
+        self.edition.bytes()
+            + self.objects.capacity() * of_row
+            + self.superseded.read().capacity() * of_superseded
+    }
+
+    /// The number of its edition.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether its edition has rows of objects that were forgotten.
+    pub(crate) fn is_tainted(&self) -> bool {
+        !self.forgotten.is_empty()
+    }
+
+    /// For a search that is made without the index's lock: it may read from disk.
+    pub(crate) fn view(&self) -> View {
+        View { edition: Arc::clone(&self.edition), superseded: Arc::clone(&self.superseded) }
+    }
+
+    /// Dates the row that an object has now; false when it has none.
+    pub(crate) fn remove(&mut self, at: Position, object: ObjectId) -> bool {
+        let Some(row) = self.live(object) else { return false };
+        self.superseded.write().insert(row, at);
+        true
+    }
+
+    /// The commit that added the vector an object has as of a position.
+    pub(crate) fn added(&self, object: ObjectId, at: Position) -> Option<Position> {
+        let row = self.row(object)?;
+        is_seen(&self.superseded.read(), row, at).then(|| self.added[row as usize])
+    }
+
+    /// The bytes of metadata of the vector that an object has now.
+    pub(crate) fn metadata_of(&self, object: ObjectId) -> Option<usize> {
+        self.live(object).map(|row| self.metadata[row as usize] as usize)
+    }
+
+    /// Objects that have a vector now, when it was added, and the bytes of its metadata.
+    pub(crate) fn each_live(&self, mut with: impl FnMut(ObjectId, Position, usize)) {
+        let superseded = self.superseded.read();
+        for (number, row) in
+            (0_u32..).zip(&self.objects).filter(|(number, _)| !superseded.contains_key(number))
+        {
+            with(*row, self.added[number as usize], self.metadata[number as usize] as usize);
+        }
+    }
+
+    /// Rows of these objects are not seen any more, at any position; answers whether there were some. Their bytes are
+    /// there as long as the edition is.
+    pub(crate) fn forget(&mut self, objects: &HashSet<ObjectId>) -> bool {
+        let rows: Vec<(u32, ObjectId)> =
+            objects.iter().filter_map(|object| Some((self.row(*object)?, *object))).collect();
+        let mut superseded = self.superseded.write();
+        for (row, object) in &rows {
+            superseded.insert(*row, Position::NONE);
+            self.forgotten.insert(*object);
+        }
+        !rows.is_empty()
+    }
+
+    /// Whether it has anything of an object.
+    pub(crate) fn holds(&self, object: ObjectId) -> bool {
+        self.row(object).is_some()
+    }
+
+    fn row(&self, object: ObjectId) -> Option<u32> {
+        self.objects.binary_search(&object).ok().and_then(|row| u32::try_from(row).ok())
+    }
+
+    fn live(&self, object: ObjectId) -> Option<u32> {
+        self.row(object).filter(|row| !self.superseded.read().contains_key(row))
+    }
+}
+
+impl View {
+    /// The nearest, closest first, ties by object. Cost: some reads from disk for each near row, a look at every row
+    /// where a filter hides most.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the edition cannot be read.
+    pub(crate) fn search(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
+        let rows = self.edition.manifest().rows as usize;
+        let wanted = query.k.min(rows);
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        let enough = (wanted * 2).max(self.edition.manifest().recall.effort).max(limit::SEARCH_EFFORT_MIN);
+        let mut effort = enough.max(query.effort.unwrap_or(0));
+        while effort <= limit::SEARCH_EFFORT_MAX && effort < rows {
+            let near = self.edition.near(query.place, effort)?;
+            let shown = self.shown(near, query)?;
+            if shown.len() >= wanted {
+                return Ok(shown);
+            }
+            effort *= 4;
+        }
+        self.scan(query)
+    }
+
+    fn scan(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
+        if query.filter.is_empty() {
+            // Whose a row is, is read for those only that are near enough; some are the asking unit's own.
+            let seen = self.superseded.read().clone();
+            let mut k = query.k * 2;
+            loop {
+                let near = self.edition.scan(query.place, k, &|row| is_seen(&seen, row, query.at))?;
+                let is_all = near.len() < k;
+                let shown = self.shown(near, query)?;
+                if is_all || shown.len() >= query.k {
+                    return Ok(shown);
+                }
+                k *= 4;
+            }
+        }
+        let near = self.edition.scan(query.place, usize::MAX >> 1, &|row| {
+            let is_seen = is_seen(&self.superseded.read(), row, query.at);
+            is_seen && self.edition.row(row).is_ok_and(|entry| does_pass(&entry.metadata, query))
+        })?;
+        self.shown(near, query)
+    }
+
+    /// The nearest of some rows that are shown.
+    fn shown(&self, near: Vec<(u32, f32)>, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
+        let mut shown = Vec::new();
+        for (row, distance) in near {
+            if !is_seen(&self.superseded.read(), row, query.at) {
+                continue;
+            }
+            let entry = self.edition.row(row)?;
+            let object = ObjectId::from_bits(entry.object);
+            if !(query.hidden)(object) && does_pass(&entry.metadata, query) {
+                shown.push(Neighbor { object, distance, metadata: Json::trusted(&entry.metadata) });
+            }
+        }
+        Ok(keep_nearest(shown, query.k))
+    }
+}
+
+fn is_seen(superseded: &HashMap<u32, Position>, row: u32, at: Position) -> bool {
+    superseded.get(&row).is_none_or(|superseded| *superseded > at)
+}
+
+fn does_pass(metadata: &str, query: &Query<'_>) -> bool {
+    let fields = || fields(&Json::trusted(metadata)).unwrap_or_default();
+    query.filter.is_empty() || passes(&fields(), query.filter)
+}
