@@ -26,12 +26,10 @@ use telos_archive::{About, Budget, BuildError, ReadError, Row, ShelfError, Verif
 use crate::damage;
 use crate::error::{CommitError, Failure, Fault, WriteError};
 use crate::id::{ComponentId, Position};
-use crate::record::RecordWrite;
 use crate::scan::Scan as _;
 use crate::shared::{Collection, Shared, read_collection_index, read_collections};
 use crate::store::Store;
 use crate::tables::VECTORS;
-use crate::unit::Unit;
 use crate::vectors::{Archived, CollectionForm, CollectionKey, Freed, Metric};
 
 /// Between two looks at open snapshots.
@@ -236,12 +234,6 @@ impl Store {
         let decided = self.decide(unit, crate::Vote::default()).wait()?;
         debug_assert!(decided.position > publication.base);
         Ok(())
-    }
-}
-
-impl Unit {
-    fn publish(&mut self, publication: Arc<Publication>) -> Result<(), WriteError> {
-        Ok(self.layers.put_record(RecordWrite::Publish(publication), 64)?)
     }
 }
 

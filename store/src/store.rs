@@ -389,7 +389,12 @@ impl fmt::Debug for Store {
 }
 
 /// Reads what is kept in memory, and only then lets the database be written to.
-fn load(database: &Database, options: &StoreOptions, segments: &SegmentFiles) -> Result<Loaded, Failure> {
+fn load(
+    database: &Database,
+    options: &StoreOptions,
+    segments: &SegmentFiles,
+    shelves: &Shelves,
+) -> Result<Loaded, Failure> {
     let loaded = damage::guard(|| Loaded::read(database, options, segments, shelves))?;
     database.accept()?;
     damage::guard(|| drop_leftovers(database, &loaded.generations))?;

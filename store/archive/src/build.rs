@@ -1,7 +1,7 @@
 //! Building an edition: rows first, then a graph over their directions, then a look at what was built.
 //!
-//! Memory is that of the graph while it is built, which is estimated and refused beforehand; rows only pass through, but
-//! for 36 bytes each to know their twins by.
+//! Memory is that of the graph while it is built, which is estimated and refused beforehand. Rows only pass through, but
+//! for what knows their twins, which takes less.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -66,7 +66,7 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// One GiB, which is enough for a million and a half directions of 128 components, and one thread.
+    /// One GiB, which is enough for 1.3 million directions of 128 components, and one thread.
     fn default() -> Budget {
         Budget { memory_bytes: 1 << 30, threads: NonZeroUsize::MIN }
     }
@@ -108,8 +108,8 @@ const LENGTH_TOLERANCE: f32 = 1e-3;
 ///
 /// `rows` come in ascending order of their objects, each object once; their numbers in the edition follow this order.
 /// `directory` is absent or empty, and the one it is in exists. With one thread, the same rows make the same files.
-/// Cost: about 0.4 ms of processor time a row of 128 components, and twice the bytes of the directions on disk
-/// meanwhile. It stops soon after `is_stopping`, but for the last touches of a graph.
+/// Cost: about 1.4 ms of processor time a row of 128 components, most of it to train codes, and twice the bytes of the
+/// directions on disk meanwhile. It stops soon after `is_stopping`, but for the last touches of a graph.
 ///
 /// # Errors
 /// [`BuildError`]; the directory is no edition then, and most of it was removed.
@@ -220,6 +220,8 @@ impl Work<'_> {
             if number.is_multiple_of(ROWS_AT_ONCE) {
                 self.go_on()?;
                 self.tell(Stage::Rows, u64::from(number), 0);
+                // What knows them by their hashes takes less than the graph will.
+                self.check_memory(count(known.len()))?;
             }
             let problem = |problem| BuildError::Row { object: row.object, problem };
             check(&row, before, self.about.dim).map_err(problem)?;
@@ -257,15 +259,23 @@ impl Work<'_> {
         Ok(counts)
     }
 
+    fn is_flat(&self, directions: u32) -> bool {
+        directions <= self.about.flat_max.max(u32::try_from(codes::CENTRES).unwrap_or(u32::MAX))
+    }
+
+    fn check_memory(&self, directions: u32) -> Result<(), BuildError> {
+        let (needed, allowed) = (disk_graph::memory(self.about.dim, directions), self.budget.memory_bytes);
+        if self.is_flat(directions) || needed <= allowed {
+            return Ok(());
+        }
+        Err(BuildError::Memory { nodes: directions, needed, allowed })
+    }
+
     fn build_engine(&self, directions: u32) -> Result<Engine, BuildError> {
-        let flat_max = self.about.flat_max.max(u32::try_from(codes::CENTRES).unwrap_or(u32::MAX));
-        if directions <= flat_max {
+        if self.is_flat(directions) {
             return Ok(Engine::Flat);
         }
-        let (needed, allowed) = (disk_graph::memory(self.about.dim, directions), self.budget.memory_bytes);
-        if needed > allowed {
-            return Err(BuildError::Memory { nodes: directions, needed, allowed });
-        }
+        self.check_memory(directions)?;
         let tell = |done, of| self.tell(Stage::Graph, done, of);
         let (dim, threads) = (self.about.dim, self.budget.threads);
         let built = disk_graph::build(self.dir, dim, directions, threads, self.is_stopping, &tell);

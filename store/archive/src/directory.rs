@@ -19,8 +19,23 @@ pub(crate) fn sync(dir: &Path) -> io::Result<()> {
 
 /// Syncs the directory that a path is in.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync(parent.unwrap_or(Path::new(".")))
+    sync(parent(path))
+}
+
+/// Makes a directory and those that it is in, where they are absent, each safe in the one above.
+pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    make_all(parent(dir))?;
+    match fs::create_dir(dir) {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(cause),
+        _ => sync_parent(dir),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Fills a buffer with the bytes at a place in a file, without moving anything that readers share.

@@ -55,10 +55,7 @@ impl Shelf {
     /// # Errors
     /// [`ShelfError::File`].
     pub fn open(dir: &Path) -> Result<Shelf, ShelfError> {
-        if !dir.is_dir() {
-            ShelfError::at(dir, fs::create_dir_all(dir))?;
-            ShelfError::at(dir, directory::sync_parent(dir))?;
-        }
+        ShelfError::at(dir, directory::make_all(dir))?;
         let last = numbers(dir)?.into_iter().max().unwrap_or(0);
         Ok(Shelf { dir: dir.into(), state: Mutex::new(State { last, claims: Vec::new() }) })
     }

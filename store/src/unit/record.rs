@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::archive::Publication;
 use crate::audit::Fact;
 use crate::error::{Overflow, WriteError};
 use crate::history::{Forget, Sweep};
@@ -153,6 +154,11 @@ impl Unit {
 
 fn check_word(what: &'static str, word: &str) -> Result<(), Overflow> {
     Overflow::check(what, word.len(), limit::NAME_BYTES_MAX)
+
+    /// Puts an edition of the archive in force.
+    pub(crate) fn publish(&mut self, publication: Arc<Publication>) -> Result<(), WriteError> {
+        Ok(self.layers.put_record(RecordWrite::Publish(publication), 64)?)
+    }
 }
 
 fn json_bytes(record: &impl Serialize) -> usize {

@@ -154,9 +154,8 @@ impl Layered {
         base: Position,
         archived: &mut Archived,
     ) {
-        let is_archived = || archived.count(row.object, row.added, row.metadata.as_str());
         match removed {
-            None if is_archived() => {}
+            None if archived.count(row.object, row.added, row.metadata.as_str()) => {}
             Some(removed) if removed <= base => {}
             removed => self.tail.push(row.clone(), place, removed),
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 #![allow(clippy::print_stdout, reason = "a proof says how much it tried")]
 
+mod archive;
 mod backup;
 mod blob;
 mod bug;
