@@ -96,12 +96,6 @@ impl Shelves {
         }
     }
 
-    /// Collections that have a shelf.
-    pub(crate) fn list(&self) -> Vec<u32> {
-        let entries = self.dir.iter().flat_map(fs::read_dir).flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-    }
-
     fn dir_of(&self, collection: u32) -> Option<PathBuf> {
         Some(self.dir.as_ref()?.join(collection.to_string()))
     }

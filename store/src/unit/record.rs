@@ -42,6 +42,11 @@ impl Unit {
         Ok(self.layers.put_record(RecordWrite::FailPost { id, cause, not_before_ms }, bytes)?)
     }
 
+    /// Puts an edition of the archive in force.
+    pub(crate) fn publish(&mut self, publication: Arc<Publication>) -> Result<(), WriteError> {
+        Ok(self.layers.put_record(RecordWrite::Publish(publication), 64)?)
+    }
+
     /// Writes an audit row: a decision, stated in the commit that decides it.
     ///
     /// # Errors
@@ -154,11 +159,6 @@ impl Unit {
 
 fn check_word(what: &'static str, word: &str) -> Result<(), Overflow> {
     Overflow::check(what, word.len(), limit::NAME_BYTES_MAX)
-
-    /// Puts an edition of the archive in force.
-    pub(crate) fn publish(&mut self, publication: Arc<Publication>) -> Result<(), WriteError> {
-        Ok(self.layers.put_record(RecordWrite::Publish(publication), 64)?)
-    }
 }
 
 fn json_bytes(record: &impl Serialize) -> usize {
