@@ -96,6 +96,8 @@ impl Methods {
             "journal.tail" => self.journal_tail(call, reply).await,
             "memory.search" => self.memory_search(call).await,
             "memory.stats" => Ok(self.memory_stats()),
+            "memory.archive" => self.memory_archive(reply, params(call)?).await,
+            "memory.verify" => self.memory_verify(reply).await,
             unknown => {
                 Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
                     .with_code(-32_601)

@@ -9,8 +9,9 @@ use telos_bridge::{Effect, RpcError};
 use telos_journal::{Journal, Line, Rate, Severity};
 use telos_migration::{EvolveError, Evolved, Refused, ValueError};
 use telos_store::{
-    BackupError, BackupReport, DraftError, Failure, ForgetError, Forgotten, OpenError, Progress, ReadError,
-    Report, RestoreError, RestoreReport, RewriteError, RewriteReport, Store, WriteError, told,
+    ArchiveError, ArchiveReport, BackupError, BackupReport, DraftError, EditionCheck, Failure, Fault,
+    ForgetError, Forgotten, OpenError, Progress, ReadError, Report, RestoreError, RestoreReport,
+    RewriteError, RewriteReport, Store, WriteError, told,
 };
 
 /// What to do when the disk or its files are in the way.
@@ -65,8 +66,16 @@ impl Ended {
 
 /// What was asked for was not possible: nothing is wrong, and nobody but the asker has to act.
 fn is_refusal(error: &RpcError) -> bool {
-    const KINDS: [&str; 7] =
-        ["still-parent", "too-large", "exists", "in-use", "not-a-backup", "other-store", "newer-layout"];
+    const KINDS: [&str; 8] = [
+        "still-parent",
+        "too-large",
+        "exists",
+        "in-use",
+        "not-a-backup",
+        "other-store",
+        "newer-layout",
+        "not-archived",
+    ];
     KINDS.contains(&error.data.kind.as_str())
 }
 
@@ -117,6 +126,38 @@ pub(crate) fn backed_up(to: &Path, outcome: Result<BackupReport, BackupError>) -
         Err(error) => Ended::badly("store.backup-failed", backup_error(&error)),
     }
     .with("path", to.display().to_string())
+}
+
+/// The end of moving a collection's vectors into the archive.
+pub(crate) fn archived(of: &str, outcome: Result<ArchiveReport, ArchiveError>) -> Ended {
+    match outcome {
+        Ok(report) => {
+            let body = format!("{} vectors of {of} are in edition {}", report.rows, report.edition);
+            Ended::well("memory.archived", body, json!(report))
+        }
+        Err(error) => {
+            let kind = if error.fault() == Fault::Operator { "not-archived" } else { "archive" };
+            let refused = RpcError::new(kind, Effect::None, error.to_string());
+            Ended::badly(
+                "memory.archive-failed",
+                refused.with_next("`telos memory stats` shows the collections"),
+            )
+        }
+    }
+    .with("collection", of)
+}
+
+/// The end of reading every edition of the archive. Problems that it found are its answer.
+pub(crate) fn archive_verified(checks: &[EditionCheck]) -> Ended {
+    let problem = checks.iter().find_map(|check| check.problem.as_ref());
+    let answer = json!({ "clean": problem.is_none(), "editions": checks });
+    match problem {
+        None => Ended::well("memory.verified", format!("{} editions are sound", checks.len()), answer),
+        Some(problem) => {
+            let body = format!("an edition of the archive is damaged: {problem}");
+            Ended { line: Line::new(Severity::Error, "memory.unsound", body), answer: Ok(answer) }
+        }
+    }
 }
 
 /// A restore's end.

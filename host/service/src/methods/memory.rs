@@ -1,11 +1,17 @@
-//! `memory.*`: search by meaning, and what it costs, as an operator.
+//! `memory.*`: search by meaning, what it costs, and its archive, as an operator.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::{Call, Effect, RpcError};
-use telos_store::{ComponentId, ObjectId, VectorError};
+use telos_bridge::{Call, Effect, Reply, RpcError};
+use telos_store::{ArchiveBudget, ArchiveProgress, ArchiveStage, ComponentId, ObjectId, VectorError};
 
 use super::{Methods, invalid, params, read_error};
+use crate::outcome;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +23,16 @@ struct Search {
     k: Option<usize>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Archive {
+    owner: String,
+    collection: String,
+}
+
 const NEIGHBORS: usize = 5;
+/// Between two tellings of one stage.
+const TELLING_INTERVAL: Duration = Duration::from_millis(100);
 const NEIGHBORS_MAX: usize = 1_000;
 
 impl Methods {
@@ -56,6 +71,29 @@ impl Methods {
         json!({ "collections": self.store.collection_shapes() })
     }
 
+    /// Moves a collection's vectors into the archive. It ends by itself even when nobody waits any more.
+    pub(super) async fn memory_archive(
+        &self,
+        reply: &Arc<Reply>,
+        archive: Archive,
+    ) -> Result<Value, RpcError> {
+        let Archive { owner, collection } = archive;
+        let owner = ComponentId::new(&owner).map_err(|error| invalid(error.to_string()))?;
+        let told = Arc::clone(reply);
+        self.whole_store(reply, move |store, _| {
+            let tell = telling(&told);
+            let never = AtomicBool::new(false);
+            let outcome = store.archive(&owner, &collection, &ArchiveBudget::default(), &never, &tell);
+            outcome::archived(&format!("{owner}/{collection}"), outcome)
+        })
+        .await
+    }
+
+    /// Reads every byte of every edition.
+    pub(super) async fn memory_verify(&self, reply: &Arc<Reply>) -> Result<Value, RpcError> {
+        self.whole_store(reply, |store, _| outcome::archive_verified(&store.verify_archive())).await
+    }
+
     fn no_collection(&self, owner: &ComponentId, name: &str) -> RpcError {
         match self.store.collections(owner) {
             Ok(known) if known.is_empty() => invalid(format!("`{owner}` has no vector collections"))
@@ -71,6 +109,28 @@ impl Methods {
         let failed =
             |error: telos_inference::MindError| RpcError::new("mind", Effect::None, error.to_string());
         embedded.map_err(failed)?.pop().ok_or_else(|| invalid("the mind gave no embedding"))
+    }
+}
+
+/// Chunks of the answer: now and then how far the build is.
+fn telling(reply: &Reply) -> impl Fn(ArchiveProgress) {
+    let told: Mutex<Option<(ArchiveStage, Instant)>> = Mutex::new(None);
+    move |progress| {
+        let mut told = told.lock();
+        if told.is_none_or(|(stage, at)| stage != progress.stage || at.elapsed() >= TELLING_INTERVAL) {
+            *told = Some((progress.stage, Instant::now()));
+            let (doing, done, total) = (doing(progress.stage), progress.done, progress.of);
+            reply.chunk(1, json!({ "phase": doing, "doing": doing, "done": done, "total": total }));
+        }
+    }
+}
+
+fn doing(stage: ArchiveStage) -> &'static str {
+    match stage {
+        ArchiveStage::Rows => "reading vectors",
+        ArchiveStage::Graph => "building the graph",
+        ArchiveStage::Files => "making files safe",
+        ArchiveStage::Validation => "trying searches",
     }
 }
 

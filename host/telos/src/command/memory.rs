@@ -1,4 +1,4 @@
-//! `telos memory`: search by meaning.
+//! `telos memory`: search by meaning, and the archive of vectors on disk.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use crate::argument::read_json;
 use crate::connection::{Connection, DEADLINE, Piece};
 use crate::error::{CommandError, usage};
 use crate::output::{Output, Paint, field, rows, size};
+use crate::progress;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Memory {
@@ -15,6 +16,15 @@ pub(crate) enum Memory {
     Search(Search),
     /// Show each collection: how many vectors, how they are searched, what they take in memory.
     Stats,
+    /// Move a collection's vectors to disk: searches go on, find the same, and take about a tenth of the memory.
+    Archive {
+        /// The plugin whose memory it is.
+        owner: String,
+        /// The collection.
+        collection: String,
+    },
+    /// Read every byte of every edition of the archive, and say which are damaged.
+    Verify,
 }
 
 #[derive(Debug, Args)]
@@ -37,6 +47,14 @@ pub(crate) struct Search {
 pub(crate) async fn run(memory: Memory, host: &Connection, output: &Output) -> Result<(), CommandError> {
     match memory {
         Memory::Search(search) => self::search(&search, host, output).await,
+        Memory::Archive { owner, collection } => {
+            let params = json!({ "owner": owner, "collection": collection });
+            let report = progress::call(host, "memory.archive", params, output).await?;
+            output.result(&report, render_archived)
+        }
+        Memory::Verify => {
+            output.result(&progress::call(host, "memory.verify", json!({}), output).await?, render_editions)
+        }
         Memory::Stats => output.result(&host.call("memory.stats", json!({})).await?, render_stats),
     }
 }
@@ -82,6 +100,25 @@ fn render(answer: &Value, paint: Paint) -> String {
     paint.table(&["distance", "object", "metadata"], rows(answer, "neighbors").map(row).collect())
 }
 
+fn render_archived(report: &Value, _: Paint) -> String {
+    let recall = report["recall"].as_f64().unwrap_or_default();
+    format!(
+        "{} vectors are in edition {}, in {} of memory; of the ten nearest {recall:.3} are found\n",
+        field(report, "rows"),
+        field(report, "edition"),
+        size(report["bytes"].as_u64().unwrap_or_default()),
+    )
+}
+
+fn render_editions(answer: &Value, paint: Paint) -> String {
+    let row = |check: &Value| {
+        let problem = field(check, "problem");
+        let state = if problem.is_empty() { "sound".to_owned() } else { problem };
+        vec![field(check, "owner"), field(check, "collection"), field(check, "edition"), state]
+    };
+    paint.table(&["owner", "collection", "edition", "state"], rows(answer, "editions").map(row).collect())
+}
+
 fn render_stats(answer: &Value, paint: Paint) -> String {
     let row = |collection: &Value| {
         let number = |name: &str| collection[name].as_u64().unwrap_or(0);
@@ -94,6 +131,7 @@ fn render_stats(answer: &Value, paint: Paint) -> String {
             field(collection, "dim"),
             format!("{}, {}", field(collection, "metric"), field(collection, "precision")),
             field(collection, "tail"),
+            field(collection, "archived"),
             segments.to_string(),
             collection["recall"].as_f64().map(|recall| format!("{recall:.3}")).unwrap_or_default(),
             field(collection, "dead"),
@@ -108,6 +146,7 @@ fn render_stats(answer: &Value, paint: Paint) -> String {
         "dim",
         "form",
         "tail",
+        "archived",
         "graphs",
         "recall",
         "dead",
@@ -141,13 +180,16 @@ mod tests {
     #[test]
     fn stats_say_what_each_vector_takes() {
         let collection = json!({"owner": "babs", "collection": "turns", "dim": 384,
-            "metric": "cosine", "precision": "half", "vectors": 10, "tail": 4,
+            "metric": "cosine", "precision": "half", "vectors": 10, "tail": 4, "archived": 3,
             "segments": [7], "dead": 1, "degraded": 1, "recall": 0.98765, "bytes": 20_480});
         let text = render_stats(&json!({ "collections": [collection] }), Paint::default());
         let words: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
         assert_eq!(
             words,
-            ["babs", "turns", "10", "384", "cosine,", "half", "4", "1", "0.988", "1", "20", "KiB", "2048"]
+            [
+                "babs", "turns", "10", "384", "cosine,", "half", "4", "3", "1", "0.988", "1", "20", "KiB",
+                "2048"
+            ]
         );
         assert!(text.contains("1 graphs failed"), "{text}");
     }
