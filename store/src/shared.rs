@@ -24,13 +24,13 @@ use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
 use crate::scan::Scan as _;
-use crate::segments::{self, SegmentFiles};
+use crate::segments::SegmentFiles;
 use crate::standing::Stand;
 use crate::store::StoreOptions;
 use crate::tables::{
     self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO, VECTORS,
 };
-use crate::vectors::{CollectionForm, CollectionKey, Layered, Opening, VectorSet};
+use crate::vectors::{CollectionForm, CollectionKey, Head, Layered, NoGraph, Opening, Sealed, VectorSet};
 
 pub(crate) struct Shared {
     pub(crate) database: Database,
@@ -152,6 +152,8 @@ impl Shared {
         order.set_room(loaded.index.room());
         let mut index = self.index.write();
         loaded.index.inherit(&mut index);
+        // Some may have been deleted since they were read.
+        self.segments.suspect();
         let before = std::mem::replace(&mut *index, loaded.index);
         drop(index);
         drop(before);
@@ -223,6 +225,9 @@ pub(crate) fn read_collections(txn: &ReadTransaction) -> Result<Vec<Collection>,
         let ((owner, name), (number, dim)) = (key.value(), value.value());
         Overflow::check("components", dim as usize, limit::VECTOR_DIM_MAX)
             .map_err(|why| Failure::Row { table: "collections", why: why.to_string() })?;
+        if dim == 0 {
+            return Err(Failure::Row { table: "collections", why: "a dimension of 0".into() });
+        }
         let key = CollectionKey { owner: ComponentId::trusted(owner), name: ObjectName::trusted(name) };
         let form = match &forms {
             Some(forms) => tables::read_form(forms, number, dim as usize)?,
@@ -241,18 +246,20 @@ fn read_index(
 ) -> Result<VectorSet, Failure> {
     let vectors = txn.open_table(VECTORS)?;
     let mut set = VectorSet::starting_at(position, options.vector_tail_rows_max);
-    let mut sealed = segments.read_all();
+    let heads = segments.read_heads();
+    // Rows that are dead for now take room, too.
+    let mut room = options.vector_bytes_max.saturating_mul(2);
     for collection in read_collections(txn)? {
-        let of_collection = sealed.extract_if(.., |(_, sealed)| sealed.head.is_of(&collection.key)).collect();
-        let opened =
-            open_index(&vectors, &collection, options, set.empty_index(collection.form), of_collection)?;
-        let index = match opened {
-            Ok(index) => index,
-            Err(why) => {
-                tracing::warn!(%why, "a sealed segment is no graph; graphs of its collection are built anew");
-                let empty = set.empty_index(collection.form);
-                let opened = open_index(&vectors, &collection, options, empty, Vec::new())?;
-                opened.map_err(|why| Failure::Row { table: "vectors", why })?
+        let mut files = files_of(&heads, &collection, options, &mut room);
+        let index = loop {
+            let sealed = files.iter().filter_map(|file| Some((*file, segments.read_one(*file)?))).collect();
+            let empty = set.empty_index(collection.form);
+            match open_index(&vectors, &collection, options, empty, sealed)? {
+                Ok(index) => break index,
+                Err(NoGraph { file, why }) => {
+                    tracing::warn!(file, %why, "a sealed segment is no graph; it is built anew");
+                    files.retain(|other| *other != file);
+                }
             }
         };
         set.put(collection.key, collection.form, index);
@@ -260,17 +267,33 @@ fn read_index(
     Ok(set)
 }
 
-/// The index of a collection with what was sealed of it; why that is no graph.
+/// The files whose graphs a collection can have, the newest first. `room`: bytes that those of all collections may still
+/// take.
+fn files_of(
+    heads: &[(u64, Head)],
+    collection: &Collection,
+    options: &StoreOptions,
+    room: &mut u64,
+) -> Vec<u64> {
+    let Collection { key, form, .. } = collection;
+    let of_collection =
+        heads.iter().filter(|(_, head)| head.is_of(key, *form, options.vector_engine.version()));
+    let fitting = of_collection.filter_map(|(file, head)| {
+        *room = room.checked_sub(head.bytes())?;
+        Some(*file)
+    });
+    fitting.collect()
+}
+
+/// The index of a collection with what was sealed of it; what of that is no graph.
 fn open_index(
     vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
     collection: &Collection,
     options: &StoreOptions,
     empty: Layered,
-    sealed: Vec<segments::Read>,
-) -> Result<Result<Layered, String>, Failure> {
-    // Rows that are dead for now take room, too.
-    let bytes_max = options.vector_bytes_max.saturating_mul(2);
-    let mut opening = Opening::new(collection.form, options.vector_engine, empty, sealed, bytes_max);
+    sealed: Vec<(u64, Sealed)>,
+) -> Result<Result<Layered, NoGraph>, Failure> {
+    let mut opening = Opening::new(collection.form, options.vector_engine, empty, sealed);
     for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
         let (key, value) = row?;
         let (added, metadata, bytes) = value.value();
