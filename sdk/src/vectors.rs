@@ -19,8 +19,8 @@ pub enum VectorError {
     /// The vector's length is not the collection's, which is given.
     #[error("vectors: the collection holds vectors of length {0}")]
     Dimension(u32),
-    /// A component is NaN, infinite or past 65,504 at half precision; by cosine, all are zero; else the vector's length is
-    /// past 4.6e18.
+    /// A component is NaN, infinite or past 65,504 at half precision; by cosine, all are zero, or round to it at half
+    /// precision; else the vector's length is past 4.6e18.
     #[error("vectors: a vector must be finite, and by cosine not all zeros")]
     NotFinite,
     /// A write while serving a read-only selector.

@@ -26,8 +26,9 @@ use telos_archive::{About, Budget, BuildError, ReadError, Row, ShelfError, Verif
 use crate::damage;
 use crate::error::{CommitError, Failure, Fault, WriteError};
 use crate::id::{ComponentId, Position};
+use crate::reading::read_collection_index;
 use crate::scan::Scan as _;
-use crate::shared::{Collection, Shared, read_collection_index, read_collections};
+use crate::shared::{Collection, Shared, read_collections};
 use crate::store::Store;
 use crate::tables::VECTORS;
 use crate::vectors::{Archived, CollectionForm, CollectionKey, Freed, Metric};

@@ -9,11 +9,12 @@
 //!                                                              or forgets one of its objects
 //! install  the segment joins the index                         under the lock, for one pass over dates; what it
 //!                                                              replaces is freed after it
-//! seal     the segment is written down, then files of what     under the lock, shared, to copy it; no lock to write
-//!          is no more are deleted
+//! seal     the segment is copied, a part at a time, and        under the lock, shared, to copy a part; no lock to
+//!          written down                                        write
+//! tidy     files of what is no more are deleted                no lock
 //! ```
-//! What is not sealed is not durable: a store that is opened again begins with those vectors in a tail. A panic in an engine
-//! costs a collection its graphs; its vectors are then read one by one.
+//! A store that is opened again has the graphs that are sealed, and begins with all other vectors in a tail. A panic in
+//! an engine costs a collection its graphs; its vectors are then read one by one.
 //! Never here: what is worth building.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +27,8 @@ use parking_lot::Mutex;
 
 use crate::bug;
 use crate::id::Position;
+use crate::limit;
+use crate::segments::{Kept, Writing};
 use crate::shared::Shared;
 use crate::vectors::{CollectionKey, Outcome, Sealing, Work};
 
@@ -135,8 +138,8 @@ fn seal_all(shared: &Shared) {
     if !shared.segments.are_kept() {
         return;
     }
-    while let Some(sealing) = next_sealing(shared) {
-        seal(shared, sealing);
+    while let Some((sealing, writing)) = next_sealing(shared) {
+        seal(shared, sealing, &writing);
         if is_stopping(shared) || has_work(shared) {
             // A merge may be due, and makes some of them needless.
             return;
@@ -144,29 +147,47 @@ fn seal_all(shared: &Shared) {
     }
     let index = shared.index.read();
     if !index.has_unsealed() {
-        let files = index.files();
+        let kept = shared.segments.kept(index.files());
         drop(index);
-        shared.segments.keep(&files);
+        tidy(shared, &kept);
     }
 }
 
-fn next_sealing(shared: &Shared) -> Option<Sealing> {
-    if is_stopping(shared) { None } else { shared.index.read().seal(shared.options.vector_engine) }
+/// Deletes files of what is no more.
+fn tidy(shared: &Shared, kept: &Kept) {
+    fail::fail_point!("store::curator-tidies");
+    shared.segments.keep(kept);
+    // The index may be another by now, which was read while its files were still there.
+    let mut gone = shared.index.read().files();
+    gone.retain(|file| shared.segments.is_gone(*file));
+    if !gone.is_empty() {
+        shared.index.write().unseal(&gone);
+    }
 }
 
-fn seal(shared: &Shared, mut sealing: Sealing) {
+fn next_sealing(shared: &Shared) -> Option<(Sealing, Arc<Writing>)> {
+    if is_stopping(shared) {
+        return None;
+    }
+    let sealing = shared.index.read().seal(shared.options.vector_engine)?;
+    Some((sealing, shared.segments.begin()))
+}
+
+fn seal(shared: &Shared, mut sealing: Sealing, writing: &Writing) {
     loop {
-        match shared.index.read().digest(&mut sealing) {
+        match shared.index.read().copy(&mut sealing, &mut writing.bytes.write()) {
             Some(true) if !is_stopping(shared) => {}
             Some(false) => break,
             Some(true) | None => return,
         }
     }
-    let written = shared.segments.write(&sealing.encode());
+    Sealing::close(&mut writing.bytes.write());
+    // What saves time takes no room that commits need.
+    let written = shared.segments.write(writing, || shared.database.try_room(limit::ROOM_BYTES));
     if let Err(cause) = &written {
         tracing::warn!(%cause, "a segment was not written down; the next start builds its graph anew");
     }
-    let file = written.ok();
+    let file = written.ok().map(|()| writing.number);
     let is_kept = shared.index.write().end_sealing(&sealing, file);
     if let Some(file) = file.filter(|_| !is_kept) {
         shared.segments.delete(file);

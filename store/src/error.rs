@@ -420,7 +420,7 @@ pub enum VectorError {
         expected: usize,
     },
     /// A component is NaN, infinite or past what the collection's precision holds, or the vector's length is past what
-    /// its metric compares: for cosine, also zero.
+    /// its metric compares: for cosine, also zero, once it is rounded to that precision.
     #[error("the vector has a component that is not finite, or no direction")]
     NotFinite,
     /// A collection was to have no components.

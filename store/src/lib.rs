@@ -71,6 +71,7 @@ mod overlay;
 mod pin;
 mod presence;
 mod progress;
+mod reading;
 mod record;
 mod references;
 mod restore;

@@ -110,6 +110,8 @@ pub const SEARCH_EFFORT_MIN: usize = 64;
 pub const SEARCH_EFFORT_MAX: usize = 2_048;
 /// How many rows are read in order while one is looked at on a walk through a graph.
 pub const WALK_COST: usize = 32;
+/// Where a graph that lost rows since it was written down finds less of the nearest, a start leaves them to be built anew.
+pub const LOADED_RECALL_MIN: f32 = 0.9;
 /// Bytes of vectors that are copied at once for a segment, while whoever changes the index waits: some tenths of a
 /// millisecond.
 pub const GATHER_BYTES_MAX: usize = 1024 * 1024;

@@ -268,6 +268,11 @@ impl Order {
         self.collections.get(key)?.0.first().map(|(_, form)| *form)
     }
 
+    /// The collections of an owner that pending units make.
+    pub(crate) fn collections_of(&self, owner: &ComponentId) -> impl Iterator<Item = &CollectionKey> {
+        self.collections.keys().filter(move |key| key.owner == *owner)
+    }
+
     /// Whether a pending unit takes the post, or counts a failure of it.
     pub(crate) fn is_touched(&self, post: PostId) -> bool {
         self.touched_posts.contains_key(&post)

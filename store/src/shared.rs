@@ -16,23 +16,22 @@ use crate::database::Database;
 use crate::error::{Failure, Overflow, ReadError};
 use crate::generation::Generations;
 use crate::history::Past;
-use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
-use crate::json::Json;
+use crate::id::{ComponentId, ObjectName, Position, PostId};
 use crate::limit;
 use crate::lock::DirectoryLock;
 use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pin::Pins;
+use crate::reading::read_index;
 use crate::scan::Scan as _;
-use crate::segments::{self, SegmentFiles};
+use crate::segments::SegmentFiles;
 use crate::shelves::Shelves;
 use crate::standing::Stand;
 use crate::store::StoreOptions;
 use crate::tables::{
-    self, COLLECTIONS, EDITIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OBJECTS,
-    OUTBOX, REDO, VECTORS,
+    self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO,
 };
-use crate::vectors::{Archived, CollectionForm, CollectionKey, Layered, Opening, VectorSet};
+use crate::vectors::{CollectionForm, CollectionKey, VectorSet};
 
 pub(crate) struct Shared {
     pub(crate) database: Database,
@@ -155,6 +154,8 @@ impl Shared {
         order.set_room(loaded.index.room());
         let mut index = self.index.write();
         loaded.index.inherit(&mut index);
+        // Some may have been deleted since they were read.
+        self.segments.suspect();
         let before = std::mem::replace(&mut *index, loaded.index);
         drop(index);
         drop(before);
@@ -227,6 +228,9 @@ pub(crate) fn read_collections(txn: &ReadTransaction) -> Result<Vec<Collection>,
         let ((owner, name), (number, dim)) = (key.value(), value.value());
         Overflow::check("components", dim as usize, limit::VECTOR_DIM_MAX)
             .map_err(|why| Failure::Row { table: "collections", why: why.to_string() })?;
+        if dim == 0 {
+            return Err(Failure::Row { table: "collections", why: "a dimension of 0".into() });
+        }
         let key = CollectionKey { owner: ComponentId::trusted(owner), name: ObjectName::trusted(name) };
         let form = match &forms {
             Some(forms) => tables::read_form(forms, number, dim as usize)?,
@@ -235,126 +239,6 @@ pub(crate) fn read_collections(txn: &ReadTransaction) -> Result<Vec<Collection>,
         Ok(Collection { key, number, form })
     })
     .collect()
-}
-
-fn read_index(
-    txn: &ReadTransaction,
-    position: Position,
-    options: &StoreOptions,
-    segments: &SegmentFiles,
-    shelves: &Shelves,
-) -> Result<VectorSet, Failure> {
-    let vectors = txn.open_table(VECTORS)?;
-    let mut set = VectorSet::starting_at(position, options.vector_tail_rows_max);
-    let mut sealed = segments.read_all();
-    for collection in read_collections(txn)? {
-        let of_collection: Vec<_> =
-            sealed.extract_if(.., |(_, sealed)| sealed.head.is_of(&collection.key)).collect();
-        let archived = read_edition(txn, &collection, shelves)?;
-        let open = |sealed, archived| {
-            open_index(&vectors, &collection, options, set.empty_index(collection.form), sealed, archived)
-        };
-        let mut opened = open(of_collection, archived)?;
-        if let Err(why) = &opened {
-            tracing::warn!(%why, "a sealed segment is no graph; graphs of its collection are built anew");
-            opened = open(Vec::new(), read_edition(txn, &collection, shelves)?)?;
-        }
-        let mut index = opened.map_err(|why| Failure::Row { table: "vectors", why })?;
-        if has_forgotten(txn, &index)? {
-            tracing::warn!(collection = %collection.key.name, "an edition has rows of what was forgotten; it is given up");
-            index = open(Vec::new(), None)?.map_err(|why| Failure::Row { table: "vectors", why })?;
-        }
-        shelves.collect(collection.number, index.archived().map(Archived::number));
-        set.put(collection.key, collection.form, index);
-    }
-    Ok(set)
-}
-
-/// The edition that serves a collection; none when there is none that can.
-fn read_edition(
-    txn: &ReadTransaction,
-    collection: &Collection,
-    shelves: &Shelves,
-) -> Result<Option<Archived>, Failure> {
-    let editions = txn.open_table(EDITIONS)?;
-    let Some((number, base)) = editions.get(collection.number)?.map(|row| row.value()) else {
-        return Ok(None);
-    };
-    let unused = |why: &dyn std::fmt::Display| {
-        tracing::warn!(collection = %collection.key.name, number, %why, "an edition of the archive is not used; every vector is in memory");
-        Ok(None)
-    };
-    let edition = match shelves.edition(collection.number, number, telos_archive::Verify::Quick) {
-        Ok(Some(edition)) => edition,
-        Ok(None) => return Ok(None),
-        Err(why) => return unused(&why),
-    };
-    let manifest = edition.manifest();
-    if (manifest.base, manifest.dim) != (base, collection.form.dim) {
-        return unused(&"it is another one than the database knows");
-    }
-    match Archived::over(number, edition) {
-        Ok(archived) => Ok(Some(archived)),
-        Err(why) => unused(&why),
-    }
-}
-
-/// Whether the edition of an index has rows of objects that are not there any more.
-fn has_forgotten(txn: &ReadTransaction, index: &Layered) -> Result<bool, Failure> {
-    let objects = txn.open_table(OBJECTS)?;
-    for object in index.archived().into_iter().flat_map(Archived::uncounted) {
-        let object = object.to_bits();
-        if objects.rows_in((object, 0)..=(object, u64::MAX))?.next().is_none() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// A collection with its index as it is now, without its edition; none when there is no such collection.
-pub(crate) fn read_collection_index(
-    shared: &Shared,
-    key: &CollectionKey,
-) -> Result<Option<(Collection, Layered)>, Failure> {
-    let txn = shared.database.read()?;
-    let Some(collection) = read_collections(&txn)?.into_iter().find(|collection| collection.key == *key)
-    else {
-        return Ok(None);
-    };
-    let vectors = txn.open_table(VECTORS)?;
-    let empty = shared.index.read().empty_index(collection.form);
-    let index = open_index(&vectors, &collection, &shared.options, empty, Vec::new(), None)?;
-    Ok(Some((collection, index.map_err(|why| Failure::Row { table: "vectors", why })?)))
-}
-
-/// The index of a collection with what was sealed of it; why that is no graph.
-fn open_index(
-    vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
-    collection: &Collection,
-    options: &StoreOptions,
-    empty: Layered,
-    sealed: Vec<segments::Read>,
-    mut archived: Option<Archived>,
-) -> Result<Result<Layered, String>, Failure> {
-    // Rows that are dead for now take room, too.
-    let bytes_max = options.vector_bytes_max.saturating_mul(2);
-    let mut opening = Opening::new(collection.form, options.vector_engine, empty, sealed, bytes_max);
-    for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
-        let (key, value) = row?;
-        let (added, metadata, bytes) = value.value();
-        let (object, added) = (ObjectId::from_bits(key.value().1), Position::new(added));
-        if archived.as_mut().is_some_and(|archived| archived.count(object, added, metadata)) {
-            continue;
-        }
-        let components = collection.form.precision.decode(bytes);
-        opening.offer(added, object, &components, &Json::trusted(metadata));
-    }
-    Ok(opening.finish().map(|mut index| {
-        if let Some(archived) = archived {
-            index.rest_on(archived);
-        }
-        index
-    }))
 }
 
 fn read_outbox(outbox: &impl ReadableTable<tables::PostKey, &'static [u8]>) -> Result<Outbox, Failure> {

@@ -88,8 +88,8 @@ pub struct StoreOptions {
     pub vector_bytes_max: u64,
     /// Vectors of a collection that are searched one by one before they get a graph. Default 4,096.
     pub vector_tail_rows_max: usize,
-    /// What builds those graphs; they are in memory, so each start may choose anew. Default DiskANN: see its figures in
-    /// ARCHITECTURE.md.
+    /// What builds those graphs; each start may choose anew, and graphs of another engine are then built anew. Default
+    /// DiskANN: see its figures in ARCHITECTURE.md.
     pub vector_engine: VectorEngine,
     /// The wall clock, Unix milliseconds: dates commits and ages sessions. Default the system's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,

@@ -20,7 +20,6 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use sealed::Head;
 use segment::Segment;
 use serde::Serialize;
 use telos_graph::Engine;
@@ -34,9 +33,9 @@ pub(crate) use archived::{Archived, View};
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};
-pub(crate) use opening::Opening;
+pub(crate) use opening::{NoGraph, Opening};
 pub(crate) use room::{Growth, Room, bytes, bytes_beside, bytes_of};
-pub(crate) use sealed::Sealed;
+pub(crate) use sealed::{Head, Sealed, Unreadable};
 pub(crate) use sealing::Sealing;
 pub use telos_graph::Engine as VectorEngine;
 pub(crate) use work::{Built, Outcome, Work};
@@ -282,7 +281,7 @@ impl VectorSet {
         self.collections.values().any(|(_, index)| index.unsealed().is_some())
     }
 
-    /// The next segment to be written down. Cost: copies its links.
+    /// The next segment to be written down.
     pub(crate) fn seal(&self, engine: Engine) -> Option<Sealing> {
         self.collections.iter().find_map(|(key, (form, index))| {
             let head = Head::new(key, *form, engine.version().to_owned());
@@ -290,10 +289,10 @@ impl VectorSet {
         })
     }
 
-    /// Makes digests of some of its rows; false when all are made. None when rows were erased meanwhile.
-    pub(crate) fn digest(&self, sealing: &mut Sealing) -> Option<bool> {
+    /// Copies a part of it to the bytes of a file; false when that was all. None when rows were erased meanwhile.
+    pub(crate) fn copy(&self, sealing: &mut Sealing, bytes: &mut Vec<u8>) -> Option<bool> {
         let segment = self.collections.get(&sealing.key)?.1.segment(sealing.number)?;
-        sealing.is_of(segment).then(|| sealing.digest(segment))
+        sealing.is_of(segment).then(|| sealing.copy(segment, bytes))
     }
 
     /// A segment was written down in a file, or could not be. Answers whether the file is of use.
@@ -302,8 +301,8 @@ impl VectorSet {
         let segment = index.and_then(|index| index.segment_mut(sealing.number));
         let Some(segment) = segment.filter(|segment| sealing.is_of(segment)) else { return false };
         match file {
-            Some(file) => segment.is_sealed_as(file),
-            None => segment.is_never_sealed(),
+            Some(file) => segment.seal_as(file),
+            None => segment.give_up_sealing(),
         }
         true
     }
@@ -312,6 +311,13 @@ impl VectorSet {
     pub(crate) fn files(&self) -> Vec<u64> {
         let segments = self.collections.values().flat_map(|(_, index)| index.segments());
         segments.filter_map(Segment::file).collect()
+    }
+
+    /// These files are gone: their segments are to be written down again.
+    pub(crate) fn unseal(&mut self, gone: &[u64]) {
+        let is_gone = |segment: &&mut Segment| segment.file().is_some_and(|file| gone.contains(&file));
+        let segments = self.collections.values_mut().flat_map(|(_, index)| index.segments_mut());
+        segments.filter(is_gone).for_each(Segment::unseal);
     }
 
     /// What was taken to be built will not be.

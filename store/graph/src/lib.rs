@@ -20,7 +20,7 @@ use std::str::FromStr;
 
 pub use matrix::{Matrix, dot, squared_distance};
 pub use nodes::Alike;
-pub use sketch::{LoadError, NO_NODE, Sketch};
+pub use sketch::{LoadError, NO_NODE, Outline, Sketch};
 
 use nodes::Nodes;
 use web::Web;
@@ -95,8 +95,8 @@ impl Engine {
     /// [`Graph::erase`] does. Cost: two passes over rows and links, and what erasing costs.
     ///
     /// # Errors
-    /// [`LoadError`] for what no graph can have, wherever it is from. Links that were changed otherwise cannot be told;
-    /// rows that they do not lead to are looked at by every search.
+    /// [`LoadError`] for what no graph can have, wherever it is from. Links that were changed otherwise cannot be told:
+    /// rows that they do not lead to are [lost](Graph::lost), and walks among others may miss what is near.
     pub fn load(self, rows: Matrix, sketch: Sketch) -> Result<Graph, LoadError> {
         if !self.can_load() {
             return Err(LoadError::BuildsOnly(self));
@@ -109,7 +109,7 @@ impl Engine {
 /// A graph over rows, which it keeps.
 pub struct Graph {
     inner: Box<dyn Search>,
-    /// Nodes that the engine no longer finds, in order: every search looks at them.
+    /// Nodes that the engine no longer finds, in order.
     lost: Vec<u32>,
 }
 
@@ -132,13 +132,22 @@ trait Search: Send + Sync {
 }
 
 impl Graph {
-    /// Rows that lie near a direction: mostly the nearest `effort` directions, closest first, with every row in them;
-    /// then those that no walk reaches any more, wherever they lie. Cost: grows with the effort, and with the logarithm
-    /// of the rows.
+    /// Rows that lie near a direction: mostly the nearest `effort` directions, closest first, with every row in them.
+    /// Those of [`Graph::lost`] are never among them. Cost: grows with the effort, and with the logarithm of the rows.
     pub fn near(&self, direction: &[f32], effort: usize) -> impl Iterator<Item = Alike<'_>> {
         let mut found = self.inner.near(direction, effort);
         found.retain(|node| self.lost.binary_search(node).is_err());
-        found.into_iter().chain(self.lost.iter().copied()).filter_map(|node| self.inner.nodes().alike(node))
+        found.into_iter().filter_map(|node| self.alike(node))
+    }
+
+    /// Rows that no walk reaches any more, wherever they lie: whoever searches looks at them, too.
+    pub fn lost(&self) -> impl Iterator<Item = Alike<'_>> {
+        self.lost.iter().filter_map(|node| self.alike(*node))
+    }
+
+    /// The rows of a node; none when they were erased.
+    pub fn alike(&self, node: u32) -> Option<Alike<'_>> {
+        self.inner.nodes().alike(node)
     }
 
     /// The rows; those that were erased are zeros.
@@ -155,9 +164,19 @@ impl Graph {
     }
 
     /// The graph without its rows, so that it can be written down; none when its engine cannot load one. Cost: copies
-    /// every link.
+    /// every link, where [`Graph::outline`] and [`Graph::links`] do it in parts.
     pub fn sketch(&self) -> Option<Sketch> {
         self.inner.web().map(Sketch::of)
+    }
+
+    /// How large its sketch is; none when its engine cannot load one.
+    pub fn outline(&self) -> Option<Outline> {
+        self.inner.web().map(|web| Outline { nodes: web.nodes().len(), entry: web.entry() })
+    }
+
+    /// The nodes that a node leads to; none where there is no sketch.
+    pub fn links(&self, node: u32) -> impl Iterator<Item = u32> {
+        self.inner.web().map(|web| web.read(node)).into_iter().flatten()
     }
 
     /// How many of the ten nearest others of some rows a search with such an effort finds, 0.0 to 1.0; none when there are

@@ -19,6 +19,15 @@ pub struct Sketch {
     pub links: Links,
 }
 
+/// How large a sketch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Nodes, those without rows included.
+    pub nodes: u32,
+    /// Where walks begin.
+    pub entry: u32,
+}
+
 /// Why a sketch is no graph over some rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

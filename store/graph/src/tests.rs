@@ -48,9 +48,13 @@ fn graphs(directions: &[Vec<f32>]) -> impl Iterator<Item = (Engine, Graph)> {
     Engine::ALL.into_iter().map(|engine| (engine, engine.build(rows(directions), &|| false).unwrap()))
 }
 
-/// Every row that lies near a direction.
+/// Every row that lies near a direction, then those that no walk reaches.
 fn near(graph: &Graph, direction: &[f32], effort: usize) -> Vec<u32> {
-    graph.near(direction, effort).flat_map(|alike| alike.numbers().collect::<Vec<_>>()).collect()
+    graph
+        .near(direction, effort)
+        .chain(graph.lost())
+        .flat_map(|alike| alike.numbers().collect::<Vec<_>>())
+        .collect()
 }
 
 fn links(graph: &Graph) -> Links {
@@ -151,7 +155,7 @@ fn most_of_the_nearest_are_found() {
         assert!(graph.bytes() > 0);
         let recall = graph.recall(EFFORT, &|| false).unwrap();
         assert!((0.97..=1.0).contains(&recall), "{recall} by {engine}");
-        assert!(graph.recall(10, &|| false).unwrap() < recall && graph.recall(EFFORT, &|| true).is_none());
+        assert!(graph.recall(10, &|| false).unwrap() <= recall && graph.recall(EFFORT, &|| true).is_none());
     }
 }
 

@@ -1,12 +1,13 @@
 //! The vote: all that can refuse a unit, judged against what is decided and what was voted for before it.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use redb::ReadTransaction;
 
 use crate::error::{CommitError, Contested, Failure, Overflow};
 use crate::generation::{self, Raised};
-use crate::id::{Digest, ObjectId, Position};
+use crate::id::{ComponentId, Digest, ObjectId, Position};
 use crate::limit;
 use crate::order::{Known, KnownSession, Order};
 use crate::record::RecordWrite;
@@ -121,6 +122,7 @@ impl Voter<'_> {
     fn check_bounds(&self, ballot: &Ballot) -> Result<(), CommitError> {
         let bytes = ballot.writes.bytes + ballot.vote.outcome.len();
         Overflow::check("bytes written by one unit", bytes, limit::UNIT_BYTES_MAX)?;
+        self.check_collections(ballot)?;
         let posts = ballot.writes.posts.len();
         if posts == 0 {
             return Ok(());
@@ -128,6 +130,28 @@ impl Voter<'_> {
         let pending = self.order.posts_after(self.shared.outbox.lock().pending());
         if pending + posts > limit::POSTS_PENDING_MAX {
             return Err(CommitError::OutboxFull { pending, allowed: limit::POSTS_PENDING_MAX });
+        }
+        Ok(())
+    }
+
+    /// Whether each owner's collections are few enough, those that were voted for before it included.
+    fn check_collections(&self, ballot: &Ballot) -> Result<(), CommitError> {
+        let made = &ballot.writes.collections;
+        if made.is_empty() {
+            return Ok(());
+        }
+        let index = self.shared.index.read();
+        let owners: BTreeSet<&ComponentId> = made.keys().map(|key| &key.owner).collect();
+        for owner in owners {
+            // What is in the index already is not yet out of the order.
+            let mut beside: BTreeSet<_> =
+                self.order.collections_of(owner).filter(|key| index.form(key).is_none()).collect();
+            let before = beside.len();
+            beside.extend(made.keys().filter(|key| key.owner == *owner && index.form(key).is_none()));
+            if beside.len() > before {
+                let found = index.collections_of(owner) + beside.len();
+                Overflow::check("collections of one owner", found, limit::COLLECTIONS_PER_OWNER_MAX)?;
+            }
         }
         Ok(())
     }

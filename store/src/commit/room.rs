@@ -67,6 +67,7 @@ pub(super) fn growth(shared: &Shared, order: &Order, writes: &Layer) -> Growth {
 fn grows(writes: &Layer) -> bool {
     !writes.objects.is_empty()
         || !writes.posts.is_empty()
+        || !writes.collections.is_empty()
         || writes.names.values().any(Option::is_some)
         || writes.vectors.values().any(Option::is_some)
         || writes.records.iter().any(|record| matches!(record, RecordWrite::Release(_)))

@@ -85,10 +85,11 @@ impl Finish {
             // After the changes above: some of them may have been made before the object was forgotten.
             let mut index = shared.index.write();
             index.forget(&self.gone.objects);
-            // Files that name them go now; what else they held is written down again.
-            let files = index.files();
+            // Files that name them go now, and one that is being written when its segment hears of it; what else they
+            // held is written down again.
+            let kept = shared.segments.kept(index.files());
             drop(index);
-            shared.segments.keep(&files);
+            shared.segments.keep(&kept);
             // At least that.
             may_have_work = true;
         }

@@ -19,7 +19,8 @@ use crate::tables::{
 /// One row that names an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// The table; `segments` are the files of graphs, `index` is the one in memory, with what is being built for it.
+    /// The table; `segments` are the files of graphs, with the one that is being written; `index` is the one in memory,
+    /// with what is being built for it.
     pub table: &'static str,
     /// The row's key.
     pub row: String,
@@ -30,7 +31,7 @@ pub struct Trace {
 impl Store {
     /// Every row that still names an object, table by table, audit rows excepted; at most 1,000. Empty after
     /// [`Store::forget`], unless others wrote its id down as text, or a request that is not yet acknowledged did. A graph
-    /// that was being built over its vector is given up then, and is a trace for some milliseconds more.
+    /// that was being built over its vector, or written down, is given up then, and is a trace for some milliseconds more.
     ///
     /// Cost: reads everything, looking at every byte of it.
     ///
@@ -51,7 +52,7 @@ impl Store {
         if shared.index.read().holds(id) {
             found.push(Trace { table: "index", row: id.to_string(), by: "key" });
         }
-        if shared.segments.name(id) {
+        if shared.segments.names(id)? {
             found.push(Trace { table: "segments", row: id.to_string(), by: "key" });
         }
         found.truncate(limit::TRACES_MAX);

@@ -16,7 +16,7 @@ impl Unit {
     ///
     /// # Errors
     /// [`VectorError::DeclaredOtherwise`], [`VectorError::TooLarge`] for the dimension, or past 1,000 collections of one
-    /// owner, [`VectorError::NoDimension`], [`VectorError::Name`].
+    /// owner, which the vote judges once more, [`VectorError::NoDimension`], [`VectorError::Name`].
     pub fn declare_collection(
         &mut self,
         owner: &ComponentId,
@@ -165,7 +165,9 @@ impl Unit {
         if is_there {
             return Ok(());
         }
-        let named = others + self.layers.count(|layer| layer.collections.len());
+        // What others voted for meanwhile counts at the vote.
+        let is_own = |of: &&CollectionKey| of.owner == key.owner;
+        let named = others + self.layers.count(|layer| layer.collections.keys().filter(is_own).count());
         Overflow::check("collections of one owner", named + 1, limit::COLLECTIONS_PER_OWNER_MAX)?;
         Ok(self.layers.put_collection(key, form)?)
     }

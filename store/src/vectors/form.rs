@@ -76,9 +76,7 @@ impl CollectionForm {
         self.precision.round(&mut place);
         Ok(place)
     }
-}
 
-impl CollectionForm {
     /// As [`CollectionForm::place`]. What was voted on has a place; a damaged row is kept searchable as the zero vector.
     pub(crate) fn place_or_zeros(&self, components: &[f32]) -> Vec<f32> {
         let mut place = self.place(components).unwrap_or_default();

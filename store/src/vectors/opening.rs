@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! offer     each vector of the database   to the newest sealed segment that knows it, else to the tail
-//! finish    a segment to which half of its rows came loads its graph without the others; all else: the tail
+//! finish    a segment to which half of its rows came loads its graph without the others, and keeps it when it still
+//!           finds what is near; all else: the tail
 //! ```
 //! The database decides what there is: a sealed row counts when object, commit and digest agree, and a graph is
 //! believed as far as its walks reach.
@@ -10,10 +11,11 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use telos_graph::{Engine, Matrix, NO_NODE};
+use telos_graph::{Engine, Graph, LoadError, Matrix, NO_NODE};
 
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
+use crate::limit;
 
 use super::CollectionForm;
 use super::layered::Layered;
@@ -41,22 +43,31 @@ struct Found {
     came: usize,
 }
 
+/// What became of a sealed segment.
+enum Loaded {
+    Segment(Segment),
+    /// Its graph misses too much without the rows that did not come.
+    Poor(Vec<Row>, Graph),
+}
+
+/// A sealed segment is no graph; then all is to be read again without it.
+#[derive(Debug)]
+pub(crate) struct NoGraph {
+    pub(crate) file: u64,
+    pub(crate) why: String,
+}
+
 impl Opening {
-    /// `index`: an empty one. `sealed`: segments with the numbers of their files, the newest first; those of another
-    /// form or engine, or that would take more than `bytes_max`, are left out.
+    /// `index`: an empty one. `sealed`: segments of that form and engine with the numbers of their files, the newest
+    /// first.
     pub(crate) fn new(
         form: CollectionForm,
         engine: Engine,
         index: Layered,
         sealed: Vec<(u64, Sealed)>,
-        bytes_max: u64,
     ) -> Opening {
-        let fits = |sealed: &Sealed| {
-            let bytes = sealed.rows.len() as u64 * (form.dim * size_of::<f32>()) as u64;
-            sealed.head.form == form && sealed.head.engine == engine.version() && bytes <= bytes_max
-        };
-        let fitting = sealed.into_iter().filter(|(_, sealed)| fits(sealed));
-        let found: Vec<Found> = fitting.map(|(file, sealed)| Found::new(file, sealed, form.dim)).collect();
+        let sealed = sealed.into_iter();
+        let found: Vec<Found> = sealed.map(|(file, sealed)| Found::new(file, sealed, form.dim)).collect();
         let mut places = HashMap::new();
         for (segment, found) in found.iter().enumerate() {
             for (number, row) in found.sealed.rows.iter().enumerate().filter(|(_, row)| row.node != NO_NODE) {
@@ -81,16 +92,27 @@ impl Opening {
     /// The index.
     ///
     /// # Errors
-    /// Why a sealed segment is no graph; then all is to be read again without any.
-    pub(crate) fn finish(mut self) -> Result<Layered, String> {
+    /// [`NoGraph`] for the first that is none.
+    pub(crate) fn finish(mut self) -> Result<Layered, NoGraph> {
         for found in std::mem::take(&mut self.found) {
             if found.came < found.rows.len().div_ceil(2) {
-                found.into_rows().for_each(|(row, place)| self.index.take_up(row, &place));
-            } else {
-                self.index.add(found.into_segment(self.engine, self.form)?);
+                self.take_up(found.rows, &Matrix::of(self.form.dim, found.matrix));
+                continue;
+            }
+            let file = found.file;
+            match found.load(self.engine, self.form).map_err(|why| NoGraph { file, why })? {
+                Loaded::Segment(segment) => self.index.add(segment),
+                Loaded::Poor(rows, graph) => self.take_up(rows, graph.rows()),
             }
         }
         Ok(self.index)
+    }
+
+    /// Gives the tail the rows that came.
+    fn take_up(&mut self, rows: Vec<Row>, places: &Matrix) {
+        for (number, row) in (0_u32..).zip(rows).filter(|(_, row)| !row.is_erased()) {
+            self.index.take_up(row, places.row(number));
+        }
     }
 }
 
@@ -110,29 +132,28 @@ impl Found {
         self.came += 1;
     }
 
-    /// The rows that came, and where they lie.
-    fn into_rows(self) -> impl Iterator<Item = (Row, Vec<f32>)> {
-        let dim = self.sealed.head.form.dim;
-        let Found { matrix, rows, .. } = self;
-        let came = rows.into_iter().enumerate().filter(|(_, row)| !row.is_erased());
-        came.map(move |(number, row)| (row, matrix[number * dim..(number + 1) * dim].to_vec()))
-    }
-
-    fn into_segment(self, engine: Engine, form: CollectionForm) -> Result<Segment, String> {
+    fn load(self, engine: Engine, form: CollectionForm) -> Result<Loaded, String> {
         let Found { file, sealed, matrix, rows, came } = self;
         let is_whole = came == sealed.rows.iter().filter(|row| row.node != NO_NODE).count();
-        let recall = sealed.head.recall;
+        let known = sealed.head.recall;
         let mut sketch = sealed.into_sketch();
         for (node, _) in sketch.nodes.iter_mut().zip(&rows).filter(|(_, row)| row.is_erased()) {
             *node = NO_NODE;
         }
         let matrix = Matrix::of(form.dim, matrix);
-        // An engine is foreign code.
-        let loaded = catch_unwind(AssertUnwindSafe(|| engine.load(matrix, sketch)));
-        let graph = match loaded {
-            Ok(loaded) => loaded.map_err(|why| format!("segment {file}: {why}"))?,
-            Err(_) => return Err(format!("segment {file}: the engine panicked")),
+        let load = || {
+            let graph = engine.load(matrix, sketch)?;
+            // What was known is of all its rows.
+            let recall = if is_whole { known } else { graph.recall(limit::SEARCH_EFFORT_MIN, &|| false) };
+            Ok((graph, recall))
         };
+        // An engine is foreign code.
+        let loaded = catch_unwind(AssertUnwindSafe(load));
+        let loaded: Result<_, LoadError> = loaded.map_err(|_| "the engine panicked".to_owned())?;
+        let (graph, recall) = loaded.map_err(|why| why.to_string())?;
+        if !is_whole && recall.is_some_and(|recall| recall < limit::LOADED_RECALL_MIN) {
+            return Ok(Loaded::Poor(rows, graph));
+        }
         // As if they had been removed before everything.
         let removed: Vec<Option<Position>> =
             rows.iter().map(|row| row.is_erased().then_some(Position::NONE)).collect();
@@ -140,8 +161,11 @@ impl Found {
         let mut segment =
             Segment::new(number, form.metric, Rows::of(rows), graph, recall, removed.into_iter());
         if is_whole {
-            segment.is_sealed_as(file);
+            segment.seal_as(file);
         }
-        Ok(segment)
+        Ok(Loaded::Segment(segment))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,7 @@ impl Row {
     pub(crate) fn erased() -> Row {
         Row { object: ObjectId::from_bits(u128::MAX), added: Position::new(u64::MAX), metadata: Json::null() }
     }
-}
 
-impl Row {
     pub(crate) fn is_erased(&self) -> bool {
         self.added == Row::erased().added
     }
@@ -38,7 +36,8 @@ pub(crate) struct Rows {
 impl Rows {
     pub(crate) fn of(rows: Vec<Row>) -> Rows {
         let (mut newest, mut older) = (HashMap::with_capacity(rows.len()), HashMap::new());
-        for (number, row) in (0_u32..).zip(&rows) {
+        // Those that were erased are nobody's.
+        for (number, row) in (0_u32..).zip(&rows).filter(|(_, row)| !row.is_erased()) {
             let Some(other) = newest.insert(row.object, number) else { continue };
             let is_newer = rows[other as usize].added < row.added;
             let (newer, old) = if is_newer { (number, other) } else { (other, number) };
@@ -95,3 +94,6 @@ impl Rows {
             + metadata
     }
 }
+
+#[cfg(test)]
+mod tests;

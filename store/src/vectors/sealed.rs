@@ -9,7 +9,8 @@
 //! checksum    32 bytes   BLAKE3 of all before
 //! ```
 //! Vectors are not in it: they are the database's, and a row counts only while the database has the vector that its
-//! digest is of. So nothing in such a file can make an answer wrong, however old it is or wherever it is from.
+//! digest is of. So no such file can show anything that is not so, however old it is or wherever it is from. Links that
+//! are well formed and lead elsewhere than an engine's can make a search of its graph miss what is near, though.
 //! Never here: files, directories.
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use telos_graph::{NO_NODE, Sketch};
 use crate::id::{ComponentId, ObjectId, Position};
 use crate::limit;
 
+use super::room::BYTES_BESIDE;
 use super::{CollectionForm, CollectionKey};
 
 const MAGIC: &[u8; 8] = b"TELOSSEG";
@@ -76,9 +78,23 @@ impl Head {
         Head { owner: key.owner.clone(), collection, form, engine, rows: 0, nodes: 0, entry: 0, recall: None }
     }
 
-    /// Whether it is of a collection.
-    pub(crate) fn is_of(&self, key: &CollectionKey) -> bool {
-        self.owner == key.owner && self.collection == key.name.as_str()
+    /// Reads it of the first bytes of a file, before anybody knows whether the checksum fits.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Head, Unreadable> {
+        let mut bytes = Bytes(bytes);
+        bytes.opening()?;
+        bytes.head()
+    }
+
+    /// Whether it is of a collection of a form, by an engine of that version.
+    pub(crate) fn is_of(&self, key: &CollectionKey, form: CollectionForm, engine: &str) -> bool {
+        self.owner == key.owner
+            && self.collection == key.name.as_str()
+            && (self.form, self.engine.as_str()) == (form, engine)
+    }
+
+    /// Bytes that it takes in memory once it is loaded, metadata aside.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.rows) * (self.form.dim * size_of::<f32>() + BYTES_BESIDE) as u64
     }
 }
 
@@ -89,22 +105,11 @@ impl Sealed {
             return Err(Unreadable::Shape("it is too short"));
         };
         let mut bytes = Bytes(body);
-        if bytes.array::<8>()? != *MAGIC {
-            return Err(Unreadable::Shape("it does not begin as one does"));
-        }
-        let version = bytes.number()?;
-        if version != VERSION {
-            return Err(Unreadable::Version(version));
-        }
+        bytes.opening()?;
         if blake3::hash(body).as_bytes() != checksum {
             return Err(Unreadable::Checksum);
         }
-        let length = bytes.number()? as usize;
-        let head: Head = serde_json::from_slice(bytes.take(length)?)
-            .map_err(|_| Unreadable::Shape("its head is malformed"))?;
-        if head.form.dim == 0 || head.form.dim > limit::VECTOR_DIM_MAX {
-            return Err(Unreadable::Shape("its dimension is none"));
-        }
+        let head = bytes.head()?;
         let rows = (0..head.rows).map(|_| bytes.row()).collect::<Result<_, _>>()?;
         let links = (0..head.nodes).map(|_| bytes.links()).collect::<Result<_, _>>()?;
         if !bytes.0.is_empty() {
@@ -137,11 +142,15 @@ pub(crate) fn encode_row(row: SealedRow, bytes: &mut Vec<u8>) {
 }
 
 /// Appends the bytes of one node's links.
-pub(crate) fn encode_links(links: &[u32], bytes: &mut Vec<u8>) {
-    // An engine gives a node some dozens; what is past 255 is left out.
-    let count = u8::try_from(links.len()).unwrap_or(u8::MAX);
+pub(crate) fn encode_links(links: impl Iterator<Item = u32>, bytes: &mut Vec<u8>) {
+    let (at, mut count) = (bytes.len(), 0);
     bytes.push(count);
-    links.iter().take(usize::from(count)).for_each(|link| bytes.extend_from_slice(&link.to_le_bytes()));
+    // An engine gives a node some dozens; what is past 255 is left out.
+    for link in links.take(usize::from(u8::MAX)) {
+        bytes.extend_from_slice(&link.to_le_bytes());
+        count += 1;
+    }
+    bytes[at] = count;
 }
 
 /// Appends the checksum.
@@ -179,6 +188,27 @@ impl<'a> Bytes<'a> {
 
     fn number(&mut self) -> Result<u32, Unreadable> {
         Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// Magic and version.
+    fn opening(&mut self) -> Result<(), Unreadable> {
+        if self.array::<8>()? != *MAGIC {
+            return Err(Unreadable::Shape("it does not begin as one does"));
+        }
+        match self.number()? {
+            VERSION => Ok(()),
+            version => Err(Unreadable::Version(version)),
+        }
+    }
+
+    fn head(&mut self) -> Result<Head, Unreadable> {
+        let length = self.number()? as usize;
+        let head: Head = serde_json::from_slice(self.take(length)?)
+            .map_err(|_| Unreadable::Shape("its head is malformed"))?;
+        if head.form.dim == 0 || head.form.dim > limit::VECTOR_DIM_MAX {
+            return Err(Unreadable::Shape("its dimension is none"));
+        }
+        Ok(head)
     }
 
     fn row(&mut self) -> Result<SealedRow, Unreadable> {

@@ -1,21 +1,21 @@
 //! Sealing: a segment is copied out of its index, so that it can be written down.
 //!
 //! ```text
-//! begin     whose rows there are, and the graph     one short copy, while the index may be read
-//! digest    where rows lie, some at a time          each while the index may be read
-//! encode    the bytes of a file                     nobody waits
-//! end       the file is the segment's               unless rows were erased meanwhile: then it is deleted
+//! begin     what is to be copied                                  a look
+//! copy      the nodes of rows, then the rows with digests of      some at a time, each while the index may be read
+//!           where they lie, then links: the bytes of a file
+//! close     a checksum                                            nobody waits
+//! end       the file is the segment's                             unless rows were erased meanwhile: then it is deleted
 //! ```
 //! Never here: files, dates of removal. A row that is superseded is known by what the database has.
 
-use telos_graph::{NO_NODE, Sketch};
+use telos_graph::{NO_NODE, Outline};
+
+use crate::limit;
 
 use super::CollectionKey;
 use super::sealed::{self, Head, SealedRow};
 use super::segment::Segment;
-
-/// Rows whose digests are made at once.
-const DIGESTS_AT_ONCE: usize = 4_096;
 
 /// A segment on its way to a file.
 pub(crate) struct Sealing {
@@ -24,34 +24,33 @@ pub(crate) struct Sealing {
     /// How often rows of it had been erased.
     erasures: u64,
     head: Head,
-    rows: Vec<SealedRow>,
-    /// Rows that have their digest.
-    digested: usize,
-    links: Vec<Vec<u32>>,
+    /// The node of each row.
+    nodes: Vec<u32>,
+    next: Next,
+}
+
+/// Bytes of a node's links, about.
+const LINKS_BYTES: usize = 160;
+
+/// What is copied next.
+#[derive(Clone, Copy)]
+enum Next {
+    Head,
+    /// Of which rows a node is, from that node on.
+    Nodes(u32),
+    Rows(u32),
+    Links(u32),
 }
 
 impl Sealing {
     /// None of a graph that cannot be written down.
     pub(super) fn of(key: &CollectionKey, head: Head, segment: &Segment) -> Option<Sealing> {
-        let Sketch { nodes, entry, links } = segment.sketch()?;
-        let row = |(number, node): (u32, u32)| match node {
-            NO_NODE => sealed::erased_row(),
-            node => {
-                let row = segment.row(number);
-                SealedRow { object: row.object, added: row.added, digest: 0, node }
-            }
-        };
-        let rows: Vec<SealedRow> = (0_u32..).zip(nodes).map(row).collect();
-        let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
-        let head = Head {
-            rows: count(rows.len()),
-            nodes: count(links.len()),
-            entry,
-            recall: segment.recall(),
-            ..head
-        };
+        let Outline { nodes, entry } = segment.graph().outline()?;
+        let rows = u32::try_from(segment.len()).ok()?;
+        let head = Head { rows, nodes, entry, recall: segment.recall(), ..head };
         let (key, number, erasures) = (key.clone(), segment.number, segment.erasures());
-        Some(Sealing { key, number, erasures, head, rows, digested: 0, links })
+        let nodes = vec![NO_NODE; segment.len()];
+        Some(Sealing { key, number, erasures, head, nodes, next: Next::Head })
     }
 
     /// Whether it still says what the segment is.
@@ -59,25 +58,61 @@ impl Sealing {
         self.number == segment.number && self.erasures == segment.erasures()
     }
 
-    /// Makes digests of the next rows; false when all are made.
-    pub(super) fn digest(&mut self, segment: &Segment) -> bool {
-        let last = self.rows.len().min(self.digested + DIGESTS_AT_ONCE);
-        for number in self.digested..last {
-            let row = &mut self.rows[number];
-            if let Some(place) = u32::try_from(number).ok().filter(|_| row.node != NO_NODE) {
-                row.digest = sealed::digest(segment.direction(place));
+    /// Copies the next part, appending it to the bytes of the file; false when all is copied.
+    pub(super) fn copy(&mut self, segment: &Segment, bytes: &mut Vec<u8>) -> bool {
+        // In tests of the index a row or two, so that things happen between them.
+        let bytes_max = if cfg!(test) { 24 } else { limit::GATHER_BYTES_MAX };
+        let until = |first: u32, of: u32, bytes_each: usize| {
+            let at_once = u32::try_from(bytes_max / bytes_each).unwrap_or(u32::MAX).max(1);
+            first.saturating_add(at_once).min(of)
+        };
+        let Head { rows, nodes, .. } = self.head;
+        self.next = match self.next {
+            Next::Head => {
+                bytes.extend(sealed::encode_head(&self.head));
+                Next::Nodes(0)
             }
-        }
-        self.digested = last;
-        last < self.rows.len()
+            Next::Nodes(first) if first < nodes => {
+                let last = until(first, nodes, size_of::<u64>());
+                (first..last).for_each(|node| self.place_rows(segment, node));
+                Next::Nodes(last)
+            }
+            Next::Nodes(_) => Next::Rows(0),
+            Next::Rows(first) if first < rows => {
+                let last = until(first, rows, self.head.form.dim * size_of::<f32>());
+                (first..last).for_each(|number| sealed::encode_row(self.row(segment, number), bytes));
+                Next::Rows(last)
+            }
+            Next::Rows(_) => Next::Links(0),
+            Next::Links(first) if first < nodes => {
+                let last = until(first, nodes, LINKS_BYTES);
+                (first..last).for_each(|node| sealed::encode_links(segment.graph().links(node), bytes));
+                Next::Links(last)
+            }
+            Next::Links(_) => return false,
+        };
+        true
     }
 
-    /// The bytes of its file.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = sealed::encode_head(&self.head);
-        self.rows.iter().for_each(|row| sealed::encode_row(*row, &mut bytes));
-        self.links.iter().for_each(|links| sealed::encode_links(links, &mut bytes));
-        sealed::close(&mut bytes);
-        bytes
+    fn place_rows(&mut self, segment: &Segment, node: u32) {
+        if let Some(alike) = segment.graph().alike(node) {
+            alike.numbers().for_each(|number| self.nodes[number as usize] = node);
+        }
+    }
+
+    fn row(&self, segment: &Segment, number: u32) -> SealedRow {
+        match self.nodes[number as usize] {
+            NO_NODE => sealed::erased_row(),
+            node => {
+                let row = segment.row(number);
+                let digest = sealed::digest(segment.direction(number));
+                SealedRow { object: row.object, added: row.added, digest, node }
+            }
+        }
+    }
+
+    /// Ends the bytes of the file.
+    pub(crate) fn close(bytes: &mut Vec<u8>) {
+        sealed::close(bytes);
     }
 }

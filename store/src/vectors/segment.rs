@@ -13,7 +13,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use telos_graph::{Alike, Graph, Sketch};
+use telos_graph::{Alike, Graph};
 
 use crate::id::{ObjectId, Position};
 use crate::limit;
@@ -127,18 +127,22 @@ impl Segment {
     }
 
     /// It is written down in a file of that number.
-    pub(crate) fn is_sealed_as(&mut self, file: u64) {
+    pub(crate) fn seal_as(&mut self, file: u64) {
         self.seal = Seal::File(file);
     }
 
     /// It could not be written down, and is not tried again.
-    pub(crate) fn is_never_sealed(&mut self) {
+    pub(crate) fn give_up_sealing(&mut self) {
         self.seal = Seal::Never;
     }
 
-    /// Its graph without the rows; none when it cannot be written down.
-    pub(crate) fn sketch(&self) -> Option<Sketch> {
-        self.graph.sketch()
+    /// What it was written down in is gone: it is to be written down again.
+    pub(crate) fn unseal(&mut self) {
+        self.seal = Seal::Open;
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// When a row was removed; none while it is live.
@@ -220,8 +224,10 @@ impl Segment {
         let mut effort = effort_for(wanted, share, query.effort);
         // A row on a walk costs as much as some thirty that are read in order.
         while effort <= (self.len() / limit::WALK_COST).min(limit::SEARCH_EFFORT_MAX) && !self.is_degraded() {
-            let nearest = self.walk(query, effort);
+            let mut nearest = self.walk(query, effort);
             if nearest.len() >= wanted {
+                // They lie anywhere: many of them say nothing of what the walk has missed.
+                self.graph.lost().for_each(|alike| self.offer(&mut nearest, &alike, query));
                 return self.neighbors(nearest, query);
             }
             effort *= 4;
@@ -229,7 +235,7 @@ impl Segment {
         self.scan(query)
     }
 
-    /// The nearest `k` of what the graph finds that are shown.
+    /// The nearest `k` of what a walk finds that are shown.
     fn walk(&self, query: &Query<'_>, effort: usize) -> BinaryHeap<Candidate> {
         let mut nearest = BinaryHeap::with_capacity(query.k + 1);
         // An engine is foreign code: a panic in it costs this segment its graph, and nothing else.
@@ -316,3 +322,6 @@ fn effort_for(wanted: usize, share: f32, asked: Option<usize>) -> usize {
     let enough = (1.5 * wanted as f32 / share.max(limit::FLAT_SHARE)).ceil() as usize;
     enough.max(asked.map_or(limit::SEARCH_EFFORT_MIN, |asked| asked.min(limit::SEARCH_EFFORT_MAX)))
 }
+
+#[cfg(test)]
+mod tests;

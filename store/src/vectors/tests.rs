@@ -277,6 +277,32 @@ fn a_set_knows_what_is_being_built_of_the_one_before_it() {
     assert!(!after.shapes()[0].index.segments.iter().any(|rows| *rows > 0));
 }
 
+/// As above, of segments: those of the other set have other numbers.
+#[test]
+fn a_set_knows_which_segments_are_being_merged_of_the_one_before_it() {
+    let sets = || {
+        let mut set = VectorSet::starting_at(Position::NONE, 1);
+        for number in 1..=limit::SEGMENTS_PER_TIER as u64 {
+            add(&mut set, &["a"], number);
+            let (key, mut work) = set.work(Engine::default(), Position::new(number)).unwrap();
+            while set.gather(&key, &mut work) {}
+            let Outcome::Built(built) = work.build(&AtomicBool::new(false)) else { panic!("it was built") };
+            drop(set.install(&key, *built));
+        }
+        assert_eq!(set.shapes()[0].index.tail, 0);
+        set
+    };
+    let (mut before, mut after) = (sets(), sets());
+    let (key, mut work) = before.work(Engine::default(), Position::new(9)).unwrap();
+    while before.gather(&key, &mut work) {}
+    after.inherit(&mut before);
+    drop(before);
+    after.forget(&HashSet::from([object(2)]));
+    assert!(after.holds(object(2)), "the work has its row");
+    drop(work);
+    assert!(!after.holds(object(2)));
+}
+
 #[test]
 fn what_was_built_and_then_cancelled_is_not_installed() {
     let mut index = Layered::new(CollectionForm::of_first(2), 2);

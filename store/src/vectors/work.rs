@@ -83,6 +83,8 @@ pub(super) struct Out {
     of_tail: usize,
     /// It was not yet given back.
     is_under_way: bool,
+    /// It is of an index that another took the place of: where its rows are in this one is not known.
+    is_stray: bool,
     /// Gone with the last of its rows.
     is_cancelled: Weak<AtomicBool>,
     /// Objects whose rows it had when they were forgotten.
@@ -159,7 +161,14 @@ impl Work {
 impl Out {
     pub(super) fn of(work: &Work, replaced: Vec<u64>, of_tail: usize) -> Out {
         let is_cancelled = Arc::downgrade(&work.is_cancelled);
-        Out { replaced, of_tail, is_under_way: true, is_cancelled, forgotten: HashSet::new() }
+        Out {
+            replaced,
+            of_tail,
+            is_under_way: true,
+            is_stray: false,
+            is_cancelled,
+            forgotten: HashSet::new(),
+        }
     }
 
     pub(super) fn is_under_way(&self) -> bool {
@@ -193,10 +202,11 @@ impl Out {
 
     /// Whether it may have the rows of a place.
     pub(super) fn has(&self, place: Place, number: usize) -> bool {
-        match place {
-            Place::Tail => number < self.of_tail,
-            Place::Segment(segment) => self.replaced.contains(&segment),
-        }
+        self.is_stray
+            || match place {
+                Place::Tail => number < self.of_tail,
+                Place::Segment(segment) => self.replaced.contains(&segment),
+            }
     }
 
     /// Some of what it has is forgotten: its build ends.
@@ -209,7 +219,7 @@ impl Out {
 
     /// It is of an index that another took the place of.
     pub(super) fn into_stray(mut self) -> Out {
-        self.of_tail = usize::MAX;
+        self.is_stray = true;
         self.cancel(HashSet::new());
         self
     }

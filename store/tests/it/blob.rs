@@ -309,6 +309,9 @@ fn a_full_database_refuses_units_that_add_rows_and_serves_the_rest() {
     let mut unit = store.begin();
     unit.set_slot(id, "a", number(2)).unwrap();
     assert!(is_full(&commit(&store, unit).unwrap_err()));
+    let mut unit = store.begin();
+    unit.declare_collection(&operator(), "notes", telos_store::CollectionForm::of_first(3)).unwrap();
+    assert!(is_full(&commit(&store, unit).unwrap_err()));
     // What removes goes on, and leads back below the quota.
     while let Some(row) = store.outbox_due(u64::MAX, 1).unwrap().pop() {
         within(&store, |unit| {

@@ -13,8 +13,9 @@ use crate::random::Random;
 const DIM: usize = 8;
 const TAIL: usize = 300;
 
-/// Every build of this process waits; one test at a time has them wait.
-struct Held {
+/// Whatever of this process comes to a failpoint waits there; one test at a time has it wait.
+pub(crate) struct Held {
+    point: &'static str,
     entered: Receiver<()>,
     release: Sender<()>,
     _alone: MutexGuard<'static, ()>,
@@ -23,7 +24,12 @@ struct Held {
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Held {
+    /// Builds wait.
     fn begin() -> Held {
+        Held::at("store::curator-builds")
+    }
+
+    pub(crate) fn at(point: &'static str) -> Held {
         let alone = ALONE.lock();
         let ((enter, entered), (release, is_released)) = (channel(), channel());
         let is_released = Mutex::new(is_released);
@@ -32,12 +38,12 @@ impl Held {
             // Whoever no longer holds it back lets it go on.
             let _ = is_released.lock().recv();
         };
-        fail::cfg_callback("store::curator-builds", wait).unwrap();
-        Held { entered, release, _alone: alone }
+        fail::cfg_callback(point, wait).unwrap();
+        Held { point, entered, release, _alone: alone }
     }
 
-    /// Waits for a build that has its rows.
-    fn await_build(&self) {
+    /// Waits for somebody who waits: for a build that has its rows.
+    pub(crate) fn await_build(&self) {
         self.entered.recv().unwrap();
     }
 
@@ -48,7 +54,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        fail::remove("store::curator-builds");
+        fail::remove(self.point);
     }
 }
 

@@ -229,3 +229,20 @@ fn scratch_stores_share_nothing() {
     assert!(unit.create(operator(), 1, vec![ObjectId::from_parts(1, 1)]).is_err());
     commit(&right, unit).unwrap();
 }
+
+/// It would be divided by.
+#[test]
+fn a_collection_without_a_dimension_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    object_with(&open(&dir), "a", 1);
+    let collections: redb::TableDefinition<(&str, &str), (u32, u32)> =
+        redb::TableDefinition::new("collections");
+    let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(collections).unwrap().insert(("operator", "notes"), (0, 0)).unwrap();
+    txn.commit().unwrap();
+    drop(database);
+    let refused = Store::open(dir.path(), StoreOptions::default()).unwrap_err();
+    let OpenError::Failed { cause, .. } = refused else { panic!("{refused:?}") };
+    assert!(cause.to_string().contains("a dimension of 0"), "{cause}");
+}

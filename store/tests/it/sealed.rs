@@ -4,10 +4,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use telos_store::{Children, IndexShape, Json, ObjectId, Store, StoreOptions, Unit};
+use telos_store::{
+    Children, CollectionForm, IndexShape, Json, Metric, ObjectId, OnDecided, Precision, Store, StoreOptions,
+    Unit, VectorEngine, Vote,
+};
 
-use crate::death::{at_every_step, place};
+use crate::curator::Held;
+use crate::death::{at_every_step, place, with_little_room};
 use crate::fixture::{assert_clean, await_until, operator, within};
 use crate::frozen::copy_tree;
 use crate::random::Random;
@@ -48,8 +54,11 @@ fn fill(store: &Store, random: &mut Random) -> Rows {
     rows
 }
 
+/// Its segments by size: a start has the newest first.
 fn shape(store: &Store) -> IndexShape {
-    store.collection_shapes().remove(0).index
+    let mut shape = store.collection_shapes().remove(0).index;
+    shape.segments.sort_unstable();
+    shape
 }
 
 /// Waits until every tail has its graph, all of them are written down, and nothing else is.
@@ -180,6 +189,206 @@ fn damaged_files_cost_time_and_nothing_else() {
         drop(store);
         assert_all_found(&open(copy.path()), &rows, &what);
     }
+}
+
+/// Of both steps between which a file is there and its segment does not know.
+const UNKNOWN: [&str; 2] = ["store::segment-before-rename", "store::segment-after-rename"];
+
+#[test]
+fn what_is_forgotten_while_it_is_being_written_is_known_and_soon_gone() {
+    for (point, seed) in UNKNOWN.into_iter().zip(20..) {
+        let (dir, held) = (tempfile::tempdir().unwrap(), Held::at(point));
+        let store = open(dir.path());
+        let mut rows = fill(&store, &mut Random::new(seed));
+        held.await_build();
+        let forgotten = rows.remove(5).0;
+        store.forget(&[forgotten], "ada", Children::Refuse).unwrap();
+        let traces = || store.traces_of(forgotten).unwrap();
+        assert_eq!(
+            traces().into_iter().map(|trace| trace.table).collect::<Vec<_>>(),
+            ["segments"],
+            "{point}"
+        );
+        drop(held);
+        await_until("the file is given up", || traces().is_empty());
+        await_sealed(&store, dir.path());
+        assert!(traces().is_empty());
+        drop(store);
+        assert_all_found(&open(dir.path()), &rows, point);
+    }
+}
+
+#[test]
+fn a_segment_that_is_being_written_when_something_else_is_forgotten_keeps_its_file() {
+    for (point, seed) in UNKNOWN.into_iter().zip(30..) {
+        let (dir, held) = (tempfile::tempdir().unwrap(), Held::at(point));
+        let store = open(dir.path());
+        let rows = fill(&store, &mut Random::new(seed));
+        held.await_build();
+        let other = within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+        store.forget(&[other], "ada", Children::Refuse).unwrap();
+        assert!(store.traces_of(other).unwrap().is_empty(), "{point}");
+        assert_eq!(segment_files(dir.path()).len(), 1, "{point}");
+        drop(held);
+        let before = await_sealed(&store, dir.path());
+        drop(store);
+        let store = open(dir.path());
+        assert_eq!(shape(&store).segments, before.segments, "{point}");
+        assert_all_found(&store, &rows, point);
+    }
+}
+
+/// The file is opened again while somebody is about to delete what the index before it had no more.
+#[test]
+fn a_store_that_is_opened_again_writes_down_what_was_deleted_meanwhile() {
+    let (dir, rows, _) = sealed(40);
+    let oldest = segment_files(dir.path()).into_iter().min().unwrap();
+    let (aside, others) = (dir.path().join("aside"), segment_files(dir.path()).into_iter().max().unwrap());
+    fs::rename(&oldest, &aside).unwrap();
+    let held = Held::at("store::curator-tidies");
+    let store = open(dir.path());
+    held.await_build();
+    // In its place, what is about to be deleted.
+    let made = segment_files(dir.path()).into_iter().filter(|file| *file > others);
+    made.for_each(|file| fs::remove_file(file).unwrap());
+    fs::rename(&aside, &oldest).unwrap();
+    let on_decided = Some(OnDecided::new(|_| panic!("so that the file is opened again")));
+    let mut unit = store.begin();
+    unit.audit("written", "before", serde_json::Value::Null).unwrap();
+    store.decide(unit, Vote { on_decided, ..Vote::default() }).wait().unwrap_err();
+    await_until("the store is open again", || {
+        store.read_only_cause().is_none() && shape(&store).sealed == shape(&store).segments.len()
+    });
+    drop(held);
+    await_until("it is deleted", || !oldest.exists());
+    await_sealed(&store, dir.path());
+    drop(store);
+    assert_all_found(&open(dir.path()), &rows, "opened");
+}
+
+/// One that fits its checksum and leads to nodes that are not there.
+#[test]
+fn a_file_that_is_no_graph_costs_the_others_of_its_collection_nothing() {
+    let (dir, rows, before) = sealed(41);
+    let file = segment_files(dir.path()).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let end = bytes.len() - blake3::OUT_LEN;
+    bytes[end - 4..end].fill(0xfe);
+    let checksum = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(checksum.as_bytes());
+    fs::write(&file, bytes).unwrap();
+    let held = Held::at("store::curator-builds");
+    let store = open(dir.path());
+    assert_eq!(shape(&store).sealed, before.sealed - 1);
+    drop(held);
+    assert_all_found(&store, &rows, "opened");
+    await_sealed(&store, dir.path());
+}
+
+/// As much of it as the vectors of all owners may take twice.
+#[test]
+fn a_start_loads_no_more_than_its_bound_of_all_files_together() {
+    let (dir, rows, _) = sealed(42);
+    let held = Held::at("store::curator-builds");
+    let rows_max = 350;
+    let vector_bytes_max = rows_max * (DIM as u64 * 4 + 300) / 2;
+    let options = StoreOptions { vector_tail_rows_max: TAIL, vector_bytes_max, ..StoreOptions::default() };
+    let store = Store::open(dir.path(), options).unwrap();
+    let loaded: usize = shape(&store).segments.iter().sum();
+    assert!(loaded > 0 && loaded as u64 <= rows_max, "{loaded}");
+    drop(held);
+    assert_all_found(&store, &rows, "opened");
+}
+
+#[test]
+fn collections_of_every_form_have_their_graphs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let form = CollectionForm { dim: DIM, metric: Metric::Euclidean, precision: Precision::Half };
+    within(&store, |unit| unit.declare_collection(&operator(), "places", form).unwrap());
+    let mut random = Random::new(43);
+    let rows = fill(&store, &mut random);
+    let places: Rows = rows.iter().map(|(id, _)| (*id, direction(&mut random))).collect();
+    for some in places.chunks(100) {
+        within(&store, |unit| {
+            for (id, vector) in some {
+                let metadata = Json::parse("{}").unwrap();
+                unit.upsert_vector(&operator(), "places", *id, vector.clone(), metadata).unwrap();
+            }
+        });
+    }
+    let all_sealed = |store: &Store| {
+        let shapes = store.collection_shapes();
+        let is_sealed = |shape: &IndexShape| shape.tail < TAIL && shape.sealed == shape.segments.len();
+        shapes.len() == 2 && shapes.iter().all(|shape| is_sealed(&shape.index))
+    };
+    await_until("all are sealed", || all_sealed(&store));
+    drop(store);
+    let store = open(dir.path());
+    assert!(all_sealed(&store));
+    assert!(store.collection_shapes().iter().all(|shape| !shape.index.segments.is_empty()));
+    let mut unit = store.begin();
+    for (collection, rows) in [("notes", &rows), ("places", &places)] {
+        for (id, vector) in rows {
+            let found = unit.search_vectors(&operator(), collection, vector, 1, &[]).unwrap();
+            assert_eq!(found[0].object, *id, "{collection}");
+        }
+    }
+    assert_clean(&store);
+}
+
+#[test]
+fn graphs_of_another_engine_are_built_anew() {
+    let (dir, rows, before) = sealed(44);
+    let options =
+        |vector_engine| StoreOptions { vector_tail_rows_max: TAIL, vector_engine, ..StoreOptions::default() };
+    let held = Held::at("store::curator-builds");
+    let store = Store::open(dir.path(), options(VectorEngine::Hnsw)).unwrap();
+    assert_eq!((shape(&store).segments.len(), shape(&store).tail), (0, OBJECTS));
+    drop(held);
+    await_until("all have their graphs", || {
+        shape(&store).tail < TAIL && segment_files(dir.path()).is_empty()
+    });
+    assert_all_found(&store, &rows, "with hnsw");
+    drop(store);
+    let store = open(dir.path());
+    await_sealed(&store, dir.path());
+    assert_eq!(shape(&store).segments.iter().sum::<usize>() + shape(&store).tail, OBJECTS);
+    assert!(before.sealed > 0);
+    drop(store);
+    assert_all_found(&open(dir.path()), &rows, "and back");
+}
+
+/// A segment takes no room that commits need: it would fit, and with it a commit would not.
+#[cfg(unix)]
+#[test]
+fn no_segment_takes_the_last_room() {
+    let (dir, rows, _) = sealed(45);
+    fs::remove_dir_all(dir.path().join("segments")).unwrap();
+    let database = fs::metadata(dir.path().join("objects.redb")).unwrap().len();
+    with_little_room("sealed::child_with_little_room", dir.path(), (database + 512 * 1024) / 512);
+    assert!(segment_files(dir.path()).is_empty());
+    let store = open(dir.path());
+    await_sealed(&store, dir.path());
+    assert_all_found(&store, &rows, "with room");
+}
+
+#[test]
+fn child_with_little_room() {
+    let Some(place) = place() else { return };
+    let tried = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&tried);
+    let has_tried = move || {
+        let _ = count.fetch_add(1, Ordering::SeqCst);
+    };
+    fail::cfg_callback("store::segment-after-rename", has_tried).unwrap();
+    let store = open(&place);
+    await_until("all have their graphs", || shape(&store).tail < TAIL);
+    await_until("each was tried", || tried.load(Ordering::SeqCst) >= shape(&store).segments.len() as u64);
+    within(&store, |unit| unit.audit("written", "after", serde_json::Value::Null).unwrap());
+    assert_eq!((shape(&store).sealed, store.read_only_cause()), (0, None));
+    drop(store);
+    assert!(segment_files(&place).is_empty());
 }
 
 /// As after a restore of an earlier backup: the same objects and commits stand for something else.

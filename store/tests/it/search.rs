@@ -307,3 +307,32 @@ fn an_owner_has_so_many_collections_and_no_more() {
     assert!(unit.declare_collection(&operator(), "one-more", EUCLIDEAN).is_err());
     unit.declare_collection(&operator(), "c7", EUCLIDEAN).unwrap();
 }
+
+/// Each was right when it was asked; together they are one too many.
+#[test]
+fn units_beside_each_other_make_no_more_collections_than_an_owner_may_have() {
+    let store = scratch();
+    within(&store, |unit| {
+        for number in 1..limit::COLLECTIONS_PER_OWNER_MAX {
+            unit.declare_collection(&operator(), &format!("c{number}"), EUCLIDEAN).unwrap();
+        }
+    });
+    let declare = |name: &str| {
+        let mut unit = store.begin();
+        unit.declare_collection(&operator(), name, EUCLIDEAN).unwrap();
+        unit
+    };
+    let (first, second, same) = (declare("first"), declare("second"), declare("first"));
+    let first = store.decide(first, telos_store::Vote::default());
+    let refused = commit(&store, second).unwrap_err();
+    assert!(matches!(refused, CommitError::TooLarge(_)), "{refused}");
+    commit(&store, same).unwrap();
+    first.wait().unwrap();
+    // Another owner's are its own, in one unit too.
+    let other = ComponentId::new("other").unwrap();
+    let mut unit = store.begin();
+    unit.declare_collection(&other, "one", EUCLIDEAN).unwrap();
+    unit.declare_collection(&operator(), "c7", EUCLIDEAN).unwrap();
+    commit(&store, unit).unwrap();
+    assert_eq!(store.collection_shapes().len(), limit::COLLECTIONS_PER_OWNER_MAX + 1);
+}

@@ -1,0 +1,159 @@
+//! Reading: the indexes of vectors, made of what the database has, with the graphs that were written down and the
+//! editions that serve. The database decides what there is; what of a file does not fit is left out.
+//! Never here: what is in such files.
+
+use redb::{ReadTransaction, ReadableTable};
+
+use crate::error::Failure;
+use crate::id::{ObjectId, Position};
+use crate::json::Json;
+use crate::scan::Scan as _;
+use crate::segments::SegmentFiles;
+use crate::shared::{Collection, Shared, read_collections};
+use crate::shelves::Shelves;
+use crate::store::StoreOptions;
+use crate::tables::{self, EDITIONS, OBJECTS, VECTORS};
+use crate::vectors::{Archived, CollectionKey, Head, Layered, NoGraph, Opening, Sealed, VectorSet};
+
+/// The indexes of all collections. Cost: one pass over the vectors, and over the files.
+pub(crate) fn read_index(
+    txn: &ReadTransaction,
+    position: Position,
+    options: &StoreOptions,
+    segments: &SegmentFiles,
+    shelves: &Shelves,
+) -> Result<VectorSet, Failure> {
+    let vectors = txn.open_table(VECTORS)?;
+    let mut set = VectorSet::starting_at(position, options.vector_tail_rows_max);
+    let heads = segments.read_heads();
+    // Rows that are dead for now take room, too.
+    let mut room = options.vector_bytes_max.saturating_mul(2);
+    for collection in read_collections(txn)? {
+        let mut files = files_of(&heads, &collection, options, &mut room);
+        let mut has_edition = true;
+        let index = loop {
+            let sealed = files.iter().filter_map(|file| Some((*file, segments.read_one(*file)?))).collect();
+            let archived = if has_edition { read_edition(txn, &collection, shelves)? } else { None };
+            let empty = set.empty_index(collection.form);
+            match open_index(&vectors, &collection, options, empty, sealed, archived)? {
+                Ok(index) if has_edition && has_forgotten(txn, &index)? => {
+                    let name = &collection.key.name;
+                    tracing::warn!(collection = %name, "an edition has rows of what was forgotten; it is given up");
+                    has_edition = false;
+                }
+                Ok(index) => break index,
+                Err(NoGraph { file, why }) => {
+                    tracing::warn!(file, %why, "a sealed segment is no graph; it is built anew");
+                    files.retain(|other| *other != file);
+                }
+            }
+        };
+        shelves.collect(collection.number, index.archived().map(Archived::number));
+        set.put(collection.key, collection.form, index);
+    }
+    Ok(set)
+}
+
+/// A collection with its index as it is now, without files; none when there is no such collection.
+pub(crate) fn read_collection_index(
+    shared: &Shared,
+    key: &CollectionKey,
+) -> Result<Option<(Collection, Layered)>, Failure> {
+    let txn = shared.database.read()?;
+    let Some(collection) = read_collections(&txn)?.into_iter().find(|collection| collection.key == *key)
+    else {
+        return Ok(None);
+    };
+    let vectors = txn.open_table(VECTORS)?;
+    let empty = shared.index.read().empty_index(collection.form);
+    let index = open_index(&vectors, &collection, &shared.options, empty, Vec::new(), None)?;
+    Ok(Some((collection, index.map_err(|no| Failure::Row { table: "vectors", why: no.why })?)))
+}
+
+/// The files whose graphs a collection can have, the newest first. `room`: bytes that those of all collections may still
+/// take.
+fn files_of(
+    heads: &[(u64, Head)],
+    collection: &Collection,
+    options: &StoreOptions,
+    room: &mut u64,
+) -> Vec<u64> {
+    let Collection { key, form, .. } = collection;
+    let of_collection =
+        heads.iter().filter(|(_, head)| head.is_of(key, *form, options.vector_engine.version()));
+    let fitting = of_collection.filter_map(|(file, head)| {
+        *room = room.checked_sub(head.bytes())?;
+        Some(*file)
+    });
+    fitting.collect()
+}
+
+/// The edition that serves a collection; none when there is none that can.
+fn read_edition(
+    txn: &ReadTransaction,
+    collection: &Collection,
+    shelves: &Shelves,
+) -> Result<Option<Archived>, Failure> {
+    let editions = txn.open_table(EDITIONS)?;
+    let Some((number, base)) = editions.get(collection.number)?.map(|row| row.value()) else {
+        return Ok(None);
+    };
+    let unused = |why: &dyn std::fmt::Display| {
+        let name = &collection.key.name;
+        tracing::warn!(collection = %name, number, %why, "an edition of the archive is not used; its vectors are in memory");
+        Ok(None)
+    };
+    let edition = match shelves.edition(collection.number, number, telos_archive::Verify::Quick) {
+        Ok(Some(edition)) => edition,
+        Ok(None) => return Ok(None),
+        Err(why) => return unused(&why),
+    };
+    let manifest = edition.manifest();
+    if (manifest.base, manifest.dim) != (base, collection.form.dim) {
+        return unused(&"it is another one than the database knows");
+    }
+    match Archived::over(number, edition) {
+        Ok(archived) => Ok(Some(archived)),
+        Err(why) => unused(&why),
+    }
+}
+
+/// Whether the edition of an index has rows of objects that are not there any more.
+fn has_forgotten(txn: &ReadTransaction, index: &Layered) -> Result<bool, Failure> {
+    let objects = txn.open_table(OBJECTS)?;
+    for object in index.archived().into_iter().flat_map(Archived::uncounted) {
+        let object = object.to_bits();
+        if objects.rows_in((object, 0)..=(object, u64::MAX))?.next().is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The index of a collection with what was sealed and archived of it; what of the sealed is no graph.
+fn open_index(
+    vectors: &impl ReadableTable<tables::VectorKey, tables::VectorRow>,
+    collection: &Collection,
+    options: &StoreOptions,
+    empty: Layered,
+    sealed: Vec<(u64, Sealed)>,
+    mut archived: Option<Archived>,
+) -> Result<Result<Layered, NoGraph>, Failure> {
+    let mut opening = Opening::new(collection.form, options.vector_engine, empty, sealed);
+    for row in vectors.rows_in((collection.number, 0)..=(collection.number, u128::MAX))? {
+        let (key, value) = row?;
+        let (added, metadata, bytes) = value.value();
+        let (object, added) = (ObjectId::from_bits(key.value().1), Position::new(added));
+        if archived.as_mut().is_some_and(|archived| archived.count(object, added, metadata)) {
+            continue;
+        }
+        let components = collection.form.precision.decode(bytes);
+        opening.offer(added, object, &components, &Json::trusted(metadata));
+    }
+    Ok(opening.finish().map(|mut index| {
+        if let Some(archived) = archived {
+            index.rest_on(archived);
+        }
+        index
+    }))
+}
