@@ -252,13 +252,15 @@ fn a_store_that_is_opened_again_writes_down_what_was_deleted_meanwhile() {
     let made = segment_files(dir.path()).into_iter().filter(|file| *file > others);
     made.for_each(|file| fs::remove_file(file).unwrap());
     fs::rename(&aside, &oldest).unwrap();
+    let (reopens, reopening) = std::sync::mpsc::channel();
+    let has_read = move || drop(reopens.send(()));
+    fail::cfg_callback("store::reopen-before-install", has_read).unwrap();
     let on_decided = Some(OnDecided::new(|_| panic!("so that the file is opened again")));
     let mut unit = store.begin();
     unit.audit("written", "before", serde_json::Value::Null).unwrap();
     store.decide(unit, Vote { on_decided, ..Vote::default() }).wait().unwrap_err();
-    await_until("the store is open again", || {
-        store.read_only_cause().is_none() && shape(&store).sealed == shape(&store).segments.len()
-    });
+    reopening.recv().unwrap();
+    await_until("the store is open again", || store.read_only_cause().is_none());
     drop(held);
     await_until("it is deleted", || !oldest.exists());
     await_sealed(&store, dir.path());
