@@ -115,11 +115,20 @@ impl<'a> OfflineStore<'a> {
         if is_dry_run { ended.unrecorded() } else { self.record(ended) }
     }
 
-    /// Rewrites the database file without free pages.
+    /// Rewrites the database file without free pages, after a look at every page and row: a damaged one would get new
+    /// checksums.
     ///
     /// # Errors
-    /// As [`OfflineStore::verify`].
+    /// As [`OfflineStore::verify`]; kind `unsound` when that found problems.
     pub fn rewrite(&self, tell: &mut dyn FnMut(Value)) -> Result<Value, RpcError> {
+        let report = Store::verify_with(&self.store()?, &mut telling(tell));
+        let report = report.map_err(|cause| outcome::open_error(&cause))?;
+        if let Some(first) = report.problems.first() {
+            let message = format!("the store was not rewritten, since it is damaged: {first}");
+            return Err(RpcError::new("unsound", Effect::None, message).with_next(
+                "`telos store verify` lists all that is wrong, `telos store restore DIR` brings a backup back",
+            ));
+        }
         let outcome = self.open()?.rewrite(&mut telling(tell));
         self.record(outcome::rewritten(outcome))
     }

@@ -36,7 +36,7 @@ pub(crate) enum Object {
 pub(crate) struct Show {
     /// Name or id.
     object: String,
-    /// As it was at this position or time, such as 12 or 2026-11-22T23:01:51Z.
+    /// As it was at this position or time, such as 12 or 2026-11-22T23:01:51Z; a time may be up to a minute early.
     #[arg(long, value_name = "POSITION|TIME")]
     as_of: Option<String>,
 }
@@ -276,6 +276,9 @@ fn render_forgotten(answer: &Value, _: Paint) -> String {
         None => "the file still has the bytes in free pages; next: `telos store rewrite`\n".to_owned(),
     });
     text.push_str(&format!("traces left: {}\n", field(answer, "traces_left")));
+    text.push_str(
+        "the audit and the journal keep the names it had; backups and copies of the store keep all of it\n",
+    );
     for trace in rows(answer, "traces") {
         let [table, row, by] = ["table", "row", "by"].map(|name| field(trace, name));
         text.push_str(&format!("  {table} {row}, by {by}\n"));

@@ -179,6 +179,23 @@ fn without_a_host_the_store_is_counted_and_rewritten_all_the_same() {
 }
 
 #[test]
+fn a_damaged_store_is_not_rewritten() {
+    let mut running = Running::with_counter();
+    running.ok(&["object", "new", "mine"]);
+    running.ok(&["object", "set", "mine", "note", "\"BALANCE=1000\""]);
+    running.kill();
+    let file = running.path().join("store/objects.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let needle = b"BALANCE=1000";
+    let at = bytes.windows(needle.len()).position(|bytes| bytes == needle).unwrap();
+    bytes[at] ^= 8;
+    std::fs::write(&file, &bytes).unwrap();
+    let output = command(running.path()).args(["--json", "store", "rewrite"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(std::fs::read(&file).unwrap() == bytes, "it was changed");
+}
+
+#[test]
 fn a_history_pages_through_every_revision() {
     let running = Running::with_counter();
     running.ok(&["object", "new", "mine"]);
