@@ -211,6 +211,8 @@ struct Walk<'a> {
     web: &'a Web,
     distance: <f32 as VectorRepr>::QueryDistance,
     links: AdjacencyList<u32>,
+    /// Those of them that lead to rows not yet looked at.
+    new: Vec<u32>,
 }
 
 impl Walk<'_> {
@@ -249,7 +251,11 @@ impl glue::SearchAccessor for Walk<'_> {
     {
         for number in numbers {
             self.web.read(number, &mut self.links);
-            for link in self.links.iter().filter(|link| is_new.eval_mut(link)) {
+            self.new.clear();
+            self.new.extend(self.links.iter().filter(|link| is_new.eval_mut(link)));
+            // Most of a walk is waiting for rows: all of them are asked for before the first is looked at.
+            self.new.iter().for_each(|link| self.web.rows.touch(*link));
+            for link in &self.new {
                 found(*link, self.distance_to(*link));
             }
         }
@@ -323,7 +329,8 @@ impl<'a> glue::SearchStrategy<'a, Web, &'a [f32]> for Strategy {
         direction: &'a [f32],
     ) -> Result<Walk<'a>, Infallible> {
         let distance = f32::query_distance(direction, METRIC);
-        Ok(Walk { web, distance, links: AdjacencyList::with_capacity(DEGREE_MAX) })
+        let links = AdjacencyList::with_capacity(DEGREE_MAX);
+        Ok(Walk { web, distance, links, new: Vec::with_capacity(DEGREE_MAX) })
     }
 }
 
