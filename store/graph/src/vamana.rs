@@ -31,8 +31,10 @@ const METRIC: Metric = Metric::L2;
 const DEGREE: usize = 32;
 /// Links that it may gather until then.
 pub(super) const DEGREE_MAX: usize = 42;
-/// Matrix looked at for each that is added.
+/// Rows looked at for each that is added.
 const BUILD_EFFORT: usize = 100;
+/// With which each row is searched for once the graph is built.
+const CHECK_EFFORT: usize = 64;
 
 /// Builds a graph over some of the rows, one at a time.
 pub(super) fn build(
@@ -48,6 +50,15 @@ pub(super) fn build(
         }
         // Nothing of it can fail: neither rows nor links do.
         now(index.insert(&Strategy, &NoContext, &number, rows.row(number))).ok()?;
+    }
+    // Few rows in ten thousands are where no walk for themselves comes by: it begins with them, as far as there is room.
+    for number in rows.numbers().filter(is_in) {
+        if is_stopping.load(Ordering::Relaxed) {
+            return None;
+        }
+        if !index.near(rows.row(number), CHECK_EFFORT).contains(&number) {
+            index.provider().append(entry, number);
+        }
     }
     Some(Box::new(index))
 }
@@ -127,6 +138,14 @@ impl Web {
         let mut list = into.resize(DEGREE_MAX);
         list.iter_mut().zip(&cells[1..=count]).for_each(|(link, cell)| *link = cell.load(Ordering::Relaxed));
         list.finish(count);
+    }
+
+    /// Adds a link that is not there; none when there is no room.
+    fn append(&self, number: u32, link: u32) {
+        let mut links = AdjacencyList::with_capacity(DEGREE_MAX);
+        self.read(number, &mut links);
+        links.extend_from_slice(&[link]);
+        self.write(number, &links);
     }
 
     fn write(&self, number: u32, links: &[u32]) {
