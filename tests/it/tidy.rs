@@ -46,9 +46,10 @@ const HOST: [&str; 7] = [
     "telos-store",
 ];
 
-/// Benchmarks also use the tests' fixtures.
-const BENCHES: [&str; 8] = [
+/// Benchmarks also use the tests' fixtures, and measure graphs alone.
+const BENCHES: [&str; 9] = [
     "telos-bridge",
+    "telos-graph",
     "telos-inference",
     "telos-journal",
     "telos-kernel",

@@ -40,6 +40,14 @@ impl Matrix {
         &self.components[first..first + self.dim]
     }
 
+    /// Has a row's memory fetched, a cache line after the other, while something else is done.
+    pub(crate) fn touch(&self, number: u32) {
+        const LINE: usize = 64 / size_of::<f32>();
+        for component in self.row(number).iter().step_by(LINE) {
+            std::hint::black_box(*component);
+        }
+    }
+
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         self.components.capacity() * size_of::<f32>()

@@ -119,6 +119,13 @@ impl Nodes {
         self.rows.row(self.first[node as usize])
     }
 
+    /// Asks for the direction of a node, to be looked at soon.
+    pub(crate) fn touch(&self, node: u32) {
+        if let Some(first) = self.first.get(node as usize).filter(|first| **first != NOBODY) {
+            self.rows.touch(*first);
+        }
+    }
+
     /// The rows of a node; none when it has none left.
     pub(crate) fn alike(&self, node: u32) -> Option<Alike<'_>> {
         let later = self.later.get(&node).map_or(&[][..], Vec::as_slice);

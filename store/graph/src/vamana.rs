@@ -30,9 +30,11 @@ const METRIC: Metric = Metric::L2;
 /// Links that a node has after it was pruned; it gathers [`DEGREE_MAX`] until then.
 const DEGREE: usize = 32;
 /// Changes with whatever changes what a graph is.
-pub(super) const VERSION: &str = "diskann 0.61.0, degree 32, L2";
+pub(super) const VERSION: &str = "diskann 0.61.0, degree 32, L2, strays at the entry";
 /// Nodes looked at for each that is added.
 const BUILD_EFFORT: usize = 100;
+/// With which each row is searched for once the graph is built.
+const CHECK_EFFORT: usize = 64;
 
 /// Builds a graph, one node at a time.
 pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<dyn Search>> {
@@ -46,6 +48,15 @@ pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<
         }
         // Nothing of it can fail: neither nodes nor links do.
         now(index.insert(&Strategy, &NoContext, &node, nodes.direction(node))).ok()?;
+    }
+    // Few nodes in ten thousands are where no walk for themselves comes by: it begins with them, as far as there is room.
+    for node in 0..nodes.len() {
+        if is_stopping() {
+            return None;
+        }
+        if !index.near(nodes.direction(node), CHECK_EFFORT).contains(&node) {
+            index.data_provider.append(entry, node);
+        }
     }
     Some(Box::new(index))
 }
@@ -183,6 +194,8 @@ struct Walk<'a> {
     web: &'a Web,
     distance: <f32 as VectorRepr>::QueryDistance,
     links: AdjacencyList<u32>,
+    /// Those of them that lead to rows not yet looked at.
+    new: Vec<u32>,
 }
 
 impl Walk<'_> {
@@ -221,7 +234,11 @@ impl glue::SearchAccessor for Walk<'_> {
     {
         for node in nodes {
             read(self.web, node, &mut self.links);
-            for link in self.links.iter().filter(|link| is_new.eval_mut(link)) {
+            self.new.clear();
+            self.new.extend(self.links.iter().filter(|link| is_new.eval_mut(link)));
+            // Most of a walk is waiting for rows: all of them are asked for before the first is looked at.
+            self.new.iter().for_each(|link| self.web.nodes().touch(*link));
+            for link in &self.new {
                 found(*link, self.distance_to(*link));
             }
         }
@@ -295,7 +312,8 @@ impl<'a> glue::SearchStrategy<'a, Web, &'a [f32]> for Strategy {
         direction: &'a [f32],
     ) -> Result<Walk<'a>, Infallible> {
         let distance = f32::query_distance(direction, METRIC);
-        Ok(Walk { web, distance, links: AdjacencyList::with_capacity(DEGREE_MAX) })
+        let links = AdjacencyList::with_capacity(DEGREE_MAX);
+        Ok(Walk { web, distance, links, new: Vec::with_capacity(DEGREE_MAX) })
     }
 }
 

@@ -58,6 +58,15 @@ impl Web {
         cells[1..=count].iter().map(|cell| cell.load(Ordering::Relaxed))
     }
 
+    /// Adds a link that is not there; none when there is no room.
+    pub(crate) fn append(&self, node: u32, link: u32) {
+        let mut links: Vec<u32> = self.read(node).collect();
+        if !links.contains(&link) {
+            links.push(link);
+            self.write(node, &links);
+        }
+    }
+
     /// Puts links in the place of those that a node has.
     pub(crate) fn write(&self, node: u32, links: &[u32]) {
         let cells = self.cells(node);

@@ -313,13 +313,15 @@ impl Segment {
 /// How many near rows to ask for, so that `wanted` of them are shown when a `share` of all is; as many as were asked
 /// for, when that is more.
 fn effort_for(wanted: usize, share: f32, asked: Option<usize>) -> usize {
+    // The share is a guess, and who says nothing wants most of the nearest.
+    let margin = if asked.is_some() && share >= 1.0 { 1.0 } else { 1.5 };
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "some thousands at most, and above 0"
     )]
-    let enough = (1.5 * wanted as f32 / share.max(limit::FLAT_SHARE)).ceil() as usize;
+    let enough = (margin * wanted as f32 / share.max(limit::FLAT_SHARE)).ceil() as usize;
     enough.max(asked.map_or(limit::SEARCH_EFFORT_MIN, |asked| asked.min(limit::SEARCH_EFFORT_MAX)))
 }
 

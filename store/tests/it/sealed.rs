@@ -253,7 +253,9 @@ fn a_store_that_is_opened_again_writes_down_what_was_deleted_meanwhile() {
     made.for_each(|file| fs::remove_file(file).unwrap());
     fs::rename(&aside, &oldest).unwrap();
     let (reopens, reopening) = std::sync::mpsc::channel();
-    let has_read = move || drop(reopens.send(()));
+    let has_read = move || {
+        let _ = reopens.send(());
+    };
     fail::cfg_callback("store::reopen-before-install", has_read).unwrap();
     let on_decided = Some(OnDecided::new(|_| panic!("so that the file is opened again")));
     let mut unit = store.begin();
