@@ -169,17 +169,35 @@ fn a_file_that_was_cut_short_is_refused_and_left_alone() {
 
 #[test]
 fn a_flipped_bit_anywhere_ends_in_an_error_or_in_nothing() {
+    if is_long() {
+        let deaths = in_children("damage::bits_flip_in_a_child", 10_000);
+        return println!(
+            "{deaths} of 10,000 flipped bits ended their process, all of them in redb's own commit"
+        );
+    }
+    let tally = let_bits_flip(0..24);
+    assert!(tally.refused > 0 && tally.met > 0, "{tally:?}");
+}
+
+#[test]
+fn bits_flip_in_a_child() {
+    if let Some(seeds) = seeds_of_child() {
+        let_bits_flip(seeds);
+    }
+}
+
+fn let_bits_flip(seeds: std::ops::Range<u64>) -> Tally {
     let mut tally = Tally::default();
-    let seeds = if is_long() { 10_000 } else { 24 };
     let homes = [Home::new(0, true), Home::new(1, false)];
-    for seed in 0..seeds {
+    for seed in seeds {
+        eprintln!("trying seed {seed}");
         let (mut random, home) = (Random::new(seed), &homes[usize::try_from(seed % 2).unwrap()]);
         let mut bytes = home.bytes.clone();
         let what = format!("seed {seed}: {}", damage(&mut bytes, &mut random));
         home.try_bytes(&bytes, &what, &mut tally);
     }
     println!("flipped bits: {tally:?}");
-    assert!(tally.refused > 0 && tally.met > 0, "{tally:?}");
+    tally
 }
 
 #[test]
@@ -255,10 +273,23 @@ fn a_page_that_rots_below_an_open_store_ends_the_calls_that_meet_it_and_nothing_
         assert!(let_pages_rot(0..25) > 0);
         return;
     }
-    let (mut first, seeds, mut deaths) = (0, 3_000, 0);
+    let deaths = in_children("damage::pages_rot_in_a_child", 3_000);
+    println!("{deaths} of 3,000 damaged stores ended their process, all of them in redb's own commit");
+}
+
+#[test]
+fn pages_rot_in_a_child() {
+    if let Some(seeds) = seeds_of_child() {
+        let_pages_rot(seeds);
+    }
+}
+
+/// Runs a test of this binary as a child, over some seeds at a time; answers how many of them ended it where they may.
+fn in_children(test: &str, seeds: u64) -> u64 {
+    let (mut first, mut deaths) = (0, 0);
     while first < seeds {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["damage::pages_rot_in_a_child", "--exact", "--nocapture", "--test-threads=1"])
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(FIRST_SEED, first.to_string())
             .env("RUST_BACKTRACE", "1")
             .output()
@@ -268,7 +299,7 @@ fn a_page_that_rots_below_an_open_store_ends_the_calls_that_meet_it_and_nothing_
             continue;
         }
         let said = String::from_utf8_lossy(&child.stderr);
-        let (_, last) = said.rsplit_once("rotting with seed ").expect("it tried one");
+        let (_, last) = said.rsplit_once("trying seed ").expect("it tried one");
         let (seed, end) = last.split_once('\n').unwrap();
         let mut panics = end.rsplit("panicked at");
         let (last, second) = (panics.next().unwrap_or_default(), panics.next().unwrap_or_default());
@@ -276,15 +307,13 @@ fn a_page_that_rots_below_an_open_store_ends_the_calls_that_meet_it_and_nothing_
         assert!(is_known, "seed {seed}: {end}");
         (first, deaths) = (seed.parse::<u64>().unwrap() + 1, deaths + 1);
     }
-    println!("{deaths} of {seeds} damaged stores ended their process, all of them in redb's own commit");
+    deaths
 }
 
-#[test]
-fn pages_rot_in_a_child() {
-    if let Ok(first) = std::env::var(FIRST_SEED) {
-        let first: u64 = first.parse().unwrap();
-        let_pages_rot(first..first + SEEDS_PER_CHILD);
-    }
+/// In a child: what to try.
+fn seeds_of_child() -> Option<std::ops::Range<u64>> {
+    let first: u64 = std::env::var(FIRST_SEED).ok()?.parse().ok()?;
+    Some(first..first + SEEDS_PER_CHILD)
 }
 
 /// Answers how many of the stores noticed.
@@ -292,7 +321,7 @@ fn let_pages_rot(seeds: std::ops::Range<u64>) -> u64 {
     let home = Home::new(0, true);
     let mut met = 0;
     for seed in seeds.clone() {
-        eprintln!("rotting with seed {seed}");
+        eprintln!("trying seed {seed}");
         let mut random = Random::new(seed);
         let (store, backend) = open_over(&home.bytes, home.dir.path());
         let mut bytes = vec![0; usize::try_from(backend.len().unwrap()).unwrap()];

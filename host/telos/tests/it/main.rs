@@ -10,6 +10,7 @@ mod generation;
 mod host;
 mod inbox;
 #[cfg(feature = "llama")]
+mod memory;
 mod minds;
 #[cfg(target_os = "linux")]
 mod room;

@@ -1,4 +1,5 @@
-//! Places on a map: a collection that is declared, compared by Euclidean distance and kept with half precision.
+//! Places on a map: a collection that is declared, compared by Euclidean distance and kept with half precision, or by
+//! angle and as it was given.
 
 use telos_sdk::prelude::*;
 use telos_sdk::vectors::{Collection, Metric, Precision};
@@ -8,6 +9,8 @@ struct Atlas;
 #[derive(Deserialize)]
 struct Map {
     dimension: u32,
+    #[serde(default)]
+    by_angle: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +38,11 @@ impl Atlas {
     #[selector]
     #[example(name = "makes a map", arguments = {"dimension": 2}, returns = null)]
     fn map(_this: &Receiver, map: Map) -> Result<(), Failure> {
-        Ok(places().declare(map.dimension, Metric::Euclidean, Precision::Half)?)
+        let (metric, precision) = match map.by_angle {
+            true => (Metric::Cosine, Precision::Full),
+            false => (Metric::Euclidean, Precision::Half),
+        };
+        Ok(places().declare(map.dimension, metric, precision)?)
     }
 
     /// A place of that name.
