@@ -72,6 +72,11 @@ impl Archived {
         true
     }
 
+    /// Every row that counts was counted: gives back the memory of what is known now.
+    pub(crate) fn settle(&self) {
+        self.superseded.write().shrink_to_fit();
+    }
+
     /// Objects whose rows do not count.
     pub(crate) fn uncounted(&self) -> Vec<ObjectId> {
         self.superseded.read().keys().map(|row| self.objects[*row as usize]).collect()

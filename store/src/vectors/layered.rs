@@ -115,6 +115,7 @@ impl Layered {
 
     /// Has an edition that serves, before the index does; every row of it that counts was counted.
     pub(crate) fn rest_on(&mut self, archived: Archived) {
+        archived.settle();
         self.archived = Some(archived);
     }
 
@@ -135,6 +136,7 @@ impl Layered {
                 archived.count_bytes(object, added, bytes);
             });
         }
+        archived.settle();
         left.archived = Some(archived);
         left.inherit(self);
         let before = std::mem::replace(self, left);

@@ -1,5 +1,7 @@
 //! What benchmarks share: samples, their percentiles, and rows that people and programs read.
 
+pub mod clusters;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
 use serde_json::{Map, Value, json};
+use telos_bench::clusters::{self, Clusters, Random, normalised};
 use telos_bench::{Better, Row, Samples, resident_mib};
 use telos_graph::{Engine, Graph, Matrix, dot};
 use telos_store::{
@@ -120,28 +121,11 @@ fn tenth(vectors: &Matrix, query: &[f32]) -> f32 {
     *products.select_nth_unstable_by(K - 1, |left, right| right.total_cmp(left)).1
 }
 
-/// Clusters in few dimensions, laid into more.
 fn clustered() -> Set {
     const ROWS: usize = 50_000;
-    const LATENT: usize = 32;
-    const DIM: usize = 128;
-    const CLUSTERS: u32 = 400;
-    let mut random = Random(1);
-    let mut normals = |rows: usize| (0..rows * LATENT).map(|_| random.normal()).collect::<Vec<f32>>();
-    let projection = Matrix::of(LATENT, normals(DIM));
-    let centres = Matrix::of(LATENT, normals(CLUSTERS as usize));
-    let mut some = |count: usize| {
-        let mut all = Vec::with_capacity(count * DIM);
-        for _ in 0..count {
-            let centre = centres.row(random.below(CLUSTERS));
-            let latent: Vec<f32> = centre.iter().map(|at| at + 0.6 * random.normal()).collect();
-            let row: Vec<f32> = projection.numbers().map(|of| dot(projection.row(of), &latent)).collect();
-            all.extend(normalised(&row).expect("a direction"));
-        }
-        all
-    };
-    let (vectors, queries) = (some(ROWS), some(QUERIES));
-    Set::of("clustered", DIM, vectors, queries)
+    let mut clusters = Clusters::new(1);
+    let (vectors, queries) = (clusters.rows(ROWS), clusters.rows(QUERIES));
+    Set::of("clustered", clusters::DIM, vectors, queries)
 }
 
 /// The table of a published model; every thirty-second of its rows is a query.
@@ -159,36 +143,6 @@ fn embeddings(python: &Path, scratch: &Path) -> Option<Set> {
         if number % step == 0 { queries.extend(row) } else { vectors.extend(row) }
     }
     Some(Set::of("embeddings (wordllama)", dim, vectors, queries))
-}
-
-/// None where there is no direction.
-fn normalised(row: &[f32]) -> Option<Vec<f32>> {
-    let length = dot(row, row).sqrt();
-    (length.is_finite() && length > 0.0).then(|| row.iter().map(|component| component / length).collect())
-}
-
-/// Splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound)).unwrap_or(0)
-    }
-
-    /// The sum of twelve even ones, less their mean: as good as normal here.
-    fn normal(&mut self) -> f32 {
-        let sum: f64 = (0..12).map(|_| (self.next() >> 11) as f64 / (1_u64 << 53) as f64).sum();
-        #[expect(clippy::cast_possible_truncation, reason = "between -6 and 6")]
-        let normal = (sum - 6.0) as f32;
-        normal
-    }
 }
 
 /// What one run of searches says.
@@ -551,7 +505,7 @@ impl Stored {
 
     /// How long after a commit began a search finds what it wrote.
     fn insert(&self, set: &Set) {
-        let (mut random, mut found, mut commits) = (Random(2), Samples::default(), Samples::default());
+        let (mut random, mut found, mut commits) = (Random::new(2), Samples::default(), Samples::default());
         let mut searches = 0_u64;
         for _ in 0..COMMITS {
             let vector: Vec<f32> = (0..set.vectors.dim()).map(|_| random.normal()).collect();
