@@ -72,6 +72,20 @@ impl Archived {
         true
     }
 
+    /// Counts what another edition had at `base` or after, with the dates at which some of it was superseded since.
+    pub(crate) fn take_over(&mut self, before: &Archived, base: Position) {
+        before.each_live(|object, added, metadata| {
+            self.count_bytes(object, added, metadata);
+        });
+        for (row, at) in before.superseded.read().iter().filter(|(_, at)| **at > base) {
+            let row = *row as usize;
+            let (object, added) = (before.objects[row], before.added[row]);
+            if self.count_bytes(object, added, before.metadata[row] as usize) {
+                self.remove(*at, object);
+            }
+        }
+    }
+
     /// Every row that counts was counted: gives back the memory of what is known now.
     pub(crate) fn settle(&self) {
         self.superseded.write().shrink_to_fit();

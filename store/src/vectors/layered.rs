@@ -132,9 +132,7 @@ impl Layered {
             segment.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
         }
         if let Some(before) = &self.archived {
-            before.each_live(|object, added, bytes| {
-                archived.count_bytes(object, added, bytes);
-            });
+            archived.take_over(before, base);
         }
         archived.settle();
         left.archived = Some(archived);

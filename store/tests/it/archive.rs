@@ -388,3 +388,31 @@ fn a_process_that_dies_while_it_archives_is_followed_by_one_that_finds_the_same(
         });
     });
 }
+
+/// A snapshot that was begun after the base sees what was superseded while it is open, in the edition before or this one.
+#[test]
+fn a_snapshot_that_is_open_during_a_switch_sees_what_it_saw() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut rows = fill(&store, &mut Random::new(11), 40);
+    archive(&store);
+    let id = *rows.keys().next().unwrap();
+    let vector = rows[&id].0.clone();
+    std::thread::scope(|scope| {
+        // Holds the switch back until another unit is open at a later snapshot.
+        let early = store.begin();
+        let archiver = scope.spawn(|| archive(&store));
+        await_until("the edition is published", || {
+            fs::read_to_string(dir.path().join("archive/0/CURRENT")).is_ok_and(|name| name.contains('2'))
+        });
+        within(&store, |unit| drop(unit.create(operator(), 1, vec![]).unwrap()));
+        let mut open_unit = store.begin();
+        within(&store, |unit| assert!(unit.remove_vector(&operator(), "notes", id).unwrap()));
+        drop(early);
+        assert_eq!(archiver.join().unwrap().edition, 2);
+        let found = search(&mut open_unit, &vector, 1, None);
+        assert_eq!(found[0].object, id, "the unit began before it was removed");
+    });
+    rows.remove(&id);
+    assert_same(&store, &rows, "afterwards");
+}
