@@ -405,7 +405,7 @@ fn a_snapshot_that_is_open_during_a_switch_sees_what_it_saw() {
         await_until("the edition is published", || {
             fs::read_to_string(dir.path().join("archive/0/CURRENT")).is_ok_and(|name| name.contains('2'))
         });
-        within(&store, |unit| drop(unit.create(operator(), 1, vec![]).unwrap()));
+        within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
         let mut open_unit = store.begin();
         within(&store, |unit| assert!(unit.remove_vector(&operator(), "notes", id).unwrap()));
         drop(early);

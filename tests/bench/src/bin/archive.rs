@@ -10,7 +10,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -135,13 +135,11 @@ struct Meanwhile {
 /// Archives while another thread commits vectors and searches for each at once.
 fn archive_under_load(store: &Store, clusters: &mut Clusters) -> (ArchiveReport, Meanwhile) {
     let vectors = clusters.rows(2_000);
-    let (is_done, never, turn) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
+    let (is_done, never) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             let mut meanwhile = Meanwhile::default();
-            while !is_done.load(Ordering::Relaxed) {
-                let number = turn.fetch_add(1, Ordering::Relaxed) as usize % (vectors.len() / DIM);
-                let vector = &vectors[number * DIM..][..DIM];
+            for vector in vectors.chunks_exact(DIM).cycle().take_while(|_| !is_done.load(Ordering::Relaxed)) {
                 let mut unit = store.begin();
                 let object = remember(&mut unit, vector);
                 store.decide(unit, Vote::default()).wait().expect("a commit");
