@@ -335,7 +335,7 @@ impl Partial {
         let invalid = || BackupError::Exists { path: to.into() };
         let name = to.file_name().ok_or_else(invalid)?.to_string_lossy();
         let path = parent.join(format!("{name}.partial-{:016x}", rand::random::<u64>()));
-        at(&path, fs::create_dir(&path))?;
+        at(&path, directory::make_private(&path))?;
         Ok(Partial { path })
     }
 

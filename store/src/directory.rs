@@ -59,6 +59,11 @@ pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
     sync(above)
 }
 
+/// Makes a directory that nobody but its owner may read.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    system::make_private(dir)
+}
+
 /// The directory that a path is in.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))

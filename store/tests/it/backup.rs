@@ -138,6 +138,17 @@ fn a_backup_of_an_old_layout_is_raised_in_the_copy_alone() {
     assert_eq!(open(&into).counts().unwrap().blobs, 1);
 }
 
+/// As a home is.
+#[cfg(unix)]
+#[test]
+fn nobody_but_its_owner_may_read_a_backup() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (store, place) = (scratch(), tempfile::tempdir().unwrap());
+    let to = place.path().join("copy");
+    store.backup(&to, BackupOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
 #[test]
 fn a_backup_never_writes_over_anything() {
     let home = Home::new();
