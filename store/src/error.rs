@@ -542,7 +542,9 @@ pub enum BlobError {
         cause: io::Error,
     },
     /// The blobs on disk would take more than their quota.
-    #[error("blobs would take {found} bytes, {allowed} allowed; collect blobs, or raise blob_bytes_max")]
+    #[error(
+        "blobs would take {found} bytes, {allowed} allowed; start the host again, which collects what nobody names, or with a larger --blob-mib"
+    )]
     Quota {
         /// Bytes on disk, with this blob.
         found: u64,
