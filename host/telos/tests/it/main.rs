@@ -9,8 +9,8 @@ mod evolve;
 mod generation;
 mod host;
 mod inbox;
-#[cfg(feature = "llama")]
 mod memory;
+#[cfg(feature = "llama")]
 mod minds;
 #[cfg(target_os = "linux")]
 mod room;
