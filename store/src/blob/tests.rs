@@ -52,7 +52,7 @@ fn blobs_stay_within_their_quota_which_reopening_remembers() {
         let first = blobs.put(b"12345678", 0).unwrap();
         let refused = blobs.put(b"abc", 0).unwrap_err();
         assert!(matches!(refused, BlobError::Quota { found: 11, allowed: 10 }), "{refused}");
-        assert!(refused.to_string().contains("blob_bytes_max"), "{refused}");
+        assert!(refused.to_string().contains("--blob-mib"), "{refused}");
         blobs.put(b"12345678", 0).unwrap();
         blobs.put(b"ab", 0).unwrap();
         assert_eq!(blobs.bytes(), 10);

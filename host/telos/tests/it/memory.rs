@@ -11,7 +11,7 @@ fn send(running: &Running, selector: &str, arguments: &Value) -> Value {
 
 fn with_places(by_angle: bool) -> Running {
     let running = Running::new();
-    running.ok(&["plugin", "install", guest("atlas").to_str().unwrap()]);
+    running.ok(&["plugin", "install", guest("atlas").to_str().unwrap(), "--grant", "all"]);
     send(&running, "map", &json!({"dimension": 2, "by_angle": by_angle}));
     for (name, at) in [("east", [1.0, 0.0]), ("north", [0.0, 1.0]), ("west", [-1.0, 0.0])] {
         send(&running, "place", &json!({"name": name, "at": at}));
