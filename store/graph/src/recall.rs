@@ -1,7 +1,5 @@
 //! Recall: how many of the nearest a graph finds, by trying some of its rows.
 
-use std::collections::BinaryHeap;
-
 use crate::Graph;
 use crate::matrix::squared_distance;
 
@@ -22,7 +20,8 @@ pub(crate) fn of(graph: &Graph, effort: usize, is_stopping: &dyn Fn() -> bool) -
         }
         let direction = nodes.direction(*tried);
         let others = live.iter().filter(|other| *other != tried);
-        let farthest = nearest(others.map(|other| squared_distance(direction, nodes.direction(*other))));
+        let farthest =
+            nearest(others.map(|other| squared_distance(direction, nodes.direction(*other))).collect());
         let near = graph.inner.near(direction, effort);
         let is_among = |other: &&u32| {
             *other != tried && squared_distance(direction, nodes.direction(**other)) <= farthest.distance
@@ -40,36 +39,8 @@ struct Farthest {
     count: u16,
 }
 
-fn nearest(distances: impl Iterator<Item = f32>) -> Farthest {
-    let mut nearest: BinaryHeap<Ordered> = BinaryHeap::with_capacity(NEAREST + 1);
-    for distance in distances {
-        nearest.push(Ordered(distance));
-        if nearest.len() > NEAREST {
-            nearest.pop();
-        }
-    }
-    let count = u16::try_from(nearest.len()).unwrap_or(u16::MAX);
-    Farthest { distance: nearest.peek().map_or(0.0, |farthest| farthest.0), count }
+fn nearest(mut distances: Vec<f32>) -> Farthest {
+    let count = distances.len().min(NEAREST);
+    let last = count.checked_sub(1).map(|last| *distances.select_nth_unstable_by(last, f32::total_cmp).1);
+    Farthest { distance: last.unwrap_or_default(), count: u16::try_from(count).unwrap_or(u16::MAX) }
 }
-
-struct Ordered(f32);
-
-impl Ord for Ordered {
-    fn cmp(&self, other: &Ordered) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Ordered {
-    fn partial_cmp(&self, other: &Ordered) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ordered {
-    fn eq(&self, other: &Ordered) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Ordered {}
