@@ -3,7 +3,7 @@
 //! ```text
 //! begin    lock, a verified backup beside, a copy in objects.draft    crash after: the old file; the copy is thrown away
 //! write    states of one position, in bounded transactions            the same: only the copy is written
-//! seal     names, audit row, position; then every invariant           the same
+//! seal     names, generations, audit, position; every invariant       the same
 //! switch   the copy takes the file's name, directory synced           crash before: the old file; after: the new one
 //! ```
 //! A unit is bounded, so that it fits in memory and a commit; a draft is not, since nobody waits for it. Its states
@@ -12,6 +12,7 @@
 //! Never here: who asked for it, how the new states are made.
 
 mod error;
+mod raise;
 mod read;
 mod write;
 
@@ -32,7 +33,7 @@ use crate::database::{self, Database, Opening};
 use crate::directory;
 use crate::error::{Failure, Overflow};
 use crate::generation::{self, Generations};
-use crate::id::{ComponentId, ObjectId, ObjectName, Position};
+use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position};
 use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
@@ -47,7 +48,10 @@ use crate::tables::{GENERATIONS, META, META_POSITION, read_meta};
 use crate::verify;
 
 pub use error::DraftError;
+pub use raise::DraftRaise;
 pub use read::Changed;
+
+use raise::Raising;
 
 /// The copy that is worked on, in a store's directory.
 const DRAFT_FILE: &str = "objects.draft";
@@ -59,11 +63,24 @@ pub struct DraftOptions {
     /// taken, and a restore that was decided is finished first, since it decided what the store is. Default false.
     pub is_rehearsal: bool,
     /// Reads which generation a release knows; none when it cannot tell. Descriptors are not the store's business.
-    /// With it no object is put in a generation that no release of its owner knows. Default none: every later
-    /// generation is taken.
+    /// With it no object is put in a generation that no release of its owner knows, and one that is made begins in
+    /// that of the release that serves. Default none: every later generation is taken.
     pub generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
     /// The clock and the page cache; the rest does not matter here.
     pub store: StoreOptions,
+}
+
+/// What the audit says of a draft.
+#[derive(Clone, Debug)]
+pub struct DraftFact {
+    /// What kind of decision it was.
+    pub kind: String,
+    /// What it was about.
+    pub subject: String,
+    /// The rest.
+    pub detail: Value,
+    /// Digest of what carried state over, for the rows of generations that it put in force.
+    pub evolver: Digest,
 }
 
 /// What a draft became.
@@ -71,6 +88,8 @@ pub struct DraftOptions {
 pub struct DraftReport {
     /// Its one commit.
     pub position: Position,
+    /// The generations that it put in force, by component.
+    pub raised: Vec<DraftRaise>,
     /// The store as it was, next to it; none of a rehearsal.
     pub backup: Option<BackupReport>,
 }
@@ -87,10 +106,12 @@ pub struct Draft {
     store: StoreId,
     base: Position,
     at_ms: u64,
-    generations: Generations,
+    generations: Arc<Generations>,
     generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
     /// The highest generation that is known, of owners that were asked for. Releases are not changed meanwhile.
     known: HashMap<ComponentId, Option<u32>>,
+    /// Components of which an object was put in a later generation.
+    raising: BTreeMap<ComponentId, Raising>,
     /// States that are not in the copy yet.
     pending: BTreeMap<ObjectId, Pending>,
     pending_bytes: usize,
@@ -170,22 +191,24 @@ impl Draft {
         self.backup.as_ref()
     }
 
-    /// Makes the draft the store, or ends the rehearsal: an audit row states what was done, every invariant is
-    /// checked, and the copy takes the store's place. Cost: reads the copy twice.
+    /// Makes the draft the store, or ends the rehearsal: the generations that objects were put in come into force, an
+    /// audit row states what was done, every invariant is checked, and the copy takes the store's place. Cost: reads
+    /// the copy twice.
     ///
     /// # Errors
     /// [`DraftError`]; the store is as it was and no backup is kept, but for [`DraftError::Unsynced`]: then the draft
     /// took its place, and the backup is kept.
     pub fn seal(
         mut self,
-        kind: &str,
-        subject: &str,
-        detail: Value,
+        fact: DraftFact,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<DraftReport, DraftError> {
-        let fact = Fact { kind: kind.into(), subject: subject.into(), detail };
+        let DraftFact { kind, subject, detail, evolver } = fact;
+        let fact = Fact { kind, subject, detail };
         Overflow::check("bytes of one audit row", fact.bytes(), limit::AUDIT_BYTES_MAX)?;
-        self.write_rest(&fact)?;
+        self.write_pending()?;
+        let raised = self.judge_raises()?;
+        self.write_rest(&fact, &raised, evolver)?;
         fail::fail_point!("store::draft-sealed");
         let problems = verify::verify_offline(self.database()?, &self.blobs, progress)?.problems;
         if !problems.is_empty() {
@@ -193,10 +216,10 @@ impl Draft {
         }
         let position = self.position();
         if self.is_rehearsal {
-            return Ok(DraftReport { position, backup: None });
+            return Ok(DraftReport { position, raised, backup: None });
         }
         let backup = self.switch(progress)?;
-        Ok(DraftReport { position, backup })
+        Ok(DraftReport { position, raised, backup })
     }
 
     /// A draft in a database that holds the store's rows. A rehearsal, as far as it is known here.
@@ -210,7 +233,7 @@ impl Draft {
         let txn = database.read()?;
         let meta = txn.open_table(META).map_err(Failure::from)?;
         let (store, base) = (store_id::read(&meta)?, Position::new(read_meta(&meta, META_POSITION)?));
-        let generations = Generations::read(&txn.open_table(GENERATIONS).map_err(Failure::from)?)?;
+        let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS).map_err(Failure::from)?)?);
         drop((meta, txn));
         generation::drop_leftovers(&database, &generations)?;
         Ok(Draft {
@@ -225,6 +248,7 @@ impl Draft {
             generations,
             generation_of: None,
             known: HashMap::new(),
+            raising: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
             bytes: 0,

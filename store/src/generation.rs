@@ -27,8 +27,8 @@ use crate::tables;
 
 pub(crate) use raise::{Raised, Survey, judge, survey, write_raised};
 pub(crate) use shadow::{
-    drop_leftovers, drop_outdated, drop_shadows, keys_of, list_in_force, list_unevolved, newest_position,
-    position_over, read_state, settle, write_shadow,
+    drop_leftovers, drop_outdated, drop_shadows, keys_of, list_in_force, list_unevolved, newest_head,
+    newest_position, position_over, read_state, settle, write_shadow,
 };
 
 /// A generation of one component's stored state, in force from the position of its commit on.

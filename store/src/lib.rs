@@ -96,7 +96,7 @@ pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use backup::{BackupError, BackupOptions, BackupReport};
 pub use blob::Collected;
 pub use commit::{Commit, Decided, OnDecided, Vote};
-pub use draft::{Changed, Draft, DraftError, DraftOptions, DraftReport};
+pub use draft::{Changed, Draft, DraftError, DraftFact, DraftOptions, DraftRaise, DraftReport};
 pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
     ReadError, VectorError, WriteError, told,

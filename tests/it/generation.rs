@@ -2,6 +2,7 @@
 //! object or none.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use telos_kernel::{
     Evolution, EvolutionOutcome, Evolving, Failure, GenerationMode, Granting, InstallRequest, SwapError,
 };
 use telos_store::{
-    AuditRow, ComponentId, Digest, Json, ObjectId, ObjectName, ReleaseRecord, ReleaseState, Retention, Slot,
-    StoreOptions, Vote,
+    AuditRow, ComponentId, Digest, Draft, DraftFact, DraftOptions, Json, ObjectId, ObjectName, ReleaseRecord,
+    ReleaseState, Retention, Slot, StoreOptions, Vote,
 };
 use telos_tests::{Disk, TestKernel, guest};
 
@@ -523,6 +524,54 @@ async fn the_minimum_is_what_could_not_serve_otherwise() {
     let (kernel, raised) = kernel.restart_raising(GenerationMode::Minimum).await;
     assert_eq!(outcome(&raised), &EvolutionOutcome::Raised);
     assert_eq!((serves(&kernel).await, reads(&kernel, "mine/2").await), (json!("0.3.0"), json!(2)));
+}
+
+/// As a script does that an operator has run over a stopped home: counts become tallies, in all objects.
+fn raise_by_hand(home: &Path) {
+    let mut draft = Draft::begin(&home.join("store"), &DraftOptions::default(), &mut |_| ()).unwrap();
+    for id in draft.objects_of(&counter(), None, 1_000).unwrap() {
+        let object = draft.object(id).unwrap().unwrap();
+        if let Some(count) = object.value("count") {
+            let tally = json!({"up": count.to_value(), "down": 0});
+            draft.remove_value(id, "count").unwrap();
+            draft.set_value(id, "tally", Json::from_value(&tally).unwrap()).unwrap();
+        }
+        draft.set_generation(id, 2).unwrap();
+    }
+    let (kind, subject) = ("store.evolved".into(), "store".into());
+    let fact = DraftFact { kind, subject, detail: Value::Null, evolver: Digest::of(b"a test") };
+    draft.seal(fact, &mut |_| ()).unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_serves_once_a_script_put_its_generation_in_force() {
+    for mode in [GenerationMode::Minimum, GenerationMode::Evolve] {
+        let kernel = counting(4).await;
+        kernel.install("counter-v3").await;
+        let (kernel, checked) = kernel.restart_after(raise_by_hand, GenerationMode::Check).await;
+        assert_eq!((outcome(&checked), in_force(&kernel)), (&EvolutionOutcome::Passes, Some(2)));
+        let unserved = kernel.send("mine/3", "read", Value::Null).await;
+        assert!(unserved.is_err(), "the release of generation 1 does not serve: {unserved:?}");
+        let (kernel, served) = kernel.restart_raising(mode).await;
+        assert_eq!((outcome(&served), served[0].objects), (&EvolutionOutcome::Raised, 0), "{mode:?}");
+        assert_eq!((serves(&kernel).await, reads(&kernel, "mine/3").await), (json!("0.3.0"), json!(3)));
+        let row = &kernel.kernel.plugins().unwrap()[0];
+        assert!(row["is_trouble"] == false && row["cause"].to_string().contains("in force already"), "{row}");
+        assert!(kernel.store.verify_open().unwrap().is_clean());
+        let (kernel, settled) = kernel.restart_raising(mode).await;
+        assert_eq!((settled.len(), reads(&kernel, "counter").await), (0, json!(3)));
+    }
+}
+
+#[tokio::test]
+async fn what_serves_is_refused_once_a_script_put_a_later_generation_in_force() {
+    let kernel = counting(2).await;
+    let (kernel, raised) = kernel.restart_after(raise_by_hand, GenerationMode::Evolve).await;
+    assert!(raised.is_empty() && kernel.send("mine/1", "read", Value::Null).await.is_err());
+    let row = &kernel.kernel.plugins().unwrap()[0];
+    assert!(row["is_trouble"] == true && row["cause"].to_string().contains("cannot serve"), "{row}");
+    kernel.install("counter-v3").await;
+    assert_eq!((serves(&kernel).await, reads(&kernel, "mine/1").await), (json!("0.3.0"), json!(1)));
 }
 
 #[tokio::test]

@@ -154,9 +154,19 @@ impl TestKernel {
     }
 
     /// The same home after a start as a host does it, which carries state to other generations.
-    pub async fn restart_raising(mut self, mode: GenerationMode) -> (Self, Vec<Evolution>) {
+    pub async fn restart_raising(self, mode: GenerationMode) -> (Self, Vec<Evolution>) {
+        self.restart_after(|_| (), mode).await
+    }
+
+    /// The same after something was done to the home while no host had it.
+    pub async fn restart_after(
+        mut self,
+        meanwhile: impl FnOnce(&Path),
+        mode: GenerationMode,
+    ) -> (Self, Vec<Evolution>) {
         let home = self.home.take().expect("a home");
         drop(self);
+        meanwhile(home.path());
         let store = open(home.path());
         Self::unbegun(Some(home), store, Arc::new(NoMinds)).raising(mode).await
     }

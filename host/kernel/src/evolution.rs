@@ -121,13 +121,16 @@ impl Swapper {
         mode: GenerationMode,
         (from, to): (Option<u32>, u32),
     ) -> Result<Option<EvolutionOutcome>, SwapError> {
-        let Standing::Evolves(from) = standing(to, from) else {
-            // Nothing is staged for a start that would not evolve; should it be, an operator decides.
+        let standing = standing(to, from);
+        if let Standing::Outdated(_) = standing {
+            // Its notice says what is in force; an operator decides.
             return Ok(Some(EvolutionOutcome::Waits));
-        };
+        }
         if !self.grants.missing(&record.component, &record.imports).is_empty() {
             return Ok(Some(EvolutionOutcome::NeedsGrant));
         }
+        // Where the state is in its generation already, nothing of an earlier one serves.
+        let Standing::Evolves(from) = standing else { return Ok(None) };
         let may_wait = mode == GenerationMode::Minimum && self.can_be_served(&record.component, from)?;
         Ok(may_wait.then_some(EvolutionOutcome::Waits))
     }
@@ -396,7 +399,11 @@ impl<'a> Course<'a> {
         let still_staged = || Ok((swapper.still_staged(self.record)?, swapper.changing_root(release)?));
         let (staged, turn) = swapper.in_turn(&release.component, still_staged).await?;
         let record = staged.ok_or(Trouble::Overtaken)?;
-        let raise = Raise { from: self.from, to: self.to, root: self.carried_root(release).await? };
+        let raise = match self.from < self.to {
+            true => Some(Raise { from: self.from, to: self.to, root: self.carried_root(release).await? }),
+            // A script put it in force.
+            false => None,
+        };
         let decision = Decision {
             release: Arc::clone(release),
             record,
@@ -406,7 +413,7 @@ impl<'a> Course<'a> {
             reason: Reason::Awaited,
             request: None,
         };
-        swapper.activate(decision, Some(raise), turn).await?;
+        swapper.activate(decision, raise, turn).await?;
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use telos_store::{Changed, ComponentId, Draft, Failure, Json, Object, ObjectId, ObjectName, Position};
+use telos_store::{
+    Changed, ComponentId, Draft, DraftRaise, Failure, Json, Object, ObjectId, ObjectName, Position,
+};
 
 /// Changed objects read at a time.
 const PAGE: usize = 256;
@@ -26,6 +28,8 @@ pub struct Evolved {
     pub objects: u64,
     /// What changed, by component, for those where something did.
     pub components: Vec<ComponentChanges>,
+    /// Generations that came into force, by component: releases of an earlier one do not serve any more.
+    pub raised: Vec<DraftRaise>,
     /// Names that stand for another object, or none.
     pub names: NameChanges,
     /// The first differences, names last.

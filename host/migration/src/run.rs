@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
-use telos_store::{Draft, DraftOptions, Phase, Progress};
+use serde_json::json;
+use telos_store::{Digest, Draft, DraftFact, DraftOptions, Phase, Progress};
 
 use crate::bench::{Bench, Shared};
 use crate::error::{EvolveError, Limit};
@@ -45,9 +45,10 @@ pub fn evolve(
     if found.is_none() {
         return Ok(evolved);
     }
-    let detail = detail(script, &draft, &found);
-    let report = draft.seal("store.evolved", "store", detail, progress)?;
+    let fact = fact(script, &draft, &found);
+    let report = draft.seal(fact, progress)?;
     evolved.position = Some(report.position);
+    evolved.raised = report.raised;
     evolved.backup = report.backup.map(|backup| backup.path);
     Ok(evolved)
 }
@@ -126,6 +127,7 @@ fn evolved(script: &Script, dry_run: bool, found: &Differences, printed: Printed
         position: None,
         objects: found.objects,
         components: found.components.values().cloned().collect(),
+        raised: Vec::new(),
         names: found.names,
         differences: found.shown.clone(),
         differences_left_off: found.left_off,
@@ -134,14 +136,16 @@ fn evolved(script: &Script, dry_run: bool, found: &Differences, printed: Printed
     }
 }
 
-fn detail(script: &Script, draft: &Draft, found: &Differences) -> Value {
+fn fact(script: &Script, draft: &Draft, found: &Differences) -> DraftFact {
     let name = script.path().file_name().map(|name| name.to_string_lossy().into_owned());
-    json!({
+    let detail = json!({
         "script": name,
         "script_sha256": script.sha256(),
         "objects": found.objects,
         "components": found.components.values().take(COMPONENTS_TOLD).collect::<Vec<_>>(),
         "names": found.names,
         "backup": draft.backup().map(|backup| &backup.path),
-    })
+    });
+    let evolver = Digest::of(script.text().as_bytes());
+    DraftFact { kind: "store.evolved".into(), subject: "store".into(), detail, evolver }
 }

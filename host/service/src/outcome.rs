@@ -363,6 +363,11 @@ fn draft_error(error: &DraftError) -> RpcError {
             "nothing was changed; where it was a dry run, try it on a copy: `telos store backup`, then \
              `telos --home OTHER store restore`",
         ),
+        DraftError::LeftBehind { .. } => (
+            "left-behind",
+            Effect::None,
+            "nothing was changed; `for object in store.objects(COMPONENT)` finds all of them",
+        ),
         DraftError::Unsound { .. } => {
             ("unsound", Effect::None, "nothing was changed; `telos store verify` names every problem")
         }

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use crate::backup::BackupOptions;
 use crate::commit::Vote;
-use crate::draft::{Draft, DraftOptions};
+use crate::draft::{Draft, DraftFact, DraftOptions};
 use crate::id::{ComponentId, Digest, ObjectName};
 use crate::json::Json;
 use crate::object::Slot;
@@ -397,7 +397,9 @@ fn a_drafted_store_is_the_old_one_or_the_new_one_with_its_backup_and_the_new_one
         let mut draft = Draft::begin(&dir, &DraftOptions::default(), &mut |_| ()).unwrap();
         let id = draft.create(ComponentId::operator()).unwrap();
         draft.bind(&ObjectName::new("new").unwrap(), id).unwrap();
-        draft.seal("test.drafted", "store", serde_json::Value::Null, &mut |_| ()).unwrap()
+        let (kind, subject, detail) = ("test.drafted".into(), "store".into(), serde_json::Value::Null);
+        let fact = DraftFact { kind, subject, detail, evolver: Digest::of(b"a test") };
+        draft.seal(fact, &mut |_| ()).unwrap()
     };
     let made = cut_everywhere(root.path(), draft, |image, is_done, what| {
         let found = says(&image.join("store"), what);

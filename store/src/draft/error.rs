@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::backup::{BackupError, first};
 use crate::error::{Failure, Fault, OpenError, Overflow};
+use crate::id::{ComponentId, ObjectId};
 
 /// Why a draft did not become the store, which is then as it was; only [`DraftError::Unsynced`] cannot tell.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,25 @@ pub enum DraftError {
     /// Past a bound of drafts.
     #[error(transparent)]
     TooLarge(#[from] Overflow),
+    /// A component's objects would be in several generations, and what serves knows one.
+    #[error(
+        "{component}: {behind} of its {objects} objects are left behind, first {object} in generation {found}, and \
+         generation {wanted} is for all of them or none; put every object of {component} in generation {wanted}"
+    )]
+    LeftBehind {
+        /// The component.
+        component: ComponentId,
+        /// The first that is not in the generation.
+        object: ObjectId,
+        /// What it is in.
+        found: u32,
+        /// The highest that one of its objects was put in.
+        wanted: u32,
+        /// How many are not in it.
+        behind: u64,
+        /// How many there are.
+        objects: u64,
+    },
     /// The draft's rows break invariants.
     #[error("{}: {} problems in the draft, first {}", dir.display(), problems.len(), first(problems))]
     Unsound {
@@ -54,7 +74,7 @@ impl DraftError {
         match self {
             DraftError::Open(cause) => cause.fault(),
             DraftError::Backup(cause) => cause.fault(),
-            DraftError::TooLarge(_) => Fault::Operator,
+            DraftError::TooLarge(_) | DraftError::LeftBehind { .. } => Fault::Operator,
             DraftError::Failed(_) | DraftError::Unsound { .. } | DraftError::Unsynced { .. } => Fault::Host,
         }
     }

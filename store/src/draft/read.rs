@@ -11,10 +11,11 @@ use crate::generation;
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::limit;
 use crate::object::Object;
+use crate::record::SeatRecord;
 use crate::scan::Scan as _;
 use crate::store::list_releases;
 use crate::tables::{
-    self, CHANGES, META, META_OBJECTS, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SHADOWS, read_meta,
+    self, CHANGES, META, META_OBJECTS, NAMES, NAMES_OF, OBJECTS, OWNED, RELEASES, SEATS, SHADOWS, read_meta,
 };
 use crate::unit::{list_names, list_names_of, overlay_names};
 
@@ -210,6 +211,25 @@ impl Draft {
         let known = in_releases.max(self.generations.in_force(component, self.base));
         self.known.insert(component.clone(), known);
         Ok(known)
+    }
+
+    /// The generation that an object of a component begins in: what the component is being raised to, else what is in
+    /// force, else that of the release that serves.
+    pub(super) fn generation_for(&self, component: &ComponentId) -> Result<u32, Failure> {
+        let raised = self.raising.get(component).map(|raising| raising.to);
+        let known = raised.or_else(|| self.generations.in_force(component, self.base));
+        Ok(known.map_or_else(|| self.serving_generation(component), |known| Ok(Some(known)))?.unwrap_or(1))
+    }
+
+    fn serving_generation(&self, component: &ComponentId) -> Result<Option<u32>, Failure> {
+        let Some(generation_of) = self.generation_of else { return Ok(None) };
+        self.read(|txn| {
+            let seats = txn.open_table(SEATS)?;
+            let Some(row) = seats.get(component.as_str())? else { return Ok(None) };
+            let seat: SeatRecord = tables::decode_json("seats", row.value())?;
+            let records = list_releases(&txn.open_table(RELEASES)?, Some(component))?;
+            Ok(records.iter().find(|record| record.digest == seat.digest).and_then(generation_of))
+        })
     }
 
     pub(super) fn existing(&self, id: ObjectId) -> Result<Arc<Object>, ReadError> {

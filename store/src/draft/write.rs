@@ -1,5 +1,6 @@
 //! What a draft changes: states in memory first, then in bounded transactions of the copy, all at one position.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::audit::{self, Fact};
@@ -7,23 +8,23 @@ use crate::commit::write_name;
 use crate::error::{Failure, NameError, Overflow, ReadError, WriteError};
 use crate::generation::{self, Generations};
 use crate::history;
-use crate::id::{ComponentId, ObjectId, ObjectName, Position, Revision};
+use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position, Revision};
 use crate::json::Json;
 use crate::limit;
 use crate::object::{Object, Slot, check_bounds, check_slot_name};
 use crate::scan::Scan as _;
 use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_POSITION, OWNED, Tables, read_meta};
 
-use super::{Draft, Pending};
+use super::{Draft, DraftRaise, Pending};
 
 impl Draft {
-    /// Makes an empty object, in the owner's generation in force, or in 1. Its identity follows from the store and the
-    /// order of making, so a rehearsal makes the same.
+    /// Makes an empty object, in the generation that its owner is being raised to, or else is in, or in 1. Its identity
+    /// follows from the store and the order of making, so a rehearsal makes the same.
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] past a rehearsal's memory, [`ReadError::Failed`].
     pub fn create(&mut self, owner: ComponentId) -> Result<ObjectId, WriteError> {
-        let generation = self.generations.in_force(&owner, self.base).unwrap_or(1);
+        let generation = self.generation_for(&owner).map_err(ReadError::from)?;
         let id = self.next_id()?;
         let (revision, position) = (Revision::NONE.next(), self.position());
         let (parents, slots) = (Vec::new(), Default::default());
@@ -85,21 +86,25 @@ impl Draft {
         })
     }
 
-    /// Says in which generation of its owner's schema the object is now.
+    /// Says in which generation of its owner's schema the object is now: sealing the draft puts it in force, and takes
+    /// no draft that leaves another object of that owner behind.
     ///
     /// # Errors
     /// [`ReadError::NoSuchObject`]; [`WriteError::Generation`] below the one that it is in;
     /// [`WriteError::GenerationUnknown`] above all that [`DraftOptions::generation_of`](super::DraftOptions) finds.
     pub fn set_generation(&mut self, id: ObjectId, generation: u32) -> Result<(), WriteError> {
         self.check_known(id, generation)?;
-        self.change(id, |object| {
-            if generation < object.generation {
-                let (component, in_force) = (object.owner.clone(), object.generation);
+        let now = self.existing(id)?;
+        let (component, in_force) = (&now.owner, now.generation);
+        match generation.cmp(&in_force) {
+            Ordering::Less => {
+                let component = component.clone();
                 return Err(WriteError::Generation { component, found: generation, in_force });
             }
-            object.generation = generation;
-            Ok(())
-        })
+            Ordering::Equal => return Ok(()),
+            Ordering::Greater => self.note_raise(component, in_force, generation),
+        }
+        self.put(Object { generation, ..Object::clone(&now) })
     }
 
     /// Gives an object a name; the same pair again changes nothing.
@@ -148,9 +153,13 @@ impl Draft {
         Ok(())
     }
 
-    /// Writes what is left and what makes the draft a commit.
-    pub(super) fn write_rest(&mut self, fact: &Fact) -> Result<(), Failure> {
-        self.write_pending()?;
+    /// Writes what makes the draft a commit; its states are in the copy.
+    pub(super) fn write_rest(
+        &mut self,
+        fact: &Fact,
+        raises: &[DraftRaise],
+        evolver: Digest,
+    ) -> Result<(), Failure> {
         let position = self.position();
         let txn = self.database()?.write()?;
         let mut tables = Tables::of(&txn);
@@ -159,6 +168,7 @@ impl Draft {
         }
         tables.meta.open()?.insert(META_POSITION, position.get())?;
         history::note_group(&mut tables, position, self.at_ms)?;
+        self.write_raises(&mut tables, raises, evolver)?;
         audit::write(&mut tables, fact, position, self.at_ms)?;
         drop(tables);
         Ok(txn.commit()?)

@@ -37,6 +37,18 @@ pub(crate) struct Raised {
     found: Found,
 }
 
+impl Raised {
+    /// A raise of state that was written in its new generation already, all of it.
+    pub(crate) fn whole(
+        component: ComponentId,
+        (from, to): (u32, u32),
+        evolver: Digest,
+        objects: u64,
+    ) -> Raised {
+        Raised { component, from, to, evolver, found: Found { objects, evolved: objects } }
+    }
+}
+
 /// How many objects a component has, and how many of them a raise carries over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {

@@ -103,7 +103,7 @@ pub(crate) fn position_over(
 }
 
 /// Position and generation of the newest state of an object.
-pub(super) fn newest_head(
+pub(crate) fn newest_head(
     objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
     shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
     generations: &Generations,

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telos_store::{
-    Changed, ComponentId, Digest, Draft, DraftError, DraftOptions, DraftReport, Json, MethodSlot, ObjectId,
-    OpenError, ReadError, ReleaseRecord, ReleaseState, RestoreOptions, Slot, Store, StoreOptions, Unit,
-    WriteError,
+    Changed, ComponentId, Digest, Draft, DraftError, DraftFact, DraftOptions, DraftRaise, DraftReport, Json,
+    MethodSlot, ObjectId, OpenError, ReadError, ReleaseRecord, ReleaseState, RestoreOptions, SeatRecord,
+    Slot, Store, StoreOptions, Unit, WriteError,
 };
 
 use crate::death;
@@ -34,7 +34,12 @@ fn rehearse(dir: &Path) -> Draft {
 }
 
 fn seal(draft: Draft) -> DraftReport {
-    draft.seal("test.drafted", "store", json!({ "of": "a test" }), &mut |_| ()).unwrap()
+    draft.seal(fact(), &mut |_| ()).unwrap()
+}
+
+fn fact() -> DraftFact {
+    let (kind, subject, detail) = ("test.drafted".into(), "store".into(), json!({ "of": "a test" }));
+    DraftFact { kind, subject, detail, evolver: Digest::of(b"a test") }
 }
 
 fn json_of(text: &str) -> Json {
@@ -45,22 +50,33 @@ fn json_of(text: &str) -> Json {
 fn home() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("store");
-    fill(&open(&dir), now_ms());
+    let store = open(&dir);
+    fill(&store, now_ms());
+    within(&store, |unit| {
+        let raised = unit.create(component("raised"), 1, vec![]).unwrap();
+        unit.bind(&name("raised"), raised).unwrap();
+    });
     (home, dir)
 }
 
-/// Doubles a count, renames an object, makes one, moves another below it.
+/// Doubles a count, renames an object, makes one, moves another below it, raises a component.
 fn change(draft: &mut Draft) -> ObjectId {
     let id = draft.find(&name("object/04")).unwrap().unwrap();
     draft.set_value(id, "doubled", json_of("8")).unwrap();
     assert!(draft.remove_value(id, "count").unwrap());
-    draft.set_generation(id, 3).unwrap();
+    let raised = draft.find(&name("raised")).unwrap().unwrap();
+    draft.set_generation(raised, 3).unwrap();
     draft.unbind(&name("object/05")).unwrap();
     let made = draft.create(operator()).unwrap();
     draft.set_value(made, "made", json_of("true")).unwrap();
     draft.bind(&name("made"), made).unwrap();
     draft.set_parents(id, vec![made]).unwrap();
     made
+}
+
+/// The generation of a component that was raised.
+fn in_force(store: &Store, of: &str) -> Option<u32> {
+    store.generation(&component(of)).unwrap().map(|raised| raised.generation)
 }
 
 /// Every file with its bytes, but for who holds the lock.
@@ -87,7 +103,9 @@ fn a_draft_is_one_commit_and_the_past_stays() {
     assert_eq!((store.position(), report.position), (base.next(), base.next()));
     let mut unit = store.begin();
     let object = unit.object(id).unwrap().unwrap();
-    assert_eq!((object.generation, object.parents.clone(), object.position), (3, vec![made], base.next()));
+    assert_eq!((object.generation, object.parents.clone(), object.position), (1, vec![made], base.next()));
+    let raise = DraftRaise { component: component("raised"), from: 1, to: 3, objects: 1 };
+    assert_eq!((&report.raised, in_force(&store, "raised")), (&vec![raise], Some(3)));
     assert_eq!((read(&mut unit, id, "doubled"), read(&mut unit, id, "count")), (Some(8), None));
     assert_eq!(unit.find(&name("made")).unwrap(), Some(made));
     assert_eq!(unit.find(&name("object/05")).unwrap(), None);
@@ -95,8 +113,9 @@ fn a_draft_is_one_commit_and_the_past_stays() {
     assert!(past.value("count").is_some() && past.revision.next() == object.revision);
     assert_eq!(unit.history(id, 2).unwrap()[1].position, past.position);
     let audit = store.audit_after(0, 1_000).unwrap();
-    let fact = audit.last().unwrap();
-    assert_eq!((fact.kind.as_str(), fact.position), ("test.drafted", base.next()));
+    let kinds: Vec<_> =
+        audit.iter().filter(|fact| fact.position == base.next()).map(|fact| &fact.kind).collect();
+    assert_eq!(kinds, ["generation.raised", "test.drafted"]);
     assert_eq!(store.retention().unwrap().gone_rows, 0);
     // It lives on: the next commit follows.
     within(&store, |unit| unit.set_slot(id, "doubled", number(9)).unwrap());
@@ -121,7 +140,7 @@ fn a_rehearsal_leaves_every_byte_alone_and_tells_what_the_draft_does() {
     let rehearsed = told(rehearse(&dir));
     assert_eq!(bytes(home.path()), before);
     assert_eq!(told(begin(&dir)), rehearsed);
-    assert_eq!((rehearsed.0.0.len(), rehearsed.0.1.len()), (2, 2));
+    assert_eq!((rehearsed.0.0.len(), rehearsed.0.1.len()), (3, 2));
 }
 
 #[test]
@@ -159,7 +178,8 @@ fn a_draft_that_is_dropped_leaves_nothing() {
     draft.changed(None, 100).unwrap();
     drop(draft);
     assert_eq!(bytes(home.path()), before);
-    let oversize = begin(&dir).seal("test", "store", json!("x".repeat(70_000)), &mut |_| ());
+    let long = DraftFact { detail: json!("x".repeat(70_000)), ..fact() };
+    let oversize = begin(&dir).seal(long, &mut |_| ());
     assert!(matches!(oversize, Err(DraftError::TooLarge(_))), "{oversize:?}");
     assert_eq!(bytes(home.path()), before);
 }
@@ -273,6 +293,65 @@ fn no_object_is_put_in_a_generation_that_no_release_knows() {
     }
 }
 
+/// What serves knows one generation of its objects.
+#[test]
+fn a_component_goes_to_another_generation_as_a_whole() {
+    let (_home, dir) = home();
+    let store = open(&dir);
+    let ours = component("ours");
+    let ids: Vec<ObjectId> =
+        within(&store, |unit| (0..3).map(|_| unit.create(ours.clone(), 1, vec![]).unwrap()).collect());
+    drop(store);
+    let before = bytes(&dir);
+    for is_rehearsal in [true, false] {
+        let options = DraftOptions { is_rehearsal, ..DraftOptions::default() };
+        let mut draft = Draft::begin(&dir, &options, &mut |_| ()).unwrap();
+        draft.set_generation(ids[1], 3).unwrap();
+        draft.set_generation(ids[2], 2).unwrap();
+        let refused = draft.seal(fact(), &mut |_| ()).unwrap_err();
+        let DraftError::LeftBehind { behind, objects, wanted, .. } = &refused else { panic!("{refused:?}") };
+        assert_eq!((*behind, *objects, *wanted), (2, 3, 3));
+    }
+    assert_eq!(bytes(&dir), before);
+
+    let mut draft = begin(&dir);
+    ids.iter().for_each(|id| draft.set_generation(*id, 3).unwrap());
+    let made = draft.create(ours.clone()).unwrap();
+    assert_eq!(draft.object(made).unwrap().unwrap().generation, 3);
+    seal(draft);
+    let store = open(&dir);
+    assert_clean(&store);
+    assert_eq!(in_force(&store, "ours"), Some(3));
+    // As after any raise: what is written in an earlier one is refused.
+    let mut unit = store.begin();
+    let earlier = unit.create(ours.clone(), 2, vec![]);
+    assert!(matches!(earlier, Err(WriteError::Generation { found: 2, in_force: 3, .. })), "{earlier:?}");
+    drop((unit, store));
+    let mut draft = begin(&dir);
+    ids.iter().chain([&made]).for_each(|id| draft.set_generation(*id, 4).unwrap());
+    assert_eq!(seal(draft).raised, [DraftRaise { component: ours, from: 3, to: 4, objects: 4 }]);
+}
+
+#[test]
+fn what_is_made_begins_in_the_generation_that_serves() {
+    let (_home, dir) = home();
+    let store = open(&dir);
+    let ours = component("ours");
+    ["2", "4"].iter().for_each(|descriptor| release(&store, &ours, descriptor));
+    within(&store, |unit| {
+        let digest = Digest::of(b"ours 2");
+        unit.set_seat(SeatRecord { component: ours.clone(), digest, previous: None, swaps: 1, since_ms: 0 })
+            .unwrap();
+    });
+    drop(store);
+    let generation_of: Option<fn(&ReleaseRecord) -> Option<u32>> =
+        Some(|record| record.descriptor.as_str().parse().ok());
+    let options = DraftOptions { is_rehearsal: true, generation_of, ..DraftOptions::default() };
+    let mut draft = Draft::begin(&dir, &options, &mut |_| ()).unwrap();
+    let made = draft.create(ours.clone()).unwrap();
+    assert_eq!(draft.object(made).unwrap().unwrap().generation, 2);
+}
+
 /// In a process of its own, since failpoints are everyone's.
 #[test]
 fn child_cannot_sync() {
@@ -280,7 +359,7 @@ fn child_cannot_sync() {
     fail::cfg("store::draft-switched", "return").unwrap();
     let mut draft = begin(Path::new(&dir));
     change(&mut draft);
-    let refused = draft.seal("test.drafted", "store", json!({}), &mut |_| ()).unwrap_err();
+    let refused = draft.seal(fact(), &mut |_| ()).unwrap_err();
     let DraftError::Unsynced { backup, .. } = &refused else { panic!("{refused:?}") };
     assert!(refused.to_string().contains(&backup.display().to_string()), "{refused}");
     Store::check_backup(backup, &mut |_| ()).unwrap();
@@ -389,10 +468,10 @@ fn a_draft_sees_states_that_a_raise_put_in_force() {
     let state = draft.object(ids[0]).unwrap().unwrap();
     assert_eq!((state.generation, state.value("evolved").is_some()), (2, true));
     draft.set_value(ids[0], "evolved", json_of("2")).unwrap();
-    draft.set_generation(ids[1], 3).unwrap();
     let lowered = draft.set_generation(ids[2], 1);
     assert!(matches!(lowered, Err(WriteError::Generation { .. })), "{lowered:?}");
     let made = draft.create(ours.clone()).unwrap();
+    draft.set_value(ids[1], "evolved", json_of("3")).unwrap();
     let changed = draft.changed(None, 10).unwrap();
     let evolved = |changed: &Changed| changed.before.as_ref().is_none_or(|before| before.generation == 2);
     assert!(changed.len() == 3 && changed.iter().all(evolved), "{changed:?}");
@@ -406,7 +485,7 @@ fn a_draft_sees_states_that_a_raise_put_in_force() {
     assert_eq!((revisions, unit.object(made).unwrap().unwrap().generation), (vec![3, 2, 1], 2));
     assert_eq!(store.settle_generation(10).unwrap(), 1);
     assert_clean(&store);
-    assert_eq!(store.unevolved(&ours, 3, None, 10).unwrap().len(), 3);
+    assert_eq!(store.unevolved(&ours, 3, None, 10).unwrap().len(), 4);
 }
 
 #[test]
@@ -540,7 +619,7 @@ fn child_drafts_with_little_room() {
     let draft = Draft::begin(&place.join("store"), &DraftOptions::default(), &mut |_| ());
     let sealed = draft.and_then(|mut draft| {
         change(&mut draft);
-        draft.seal("test.drafted", "store", json!({ "of": "a test" }), &mut |_| ())
+        draft.seal(fact(), &mut |_| ())
     });
     if let Err(refused) = sealed {
         assert!(!matches!(refused, DraftError::Unsound { .. } | DraftError::TooLarge(_)), "{refused}");
@@ -556,7 +635,8 @@ fn draft_and_seal(place: &Path) {
 /// A draft is dated by the clock.
 fn without_time(mut said: Value) -> Value {
     let rows = said["audit"].as_array_mut().unwrap();
-    rows.iter_mut().filter(|row| row["kind"] == "test.drafted").for_each(|row| row["at_ms"] = json!(0));
+    let is_drafted = |row: &&mut Value| row["kind"] == "test.drafted" || row["kind"] == "generation.raised";
+    rows.iter_mut().filter(is_drafted).for_each(|row| row["at_ms"] = json!(0));
     said
 }
 
@@ -565,7 +645,8 @@ enum Act {
     Set(usize, u8, i64),
     Remove(usize, u8),
     Parents(usize, Vec<usize>),
-    Generation(usize, u32),
+    /// All objects go together.
+    Generation(u32),
     Bind(u8, usize),
     Unbind(u8),
 }
@@ -576,7 +657,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (object.clone(), slot.clone(), 0..3_i64).prop_map(|(object, slot, value)| Act::Set(object, slot, value)),
         2 => (object.clone(), slot).prop_map(|(object, slot)| Act::Remove(object, slot)),
         1 => (object.clone(), prop::collection::vec(0..5_usize, 0..3)).prop_map(|(object, parents)| Act::Parents(object, parents)),
-        1 => (object.clone(), 1..4_u32).prop_map(|(object, generation)| Act::Generation(object, generation)),
+        1 => (1..4_u32).prop_map(Act::Generation),
         2 => (0..4_u8, object).prop_map(|(name, object)| Act::Bind(name, object)),
         1 => (0..4_u8).prop_map(Act::Unbind),
     ]
@@ -591,7 +672,7 @@ fn on_draft(draft: &mut Draft, ids: &[ObjectId], act: &Act) -> bool {
         Act::Parents(object, parents) => {
             draft.set_parents(ids[*object], parents.iter().map(|parent| ids[*parent]).collect()).is_ok()
         }
-        Act::Generation(object, generation) => draft.set_generation(ids[*object], *generation).is_ok(),
+        Act::Generation(generation) => ids.iter().all(|id| draft.set_generation(*id, *generation).is_ok()),
         Act::Bind(which, object) => draft.bind(&name(&format!("n{which}")), ids[*object]).is_ok(),
         Act::Unbind(which) => draft.unbind(&name(&format!("n{which}"))).is_ok(),
     }
@@ -606,10 +687,10 @@ fn on_unit(unit: &mut Unit, ids: &[ObjectId], act: &Act) -> bool {
         Act::Parents(object, parents) => {
             unit.set_parents(ids[*object], parents.iter().map(|parent| ids[*parent]).collect()).is_ok()
         }
-        Act::Generation(object, generation) => {
-            let now = unit.object(ids[*object]).unwrap().unwrap().generation;
-            now <= *generation && unit.set_owner_generation(ids[*object], operator(), *generation).is_ok()
-        }
+        Act::Generation(generation) => ids.iter().all(|id| {
+            let now = unit.object(*id).unwrap().unwrap().generation;
+            now <= *generation && unit.set_owner_generation(*id, operator(), *generation).is_ok()
+        }),
         Act::Bind(which, object) => unit.bind(&name(&format!("n{which}")), ids[*object]).is_ok(),
         Act::Unbind(which) => unit.unbind(&name(&format!("n{which}"))).is_ok(),
     }

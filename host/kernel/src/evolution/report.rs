@@ -99,6 +99,20 @@ impl Evolution {
         let Self { component, version, from, to, .. } = self;
         let objects = if self.objects == 1 { "1 object".into() } else { format!("{} objects", self.objects) };
         let (text, next, is_trouble) = match &self.outcome {
+            EvolutionOutcome::Raised if from == to => (
+                format!("{version} serves since this start: generation {to} was in force already"),
+                None,
+                false,
+            ),
+            EvolutionOutcome::Passes if from == to => {
+                let text = format!("{version} waits, and would serve: generation {to} is in force");
+                (text, Some("`telos up` without `--generations check` lets it serve".into()), false)
+            }
+            EvolutionOutcome::Waits if from > to => {
+                let text =
+                    format!("{version} cannot serve: it knows generation {to}, and {from} is in force");
+                (text, Some(format!("install a release of {component} of generation {from} or later")), true)
+            }
             EvolutionOutcome::Raised => {
                 (format!("this start carried {objects} from generation {from} to {to}"), None, false)
             }
@@ -190,6 +204,9 @@ impl Progress {
 impl std::fmt::Display for Evolving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { component, version, from, to, done, total } = self;
+        if from == to {
+            return write!(f, "{component} {version} is to serve: generation {to} is in force already");
+        }
         write!(
             f,
             "{component} {version} carries its state from generation {from} to {to}: {done} of {total} objects"

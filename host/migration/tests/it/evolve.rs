@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telos_migration::{Evolved, Limits, Subject};
-use telos_store::{Phase, Store};
+use telos_store::{Digest, DraftRaise, Phase, Store};
 
-use crate::fixture::{Home, name};
+use crate::fixture::{Home, component, name};
 
 /// Splits a name over two slots, counts members in another object, raises the generation.
 const SPLIT: &str = r#"
@@ -47,6 +47,8 @@ fn a_script_changes_many_objects_in_one_commit_and_says_what_changed() {
     let people = evolved.components.iter().find(|changes| changes.component == "people").unwrap();
     assert_eq!((people.objects, people.slots_added, people.slots_removed, people.generations), (4, 12, 4, 4));
     assert_eq!(evolved.printed.lines, ["people: 4 4"]);
+    let people = DraftRaise { component: component("people"), from: 1, to: 2, objects: 4 };
+    assert_eq!(evolved.raised, [people]);
     assert_eq!((evolved.differences.len(), evolved.differences_left_off), (20, 2));
     assert_eq!(
         (home.slot("people/ada", "first"), home.slot("people/ada", "name")),
@@ -56,8 +58,12 @@ fn a_script_changes_many_objects_in_one_commit_and_says_what_changed() {
 
     let store = home.open();
     assert!(store.verify_open().unwrap().is_clean());
-    let fact = store.audit_after(0, 100).unwrap().pop().unwrap();
+    let mut audit = store.audit_after(0, 100).unwrap();
+    let fact = audit.pop().unwrap();
     assert_eq!((fact.kind.as_str(), &fact.detail["objects"]), ("store.evolved", &json!(5)));
+    let raise = audit.pop().unwrap();
+    let script = Digest::of(SPLIT.as_bytes());
+    assert_eq!((raise.kind.as_str(), &raise.detail["evolver"]), ("generation.raised", &json!(script)));
     assert_eq!(fact.detail["script_sha256"], json!(evolved.script_sha256));
     let backup = evolved.backup.unwrap();
     assert_eq!(fact.detail["backup"], json!(backup));
@@ -245,7 +251,9 @@ fn line() -> impl Strategy<Value = String> {
             0 | 1 => format!("{person}:set('{slot}', {number})"),
             2 => format!("{person}:remove('{slot}')"),
             3 => format!("{person}:set('{slot}', {{ {number}, {{ deep = '{who}' }} }})"),
-            4 => format!("{person}.generation = {person}.generation + {number}"),
+            4 => format!(
+                "for person in store.objects('people') do person.generation = person.generation + {number} end"
+            ),
             5 => format!("{person}:set_parents {{ store.find('people/ada') }}"),
             6 => format!("if not store.find('also/{who}') then store.bind('also/{who}', {person}) end"),
             _ => format!("if {person}:get('{slot}') and not {person}:get('was') then {person}:rename('{slot}', 'was') end"),

@@ -51,7 +51,7 @@ In the script:
   store.bind(NAME, object)  store.unbind(NAME)
   object:get(SLOT)  object:set(SLOT, value)  object:remove(SLOT)  object:rename(SLOT, NEW)
   object:slots()  object:names()  object:parents()  object:set_parents{..}
-  object.id  object.owner  object.generation = 2       raised only, to what a release knows
+  object.id  object.owner  object.generation = 2       raised only, to what a release knows, and for all of a component
   null  array{..}  print(..)                           JSON's null; an array, also when empty
 
 As in Lua, `#list` may end at any hole of a list: count with a loop where there may be some.
@@ -204,6 +204,9 @@ fn render_evolved(report: &Value, paint: Paint) -> String {
             ["component", "objects", "made", "slots added", "changed", "removed", "parents", "generations"];
         text.push_str(&paint.table(&headers, rows));
     }
+    for raise in report["raised"].as_array().into_iter().flatten() {
+        text.push_str(&raised_line(raise));
+    }
     let (bound, unbound) = (&report["names"]["bound"], &report["names"]["unbound"]);
     if *bound != 0 || *unbound != 0 {
         text.push_str(&format!("names: {bound} bound, {unbound} unbound\n"));
@@ -211,6 +214,15 @@ fn render_evolved(report: &Value, paint: Paint) -> String {
     let differences = json!({ "lines": report["differences"], "left_off": report["differences_left_off"] });
     text.push_str(&lines_of(&differences, difference_line, "differences"));
     text + &evolved_verdict(report, is_dry_run)
+}
+
+fn raised_line(raise: &Value) -> String {
+    format!(
+        "{}: {} in generation {}; releases of an earlier generation do not serve any more\n",
+        plain(&field(raise, "component")),
+        counted(raise, "objects"),
+        field(raise, "to")
+    )
 }
 
 /// Lines, and how many are not among them.
@@ -334,16 +346,17 @@ mod tests {
     #[test]
     fn a_migration_shows_what_changed_and_where_the_old_store_is() {
         let mut report = json!({
-            "dry_run": false, "position": 8, "objects": 2, "backup": "/h/store.before-evolve-1",
-            "components": [{"component": "people", "objects": 2, "created": 1, "slots_added": 3, "slots_changed": 0, "slots_removed": 1, "parents": 0, "generations": 0}],
-            "names": {"bound": 1, "unbound": 0},
-            "differences": [
-                {"object": "0a", "name": "people/ada", "of": "slot", "which": "name", "before": "\"Ada\\u001b[2J\""},
-                {"object": "0b", "of": "generation", "before": "1", "after": "2"},
-            ],
-            "differences_left_off": 4,
-            "printed": {"lines": ["hello \u{1b}[2J"], "left_off": 1},
-        });
+                   "dry_run": false, "position": 8, "objects": 2, "backup": "/h/store.before-evolve-1",
+                   "components": [{"component": "people", "objects": 2, "created": 1, "slots_added": 3, "slots_changed": 0, "slots_removed": 1, "parents": 0, "generations": 0}],
+        "raised": [{"component": "people", "from": 1, "to": 2, "objects": 2}],
+                   "names": {"bound": 1, "unbound": 0},
+                   "differences": [
+                       {"object": "0a", "name": "people/ada", "of": "slot", "which": "name", "before": "\"Ada\\u001b[2J\""},
+                       {"object": "0b", "of": "generation", "before": "1", "after": "2"},
+                   ],
+                   "differences_left_off": 4,
+                   "printed": {"lines": ["hello \u{1b}[2J"], "left_off": 1},
+               });
         let text = render_evolved(&report, Paint::default());
         for part in [
             "and 1 more lines printed",
@@ -352,6 +365,7 @@ mod tests {
             "0b generation: 1 -> 2\n",
             "and 4 more differences",
             "names: 1 bound, 0 unbound",
+            "people: 2 objects in generation 2; releases of an earlier generation do not serve any more",
             "changed 2 objects at position 8",
             "the store as it was is in /h/store.before-evolve-1",
         ] {
