@@ -13,6 +13,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use telos_archive::{Edition, Shelf, ShelfError, Verify};
 
+use crate::archive::Underway;
+
 const DIR: &str = "archive";
 
 /// The shelves of a store.
@@ -20,8 +22,8 @@ pub(crate) struct Shelves {
     /// None for a store in memory.
     dir: Option<PathBuf>,
     open: Mutex<HashMap<u32, Arc<Shelf>>>,
-    /// Held by whoever builds an edition: one at a time.
-    pub(crate) building: Mutex<()>,
+    /// The edition that is on its way: one at a time.
+    pub(crate) underway: Underway,
 }
 
 impl Shelves {
@@ -32,7 +34,7 @@ impl Shelves {
 
     /// Those of a store in memory: none, ever.
     pub(crate) fn none() -> Shelves {
-        Shelves { dir: None, open: Mutex::default(), building: Mutex::default() }
+        Shelves { dir: None, open: Mutex::default(), underway: Underway::default() }
     }
 
     /// The shelf of a collection, made where there is none; none for a store in memory.

@@ -359,6 +359,12 @@ impl VectorSet {
         self.collections.values().any(|(_, index)| index.holds(object))
     }
 
+    /// Whether a collection's index holds anything of some objects.
+    pub(crate) fn has_any(&self, key: &CollectionKey, objects: &HashSet<ObjectId>) -> bool {
+        let index = self.collections.get(key);
+        index.is_some_and(|(_, index)| objects.iter().any(|object| index.holds(*object)))
+    }
+
     /// The form of a collection; none when there is no such collection.
     pub(crate) fn form(&self, key: &CollectionKey) -> Option<CollectionForm> {
         self.collections.get(key).map(|(form, _)| *form)

@@ -84,6 +84,7 @@ impl Finish {
         if !self.gone.objects.is_empty() {
             // After the changes above: some of them may have been made before the object was forgotten.
             let mut index = shared.index.write();
+            shared.shelves.underway.forget(&self.gone.objects, |key| index.has_any(key, &self.gone.objects));
             index.forget(&self.gone.objects);
             // Files that name them go now, and one that is being written when its segment hears of it; what else they
             // held is written down again.

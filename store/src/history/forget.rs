@@ -140,6 +140,7 @@ impl Store {
         let is_settled = || Arc::ptr_eq(&generations, &shared.generations.read());
         let Commit { position, .. } = commit::decide_alone(shared, unit, Vote::default(), is_settled)?;
         archive::leave_tainted(shared);
+        shared.shelves.underway.delete_spoilt();
         Ok(Forgotten { position, ..forget.done.get().copied().unwrap_or_default() })
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Archived {
     edition: Arc<Edition>,
     number: u64,
     /// Of each row, in the order of objects.
-    objects: Vec<ObjectId>,
+    objects: Arc<[ObjectId]>,
     added: Vec<Position>,
     /// Bytes of its metadata.
     metadata: Vec<u32>,
@@ -55,6 +55,7 @@ impl Archived {
         let metadata = vec![0; objects.len()];
         let superseded = (0..count).map(|row| (row, Position::NONE)).collect();
         let superseded = Arc::new(RwLock::new(superseded));
+        let objects = Arc::from(objects);
         Ok(Archived { edition, number, objects, added, metadata, superseded, forgotten: HashSet::new() })
     }
 
@@ -110,9 +111,12 @@ impl Archived {
     pub(crate) fn memory(&self) -> usize {
         let of_row = size_of::<ObjectId>() + size_of::<Position>() + size_of::<u32>();
         let of_superseded = size_of::<(u32, Position)>() + 1;
-        self.edition.bytes()
-            + self.objects.capacity() * of_row
-            + self.superseded.read().capacity() * of_superseded
+        self.edition.bytes() + self.objects.len() * of_row + self.superseded.read().capacity() * of_superseded
+    }
+
+    /// Whose rows it has, sorted.
+    pub(crate) fn objects(&self) -> Arc<[ObjectId]> {
+        Arc::clone(&self.objects)
     }
 
     /// The number of its edition.
@@ -152,7 +156,7 @@ impl Archived {
     pub(crate) fn each_live(&self, mut with: impl FnMut(ObjectId, Position, usize)) {
         let superseded = self.superseded.read();
         for (number, row) in
-            (0_u32..).zip(&self.objects).filter(|(number, _)| !superseded.contains_key(number))
+            (0_u32..).zip(self.objects.iter()).filter(|(number, _)| !superseded.contains_key(number))
         {
             with(*row, self.added[number as usize], self.metadata[number as usize] as usize);
         }

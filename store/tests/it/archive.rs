@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use telos_store::{
-    ArchiveBudget, ArchiveError, ArchiveReport, Children, CollectionForm, IndexShape, Json, Metric, Neighbor,
-    ObjectId, Precision, Store, StoreOptions, Unit, VectorError,
+    ArchiveBudget, ArchiveError, ArchiveProgress, ArchiveReport, ArchiveStage, Children, CollectionForm,
+    IndexShape, Json, Metric, Neighbor, ObjectId, Precision, Store, StoreOptions, Unit, VectorError,
 };
 
 use crate::death::{at_every_step, place};
@@ -27,8 +27,7 @@ fn open(dir: &Path) -> Store {
 }
 
 fn archive(store: &Store) -> ArchiveReport {
-    let never = AtomicBool::new(false);
-    store.archive(&operator(), "notes", &ArchiveBudget::default(), &never, &|_| ()).unwrap()
+    store.archive(&operator(), "notes", &ArchiveBudget::default(), &|_| ()).unwrap()
 }
 
 fn direction(random: &mut Random) -> Vec<f32> {
@@ -204,12 +203,10 @@ fn what_is_forgotten_is_in_no_edition() {
     let mut rows = fill(&store, &mut Random::new(2), 100);
     archive(&store);
     let id = *rows.keys().next().unwrap();
-    let needle = u128::from_str_radix(&id.to_string(), 16).unwrap().to_le_bytes();
-    let has = |file: &PathBuf| fs::read(file).unwrap().windows(16).any(|bytes| bytes == needle);
-    assert!(editions(dir.path()).iter().any(has), "the test knows how an edition names it");
+    assert!(is_named(dir.path(), id), "the test knows how an edition names it");
     store.forget(&[id], "ada", Children::Refuse).unwrap();
     rows.remove(&id);
-    assert!(store.traces_of(id).unwrap().is_empty() && !editions(dir.path()).iter().any(has));
+    assert!(store.traces_of(id).unwrap().is_empty() && !is_named(dir.path(), id));
     assert_eq!(shape(&store).edition, None);
     assert_same(&store, &rows, "forgotten");
     drop(store);
@@ -217,6 +214,100 @@ fn what_is_forgotten_is_in_no_edition() {
     assert_same(&store, &rows, "opened");
     archive(&store);
     assert_same(&store, &rows, "archived again");
+}
+
+/// Whether a file of the archive names an object.
+fn is_named(dir: &Path, id: ObjectId) -> bool {
+    let needle = u128::from_str_radix(&id.to_string(), 16).unwrap().to_le_bytes();
+    editions(dir).iter().any(|file| fs::read(file).unwrap().windows(16).any(|bytes| bytes == needle))
+}
+
+#[test]
+fn what_is_forgotten_while_an_edition_is_built_is_in_no_file() {
+    for is_removed_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let mut rows = fill(&store, &mut Random::new(21), 100);
+        let id = *rows.keys().next().unwrap();
+        let was_named = AtomicBool::new(false);
+        // All rows were read when the graph is built.
+        let forget = |progress: ArchiveProgress| {
+            if progress.stage != ArchiveStage::Rows
+                && !was_named.swap(is_named(dir.path(), id), Ordering::AcqRel)
+            {
+                if is_removed_first {
+                    within(&store, |unit| unit.remove_vector(&operator(), "notes", id).unwrap());
+                }
+                store.forget(&[id], "ada", Children::Refuse).unwrap();
+            }
+        };
+        let work = store.begin_archive(&operator(), "notes").unwrap();
+        let refused = work.build(&ArchiveBudget::default(), &forget).unwrap_err();
+        assert!(matches!(refused, ArchiveError::Forgotten), "{refused}");
+        assert!(was_named.load(Ordering::Acquire) && !is_named(dir.path(), id));
+        rows.remove(&id);
+        assert_same(&store, &rows, "forgotten");
+        archive(&store);
+        assert!(!is_named(dir.path(), id));
+        assert_same(&store, &rows, "archived again");
+    }
+}
+
+#[test]
+fn what_is_forgotten_while_an_edition_waits_is_in_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut rows = fill(&store, &mut Random::new(22), 100);
+    let id = *rows.keys().next().unwrap();
+    let built =
+        store.begin_archive(&operator(), "notes").unwrap().build(&ArchiveBudget::default(), &|_| ()).unwrap();
+    let other = within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+    store.forget(&[other], "ada", Children::Refuse).unwrap();
+    assert!(!built.is_spoilt() && is_named(dir.path(), id), "it has nothing of that one");
+    store.forget(&[id], "ada", Children::Refuse).unwrap();
+    assert!(built.is_spoilt() && !is_named(dir.path(), id));
+    assert!(matches!(built.validate(), Err(ArchiveError::Forgotten)));
+    assert!(matches!(built.publish(), Err(ArchiveError::Forgotten)));
+    rows.remove(&id);
+    assert_same(&store, &rows, "forgotten");
+    assert_eq!(archive(&store).rows, 99);
+    assert_same(&store, &rows, "archived again");
+}
+
+#[test]
+fn an_edition_waits_until_it_is_put_in_force_or_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut random = Random::new(23);
+    let mut rows = fill(&store, &mut random, 100);
+    archive(&store);
+    let begin = || store.begin_archive(&operator(), "notes").unwrap();
+    let build = || begin().build(&ArchiveBudget::default(), &|_| ()).unwrap();
+    let before = editions(dir.path());
+    let built = build();
+    assert!(editions(dir.path()).len() > before.len() && shape(&store).edition == Some(1));
+    assert!(matches!(store.begin_archive(&operator(), "notes"), Err(ArchiveError::Busy(..))));
+    drop(built);
+    assert_eq!(editions(dir.path()), before, "nothing is left of it");
+
+    let built = build();
+    assert_eq!((built.validate().unwrap(), built.about().rows), (built.about(), 100));
+    rows.extend(fill(&store, &mut random, 20));
+    let report = built.publish().unwrap();
+    assert_eq!((shape(&store).edition, report.rows), (Some(report.edition), 100));
+    assert_same(&store, &rows, "published later");
+
+    let built = build();
+    let is_new = |file: &&PathBuf| !before.contains(file) && fs::metadata(file).unwrap().len() > 100;
+    let there = editions(dir.path());
+    let file = there.iter().rev().find(is_new).unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+    assert!(matches!(built.validate(), Err(ArchiveError::Shelf(_))), "{}", file.display());
+    drop(built);
+    assert_same(&store, &rows, "after damage");
 }
 
 #[test]
@@ -266,27 +357,31 @@ fn editions_that_are_damaged_or_of_another_past_cost_memory_and_nothing_else() {
 fn what_cannot_be_archived_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (never, now) = (AtomicBool::new(false), AtomicBool::new(true));
-    let try_it = |collection: &str, stop: &AtomicBool| {
-        store.archive(&operator(), collection, &ArchiveBudget::default(), stop, &|_| ()).unwrap_err()
+    let try_it = |collection: &str| {
+        store.archive(&operator(), collection, &ArchiveBudget::default(), &|_| ()).unwrap_err()
     };
-    assert!(matches!(try_it("notes", &never), ArchiveError::NoSuchCollection(..)));
+    assert!(matches!(try_it("notes"), ArchiveError::NoSuchCollection(..)));
     within(&store, |unit| {
         let form = CollectionForm { dim: 2, metric: Metric::Euclidean, precision: Precision::Full };
         unit.declare_collection(&operator(), "places", form).unwrap();
         unit.declare_collection(&operator(), "empty", CollectionForm { metric: Metric::Cosine, ..form })
             .unwrap();
     });
-    assert!(matches!(try_it("places", &never), ArchiveError::NotCosine(_)));
-    assert!(matches!(try_it("empty", &never), ArchiveError::Empty(_)));
+    assert!(matches!(try_it("places"), ArchiveError::NotCosine(_)));
+    assert!(matches!(try_it("empty"), ArchiveError::Empty(_)));
     let rows = fill(&store, &mut Random::new(6), 60);
-    assert!(matches!(try_it("notes", &now), ArchiveError::Stopped));
+    let work = store.begin_archive(&operator(), "notes").unwrap();
+    let other = store.begin_archive(&operator(), "empty");
+    assert!(matches!(&other, Err(ArchiveError::Busy(_, of)) if of == "notes"), "{other:?}");
+    work.stop().store(true, Ordering::Release);
+    let stopped = work.build(&ArchiveBudget::default(), &|_| ()).unwrap_err();
+    assert!(matches!(stopped, ArchiveError::Stopped));
     assert!(store.collection_shapes().iter().all(|shape| shape.index.edition.is_none()));
     let found = store.begin().search_vectors(&operator(), "notes", &[1.0; DIM], 100, &[]).unwrap();
     assert_eq!(found.len(), rows.len());
     let scratch = Store::scratch(StoreOptions::default()).unwrap();
     fill(&scratch, &mut Random::new(6), 3);
-    let refused = scratch.archive(&operator(), "notes", &ArchiveBudget::default(), &never, &|_| ());
+    let refused = scratch.archive(&operator(), "notes", &ArchiveBudget::default(), &|_| ());
     assert!(matches!(refused, Err(ArchiveError::InMemory)));
 }
 

@@ -1,7 +1,6 @@
 //! `memory.*`: search by meaning, what it costs, and its archive, as an operator.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -82,8 +81,7 @@ impl Methods {
         let told = Arc::clone(reply);
         self.whole_store(reply, move |store, _| {
             let tell = telling(&told);
-            let never = AtomicBool::new(false);
-            let outcome = store.archive(&owner, &collection, &ArchiveBudget::default(), &never, &tell);
+            let outcome = store.archive(&owner, &collection, &ArchiveBudget::default(), &tell);
             outcome::archived(&format!("{owner}/{collection}"), outcome)
         })
         .await

@@ -135,7 +135,7 @@ struct Meanwhile {
 /// Archives while another thread commits vectors and searches for each at once.
 fn archive_under_load(store: &Store, clusters: &mut Clusters) -> (ArchiveReport, Meanwhile) {
     let vectors = clusters.rows(2_000);
-    let (is_done, never) = (AtomicBool::new(false), AtomicBool::new(false));
+    let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             let mut meanwhile = Meanwhile::default();
@@ -155,7 +155,7 @@ fn archive_under_load(store: &Store, clusters: &mut Clusters) -> (ArchiveReport,
             meanwhile
         });
         let owner = ComponentId::operator();
-        let report = store.archive(&owner, COLLECTION, &ArchiveBudget::default(), &never, &|_| ());
+        let report = store.archive(&owner, COLLECTION, &ArchiveBudget::default(), &|_| ());
         is_done.store(true, Ordering::Relaxed);
         (report.expect("an edition"), load.join().expect("the load"))
     })
