@@ -82,6 +82,7 @@
 //!
 //! Natively everything compiles, and every call that would reach the host panics.
 
+pub mod archive;
 pub mod bindings;
 pub mod descriptor;
 pub mod inference;

@@ -15,7 +15,7 @@ mod generated {
 }
 
 pub(crate) use generated::exports::telos::host::{handler, lifecycle};
-pub(crate) use generated::telos::host::{inference, logging, messaging, storage, types, vectors};
+pub(crate) use generated::telos::host::{archive, inference, logging, messaging, storage, types, vectors};
 pub(crate) use generated::{Persona, PersonaPre};
 
 /// The contract version this host speaks.

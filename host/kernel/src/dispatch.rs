@@ -24,6 +24,7 @@ use telos_store::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::MESSAGE_DEPTH_MAX;
+use crate::archivist::Archivist;
 use crate::decide::ask;
 use crate::deliver::{CLONE, Message, deliver};
 use crate::effects::EffectLog;
@@ -51,6 +52,8 @@ pub(crate) struct Surroundings {
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) minds: Arc<dyn Minds>,
+    /// None where nothing is archived: in trials.
+    pub(crate) archivist: Option<Arc<Archivist>>,
 }
 
 /// A message from outside.

@@ -11,6 +11,8 @@ pub(crate) enum Operation {
     Generate,
     /// Embeddings of texts.
     Embed,
+    /// A job of the archive that was begun.
+    Archive,
     /// A piece given to the sender.
     Emit,
 }

@@ -10,7 +10,7 @@ use telos_store::{ComponentId, Failure, Store};
 use crate::contract::FREE_INTERFACES;
 
 /// Every interface an operator can grant.
-pub const INTERFACES: &[&str] = &["logging", "storage", "vectors", "inference", "messaging"];
+pub const INTERFACES: &[&str] = &["logging", "storage", "vectors", "archive", "inference", "messaging"];
 
 /// What a component gets when it is first installed: its lines in the journal, its own objects, its receiver.
 pub const DEFAULT_GRANTS: &[&str] = &["logging", "storage"];

@@ -1,5 +1,6 @@
 //! The host side of each interface a guest imports, one file per interface. Contract types never leave these files.
 
+pub(crate) mod archive;
 pub(crate) mod inference;
 pub(crate) mod logging;
 pub(crate) mod messaging;

@@ -9,6 +9,7 @@ use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
+use crate::archivist::Archivist;
 use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
@@ -115,6 +116,7 @@ impl Kernel {
             grants: Arc::clone(&grants),
             journal: Arc::clone(&journal),
             minds,
+            archivist: Some(Arc::new(Archivist::new(store.clone(), Arc::clone(&journal)))),
         });
         let bell = Arc::new(Notify::new());
         let ring = Arc::clone(&bell);

@@ -15,6 +15,7 @@
 //! Never here: sockets, models, files other than the inbox.
 
 mod activation;
+mod archivist;
 mod change;
 mod contract;
 mod decide;

@@ -62,6 +62,7 @@ pub(crate) async fn run_examples(
         grants: Arc::new(Grants::everything(&release.component)),
         journal: Arc::clone(journal),
         minds: Arc::new(NoMinds),
+        archivist: None,
     });
     let _running = engines.running();
     let mut results = Vec::new();

@@ -1,6 +1,7 @@
 //! Places on a map: a collection that is declared, compared by Euclidean distance and kept with half precision, or by
-//! angle and as it was given.
+//! angle and as it was given. Its places can move to the archive.
 
+use telos_sdk::archive::{Edition, Job, State};
 use telos_sdk::prelude::*;
 use telos_sdk::vectors::{Collection, Metric, Precision};
 
@@ -62,8 +63,54 @@ impl Atlas {
         };
         Ok(found.into_iter().map(near).collect())
     }
+
+    /// Begins to move all places to the archive; the job's number.
+    #[selector]
+    #[example(name = "has no archive in a trial", refused)]
+    fn archive(_this: &Receiver) -> Result<Job, Failure> {
+        Ok(Job::begin(PLACES)?)
+    }
+
+    /// Begins it, and fails.
+    #[selector]
+    fn archive_in_vain(_this: &Receiver) -> Result<(), Failure> {
+        Job::begin(PLACES)?;
+        Err(Failure::refused("it began"))
+    }
+
+    /// Begins it, though it may not.
+    #[selector(read_only)]
+    fn archive_by_stealth(_this: &Receiver) -> Result<Job, Failure> {
+        Ok(Job::begin(PLACES)?)
+    }
+
+    /// Where a job is.
+    #[selector(read_only)]
+    fn job(_this: &Receiver, job: Job) -> Result<State, Failure> {
+        Ok(job.state()?)
+    }
+
+    /// Reads the whole edition that waits.
+    #[selector(read_only)]
+    fn check(_this: &Receiver, job: Job) -> Result<Edition, Failure> {
+        Ok(job.validate()?)
+    }
+
+    /// Lets an edition that waits serve.
+    #[selector]
+    fn publish(_this: &Receiver, job: Job) -> Result<(), Failure> {
+        Ok(job.publish()?)
+    }
+
+    /// Gives a job up.
+    #[selector]
+    fn cancel(_this: &Receiver, job: Job) -> Result<(), Failure> {
+        Ok(job.cancel()?)
+    }
 }
 
+const PLACES: &str = "places";
+
 fn places() -> Collection {
-    Collection::named("places")
+    Collection::named(PLACES)
 }
