@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use telos_service::{Home, OfflineStore};
 
 use super::told_path;
-use crate::connection::Connection;
+use crate::connection::{Connection, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, counted, field, plain, size, time};
 use crate::progress;
@@ -69,12 +69,12 @@ pub(crate) struct Evolve {
 }
 
 /// Ends with 1 when something is wrong.
-pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
+pub(crate) async fn run(store: Store, reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
     match store {
-        Store::Verify => return verify(home, output).await,
-        Store::Backup { dir } => backup(&told_path(&dir)?, home, output).await?,
+        Store::Verify => return verify(reach, output).await,
+        Store::Backup { dir } => backup(&told_path(&dir)?, reach, output).await?,
         Store::Restore(Restore { dir, force }) => {
-            let restored = OfflineStore::of(&Home::at(home)).restore(
+            let restored = OfflineStore::of(&Home::at(reach.home)).restore(
                 Path::new(&told_path(&dir)?),
                 force,
                 &mut shown(output),
@@ -82,53 +82,56 @@ pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<Ex
             output.result(&ended(restored, output)?, render_restored)?;
         }
         Store::Evolve(Evolve { script, dry_run }) => {
-            let evolved = OfflineStore::of(&Home::at(home)).evolve(&script, dry_run, &mut shown(output));
+            let evolved =
+                OfflineStore::of(&Home::at(reach.home)).evolve(&script, dry_run, &mut shown(output));
             output.result(&ended(evolved, output)?, render_evolved)?;
         }
-        Store::Rewrite => rewrite(home, output).await?,
-        Store::Stats => stats(home, output).await?,
+        Store::Rewrite => rewrite(reach, output).await?,
+        Store::Stats => stats(reach, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
-    let report = match running(home).await? {
+async fn verify(reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
+    let report = match running(reach, output).await? {
         Some(host) => called(host, "store.verify", json!({}), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).verify(&mut shown(output)), output)?,
+        None => ended(OfflineStore::of(&Home::at(reach.home)).verify(&mut shown(output)), output)?,
     };
     output.result(&report, render_report)?;
     Ok(if report["clean"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn backup(to: &str, home: &Path, output: &Output) -> Result<(), CommandError> {
-    let report = match running(home).await? {
+async fn backup(to: &str, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
+    let report = match running(reach, output).await? {
         Some(host) => called(host, "store.backup", json!({ "path": to }), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).back_up(Path::new(to), &mut shown(output)), output)?,
+        None => {
+            ended(OfflineStore::of(&Home::at(reach.home)).back_up(Path::new(to), &mut shown(output)), output)?
+        }
     };
     output.result(&report, render_backup)
 }
 
 /// The host of a home; none when none runs.
-async fn running(home: &Path) -> Result<Option<Connection>, CommandError> {
-    match Connection::open(home).await {
+async fn running(reach: Reach<'_>, output: &Output) -> Result<Option<Connection>, CommandError> {
+    match Connection::open(reach, output).await {
         Ok(host) => Ok(Some(host)),
         Err(CommandError::NoHost { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-async fn rewrite(home: &Path, output: &Output) -> Result<(), CommandError> {
-    let report = match running(home).await? {
+async fn rewrite(reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
+    let report = match running(reach, output).await? {
         Some(host) => called(host, "store.rewrite", json!({}), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).rewrite(&mut shown(output)), output)?,
+        None => ended(OfflineStore::of(&Home::at(reach.home)).rewrite(&mut shown(output)), output)?,
     };
     output.result(&report, render_rewritten)
 }
 
-async fn stats(home: &Path, output: &Output) -> Result<(), CommandError> {
-    let stats = match running(home).await? {
+async fn stats(reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
+    let stats = match running(reach, output).await? {
         Some(host) => called(host, "store.stats", json!({}), output).await?,
-        None => OfflineStore::of(&Home::at(home)).stats()?,
+        None => OfflineStore::of(&Home::at(reach.home)).stats()?,
     };
     output.result(&stats, render_stats)
 }
