@@ -46,6 +46,17 @@ pub struct AuditAtHand {
     pub restored_after: Option<u64>,
 }
 
+/// The audit is older than what this journal has shown of it, and knows of no restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetBack {
+    /// The newest row that the journal has shown.
+    pub shown: u64,
+    /// The position of the commit that decided it; none where only an earlier version wrote it down.
+    pub shown_position: Option<u64>,
+    /// The newest row that there is now.
+    pub newest: u64,
+}
+
 /// What the journal stands on; tests bring their own.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -61,6 +72,7 @@ pub struct Journal {
     clock: Arc<dyn Clock>,
     dir: PathBuf,
     wait_max: Duration,
+    set_back: Option<SetBack>,
     /// The thread, and the lock, which ends when its file is closed.
     writer: Mutex<Option<(JoinHandle<()>, File)>>,
 }
@@ -120,10 +132,16 @@ impl Journal {
         std::fs::create_dir_all(&dir).map_err(at("create", &dir))?;
         let lock = lock(&dir)?;
         let mut found = recovery::recover(&dir)?;
+        let mut set_back = None;
         if let Some(audit) = audit.filter(|audit| audit.newest < found.audit_cursor) {
+            set_back = audit.restored_after.is_none().then_some(SetBack {
+                shown: found.audit_cursor,
+                shown_position: found.audit_position,
+                newest: audit.newest,
+            });
             found.audit_cursor = audit.restored_after.unwrap_or(audit.newest).min(audit.newest);
-            found.set_back =
-                Some(if audit.restored_after.is_some() { REASON_RESTORED } else { REASON_REPLACED });
+            found.audit_position = None;
+            found.set_back = Some(set_back.map_or(REASON_RESTORED, |_| REASON_REPLACED));
         }
         let intake = Arc::new(Intake::new(config.bounds(), first_stats(&found), found.incident_next));
         let writer = start_writer(&dir, &config, &on, &intake, found)?;
@@ -132,6 +150,7 @@ impl Journal {
             clock: on.clock,
             dir,
             wait_max: Duration::from_millis(config.wait_ms_max),
+            set_back,
             writer: Mutex::new(Some((writer, lock))),
         })
     }
@@ -170,6 +189,12 @@ impl Journal {
     /// The highest audit number on the disk, 0 when there is none. The follower goes on from here after a start.
     pub fn audit_cursor(&self) -> u64 {
         self.intake.stats().audit_cursor
+    }
+
+    /// How far the audit had gone back when this journal was opened beside it. The next opening knows nothing of it:
+    /// the cursor went back too.
+    pub fn set_back(&self) -> Option<SetBack> {
+        self.set_back
     }
 
     /// A number to quote in an error and in a line's `incident` attribute. Rises, restarts included; a crash may

@@ -32,11 +32,11 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 const INCIDENTS_AHEAD: u64 = 1_000;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Tries left for a disk that refuses, once the journal is closing.
 /// Why a file was opened whose facts begin again below those before.
 pub(crate) const REASON_RESTORED: &str = "store-restored";
 /// The same where no restore is known: another store is there.
 pub(crate) const REASON_REPLACED: &str = "store-replaced";
+/// Tries left for a disk that refuses, once the journal is closing.
 const CLOSING_TRIES: u32 = 3;
 
 pub(crate) struct Writer {
@@ -53,6 +53,7 @@ pub(crate) struct Writer {
     own_sequence: u64,
     fact_sequence: u64,
     audit_cursor: u64,
+    audit_position: Option<u64>,
     incident_reserved: u64,
 
     buffer: Vec<u8>,
@@ -91,6 +92,7 @@ impl Writer {
             own_sequence: 0,
             fact_sequence: 0,
             audit_cursor: found.audit_cursor,
+            audit_position: found.audit_position,
             incident_reserved: found.incident_next,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX),
             buffer_lines: 0,
@@ -178,7 +180,7 @@ impl Writer {
         self.must_sync = true;
         self.fact_sequence += 1;
         self.put(self.clock.now(), "\"audit\"", self.fact_sequence, &fact.encode_rest(is_repeated));
-        self.audit_cursor = fact.number;
+        (self.audit_cursor, self.audit_position) = (fact.number, Some(fact.position));
     }
 
     fn put_losses(&mut self, losses: &[Loss]) {
@@ -196,6 +198,10 @@ impl Writer {
             .with("reason", reason)
             .with("audit_cursor", self.audit_cursor)
             .with("incident_next", self.incident_reserved);
+        let line = match self.audit_position {
+            Some(position) => line.with("audit_position", position),
+            None => line,
+        };
         self.put_own(&line);
         self.must_sync = true;
     }
@@ -336,7 +342,7 @@ impl Writer {
         self.count_rotation();
         let facts = std::mem::take(&mut self.facts_in_doubt);
         if let Some(first) = facts.first() {
-            self.audit_cursor = first.number - 1;
+            (self.audit_cursor, self.audit_position) = (first.number - 1, None);
         }
         self.put_state("journal.opened", "fault");
         self.put_own(&degraded_line(error));

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use telos_inference::{MindInfo, Minds};
-use telos_journal::Journal;
+use telos_journal::{Journal, Line, SetBack, Severity};
 use telos_kernel::Kernel;
 use telos_store::Store;
 
@@ -67,6 +67,7 @@ pub(crate) fn run(
         store_check(home, store),
         journal_check(journal),
     ];
+    checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back, store.position().get())));
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
@@ -140,6 +141,43 @@ fn journal_check(journal: &Journal) -> Check {
             check.since.clone_from(&degraded.since);
             check
         }
+    }
+}
+
+/// What is there is served; that more was there is for a person to judge. The journal knows it at one start only.
+fn older_store_check(set_back: &SetBack, position: u64) -> Check {
+    let cause = format!(
+        "{}; the store was like that when this host started, and the next start says nothing of it",
+        older_store(set_back, position)
+    );
+    Check::new("store", CheckState::Degraded, cause, Some(OLDER_STORE_NEXT.to_owned()))
+}
+
+/// What to do about a store that is older than its journal.
+const OLDER_STORE_NEXT: &str = "stop the host and bring a backup back with `telos store restore DIR`; or, if this store was put here on \
+     purpose, go on";
+
+/// The line that says so, once.
+pub(crate) fn older_store_line(set_back: &SetBack, position: u64) -> Line {
+    let body = format!("{}: {OLDER_STORE_NEXT}", older_store(set_back, position));
+    Line::new(Severity::Warn, "store.older", body).with("position", position).with("shown", set_back.shown)
+}
+
+/// What is missing, as far as the journal knows it: it has seen decisions, not every commit.
+fn older_store(set_back: &SetBack, position: u64) -> String {
+    let SetBack { shown, shown_position, newest } = *set_back;
+    let missing = match shown - newest {
+        1 => "1 decision".to_owned(),
+        more => format!("{more} decisions"),
+    };
+    match shown_position {
+        Some(known) if known > position => format!(
+            "the store is at position {position}, the journal knows of position {known}: commits are missing, \
+             {missing} among them"
+        ),
+        _ => format!(
+            "the store, at position {position}, is not the one that the journal knows: {missing} of that are missing"
+        ),
     }
 }
 
@@ -242,6 +280,18 @@ mod tests {
                 (CheckState::Degraded, Some("`telos model pull m`".into()))
             );
             assert!(said.cause.contains(cause), "{}", said.cause);
+        }
+    }
+
+    #[test]
+    fn what_a_store_lacks_is_told_in_positions_where_they_are_known() {
+        let told = |shown_position, newest| older_store(&SetBack { shown: 9, shown_position, newest }, 40);
+        assert_eq!(
+            told(Some(44), 8),
+            "the store is at position 40, the journal knows of position 44: commits are missing, 1 decision among them"
+        );
+        for position in [Some(7), None] {
+            assert!(told(position, 2).contains("is not the one that the journal knows: 7 decisions"));
         }
     }
 

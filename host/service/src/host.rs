@@ -111,6 +111,10 @@ impl Host {
         let store = Store::open(&home.store(), config.store)?;
         let audit = journaling::audit_at_hand(&store);
         let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
+        if let Some(set_back) = journal.set_back() {
+            let line = checks::older_store_line(&set_back, store.position().get());
+            journal.producer("host", Rate::HOST).record(&line);
+        }
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use telos_journal::{AuditAtHand, Journal, JournalConfig, JournalError, Rate};
+use telos_journal::{AuditAtHand, Journal, JournalConfig, JournalError, Rate, SetBack};
 use tempfile::tempdir;
 
 use crate::fixture::{check_sound, fact, facts, file_names, info, lines, open, open_without_sync};
@@ -131,7 +131,12 @@ fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     journal.close();
     assert_eq!(facts(dir.path()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5, 6, 7]);
     check_sound(dir.path());
-    beside(0, None).close();
+    assert_eq!(journal.set_back(), None, "a restore is known");
+    let journal = beside(0, None);
+    let expected = SetBack { shown: 7, shown_position: Some(fact(7).position), newest: 0 };
+    assert_eq!(journal.set_back(), Some(expected));
+    journal.close();
+    assert_eq!(beside(0, None).set_back(), None, "it is told once");
     let lines = std::fs::read_to_string(dir.path().join("journal.jsonl")).unwrap();
     let said = |reason: &str| lines.matches(&format!("\"reason\":\"{reason}\"")).count();
     assert_eq!((said("store-restored"), said("store-replaced")), (1, 1), "{lines}");

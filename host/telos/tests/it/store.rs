@@ -404,3 +404,34 @@ fn an_object_is_not_named_as_another_ones_id() {
     assert!(refused.contains("32 hex digits"), "{refused}");
     assert_eq!(running.value(&id, "increment"), 1);
 }
+
+#[test]
+fn a_store_that_is_older_than_its_journal_is_told_until_the_next_start() {
+    let mut running = Running::with_counter();
+    running.kill();
+    let file = running.path().join("store/objects.redb");
+    let older = std::fs::read(&file).unwrap();
+    running.start();
+    running.ok(&["object", "new", "mine"]);
+    let position = running.ok(&["doctor"])["position"].as_u64().unwrap();
+    eventually("the journal shows it", || audit_lines(&running).contains("audit.object.new"));
+    running.stop();
+    std::fs::write(&file, older).unwrap();
+    let told = |running: &Running| {
+        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = checks.as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["cause"].as_str().unwrap().contains("commits are missing"))
+    };
+    running.start();
+    let check = told(&running).unwrap();
+    assert_eq!(check["state"], "degraded", "{check}");
+    let cause = check["cause"].as_str().unwrap();
+    assert!(cause.contains(&format!("the journal knows of position {position}: ")), "{cause}");
+    assert!(cause.contains("1 decision among them"), "{cause}");
+    assert!(check["do_this"].as_str().unwrap().contains("telos store restore"), "{check}");
+    let warned = running.run(&["journal", "tail", "--event", "store.older", "--severity", "warn"]);
+    assert!(String::from_utf8(warned.stdout).unwrap().contains("commits are missing"));
+    running.stop();
+    running.start();
+    assert_eq!(told(&running), None);
+}
