@@ -83,6 +83,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
     let reach = Reach { home: &home, patience: Duration::from_secs(arguments.patience_s) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        survive_file_size_limit()?;
         match arguments.command {
             Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
             Command::Doctor => doctor::run(reach, output).await,
@@ -99,6 +100,19 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             }
         }
     })
+}
+
+/// A file that may not grow any more fails the write, as a full disk does, and does not end the process. The handler
+/// stays for as long as that lives.
+#[cfg(unix)]
+fn survive_file_size_limit() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
+}
+
+#[cfg(not(unix))]
+fn survive_file_size_limit() -> std::io::Result<()> {
+    Ok(())
 }
 
 /// What needs a running host.
