@@ -244,6 +244,15 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
 }
 
+    let early = jiff::Timestamp::now().to_string();
+    let before = running.ok(&["doctor"])["position"].as_u64().unwrap();
+    running.ok(&["object", "new", "mine"]);
+    let refused = running.refusal(&["object", "show", "mine", "--as-of", &early]);
+    assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    for part in [&early, &format!("stands for position {before}"), "the oldest position is 1", "30 days"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
 /// Files below a directory that contain these bytes.
 fn files_with(directory: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
