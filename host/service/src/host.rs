@@ -107,6 +107,15 @@ impl Host {
     /// [`StartError::Store`] when the home is in use by another host; every error names what could not be used.
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
+        let home = config.home.clone();
+        let started = Self::start_parts(config).await;
+        if let Err(error) = &started {
+            say_failed_start(&home, error);
+        }
+        started
+    }
+
+    async fn start_parts(config: HostConfig) -> Result<Self, StartError> {
         home.prepare()?;
         let store = Store::open(&home.store(), config.store)?;
         let audit = journaling::audit_at_hand(&store);
@@ -214,6 +223,14 @@ async fn raise_generations(
     kernel: &Kernel,
     mode: GenerationMode,
     told: Option<OnEvolving>,
+/// Nothing where another host has the journal.
+fn say_failed_start(home: &Home, error: &StartError) {
+    let Ok(journal) = Journal::open(home.journal(), JournalConfig::default()) else { return };
+    let told = error.to_rpc();
+    let line = Line::new(Severity::Error, "host.start-failed", told.message).with("kind", told.data.kind);
+    journal.producer("host", Rate::HOST).record(&line);
+}
+
 ) -> Result<Vec<Evolution>, StartError> {
     let told = told.unwrap_or_else(|| Arc::new(|_| {}));
     let raised = kernel.raise_generations(mode, told).await;

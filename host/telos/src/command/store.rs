@@ -79,11 +79,13 @@ pub(crate) async fn run(store: Store, reach: Reach<'_>, output: &Output) -> Resu
                 force,
                 &mut shown(output),
             );
+            tell_host(&restored, "restore", reach, output).await;
             output.result(&ended(restored, output)?, render_restored)?;
         }
         Store::Evolve(Evolve { script, dry_run }) => {
             let evolved =
                 OfflineStore::of(&Home::at(reach.home)).evolve(&script, dry_run, &mut shown(output));
+            tell_host(&evolved, "evolve", reach, output).await;
             output.result(&ended(evolved, output)?, render_evolved)?;
         }
         Store::Rewrite => rewrite(reach, output).await?,
@@ -117,6 +119,20 @@ async fn running(reach: Reach<'_>, output: &Output) -> Result<Option<Connection>
         Ok(host) => Ok(Some(host)),
         Err(CommandError::NoHost { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// A refusal because a host runs is a line in that host's journal. Whether it takes it changes nothing for us.
+async fn tell_host(
+    answer: &Result<Value, telos_bridge::RpcError>,
+    work: &str,
+    reach: Reach<'_>,
+    output: &Output,
+) {
+    let Some(refused) = answer.as_ref().err().filter(|error| error.data.kind == "in-use") else { return };
+    if let Ok(Some(host)) = running(reach, output).await {
+        let _ = host.call("store.refused", json!({"work": work, "cause": refused.message})).await;
+        host.close().await;
     }
 }
 

@@ -83,6 +83,8 @@ fn a_live_home_is_not_restored_over_and_a_stopped_one_keeps_its_old_store() {
     assert_eq!(refused["data"]["kind"], "in-use", "{refused}");
     let pid = running.host.as_ref().unwrap().id().to_string();
     assert!(refused["message"].as_str().unwrap().contains(&pid), "{refused}");
+    let warned = running.run(&["journal", "tail", "--severity", "warn", "--event", "store.restore-failed"]);
+    assert!(String::from_utf8(warned.stdout).unwrap().contains(&pid), "the host's journal says so");
     assert_eq!(running.value("counter", "increment"), 3);
     running.kill();
     let restored = running.ok(&["store", "restore", text(&backup)]);
@@ -345,6 +347,14 @@ fn refused_start(running: &Running) -> (String, String, String) {
     (text(&said["data"]["kind"]), text(&said["message"]), text(&said["data"]["next"]))
 }
 
+/// Lines of the journal about starts that failed so.
+fn failed_starts(running: &Running, kind: &str) -> usize {
+    let journal = std::fs::read_to_string(running.path().join("journal/journal.jsonl")).unwrap();
+    let is_it =
+        |line: &&str| line.contains("host.start-failed") && line.contains(&format!("\"kind\":\"{kind}\""));
+    journal.lines().filter(is_it).filter(|line| line.contains("\"ERROR\"")).count()
+}
+
 #[test]
 fn a_store_that_does_not_open_says_why_and_what_fits() {
     let mut running = Running::with_counter();
@@ -352,7 +362,7 @@ fn a_store_that_does_not_open_says_why_and_what_fits() {
     let file = running.path().join("store/objects.redb");
     let whole = std::fs::read(&file).unwrap();
     let cut = whole.len() / 2;
-    for bytes in [vec![7; 100_000], whole[..cut].to_vec()] {
+    for (round, bytes) in [vec![7; 100_000], whole[..cut].to_vec()].into_iter().enumerate() {
         std::fs::write(&file, bytes).unwrap();
         let (kind, message, next) = refused_start(&running);
         assert_eq!(kind, "damaged", "{message}");
@@ -361,6 +371,7 @@ fn a_store_that_does_not_open_says_why_and_what_fits() {
                 && message.contains("the database is damaged"),
             "{message}"
         );
+        assert_eq!(failed_starts(&running, "damaged"), 1 + round);
         assert!(
             next.contains("`telos store verify`") && next.contains("`telos store restore DIR`"),
             "{next}"
