@@ -10,6 +10,7 @@ use telos_kernel::Kernel;
 use telos_store::Store;
 
 use crate::arrivals::Arrivals;
+use crate::kept::{KeptCopies, kept_copies};
 
 /// How a check stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,6 +69,8 @@ pub(crate) fn run(
         journal_check(journal),
     ];
     checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back, store.position().get())));
+    checks.extend(release_checks(store));
+    checks.extend(copies_check(home));
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
@@ -179,6 +182,40 @@ fn older_store(set_back: &SetBack, position: u64) -> String {
             "the store, at position {position}, is not the one that the journal knows: {missing} of that are missing"
         ),
     }
+}
+
+/// Kept releases whose bytes are gone: they serve on while they are loaded, and no start, swap or rollback loads them.
+/// Nothing, where all are there. A look at each file's name, not at its bytes.
+fn release_checks(store: &Store) -> Vec<Check> {
+    let releases = store.releases(None).unwrap_or_default();
+    let gone = releases.iter().filter(|release| !store.has_blob(&release.digest));
+    gone.map(|release| {
+        let cause = format!(
+            "the bytes of {} {} ({:.12}) are gone from the store: it cannot be loaded again",
+            release.component,
+            release.version,
+            release.digest.to_string()
+        );
+        let next = "`telos plugin install FILE` with the file it came from, or `telos store restore DIR`";
+        Check::new("release", CheckState::Degraded, cause, Some(next.into()))
+    })
+    .collect()
+}
+
+/// Nothing, where there are none.
+fn copies_check(home: &Path) -> Option<Check> {
+    let KeptCopies { count, bytes } = kept_copies(home);
+    let copies = match count {
+        0 => return None,
+        1 => "1 earlier copy of the store is".to_owned(),
+        more => format!("{more} earlier copies of the store are"),
+    };
+    let cause = format!(
+        "{copies} kept as {}, {} MiB: they hold what was forgotten since",
+        home.join("store.before-*").display(),
+        bytes.div_ceil(1 << 20)
+    );
+    Some(Check::new("copies", CheckState::Ok, cause, Some("remove them when you no longer need them".into())))
 }
 
 /// Nothing, where every directory that was named can be watched.

@@ -206,10 +206,21 @@ fn render_restored(report: &Value, paint: Paint) -> String {
     for problem in report["problems"].as_array().into_iter().flatten() {
         text.push_str(&format!("{} {}\n", paint.word("failed", "✗"), problem.as_str().unwrap_or_default()));
     }
+    text.push_str(&forgotten_back(report));
     if let Some(replaced) = report["replaced"].as_str() {
         text.push_str(&format!("what was there is kept in {replaced}\n"));
     }
     text
+}
+
+/// What a restore brings back that was to be gone for good; nothing where nobody can tell.
+fn forgotten_back(report: &Value) -> String {
+    let since = field(report, "backup_position");
+    match report["forgotten_back"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(1) => format!("1 object forgotten since position {since} is back\n"),
+        Some(objects) => format!("{objects} objects forgotten since position {since} are back\n"),
+    }
 }
 
 fn render_evolved(report: &Value, paint: Paint) -> String {
@@ -348,6 +359,14 @@ mod tests {
         let text = render_restored(&report, Paint::default());
         assert!(text.contains("restored position 7") && text.contains("now at position 8"), "{text}");
         assert!(text.contains("kept in /h/store.before-restore-1"), "{text}");
+    }
+
+    #[test]
+    fn a_restore_says_what_was_forgotten_only_where_it_is_known() {
+        let said = |back: Value| forgotten_back(&json!({"backup_position": 7, "forgotten_back": back}));
+        assert_eq!(said(json!(1)), "1 object forgotten since position 7 is back\n");
+        assert_eq!(said(json!(2)), "2 objects forgotten since position 7 are back\n");
+        assert_eq!((said(json!(0)), said(Value::Null)), (String::new(), String::new()));
     }
 
     #[test]

@@ -244,8 +244,6 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     assert!(refused.contains("not decided yet"), "{refused}");
     let refused = running.refusal(&["object", "show", "counter", "--as-of", "0"]);
     assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
-}
-
     let early = jiff::Timestamp::now().to_string();
     let before = running.ok(&["doctor"])["position"].as_u64().unwrap();
     running.ok(&["object", "new", "mine"]);
@@ -255,6 +253,8 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     for part in [&early, &format!("stands for position {before}"), "the oldest position is 1", "30 days"] {
         assert!(message.contains(part), "{part}: {message}");
     }
+}
+
 /// Files below a directory that contain these bytes.
 fn files_with(directory: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -454,4 +454,71 @@ fn a_store_that_is_older_than_its_journal_is_told_until_the_next_start() {
     running.stop();
     running.start();
     assert_eq!(told(&running), None);
+}
+
+#[test]
+fn a_restore_says_how_many_forgotten_objects_are_back_and_doctor_names_the_copies() {
+    let (mut running, place) = (Running::with_counter(), place());
+    let backup = place.path().join("copy");
+    for name in ["first", "second", "third"] {
+        running.ok(&["object", "new", name]);
+    }
+    running.ok(&["store", "backup", text(&backup)]);
+    running.ok(&["object", "new", "later"]);
+    for name in ["first", "second", "later"] {
+        running.ok(&["object", "forget", name, "--yes", "--no-rewrite"]);
+    }
+    let copies = |running: &Running| {
+        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = checks.as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "copies")
+    };
+    assert_eq!(copies(&running), None);
+    running.stop();
+    let said = running.text(&["store", "restore", text(&backup)]);
+    assert!(said.contains("2 objects forgotten since position") && said.contains("are back"), "{said}");
+    let again = running.ok(&["store", "restore", text(&backup)]);
+    assert_eq!(again["forgotten_back"], 0, "that one had forgotten nothing: {again}");
+    std::fs::write(running.path().join("store/objects.redb"), vec![7; 100_000]).unwrap();
+    let unread = running.ok(&["store", "restore", text(&backup), "--force"]);
+    assert_eq!(unread["forgotten_back"], Value::Null, "{unread}");
+    running.start();
+    let check = copies(&running).unwrap();
+    let cause = check["cause"].as_str().unwrap();
+    assert_eq!(check["state"], "ok");
+    assert!(cause.contains("3 earlier copies") && cause.contains("what was forgotten since"), "{check}");
+}
+
+/// The one file below `blobs`.
+fn blob_file(running: &Running, digest: &str) -> PathBuf {
+    running.path().join("store/blobs").join(&digest[..2]).join(&digest[2..])
+}
+
+#[test]
+fn lost_bytes_of_a_release_are_told_and_come_back_from_the_bundle() {
+    let mut running = Running::with_counter();
+    let digest = running.ok(&["plugin", "info", "counter"])["digest"].as_str().unwrap().to_owned();
+    let file = blob_file(&running, &digest);
+    std::fs::remove_file(&file).unwrap();
+    let told = |running: &Running| {
+        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = checks.as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "release")
+    };
+    let check = told(&running).unwrap();
+    assert_eq!(check["state"], "degraded");
+    assert!(check["cause"].as_str().unwrap().contains("counter 0.1.0"), "{check}");
+    assert!(check["do_this"].as_str().unwrap().contains("telos plugin install"), "{check}");
+    running.kill();
+
+    let bundle = place();
+    std::fs::copy(crate::running::guest("counter"), bundle.path().join("counter.wasm")).unwrap();
+    let listed = format!("[[plugin]]\nfile = \"counter.wasm\"\ndigest = \"{digest}\"\n");
+    std::fs::write(bundle.path().join("bundle.toml"), listed).unwrap();
+    running.start_with(&["--bundle", text(bundle.path())]);
+    assert_eq!(told(&running), None);
+    assert!(file.is_file());
+    assert_eq!(running.value("counter", "increment"), 1);
+    let said = running.run(&["journal", "tail", "--event", "store.blob-restored", "--severity", "warn"]);
+    assert_eq!(String::from_utf8(said.stdout).unwrap().lines().count(), 1);
 }
