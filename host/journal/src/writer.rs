@@ -53,7 +53,7 @@ pub(crate) struct Writer {
     own_sequence: u64,
     fact_sequence: u64,
     audit_cursor: u64,
-    audit_position: Option<u64>,
+    position: Option<u64>,
     incident_reserved: u64,
 
     buffer: Vec<u8>,
@@ -92,7 +92,7 @@ impl Writer {
             own_sequence: 0,
             fact_sequence: 0,
             audit_cursor: found.audit_cursor,
-            audit_position: found.audit_position,
+            position: found.position,
             incident_reserved: found.incident_next,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX),
             buffer_lines: 0,
@@ -180,7 +180,8 @@ impl Writer {
         self.must_sync = true;
         self.fact_sequence += 1;
         self.put(self.clock.now(), "\"audit\"", self.fact_sequence, &fact.encode_rest(is_repeated));
-        (self.audit_cursor, self.audit_position) = (fact.number, Some(fact.position));
+        self.audit_cursor = fact.number;
+        self.position = self.position.max(Some(fact.position));
     }
 
     fn put_losses(&mut self, losses: &[Loss]) {
@@ -198,8 +199,9 @@ impl Writer {
             .with("reason", reason)
             .with("audit_cursor", self.audit_cursor)
             .with("incident_next", self.incident_reserved);
-        let line = match self.audit_position {
-            Some(position) => line.with("audit_position", position),
+        self.position = self.position.max(self.intake.position());
+        let line = match self.position {
+            Some(position) => line.with("position", position),
             None => line,
         };
         self.put_own(&line);
@@ -342,7 +344,7 @@ impl Writer {
         self.count_rotation();
         let facts = std::mem::take(&mut self.facts_in_doubt);
         if let Some(first) = facts.first() {
-            (self.audit_cursor, self.audit_position) = (first.number - 1, None);
+            self.audit_cursor = first.number - 1;
         }
         self.put_state("journal.opened", "fault");
         self.put_own(&degraded_line(error));

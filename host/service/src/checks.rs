@@ -163,23 +163,24 @@ const OLDER_STORE_NEXT: &str = "stop the host and bring a backup back with `telo
 /// The line that says so, once.
 pub(crate) fn older_store_line(set_back: &SetBack, position: u64) -> Line {
     let body = format!("{}: {OLDER_STORE_NEXT}", older_store(set_back, position));
-    Line::new(Severity::Warn, "store.older", body).with("position", position).with("shown", set_back.shown)
+    Line::new(Severity::Warn, "store.older", body)
+        .with("position", position)
+        .with("missing", set_back.missing)
 }
 
-/// What is missing, as far as the journal knows it: it has seen decisions, not every commit.
+/// What is missing, as far as the journal knows it: every decision, and how far the store was.
 fn older_store(set_back: &SetBack, position: u64) -> String {
-    let SetBack { shown, shown_position, newest } = *set_back;
-    let missing = match shown - newest {
-        1 => "1 decision".to_owned(),
-        more => format!("{more} decisions"),
+    let missing = match set_back.missing {
+        0 => String::new(),
+        1 => ", 1 decision among them".to_owned(),
+        more => format!(", {more} decisions among them"),
     };
-    match shown_position {
+    match set_back.known_position {
         Some(known) if known > position => format!(
-            "the store is at position {position}, the journal knows of position {known}: commits are missing, \
-             {missing} among them"
+            "the store is at position {position}, the journal knows of position {known}: commits are missing{missing}"
         ),
         _ => format!(
-            "the store, at position {position}, is not the one that the journal knows: {missing} of that are missing"
+            "the store, at position {position}, is not the one that the journal knows: commits of that are missing{missing}"
         ),
     }
 }
@@ -322,13 +323,13 @@ mod tests {
 
     #[test]
     fn what_a_store_lacks_is_told_in_positions_where_they_are_known() {
-        let told = |shown_position, newest| older_store(&SetBack { shown: 9, shown_position, newest }, 40);
-        assert_eq!(
-            told(Some(44), 8),
-            "the store is at position 40, the journal knows of position 44: commits are missing, 1 decision among them"
-        );
+        let told = |missing, known_position| older_store(&SetBack { missing, known_position }, 40);
+        let known = "the store is at position 40, the journal knows of position 44: commits are missing";
+        assert_eq!(told(0, Some(44)), known);
+        assert_eq!(told(1, Some(44)), format!("{known}, 1 decision among them"));
         for position in [Some(7), None] {
-            assert!(told(position, 2).contains("is not the one that the journal knows: 7 decisions"));
+            let said = told(7, position);
+            assert!(said.contains("is not the one") && said.ends_with("7 decisions among them"), "{said}");
         }
     }
 

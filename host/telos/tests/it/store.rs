@@ -454,6 +454,17 @@ fn a_store_that_is_older_than_its_journal_is_told_until_the_next_start() {
     running.stop();
     running.start();
     assert_eq!(told(&running), None);
+
+    // What no decision was made in is missed too.
+    running.stop();
+    let older = std::fs::read(&file).unwrap();
+    running.start();
+    running.value("counter", "increment");
+    running.stop();
+    std::fs::write(&file, older).unwrap();
+    running.start();
+    let check = told(&running).unwrap();
+    assert!(!check["cause"].as_str().unwrap().contains("decision"), "{check}");
 }
 
 #[test]
