@@ -85,7 +85,10 @@ pub(crate) async fn run(store: Store, reach: Reach<'_>, output: &Output) -> Resu
         Store::Evolve(Evolve { script, dry_run }) => {
             let evolved =
                 OfflineStore::of(&Home::at(reach.home)).evolve(&script, dry_run, &mut shown(output));
-            tell_host(&evolved, "evolve", reach, output).await;
+            // A dry run writes nothing, in no journal either.
+            if !dry_run {
+                tell_host(&evolved, "evolve", reach, output).await;
+            }
             output.result(&ended(evolved, output)?, render_evolved)?;
         }
         Store::Rewrite => rewrite(reach, output).await?,
