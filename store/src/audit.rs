@@ -6,6 +6,9 @@ use crate::error::Failure;
 use crate::id::Position;
 use crate::tables::{self, META_AUDIT, Tables};
 
+/// The kind of the rows about objects that were forgotten; the subject is the object's id.
+pub(crate) const OBJECT_FORGOTTEN: &str = "object.forgotten";
+
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditRow {

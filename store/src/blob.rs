@@ -8,7 +8,7 @@
 //! commit that names it            its vote looks for the file: a named blob is there, however long the unit took
 //! ```
 //! A blob is durable before [`Blobs::put`] returns, hence before any commit that names it. Blobs never change. Those
-//! that no row names are deleted by `collect`.
+//! that no row names are deleted by `collect`, or by whoever put them and has no use for them after all.
 
 mod collect;
 mod file;
@@ -46,9 +46,17 @@ enum Place {
 #[derive(Debug, Default)]
 struct Books {
     bytes: u64,
-    /// When each blob was last put, Unix milliseconds.
-    recent: HashMap<Digest, u64>,
+    recent: HashMap<Digest, Recent>,
     collected: u64,
+}
+
+/// A blob that was put within the last ten minutes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    /// The last time, Unix milliseconds.
+    put_ms: u64,
+    /// How often: somebody else may be about to name it.
+    times: u64,
 }
 
 impl Blobs {
@@ -157,6 +165,12 @@ impl Blobs {
     }
 }
 
+impl Recent {
+    fn is_within_grace(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.put_ms) < limit::BLOB_GRACE_MS
+    }
+}
+
 impl Books {
     /// Remembers a blob as just put.
     fn note(&mut self, digest: Digest, now_ms: u64) -> Result<(), Overflow> {
@@ -165,16 +179,23 @@ impl Books {
         }
         let noted = self.recent.len() + usize::from(!self.recent.contains_key(&digest));
         Overflow::check("blobs put within ten minutes", noted, limit::BLOBS_RECENT_MAX)?;
-        self.recent.insert(digest, now_ms);
+        let recent = self.recent.entry(digest).or_default();
+        let times = if recent.is_within_grace(now_ms) { recent.times } else { 0 };
+        *recent = Recent { put_ms: now_ms, times: times + 1 };
         Ok(())
     }
 
     fn is_recent(&self, digest: &Digest, now_ms: u64) -> bool {
-        self.recent.get(digest).is_some_and(|put_ms| now_ms.saturating_sub(*put_ms) < limit::BLOB_GRACE_MS)
+        self.recent.get(digest).is_some_and(|recent| recent.is_within_grace(now_ms))
+    }
+
+    /// Whether only one caller has put it within the grace.
+    fn is_of_one(&self, digest: &Digest) -> bool {
+        self.recent.get(digest).is_some_and(|recent| recent.times == 1)
     }
 
     fn forget_old(&mut self, now_ms: u64) {
-        self.recent.retain(|_, put_ms| now_ms.saturating_sub(*put_ms) < limit::BLOB_GRACE_MS);
+        self.recent.retain(|_, recent| recent.is_within_grace(now_ms));
     }
 }
 

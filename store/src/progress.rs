@@ -37,6 +37,8 @@ pub enum Phase {
     Checksum,
     /// Objects of a draft are read and changed.
     Objects,
+    /// A script computes and comes to no object; seconds of those that it may take.
+    Script,
     /// The new state takes the place of the old one; one step.
     Switch,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Phase {
             Phase::CopyBlobs => "copying blobs",
             Phase::Checksum => "checking bytes",
             Phase::Objects => "changing objects",
+            Phase::Script => "script, seconds",
             Phase::Switch => "switching",
         })
     }

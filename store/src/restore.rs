@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::{self, Fact};
+use crate::audit::{self, AuditRow, Fact, OBJECT_FORGOTTEN};
 use crate::backend::{FileBackend, Overlay};
 use crate::backup::{self, BackupError, Manifest, at, blobs_of};
 use crate::blob::Blobs;
@@ -27,10 +27,11 @@ use crate::error::{Failure, Fault, OpenError};
 use crate::id::Position;
 use crate::lock::DirectoryLock;
 use crate::progress::{Meter, Phase, Progress};
+use crate::scan::Scan as _;
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
 use crate::store_id::{self, StoreId};
 use crate::switch;
-use crate::tables::{self, META, META_POSITION, Tables};
+use crate::tables::{self, AUDIT, META, META_POSITION, OBJECTS, Tables};
 use crate::verify;
 
 /// How a backup is restored.
@@ -58,6 +59,9 @@ pub struct RestoreReport {
     pub blobs: u64,
     /// Where the replaced store is kept; none when there was none.
     pub replaced: Option<PathBuf>,
+    /// Objects of the backup that the replaced store had forgotten, and that are back; none where that store could not
+    /// be read.
+    pub forgotten_back: Option<u64>,
     /// What is wrong with the rows; empty unless the restore was forced.
     pub problems: Vec<String>,
 }
@@ -135,7 +139,7 @@ impl Store {
         let _lock = DirectoryLock::take(into)?;
         switch::finish(into)?;
         check_identity(into, &manifest, options)?;
-        let staged = Stage { path: switch::stage(into) }.fill(from, &manifest, options, progress);
+        let staged = Stage { path: switch::stage(into), into }.fill(from, &manifest, options, progress);
         let switched = staged.and_then(|staged| {
             fail::fail_point!("store::restore-staged");
             Ok((staged, switch_to_staged(into, progress)?))
@@ -153,22 +157,25 @@ impl Store {
             rows: manifest.rows,
             blobs: manifest.blobs.len() as u64,
             replaced,
+            forgotten_back: staged.forgotten_back,
             problems: staged.problems,
         })
     }
 }
 
 /// The copy inside the target.
-struct Stage {
+struct Stage<'a> {
     path: PathBuf,
+    into: &'a Path,
 }
 
 struct Staged {
     position: Position,
+    forgotten_back: Option<u64>,
     problems: Vec<String>,
 }
 
-impl Stage {
+impl Stage<'_> {
     /// Copies, raises and checks the backup, and writes down that it was restored.
     fn fill(
         &self,
@@ -189,11 +196,12 @@ impl Stage {
         if !problems.is_empty() && !options.force {
             return Err(BackupError::Unsound { path: from.into(), problems }.into());
         }
+        let forgotten_back = forgotten_back(self.into, &database);
         let position = write_down(&database, manifest, (defaults.clock)())?;
         drop(database);
         at(&file, directory::sync_closed_file(&file))?;
         at(&self.path, directory::sync(&self.path))?;
-        Ok(Staged { position, problems })
+        Ok(Staged { position, forgotten_back, problems })
     }
 
     fn copy_blobs(
@@ -260,9 +268,41 @@ fn check_identity(into: &Path, manifest: &Manifest, options: RestoreOptions) -> 
 
 /// Which store a file is, without changing it; none when that cannot be told.
 fn identity(into: &Path, file: &Path) -> Option<StoreId> {
-    let backend = Box::new(Overlay::new(file));
-    let database = store::open_database(into, backend, backup::whole(&StoreOptions::default())).ok()?;
+    let database = open_unchanged(into, file)?;
     damage::guard(|| -> Result<StoreId, Failure> { store_id::read(&database.read()?.open_table(META)?) }).ok()
+}
+
+/// Opens a file without a change to it; none when it cannot be read.
+fn open_unchanged(into: &Path, file: &Path) -> Option<Database> {
+    let backend = Box::new(Overlay::new(file));
+    store::open_database(into, backend, backup::whole(&StoreOptions::default())).ok()
+}
+
+/// How many objects the backup brings back that the store at `into` has forgotten since. An id is given once, so whoever
+/// is in both was forgotten later than the backup was made.
+///
+/// Cost: reads that store's audit, and looks a few rows up.
+fn forgotten_back(into: &Path, staged: &Database) -> Option<u64> {
+    let file = into.join(DATABASE_FILE);
+    if !fs::metadata(&file).is_ok_and(|found| found.len() > 0) {
+        return Some(0);
+    }
+    let current = open_unchanged(into, &file)?;
+    let count = || -> Result<u64, Failure> {
+        let (audit, objects) = (current.read()?.open_table(AUDIT)?, staged.read()?.open_table(OBJECTS)?);
+        let mut back = 0;
+        for row in audit.rows()? {
+            let row: AuditRow = tables::decode_json("audit", row?.1.value())?;
+            let id = row.subject.parse().ok().filter(|_| row.kind == OBJECT_FORGOTTEN);
+            if let Some(id) = id
+                && tables::read_object_position(&objects, id, Position::new(u64::MAX))? != Position::NONE
+            {
+                back += 1;
+            }
+        }
+        Ok(back)
+    };
+    damage::guard(count).ok()
 }
 
 /// The restore's own commit.

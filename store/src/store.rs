@@ -331,6 +331,11 @@ impl Store {
         self.shared().blobs.get(digest)
     }
 
+    /// Whether there are bytes with this digest; they are not looked at.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.shared().blobs.has(digest)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use telos_kernel::{Failure, Granting, InstallRequest};
+use telos_store::StoreOptions;
 use telos_tests::{TestKernel, guest};
 
 #[tokio::test]
@@ -142,4 +143,29 @@ async fn a_name_that_belongs_to_someone_else_is_not_taken() {
     kernel.kernel.new_object("counter", &[]).await.unwrap();
     let refused = kernel.try_install("counter", Granting::All).await.unwrap_err().to_string();
     assert!(refused.contains("the name `counter` belongs to an object of `operator`"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_refused_install_leaves_no_bytes_behind() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let before = kernel.store.usage().blob_bytes;
+    kernel.kernel.new_object("relay", &[]).await.unwrap();
+    let taken = kernel.try_install("relay", Granting::All).await.unwrap_err();
+    assert!(taken.to_string().contains("relay"), "{taken}");
+    kernel.try_install("trapper", Granting::These(vec!["teleport".into()])).await.unwrap_err();
+    let manifest = InstallRequest { manifest_id: Some("other".into()), ..InstallRequest::default() };
+    kernel.kernel.install(guest("spinner"), manifest).await.unwrap_err();
+    assert_eq!(kernel.store.usage().blob_bytes, before);
+    kernel.install("spinner").await;
+    assert!(kernel.store.usage().blob_bytes > before);
+}
+
+/// What only the deciding commit finds out.
+#[tokio::test]
+async fn an_install_that_its_commit_refuses_takes_its_bytes_back() {
+    let options = StoreOptions { database_bytes_max: 0, ..StoreOptions::default() };
+    let kernel = TestKernel::with_options(options);
+    let refused = kernel.try_install("counter", Granting::All).await.unwrap_err();
+    assert!(refused.to_string().contains("database_bytes_max"), "{refused}");
+    assert_eq!(kernel.store.usage().blob_bytes, 0);
 }

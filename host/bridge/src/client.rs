@@ -9,7 +9,8 @@
 //! A new channel (another host, or one that forgot us) hears every open call again, under the same number, in order
 //! of numbers. Within a channel nothing needs repeating that the channel does not repeat itself, but for a call whose
 //! error cannot tell its effect: it is asked again under its number, until the host knows or time is up (`verdict`).
-//! A host that is stopping, and one that closed the session, only put a call off: it waits for the next.
+//! A host that is stopping, and one that closed the session, only put a call off: it waits for the next. One that says
+//! nothing is waited for until `silence_max` (`silence`).
 //! Never here: sockets, the clock, randomness (jitter comes from the client's own id), JSON of requests and results.
 //!
 //! # Source
@@ -17,6 +18,7 @@
 
 mod backoff;
 mod calls;
+mod silence;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +33,7 @@ use crate::token::Token;
 
 use backoff::Backoff;
 use calls::{OpenCall, Wish};
+use silence::Silence;
 
 /// A call outlives its deadline by so many heartbeats: the host answers first, and its answer knows the effect.
 const GRACE_HEARTBEATS: u32 = 2;
@@ -44,6 +47,7 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
+    pub(crate) silence_max: Option<Duration>,
     pub(crate) role: Role,
     pub(crate) token: Option<Token>,
 }
@@ -89,6 +93,10 @@ pub(crate) enum Action {
         news: News,
     },
     Welcomed(Role),
+    /// Calls wait and the host has not been heard for `liveness` intervals; or it is heard again.
+    Silence {
+        is_silent: bool,
+    },
     /// The host will not have us: for want of room now, for any other reason ever.
     Refused {
         refusal: Refusal,
@@ -117,6 +125,11 @@ pub(crate) enum News {
     /// No answer by the deadline.
     TimedOut {
         was_sent: bool,
+    },
+    /// Nothing was heard of any host for so long.
+    Silent {
+        was_sent: bool,
+        waited: Duration,
     },
     /// Too many open calls.
     Crowded,
@@ -170,6 +183,7 @@ pub(crate) struct LazyPirate {
     progress_at: Instant,
     repeats: u32,
     beat: u64,
+    silence: Silence,
     backoff: Backoff,
     stepped_at: Instant,
     actions: Vec<Action>,
@@ -198,6 +212,7 @@ impl LazyPirate {
             progress_at: now,
             repeats: 0,
             beat: 0,
+            silence: Silence::new(now),
             stepped_at: now,
             actions: Vec::new(),
         }
@@ -248,7 +263,7 @@ impl LazyPirate {
         let repeat = self.is_repeat_possible().then(|| self.progress_at + self.settings.request_timeout);
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline + self.grace());
         let ask = self.asks.first().map(|(at, _)| *at);
-        [state, repeat, deadline, ask].into_iter().flatten().min()
+        [state, repeat, deadline, ask, self.silence_wakes_at()].into_iter().flatten().min()
     }
 
     /// Every number up to this one has ended here.
@@ -271,6 +286,7 @@ impl LazyPirate {
         if absence <= 2 * self.settings.heartbeat {
             return;
         }
+        self.silence.forgive(absence);
         match &mut self.state {
             State::Greeting { since, .. } => *since += absence,
             State::Ready { heard_at, .. } => *heard_at += absence,
@@ -327,6 +343,9 @@ impl LazyPirate {
     }
 
     fn hear(&mut self, now: Instant, frame: ToClient) {
+        if self.silence.end(now) {
+            self.actions.push(Action::Silence { is_silent: false });
+        }
         match frame {
             ToClient::Welcome(welcome) => return self.hear_welcome(now, welcome),
             ToClient::Refused { refusal, payload } => return self.hear_refusal(now, refusal, payload),
@@ -458,6 +477,7 @@ impl LazyPirate {
 
     fn look_at_clock(&mut self, now: Instant) {
         self.expire_calls(now);
+        self.look_at_silence(now);
         self.ask_again(now);
         match self.state {
             State::BackingOff { until } if now >= until => self.connect(),

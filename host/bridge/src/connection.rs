@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backlog::Unread;
 use crate::client::News;
@@ -20,7 +20,7 @@ use crate::token::Token;
 
 pub use error::{CallError, ConnectError};
 
-use driver::{Aside, Command, Listener};
+use driver::{Aside, Command, Listener, Started};
 
 /// How a client connects and how stubborn it is.
 #[derive(Debug, Clone)]
@@ -43,6 +43,9 @@ pub struct ClientConfig {
     pub backoff_max: Duration,
     /// So many heartbeats without a word, and the connection is made anew. The host sets the interval. 3.
     pub liveness: u32,
+    /// Open calls end when nothing was heard of any host for so long; longer than `liveness` heartbeats, and than
+    /// `backoff_max`, or a host that comes back is not noticed. None: they wait until their deadlines.
+    pub silence_max: Option<Duration>,
 }
 
 impl Default for ClientConfig {
@@ -57,6 +60,7 @@ impl Default for ClientConfig {
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(32),
             liveness: 3,
+            silence_max: None,
         }
     }
 }
@@ -113,6 +117,7 @@ pub struct Client {
     role: Role,
     commands: mpsc::Sender<Command>,
     asides: mpsc::UnboundedSender<Aside>,
+    silence: watch::Receiver<bool>,
 }
 
 impl Client {
@@ -123,8 +128,8 @@ impl Client {
     pub async fn connect(endpoint: Endpoint, config: ClientConfig) -> Result<Self, ConnectError> {
         endpoint.check()?;
         driver::probe(&endpoint, config.connect_timeout).await?;
-        let (commands, asides, role) = driver::start(&endpoint, config).await?;
-        Ok(Self { endpoint, role, commands, asides })
+        let Started { commands, asides, silence, role } = driver::start(&endpoint, config).await?;
+        Ok(Self { endpoint, role, commands, asides, silence })
     }
 
     /// Where the host is.
@@ -137,6 +142,12 @@ impl Client {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// True while calls wait for a host that has not been heard for `liveness` heartbeats.
+    #[must_use]
+    pub fn silence(&self) -> watch::Receiver<bool> {
+        self.silence.clone()
     }
 
     /// Calls `method` and waits for its result; chunks are dropped unread, by contract: only the result is
@@ -252,6 +263,9 @@ impl Stream {
                 .map_or(CallError::Malformed, |cause| CallError::Unresolved { asks, cause }))),
             News::TimedOut { was_sent } => {
                 Event::Done(Err(CallError::Timeout { effect: effect_of(was_sent) }))
+            }
+            News::Silent { was_sent, waited } => {
+                Event::Done(Err(CallError::Silent { waited, effect: effect_of(was_sent) }))
             }
             News::Closed { was_sent } => Event::Done(Err(CallError::Closed { effect: effect_of(was_sent) })),
             News::Crowded => Event::Done(Err(CallError::Crowded)),

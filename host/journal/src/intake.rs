@@ -112,6 +112,8 @@ pub(crate) struct Intake {
     done: Condvar,
     bounds: Bounds,
     incident: AtomicU64,
+    /// The store's; 0 while nobody has told it.
+    position: AtomicU64,
 }
 
 #[derive(Default)]
@@ -149,6 +151,7 @@ impl Intake {
             done: Condvar::new(),
             bounds,
             incident: AtomicU64::new(incident),
+            position: AtomicU64::new(0),
         }
     }
 
@@ -210,6 +213,15 @@ impl Intake {
 
     pub(crate) fn next_incident(&self) -> u64 {
         self.incident.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_position(&self, position: u64) {
+        self.position.fetch_max(position, Ordering::Relaxed);
+    }
+
+    /// How far the store is; none while nobody has told it.
+    pub(crate) fn position(&self) -> Option<u64> {
+        Some(self.position.load(Ordering::Relaxed)).filter(|position| *position > 0)
     }
 
     /// The number the next incident will get.

@@ -44,6 +44,17 @@ pub struct AuditAtHand {
     pub newest: u64,
     /// The last row before its newest restore; none when it knows of none.
     pub restored_after: Option<u64>,
+    /// The newest commit of the store that it is in.
+    pub position: u64,
+}
+
+/// The store is older than what this journal knows of it, and knows of no restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetBack {
+    /// Audit rows that the journal has shown, and that are gone.
+    pub missing: u64,
+    /// The newest position that the journal knows of; none where only an earlier version wrote it.
+    pub known_position: Option<u64>,
 }
 
 /// What the journal stands on; tests bring their own.
@@ -61,6 +72,7 @@ pub struct Journal {
     clock: Arc<dyn Clock>,
     dir: PathBuf,
     wait_max: Duration,
+    set_back: Option<SetBack>,
     /// The thread, and the lock, which ends when its file is closed.
     writer: Mutex<Option<(JoinHandle<()>, File)>>,
 }
@@ -120,11 +132,7 @@ impl Journal {
         std::fs::create_dir_all(&dir).map_err(at("create", &dir))?;
         let lock = lock(&dir)?;
         let mut found = recovery::recover(&dir)?;
-        if let Some(audit) = audit.filter(|audit| audit.newest < found.audit_cursor) {
-            found.audit_cursor = audit.restored_after.unwrap_or(audit.newest).min(audit.newest);
-            found.set_back =
-                Some(if audit.restored_after.is_some() { REASON_RESTORED } else { REASON_REPLACED });
-        }
+        let set_back = audit.and_then(|audit| look_back(&mut found, audit));
         let intake = Arc::new(Intake::new(config.bounds(), first_stats(&found), found.incident_next));
         let writer = start_writer(&dir, &config, &on, &intake, found)?;
         Ok(Journal {
@@ -132,6 +140,7 @@ impl Journal {
             clock: on.clock,
             dir,
             wait_max: Duration::from_millis(config.wait_ms_max),
+            set_back,
             writer: Mutex::new(Some((writer, lock))),
         })
     }
@@ -170,6 +179,18 @@ impl Journal {
     /// The highest audit number on the disk, 0 when there is none. The follower goes on from here after a start.
     pub fn audit_cursor(&self) -> u64 {
         self.intake.stats().audit_cursor
+    }
+
+    /// How far the store had gone back when this journal was opened beside it. The next opening knows nothing of it:
+    /// what is known went back too.
+    pub fn set_back(&self) -> Option<SetBack> {
+        self.set_back
+    }
+
+    /// Tells how far the store is: the journal's next line of its own states it, the closing one at the latest. Never
+    /// blocks.
+    pub fn note_position(&self, position: u64) {
+        self.intake.note_position(position);
     }
 
     /// A number to quote in an error and in a line's `incident` attribute. Rises, restarts included; a crash may
@@ -280,6 +301,21 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
         Err(TryLockError::WouldBlock) => Err(JournalError::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(at("lock", &path)(source)),
     }
+}
+
+/// Goes on from what the store has; answers when that is less than it had, and nobody restored it.
+fn look_back(found: &mut Found, audit: AuditAtHand) -> Option<SetBack> {
+    let AuditAtHand { newest, restored_after, position } = audit;
+    let set_back = SetBack {
+        missing: found.audit_cursor.saturating_sub(newest),
+        known_position: found.position.replace(position),
+    };
+    if set_back.missing > 0 {
+        found.audit_cursor = restored_after.unwrap_or(newest).min(newest);
+        found.set_back = Some(restored_after.map_or(REASON_REPLACED, |_| REASON_RESTORED));
+    }
+    let is_behind = set_back.missing > 0 || set_back.known_position.is_some_and(|known| position < known);
+    (is_behind && restored_after.is_none()).then_some(set_back)
 }
 
 fn first_stats(found: &Found) -> JournalStats {

@@ -33,7 +33,7 @@ pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, LogFile, SystemDisk};
 pub use error::{Fault, JournalError};
 pub use intake::{Degraded, JournalStats};
-pub use journal::{AuditAtHand, Journal, JournalConfig, Producer, Surroundings};
+pub use journal::{AuditAtHand, Journal, JournalConfig, Producer, SetBack, Surroundings};
 pub use line::{AuditFact, LINE_BYTES_MAX, Line, Severity};
 pub use reader::{Filter, Follower, From, LINES_MAX, follow, tail};
 pub use verify::{ProducerReport, Report, RunReport, verify};

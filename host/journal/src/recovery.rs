@@ -27,6 +27,8 @@ pub(crate) struct Found {
     /// Not counted, only "none" (0) or "more than its opening line" (2).
     pub(crate) lines: u64,
     pub(crate) audit_cursor: u64,
+    /// The newest position of the store that was written down.
+    pub(crate) position: Option<u64>,
     /// Why the cursor was set back, when it was: the audit was.
     pub(crate) set_back: Option<&'static str>,
     pub(crate) incident_next: u64,
@@ -49,7 +51,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Found, JournalError> {
         recover_current(dir, &path, &mut found).map_err(at("recover", &path))?;
     }
     let cursors = read_cursors(dir).map_err(at("read back", dir))?;
-    found.audit_cursor = cursors.audit;
+    (found.audit_cursor, found.position) = (cursors.audit, cursors.position);
     found.incident_next = cursors.incident_next.max(1);
     Ok(found)
 }
@@ -103,7 +105,15 @@ fn set_aside(dir: &Path, path: &Path, number: u64, keep: u64, length: u64) -> io
 #[derive(Default)]
 struct Cursors {
     audit: u64,
+    position: Option<u64>,
     incident_next: u64,
+}
+
+impl Cursors {
+    fn note(&mut self, audit: u64, position: &Value) {
+        self.audit = self.audit.max(audit);
+        self.position = self.position.max(position.as_u64());
+    }
 }
 
 /// From the newest file back to the latest line that states the cursors.
@@ -130,11 +140,12 @@ fn read_cursors_back(path: &Path, cursors: &mut Cursors) -> io::Result<bool> {
         }
         let Some(line) = parse(&piece) else { continue };
         if let Some(number) = line["fact"].as_u64() {
-            cursors.audit = cursors.audit.max(number);
+            cursors.note(number, &line["attributes"]["position"]);
         }
         if line["producer"] == "journal" && line["attributes"]["incident_next"].is_u64() {
-            cursors.audit = cursors.audit.max(line["attributes"]["audit_cursor"].as_u64().unwrap_or(0));
-            cursors.incident_next = line["attributes"]["incident_next"].as_u64().unwrap_or(1);
+            let stated = &line["attributes"];
+            cursors.note(stated["audit_cursor"].as_u64().unwrap_or(0), &stated["position"]);
+            cursors.incident_next = stated["incident_next"].as_u64().unwrap_or(1);
             return Ok(true);
         }
     }

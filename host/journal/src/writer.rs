@@ -32,11 +32,11 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 const INCIDENTS_AHEAD: u64 = 1_000;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Tries left for a disk that refuses, once the journal is closing.
 /// Why a file was opened whose facts begin again below those before.
 pub(crate) const REASON_RESTORED: &str = "store-restored";
 /// The same where no restore is known: another store is there.
 pub(crate) const REASON_REPLACED: &str = "store-replaced";
+/// Tries left for a disk that refuses, once the journal is closing.
 const CLOSING_TRIES: u32 = 3;
 
 pub(crate) struct Writer {
@@ -53,6 +53,7 @@ pub(crate) struct Writer {
     own_sequence: u64,
     fact_sequence: u64,
     audit_cursor: u64,
+    position: Option<u64>,
     incident_reserved: u64,
 
     buffer: Vec<u8>,
@@ -91,6 +92,7 @@ impl Writer {
             own_sequence: 0,
             fact_sequence: 0,
             audit_cursor: found.audit_cursor,
+            position: found.position,
             incident_reserved: found.incident_next,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX),
             buffer_lines: 0,
@@ -179,6 +181,7 @@ impl Writer {
         self.fact_sequence += 1;
         self.put(self.clock.now(), "\"audit\"", self.fact_sequence, &fact.encode_rest(is_repeated));
         self.audit_cursor = fact.number;
+        self.position = self.position.max(Some(fact.position));
     }
 
     fn put_losses(&mut self, losses: &[Loss]) {
@@ -196,6 +199,11 @@ impl Writer {
             .with("reason", reason)
             .with("audit_cursor", self.audit_cursor)
             .with("incident_next", self.incident_reserved);
+        self.position = self.position.max(self.intake.position());
+        let line = match self.position {
+            Some(position) => line.with("position", position),
+            None => line,
+        };
         self.put_own(&line);
         self.must_sync = true;
     }

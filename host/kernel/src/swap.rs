@@ -29,6 +29,7 @@ use crate::contract::CONTRACT_VERSION;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
 use crate::examine::{Examined, Examiner};
+use crate::failure::Effect;
 use crate::generation::{self, Standing, waits_for_start};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
@@ -126,6 +127,7 @@ impl Swapper {
         if !self.has_passed(release)? {
             self.demand_examples(&examined).await?;
         }
+        self.demand_place(release, &install)?;
         self.store.put_blob(bytes)?;
         let decide_install = || {
             let granting = self.granting(release, &install.grants)?;
@@ -135,7 +137,28 @@ impl Swapper {
             let reason = Reason::Installed;
             Ok(Decision { release, record, granting, missing, consumed, reason, request })
         };
-        self.change_seat(&release.component, decide_install).await
+        let changed = self.change_seat(&release.component, decide_install).await;
+        if changed.as_ref().is_err_and(|error| error.effect() == Effect::None) {
+            self.withdraw(release.digest).await;
+        }
+        changed
+    }
+
+    /// Refuses what cannot serve here before its bytes take room; the deciding commit says the same, and more.
+    fn demand_place(&self, release: &Release, install: &InstallRequest) -> Result<(), SwapError> {
+        let granting = self.granting(release, &install.grants)?;
+        let is_to_serve = self.missing(release, &granting)?.is_empty();
+        if self.standing(release)? == Standing::Serves && is_to_serve {
+            // Written into a unit that is thrown away.
+            root_object::seat(&mut self.store.begin_on_voted(), release)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the bytes of a refused release back. Those that another release names stay; what fails is collected later.
+    async fn withdraw(&self, digest: Digest) {
+        let store = self.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.withdraw_blob(&digest)).await;
     }
 
     /// Lets a kept release serve, by version or by the start of its digest.

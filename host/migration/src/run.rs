@@ -23,7 +23,8 @@ const COMPONENTS_TOLD: usize = 100;
 
 /// Changes a store as a script says, by one commit, or shows what that would change (`is_rehearsal` of `options`).
 ///
-/// `progress` is told of the script itself too, at most once a second: objects that it came to, of all that there are.
+/// `progress` is told of the script itself too, at most once a second: objects that it came to, of all that there are;
+/// where it comes to none, seconds that it has run, of those that it may.
 ///
 /// Cost: the script, and what [`Draft::begin`] and [`Draft::seal`] say. Where nothing differs in the end there is no
 /// commit, and no backup is kept.
@@ -62,14 +63,17 @@ fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Draft, Printed), EvolveError> {
     let total = draft.count().map_err(telos_store::DraftError::from)?;
-    let mut tell = |done, total| progress(Progress { phase: Phase::Objects, done, total });
-    tell(0, total);
+    progress(Progress { phase: Phase::Objects, done: 0, total });
     let bench: Shared = Arc::new(Mutex::new(Bench::new(draft, limits.printed_lines)));
     let (sender, ended) = mpsc::sync_channel(1);
     let (own, own_script) = (Arc::clone(&bench), script.clone());
     let work = move || drop(sender.send(lua::run(&own_script, &own, limits)));
     std::thread::Builder::new().name("telos-script".into()).spawn(work).map_err(EvolveError::NoThread)?;
-    let outcome = wait(&ended, limits, &mut || tell(bench.lock().came_to(), total));
+    let mut came_to = 0;
+    let outcome = wait(&ended, limits, &mut |elapsed| {
+        let before = std::mem::replace(&mut came_to, bench.lock().came_to());
+        progress(how_far(before, came_to, total, elapsed, limits.time));
+    });
     let mut bench = bench.lock();
     let all = total.max(bench.came_to());
     let object = bench.at();
@@ -77,7 +81,7 @@ fn run(
     let seconds = Limit::Seconds(limits.time.as_secs());
     match (outcome, draft) {
         (Ok(Ok(())), Some(draft)) => {
-            tell(all, all);
+            progress(Progress { phase: Phase::Objects, done: all, total: all });
             Ok((draft, printed))
         }
         (Ok(Err(stopped)), _) => Err(stopped_at(script, object, stopped)),
@@ -95,15 +99,23 @@ fn run(
 fn wait<T>(
     ended: &mpsc::Receiver<T>,
     limits: Limits,
-    tell: &mut dyn FnMut(),
+    tell: &mut dyn FnMut(Duration),
 ) -> Result<T, mpsc::RecvTimeoutError> {
     let (began, time) = (Instant::now(), limits.time.saturating_add(limits.grace));
     loop {
         let left = time.saturating_sub(began.elapsed());
         match ended.recv_timeout(left.min(TELLING_EVERY)) {
-            Err(mpsc::RecvTimeoutError::Timeout) if left > TELLING_EVERY => tell(),
+            Err(mpsc::RecvTimeoutError::Timeout) if left > TELLING_EVERY => tell(began.elapsed()),
             outcome => return outcome,
         }
+    }
+}
+
+/// Objects, while it comes to more of them; else how long it has run, of the time that it has.
+fn how_far(before: u64, came_to: u64, total: u64, elapsed: Duration, time: Duration) -> Progress {
+    match came_to > before {
+        true => Progress { phase: Phase::Objects, done: came_to, total },
+        false => Progress { phase: Phase::Script, done: elapsed.as_secs(), total: time.as_secs() },
     }
 }
 
@@ -148,4 +160,20 @@ fn fact(script: &Script, draft: &Draft, found: &Differences) -> DraftFact {
     });
     let evolver = Digest::of(script.text().as_bytes());
     DraftFact { kind: "store.evolved".into(), subject: "store".into(), detail, evolver }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_that_comes_to_no_object_shows_its_time_and_its_limit() {
+        let far = |before, came_to| {
+            how_far(before, came_to, 9, Duration::from_secs(12), Duration::from_secs(3_600))
+        };
+        assert_eq!(far(2, 5), Progress { phase: Phase::Objects, done: 5, total: 9 });
+        for came_to in [0, 9] {
+            assert_eq!(far(came_to, came_to), Progress { phase: Phase::Script, done: 12, total: 3_600 });
+        }
+    }
 }

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
+use telos_journal::{Line, Severity};
 use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen, Taken};
 use telos_kernel::{Granting, InstallRequest, Kernel, Limits, ReleaseStanding, SwapError, Swapped};
-use telos_store::{Digest, Store};
+use telos_store::{Digest, ReleaseRecord, Store};
 
 /// What the executable's own plugins are granted, by digest.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct Bundle {
     /// A directory without `bundle.toml`.
     absent: Option<PathBuf>,
     grants: BTreeMap<String, Vec<String>>,
+    /// Where the bytes of each digest are said to be.
+    files: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -34,7 +37,7 @@ struct BundleFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BundledPlugin {
-    #[expect(dead_code, reason = "for people; the digest is what counts")]
+    /// For people, and to bring lost bytes back; the digest is what counts.
     file: PathBuf,
     digest: String,
     #[serde(default)]
@@ -58,8 +61,25 @@ impl Bundle {
         };
         let file: BundleFile =
             toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        let grants = file.plugin.into_iter().map(|plugin| (plugin.digest, plugin.grants)).collect();
-        Ok(Self { directory: Some(directory.to_owned()), absent: None, grants })
+        let mut bundle = Self { directory: Some(directory.to_owned()), ..Self::default() };
+        for BundledPlugin { file, digest, grants } in file.plugin {
+            bundle.files.insert(digest.clone(), directory.join(file));
+            bundle.grants.insert(digest, grants);
+        }
+        Ok(bundle)
+    }
+
+    /// Puts back what the store has lost, or finds damaged, of the releases that come with the host, before anybody
+    /// loads them. Answers what was, a line each; what cannot be put back shows among the checks. Cost: reads the
+    /// bundled releases.
+    pub(crate) fn bring_back(&self, store: &Store) -> Vec<Line> {
+        let releases = store.releases(None).unwrap_or_default();
+        let lost = |release: &ReleaseRecord| !matches!(store.blob(&release.digest), Ok(Some(_)));
+        let bundled = releases.into_iter().filter_map(|release| {
+            let file = self.files.get(&release.digest.to_string())?;
+            Some((release, file)).filter(|(release, _)| lost(release))
+        });
+        bundled.filter_map(|(release, file)| bring_back_one(store, &release, file)).collect()
     }
 
     /// Whether the bundle answers for a file: it is the pinned one, in the bundle's own directory, where also the
@@ -75,6 +95,18 @@ impl Bundle {
             None => Granting::Nothing,
         }
     }
+}
+
+fn bring_back_one(store: &Store, release: &ReleaseRecord, file: &Path) -> Option<Line> {
+    let bytes = std::fs::read(file).ok().filter(|bytes| Digest::of(bytes) == release.digest)?;
+    store.put_blob(&bytes).ok()?;
+    let ReleaseRecord { component, version, digest, .. } = release;
+    let body = format!(
+        "the store had lost the bytes of {component} {version}; they are back from {}",
+        file.display()
+    );
+    let line = Line::new(Severity::Warn, "store.blob-restored", body);
+    Some(line.with("plugin", component.as_str()).with("digest", digest.to_string()))
 }
 
 /// Watches plugin directories.

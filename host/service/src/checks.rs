@@ -5,11 +5,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use telos_inference::{MindInfo, Minds};
-use telos_journal::Journal;
+use telos_journal::{Journal, Line, SetBack, Severity};
 use telos_kernel::Kernel;
 use telos_store::Store;
 
 use crate::arrivals::Arrivals;
+use crate::kept::{KeptCopies, kept_copies};
 
 /// How a check stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,6 +68,9 @@ pub(crate) fn run(
         store_check(home, store),
         journal_check(journal),
     ];
+    checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back, store.position().get())));
+    checks.extend(release_checks(store));
+    checks.extend(copies_check(home));
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
@@ -141,6 +145,78 @@ fn journal_check(journal: &Journal) -> Check {
             check
         }
     }
+}
+
+/// What is there is served; that more was there is for a person to judge. The journal knows it at one start only.
+fn older_store_check(set_back: &SetBack, position: u64) -> Check {
+    let cause = format!(
+        "{}; the store was like that when this host started, and the next start says nothing of it",
+        older_store(set_back, position)
+    );
+    Check::new("store", CheckState::Degraded, cause, Some(OLDER_STORE_NEXT.to_owned()))
+}
+
+/// What to do about a store that is older than its journal.
+const OLDER_STORE_NEXT: &str = "stop the host and bring a backup back with `telos store restore DIR`; or, if this store was put here on \
+     purpose, go on";
+
+/// The line that says so, once.
+pub(crate) fn older_store_line(set_back: &SetBack, position: u64) -> Line {
+    let body = format!("{}: {OLDER_STORE_NEXT}", older_store(set_back, position));
+    Line::new(Severity::Warn, "store.older", body)
+        .with("position", position)
+        .with("missing", set_back.missing)
+}
+
+/// What is missing, as far as the journal knows it: every decision, and how far the store was.
+fn older_store(set_back: &SetBack, position: u64) -> String {
+    let missing = match set_back.missing {
+        0 => String::new(),
+        1 => ", 1 decision among them".to_owned(),
+        more => format!(", {more} decisions among them"),
+    };
+    match set_back.known_position {
+        Some(known) if known > position => format!(
+            "the store is at position {position}, the journal knows of position {known}: commits are missing{missing}"
+        ),
+        _ => format!(
+            "the store, at position {position}, is not the one that the journal knows: commits of that are missing{missing}"
+        ),
+    }
+}
+
+/// Kept releases whose bytes are gone: they serve on while they are loaded, and no start, swap or rollback loads them.
+/// Nothing, where all are there. A look at each file's name, not at its bytes.
+fn release_checks(store: &Store) -> Vec<Check> {
+    let releases = store.releases(None).unwrap_or_default();
+    let gone = releases.iter().filter(|release| !store.has_blob(&release.digest));
+    gone.map(|release| {
+        let cause = format!(
+            "the bytes of {} {} ({:.12}) are gone from the store: it cannot be loaded again",
+            release.component,
+            release.version,
+            release.digest.to_string()
+        );
+        let next = "`telos plugin install FILE` with the file it came from, or `telos store restore DIR`";
+        Check::new("release", CheckState::Degraded, cause, Some(next.into()))
+    })
+    .collect()
+}
+
+/// Nothing, where there are none.
+fn copies_check(home: &Path) -> Option<Check> {
+    let KeptCopies { count, bytes } = kept_copies(home);
+    let copies = match count {
+        0 => return None,
+        1 => "1 earlier copy of the store is".to_owned(),
+        more => format!("{more} earlier copies of the store are"),
+    };
+    let cause = format!(
+        "{copies} kept as {}, {} MiB: they hold what was forgotten since",
+        home.join("store.before-*").display(),
+        bytes.div_ceil(1 << 20)
+    );
+    Some(Check::new("copies", CheckState::Ok, cause, Some("remove them when you no longer need them".into())))
 }
 
 /// Nothing, where every directory that was named can be watched.
@@ -242,6 +318,18 @@ mod tests {
                 (CheckState::Degraded, Some("`telos model pull m`".into()))
             );
             assert!(said.cause.contains(cause), "{}", said.cause);
+        }
+    }
+
+    #[test]
+    fn what_a_store_lacks_is_told_in_positions_where_they_are_known() {
+        let told = |missing, known_position| older_store(&SetBack { missing, known_position }, 40);
+        let known = "the store is at position 40, the journal knows of position 44: commits are missing";
+        assert_eq!(told(0, Some(44)), known);
+        assert_eq!(told(1, Some(44)), format!("{known}, 1 decision among them"));
+        for position in [Some(7), None] {
+            let said = told(7, position);
+            assert!(said.contains("is not the one") && said.ends_with("7 decisions among them"), "{said}");
         }
     }
 

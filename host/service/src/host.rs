@@ -104,13 +104,30 @@ impl Host {
     /// from a thread that may wait. Dropped before it is done, it leaves what a crash would: nothing half done.
     ///
     /// # Errors
-    /// [`StartError::Store`] when the home is in use by another host; every error names what could not be used.
+    /// [`StartError::Store`] when the home is in use by another host; every error names what could not be used, and is a
+    /// line in the journal where that can be written.
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
+        let home = config.home.clone();
+        let started = Self::start_parts(config).await;
+        if let Err(error) = &started {
+            say_failed_start(&home, error);
+        }
+        started
+    }
+
+    async fn start_parts(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
         home.prepare()?;
         let store = Store::open(&home.store(), config.store)?;
         let audit = journaling::audit_at_hand(&store);
         let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
+        if let Some(set_back) = journal.set_back() {
+            let line = checks::older_store_line(&set_back, store.position().get());
+            journal.producer("host", Rate::HOST).record(&line);
+        }
+        for line in config.bundle.bring_back(&store) {
+            journal.producer("host", Rate::HOST).record(&line);
+        }
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };
@@ -204,6 +221,14 @@ impl Host {
         self.journal.producer("host", Rate::HOST).record(&started);
         Ok(())
     }
+}
+
+/// Nothing where another host has the journal.
+fn say_failed_start(home: &Home, error: &StartError) {
+    let Ok(journal) = Journal::open(home.journal(), JournalConfig::default()) else { return };
+    let told = error.to_rpc();
+    let line = Line::new(Severity::Error, "host.start-failed", told.message).with("kind", told.data.kind);
+    journal.producer("host", Rate::HOST).record(&line);
 }
 
 async fn raise_generations(

@@ -86,7 +86,11 @@ pub(crate) fn audit_at_hand(store: &Store) -> AuditAtHand {
     let newest = store.counts().map_or(u64::MAX, |counts| counts.audit_rows);
     let rows = store.audit_after(newest.saturating_sub(RESTORE_LOOKBACK), usize::MAX).unwrap_or_default();
     let restored = rows.iter().rev().find(|row| row.kind == "store.restored");
-    AuditAtHand { newest, restored_after: restored.map(|row| row.number - 1) }
+    AuditAtHand {
+        newest,
+        restored_after: restored.map(|row| row.number - 1),
+        position: store.position().get(),
+    }
 }
 
 /// Shows every decision in the journal, from the last one it shows: a decision is never dropped.
@@ -105,6 +109,7 @@ impl Facts {
             loop {
                 // Asked before reading, so that the last round sees everything decided before the stop.
                 let is_last = is_stopping.load(std::sync::atomic::Ordering::Acquire);
+                journal.note_position(store.position().get());
                 for line in watch.step(&store.standing()) {
                     host.record(&line);
                 }

@@ -10,6 +10,7 @@ mod checks;
 mod home;
 mod host;
 mod journaling;
+mod kept;
 mod methods;
 mod minding;
 mod offline;

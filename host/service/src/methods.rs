@@ -92,6 +92,7 @@ impl Methods {
             "store.backup" => self.store_backup(reply, params(call)?).await,
             "store.rewrite" => self.store_rewrite(reply).await,
             "store.stats" => self.store_stats(),
+            "store.refused" => Ok(self.store_refused(params(call)?)),
             "audit.list" => self.audit_list(params(call)?),
             "journal.tail" => self.journal_tail(call, reply).await,
             "memory.search" => self.memory_search(call).await,

@@ -90,7 +90,10 @@ impl<'a> OfflineStore<'a> {
         is_forced: bool,
         tell: &mut dyn FnMut(Value),
     ) -> Result<Value, RpcError> {
-        self.home.prepare().map_err(|error| RpcError::new("file", Effect::None, error.to_string()))?;
+        self.home.prepare().map_err(|error| {
+            let (_, next) = outcome::file_trouble(error.kind());
+            RpcError::new("file", Effect::None, error.to_string()).with_next(next)
+        })?;
         let options = RestoreOptions { force: is_forced };
         let outcome = Store::restore(from, &self.home.store(), options, &mut telling(tell));
         let is_restored = outcome.is_ok();

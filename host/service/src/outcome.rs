@@ -9,8 +9,8 @@ use telos_bridge::{Effect, RpcError};
 use telos_journal::{Journal, Line, Rate, Severity};
 use telos_migration::{EvolveError, Evolved, Refused, ValueError};
 use telos_store::{
-    ArchiveError, ArchiveReport, BackupError, BackupReport, DraftError, EditionCheck, Failure, Fault,
-    ForgetError, Forgotten, OpenError, Progress, ReadError, Report, RestoreError, RestoreReport,
+    ArchiveError, ArchiveReport, BackupError, BackupReport, BlobError, DraftError, EditionCheck, Failure,
+    Fault, ForgetError, Forgotten, OpenError, Progress, ReadError, Report, RestoreError, RestoreReport,
     RewriteError, RewriteReport, Store, WriteError, told,
 };
 
@@ -93,7 +93,7 @@ pub(crate) fn progress(progress: Progress) -> Value {
 pub(crate) fn verified(outcome: Result<Report, RpcError>) -> Ended {
     let report = match outcome {
         Ok(report) => report,
-        Err(error) => return Ended::badly("store.verify-failed", error),
+        Err(error) => return Ended::badly("store.verify-failed", verify_error(error)),
     };
     let answer = json!({
         "clean": report.is_clean(),
@@ -214,9 +214,7 @@ pub(crate) fn rewritten(outcome: Result<RewriteReport, RewriteError>) -> Ended {
             let body = format!("the database was rewritten: {before} bytes before, {after} after");
             Ended::well("store.rewritten", body, json!(report))
         }
-        Err(error) => {
-            Ended::badly("store.rewrite-failed", RpcError::new("store", Effect::None, told(&error)))
-        }
+        Err(error) => Ended::badly("store.rewrite-failed", rewrite_error(&error)),
     }
 }
 
@@ -255,6 +253,26 @@ pub(crate) fn open_error(error: &OpenError) -> RpcError {
     RpcError::new(kind, Effect::None, told(error)).with_next(next)
 }
 
+/// Why a store could not be verified: without the advice to verify it.
+pub(crate) fn verify_error(error: RpcError) -> RpcError {
+    const ADVICE: [&str; 3] = [
+        "; `telos store verify` says more, `telos store restore` brings a backup back",
+        "; `telos store verify` says whether the file is whole",
+        "; run `telos store verify`",
+    ];
+    let message = ADVICE.iter().fold(error.message.clone(), |message, advice| message.replace(advice, ""));
+    RpcError { message, ..error }
+}
+
+/// The stable word and the next step for what the store's own file or the disk refused.
+fn failure_trouble(failure: &Failure) -> (&'static str, &'static str) {
+    match failure.io_kind() {
+        Some(kind) => file_trouble(kind),
+        None if matches!(failure, Failure::Damaged { .. } | Failure::Row { .. }) => ("damaged", RESTORE),
+        None => ("store", MEND),
+    }
+}
+
 /// Why a host did not start for its store.
 pub(crate) fn start_error(error: &OpenError) -> RpcError {
     let told = open_error(error);
@@ -289,7 +307,19 @@ fn backup_error(error: &BackupError) -> RpcError {
         BackupError::NewerFormat { .. } | BackupError::NewerLayout { .. } => {
             ("newer-layout", "use the newer telos that wrote it")
         }
+        BackupError::File { cause, .. } | BackupError::Blob(BlobError::File { cause, .. }) => {
+            file_trouble(cause.kind())
+        }
+        BackupError::Failed(cause) | BackupError::Blob(BlobError::Failed(cause)) => failure_trouble(cause),
         _ => ("store", MEND),
+    };
+    RpcError::new(kind, Effect::None, told(error)).with_next(next)
+}
+
+fn rewrite_error(error: &RewriteError) -> RpcError {
+    let (kind, next) = match error {
+        RewriteError::Failed(cause) => failure_trouble(cause),
+        _ => ("busy", "try again when there is less to do"),
     };
     RpcError::new(kind, Effect::None, told(error)).with_next(next)
 }
@@ -377,6 +407,10 @@ fn draft_error(error: &DraftError) -> RpcError {
             "mend the disk and run `sync`; `telos audit` says \
              whether it was done",
         ),
+        DraftError::Failed(cause) => {
+            let (kind, next) = failure_trouble(cause);
+            (kind, Effect::None, next)
+        }
         _ => ("store", Effect::None, MEND),
     };
     RpcError::new(kind, effect, told(error)).with_next(next)
@@ -449,6 +483,32 @@ mod tests {
             assert!(said.message.contains("/h/store") && said.message.contains(cause), "{}", said.message);
             assert!(said.data.next.as_ref().unwrap().contains(next), "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do_whatever_met_it() {
+        let full = || std::io::Error::from(ErrorKind::StorageFull);
+        let path = || "/b".into();
+        for error in [
+            backup_error(&BackupError::File { path: path(), cause: full() }),
+            backup_error(&BackupError::Blob(BlobError::File { path: path(), cause: full() })),
+            backup_error(&BackupError::Failed(full().into())),
+            rewrite_error(&RewriteError::Failed(full().into())),
+            restore_error(&RestoreError::Backup(BackupError::Failed(full().into()))),
+            draft_error(&DraftError::Failed(full().into())),
+        ] {
+            let next = error.data.next.as_deref().unwrap_or_default();
+            assert!(error.data.kind == "no-room" && next.contains("free some space"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_verification_does_not_point_to_itself() {
+        let damaged = |why: &str| Failure::Damaged { why: why.into() };
+        let cause = OpenError::Failed { dir: "/s".into(), cause: damaged("page 7") };
+        let said = verified(Err(open_error(&cause))).answer.unwrap_err();
+        assert!(said.message.ends_with("the database is damaged: page 7"), "{}", said.message);
+        assert_eq!(said.data.next.as_deref(), Some(RESTORE));
     }
 
     #[test]

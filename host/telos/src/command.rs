@@ -16,11 +16,12 @@ mod up;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use telos_service::Home;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Reach};
 use crate::error::{CommandError, usage};
 use crate::output::Output;
 
@@ -35,6 +36,10 @@ pub(crate) struct Arguments {
     /// Print JSON: one value, or one a line for streams.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    /// How long to wait for a host that has fallen silent, in seconds.
+    #[arg(long, global = true, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) patience_s: u64,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -75,24 +80,39 @@ pub(crate) enum Command {
 /// Runs the command; the code is 0 unless the command's answer is a no that was printed as its result.
 pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, CommandError> {
     let home = home(arguments.home)?;
+    let reach = Reach { home: &home, patience: Duration::from_secs(arguments.patience_s) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        survive_file_size_limit()?;
         match arguments.command {
             Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
-            Command::Doctor => doctor::run(&home, output).await,
-            Command::Store(store) => store::run(store, &home, output).await,
+            Command::Doctor => doctor::run(reach, output).await,
+            Command::Store(store) => store::run(store, reach, output).await,
             Command::Journal(journal) => {
-                journal::run(journal, &home, output).await.map(|()| ExitCode::SUCCESS)
+                journal::run(journal, reach, output).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
             command => {
-                let host = Connection::open(&home).await?;
+                let host = Connection::open(reach, output).await?;
                 let done = run_with(command, &host, output).await;
                 host.close().await;
                 done
             }
         }
     })
+}
+
+/// A file that may not grow any more fails the write, as a full disk does, and does not end the process. The handler
+/// stays for as long as that lives.
+#[cfg(unix)]
+fn survive_file_size_limit() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
+}
+
+#[cfg(not(unix))]
+fn survive_file_size_limit() -> std::io::Result<()> {
+    Ok(())
 }
 
 /// What needs a running host.

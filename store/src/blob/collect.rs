@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::tables::BLOBS;
 
 use super::file::{self, Entry};
-use super::{Blobs, Place};
+use super::{Blobs, Books, Place};
 
 /// What one collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -65,6 +65,32 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Takes back what the caller has just put and no commit came to name: true when it was deleted. It stays, for the
+    /// next collection, when a row names it, when anybody else has put it too within ten minutes, or while the whole
+    /// store is being read.
+    ///
+    /// Cost: decisions wait for it. Not to be called from a reply.
+    ///
+    /// # Errors
+    /// As [`Store::collect_blobs`].
+    pub fn withdraw_blob(&self, digest: &Digest) -> Result<bool, BlobError> {
+        let shared = self.shared();
+        let Some(_whole) = shared.whole.try_write() else { return Ok(false) };
+        let _alone = commit::alone(shared);
+        damage::guard(|| withdraw(shared, digest))
+    }
+}
+
+fn withdraw(shared: &Shared, digest: &Digest) -> Result<bool, BlobError> {
+    let txn = shared.database.read()?;
+    let named = txn.open_table(BLOBS).map_err(Failure::from)?;
+    if named.get(digest.as_bytes()).map_err(Failure::from)?.is_some() {
+        return Ok(false);
+    }
+    shared.blobs.withdraw(digest)
+}
+
 fn step(shared: &Shared, entries: &[Entry], now_ms: u64, collected: &mut Collected) -> Result<(), BlobError> {
     let txn = shared.database.read()?;
     let named = txn.open_table(BLOBS).map_err(Failure::from)?;
@@ -97,6 +123,24 @@ impl Blobs {
             collected.too_young += 1;
             return Ok(());
         }
+        collected.bytes += self.remove(&mut books, digest)?;
+        collected.blobs += 1;
+        Ok(())
+    }
+
+    /// Deletes a blob that nothing names and only one caller put.
+    fn withdraw(&self, digest: &Digest) -> Result<bool, BlobError> {
+        let mut books = self.books.lock();
+        if !books.is_of_one(digest) {
+            return Ok(false);
+        }
+        self.remove(&mut books, digest)?;
+        books.recent.remove(digest);
+        Ok(true)
+    }
+
+    /// Deletes the file, and says how many bytes it had.
+    fn remove(&self, books: &mut Books, digest: &Digest) -> Result<u64, BlobError> {
         fail::fail_point!("store::collect-before-delete");
         let bytes = match &self.place {
             Place::Files { dir } => remove_file(&file::path_of(dir, digest))?,
@@ -105,9 +149,7 @@ impl Blobs {
         fail::fail_point!("store::collect-after-delete");
         books.bytes = books.bytes.saturating_sub(bytes);
         books.collected += 1;
-        collected.blobs += 1;
-        collected.bytes += bytes;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Deletes a temporary file of another opening; one of this opening is being written.

@@ -253,7 +253,7 @@ impl Forget {
             "by": self.by, "states": counts.states, "names": counts.names, "vectors": counts.vectors,
             "shadows": counts.shadows, "posts": counts.posts, "dead_letters": counts.dead_letters,
         });
-        Fact { kind: "object.forgotten".into(), subject: ObjectId::from_bits(id).to_string(), detail }
+        Fact { kind: audit::OBJECT_FORGOTTEN.into(), subject: ObjectId::from_bits(id).to_string(), detail }
     }
 
     /// States of others written since the scan that delegate to one of the objects.

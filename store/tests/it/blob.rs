@@ -52,6 +52,27 @@ fn a_blob_is_collected_when_nothing_names_it_and_its_time_has_passed() {
 }
 
 #[test]
+fn a_blob_is_withdrawn_by_who_put_it_unless_somebody_else_needs_it() {
+    let (store, now) = scratch_at(0);
+    let mine = store.put_blob(b"mine").unwrap();
+    assert!(store.withdraw_blob(&mine).unwrap());
+    assert_eq!((store.blob(&mine).unwrap(), store.usage().blob_bytes), (None, 0));
+    assert!(!store.withdraw_blob(&mine).unwrap(), "it is gone");
+
+    let named = store.put_blob(b"named").unwrap();
+    within(&store, |unit| unit.put_release(release(&component("babs"), named)).unwrap());
+    assert!(!store.withdraw_blob(&named).unwrap());
+    let shared = store.put_blob(b"shared").unwrap();
+    store.put_blob(b"shared").unwrap();
+    assert!(!store.withdraw_blob(&shared).unwrap(), "another is about to name it");
+    assert!(store.blob(&named).unwrap().is_some() && store.blob(&shared).unwrap().is_some());
+    now.store(LATER, Ordering::Relaxed);
+    store.put_blob(b"shared").unwrap();
+    assert!(store.withdraw_blob(&shared).unwrap(), "the others had ten minutes");
+    assert_clean(&store);
+}
+
+#[test]
 fn putting_a_blob_again_renews_its_time() {
     let (store, now) = scratch_at(0);
     let digest = store.put_blob(b"telos").unwrap();

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::silence::Silence;
 use super::verdict::{self, Doubt, Verdict};
 use super::{Action, LazyPirate, News, State};
 use crate::channel::Weigh;
@@ -81,6 +82,9 @@ impl LazyPirate {
         }
         if self.sender.unacked_size().messages == 0 {
             self.progress_at = now;
+        }
+        if self.calls.is_empty() {
+            self.silence = Silence::new(now);
         }
         let call = OpenCall::new(payload, deadline);
         self.call_bytes += call.payload.len();
@@ -209,12 +213,18 @@ impl LazyPirate {
         while let Some(&(deadline, number)) = self.deadlines.first()
             && now >= deadline + self.grace()
         {
-            let was_sent = self.forget(number).is_some_and(|call| call.was_sent);
+            let was_sent = self.give_up(number);
             self.tell(number, News::TimedOut { was_sent });
-            if self.channel != 0 {
-                self.sender.push(Wish::Cancel { number });
-            }
         }
+    }
+
+    /// Forgets a call, and lets the host do so; whether a host may have begun it.
+    pub(super) fn give_up(&mut self, number: u64) -> bool {
+        let was_sent = self.forget(number).is_some_and(|call| call.was_sent);
+        if self.channel != 0 {
+            self.sender.push(Wish::Cancel { number });
+        }
+        was_sent
     }
 
     fn end(&mut self, number: u64, news: News) {

@@ -4,6 +4,8 @@ use crate::frame::HostBody;
 use crate::rpc::Effect;
 
 const BEAT: Duration = Duration::from_secs(1);
+const SILENCE_MAX: Duration = Duration::from_secs(100);
+const NEVER: [bool; 0] = [];
 
 struct Bench {
     pirate: LazyPirate,
@@ -19,6 +21,7 @@ fn settings() -> Settings {
         retries: 2,
         backoff_min: Duration::from_secs(1),
         backoff_max: Duration::from_secs(32),
+        silence_max: Some(SILENCE_MAX),
         role: Role::Client,
         token: None,
     }
@@ -384,4 +387,92 @@ fn a_pause_is_said_once_and_again_to_a_new_host() {
     bench.step(Input::Connected);
     assert_eq!(pauses(&bench.step(welcome(2, 1, 0))), 1);
     assert_eq!(bench.step(Input::Pace { number: 9, is_paused: true }), [], "there is no such call");
+}
+
+fn silences(actions: &[Action]) -> Vec<bool> {
+    let silence = |action: &Action| match action {
+        Action::Silence { is_silent } => Some(*is_silent),
+        _ => None,
+    };
+    actions.iter().filter_map(silence).collect()
+}
+
+/// A host that died: lines are lost, and nobody listens.
+fn pass_without_host(bench: &mut Bench, until: Duration) -> Vec<Action> {
+    let mut actions = Vec::new();
+    loop {
+        let more = match bench.pirate.wake_at().filter(|at| *at <= bench.start + until) {
+            Some(at) => {
+                bench.now = bench.now.max(at);
+                bench.step(Input::Tick)
+            }
+            None => return actions,
+        };
+        let is_refused = more.contains(&Action::Connect);
+        actions.extend(more);
+        if is_refused {
+            actions.extend(bench.step(Input::ConnectFailed));
+        }
+    }
+}
+
+#[test]
+fn a_silence_is_told_once_and_at_its_bound_every_call_ends_and_knows_whether_it_left() {
+    let mut bench = Bench::ready();
+    bench.call(3_600);
+    bench.step(Input::Lost);
+    bench.step(Input::ConnectFailed);
+    bench.call(3_600);
+    assert_eq!(silences(&pass_without_host(&mut bench, 3 * BEAT)), [true]);
+    let actions = pass_without_host(&mut bench, SILENCE_MAX);
+    assert_eq!(silences(&actions), NEVER);
+    let waited = SILENCE_MAX;
+    let ends = [(1, News::Silent { was_sent: true, waited }), (2, News::Silent { was_sent: false, waited })];
+    assert_eq!(told(actions), ends);
+}
+
+#[test]
+fn a_host_that_is_heard_is_never_silent_however_long_it_takes() {
+    let mut bench = Bench::ready();
+    bench.call(3_600);
+    let mut actions = Vec::new();
+    for second in 1..=3 * SILENCE_MAX.as_secs() {
+        actions.extend(bench.pass(Duration::from_secs(second)));
+        actions.extend(
+            bench.step(Input::Heard(ToClient::Heartbeat {
+                at: Place { channel: 5, received: 1 },
+                beat: second,
+            })),
+        );
+    }
+    assert_eq!(silences(&actions), NEVER);
+    assert_eq!(told(actions), []);
+}
+
+#[test]
+fn a_host_that_comes_back_within_the_bound_is_asked_again_and_its_return_is_told() {
+    let mut bench = Bench::ready();
+    bench.call(3_600);
+    bench.step(Input::Lost);
+    bench.step(Input::ConnectFailed);
+    assert_eq!(silences(&pass_without_host(&mut bench, SILENCE_MAX / 2)), [true]);
+    while !bench.pass(bench.now - bench.start + BEAT).contains(&Action::Connect) {}
+    bench.step(Input::Connected);
+    let actions = bench.step(welcome(2, 1, 0));
+    assert_eq!((silences(&actions), requests(&actions)), (vec![false], vec![(1, 2)]));
+    assert_eq!(told(bench.step(said(1, 1, 1, result(1)))), [(1, News::Result(Bytes::from_static(b"r")))]);
+}
+
+#[test]
+fn a_silence_without_calls_is_nobodys_and_the_next_call_begins_its_own() {
+    let mut bench = Bench::ready();
+    bench.step(Input::Lost);
+    bench.step(Input::ConnectFailed);
+    assert_eq!(silences(&pass_without_host(&mut bench, 2 * SILENCE_MAX)), NEVER);
+    bench.now = bench.start + 2 * SILENCE_MAX;
+    assert_eq!(silences(&bench.call(3_600)), NEVER);
+    assert_eq!(told(pass_without_host(&mut bench, 3 * SILENCE_MAX - BEAT)), []);
+    let waited = SILENCE_MAX;
+    let ends = told(pass_without_host(&mut bench, 3 * SILENCE_MAX));
+    assert_eq!(ends, [(1, News::Silent { was_sent: false, waited })]);
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::{ClientConfig, ConnectError};
@@ -64,7 +64,13 @@ pub(super) enum Aside {
     Resume(u64),
 }
 
-pub(super) type Started = (mpsc::Sender<Command>, mpsc::UnboundedSender<Aside>, Role);
+/// A session that was greeted, and how to reach its task.
+pub(super) struct Started {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) asides: mpsc::UnboundedSender<Aside>,
+    pub(super) silence: watch::Receiver<bool>,
+    pub(super) role: Role,
+}
 
 /// Fails at once when nobody listens, where a ZeroMQ socket would wait.
 pub(super) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<(), ConnectError> {
@@ -93,6 +99,7 @@ pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<S
     let (commands, command_out) = mpsc::channel(COMMANDS_MAX);
     let (asides, aside_out) = mpsc::unbounded_channel();
     let (greeted, greeting) = oneshot::channel();
+    let (silence, silence_out) = watch::channel(false);
     let waited = config.connect_timeout;
     let driver = Driver {
         pirate: LazyPirate::new(settings(&config, token), rand::random(), Instant::now()),
@@ -102,10 +109,11 @@ pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<S
         connecting: None,
         listeners: HashMap::new(),
         greeted: Some(greeted),
+        silence,
     };
     let task = tokio::spawn(driver.run(command_out, aside_out));
     match tokio::time::timeout(waited, greeting).await {
-        Ok(Ok(Ok(role))) => Ok((commands, asides, role)),
+        Ok(Ok(Ok(role))) => Ok(Started { commands, asides, silence: silence_out, role }),
         Ok(Ok(Err(cause))) => Err(ConnectError::Refused { endpoint: endpoint.clone(), cause }),
         Ok(Err(_)) | Err(_) => {
             task.abort();
@@ -131,6 +139,7 @@ fn settings(config: &ClientConfig, token: Option<Token>) -> Settings {
         retries: config.retries,
         backoff_min: config.backoff_min,
         backoff_max: config.backoff_max,
+        silence_max: config.silence_max,
         role: config.role,
         token,
     }
@@ -144,6 +153,7 @@ struct Driver {
     connecting: Option<JoinHandle<io::Result<Line>>>,
     listeners: HashMap<u64, Listener>,
     greeted: Option<oneshot::Sender<Result<Role, RpcError>>>,
+    silence: watch::Sender<bool>,
 }
 
 impl Driver {
@@ -254,6 +264,7 @@ impl Driver {
             }
             Action::Tell { number, news } => self.tell(number, news),
             Action::Welcomed(role) => self.tell_greeted(Ok(role)),
+            Action::Silence { is_silent } => drop(self.silence.send(is_silent)),
             Action::Refused { payload, .. } => {
                 let unknown = || RpcError::new("refused", Effect::None, "it does not say why");
                 self.tell_greeted(Err(rpc::decode_error(None, &payload).unwrap_or_else(unknown)));

@@ -93,6 +93,14 @@ pub enum CallError {
         /// `None` when the request never left.
         effect: Effect,
     },
+    /// Nothing was heard of any host for as long as the client waits for one.
+    #[error("no host has answered for {} s; effect: {effect}", waited.as_secs())]
+    Silent {
+        /// Since its last sign of life.
+        waited: Duration,
+        /// `None` when the request never left.
+        effect: Effect,
+    },
     /// The session was closed, here or because the host refused it.
     #[error("the session was closed; effect: {effect}")]
     Closed {
@@ -124,7 +132,7 @@ impl CallError {
     pub fn effect(&self) -> Effect {
         match self {
             Self::Host(error) => error.data.effect,
-            Self::Timeout { effect } | Self::Closed { effect } => *effect,
+            Self::Timeout { effect } | Self::Silent { effect, .. } | Self::Closed { effect } => *effect,
             Self::Crowded | Self::TooLarge { .. } => Effect::None,
             Self::Unresolved { .. } | Self::SlowReader | Self::Malformed => Effect::Unknown,
         }
@@ -135,7 +143,9 @@ impl CallError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Host(_) | Self::Malformed => Fault::Peer,
-            Self::Unresolved { .. } | Self::Timeout { .. } | Self::Closed { .. } => Fault::Host,
+            Self::Unresolved { .. } | Self::Timeout { .. } | Self::Silent { .. } | Self::Closed { .. } => {
+                Fault::Host
+            }
             Self::Crowded | Self::TooLarge { .. } | Self::SlowReader => Fault::Operator,
         }
     }
@@ -148,6 +158,10 @@ impl CallError {
             Self::Unresolved { .. } => ("unresolved", LOOK_FIRST),
             Self::Timeout { effect: Effect::Unknown } => ("timeout", LOOK_FIRST),
             Self::Timeout { .. } => ("timeout", "is the host up? see `telos doctor`; or allow more time"),
+            Self::Silent { effect: Effect::Unknown, .. } => ("silent", LOOK_FIRST),
+            Self::Silent { .. } => {
+                ("silent", "`telos doctor` says whether a host runs, `telos up` starts one")
+            }
             Self::Closed { .. } => ("closed", "connect again"),
             Self::Crowded => ("busy", "wait for an answer, then send it again"),
             Self::TooLarge { .. } => ("too-large", "send it in smaller pieces"),
@@ -163,5 +177,5 @@ impl CallError {
 }
 
 /// How to find out what nobody could tell. Sending anew is no way to: a new call is a second effect if there was one.
-const LOOK_FIRST: &str =
-    "when the host is up (`telos doctor`), look at what it would have changed before you send it anew";
+const LOOK_FIRST: &str = "when the host is up (`telos doctor`), look at what it would have changed, also with `telos audit`, \
+     before you send it anew";

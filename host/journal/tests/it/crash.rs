@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use telos_journal::{AuditAtHand, Journal, JournalConfig, JournalError, Rate};
+use telos_journal::{AuditAtHand, Journal, JournalConfig, JournalError, Rate, SetBack};
 use tempfile::tempdir;
 
 use crate::fixture::{check_sound, fact, facts, file_names, info, lines, open, open_without_sync};
@@ -114,7 +114,7 @@ fn a_second_writer_is_refused() {
 fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     let dir = tempdir().unwrap();
     let beside = |newest, restored_after| {
-        let audit = AuditAtHand { newest, restored_after };
+        let audit = AuditAtHand { newest, restored_after, position: 10 * newest };
         Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
     };
     let journal = beside(0, None);
@@ -131,10 +131,35 @@ fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     journal.close();
     assert_eq!(facts(dir.path()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5, 6, 7]);
     check_sound(dir.path());
-    beside(0, None).close();
+    assert_eq!(journal.set_back(), None, "a restore is known");
+    let journal = beside(0, None);
+    let expected = SetBack { missing: 7, known_position: Some(60.max(fact(7).position)) };
+    assert_eq!(journal.set_back(), Some(expected));
+    journal.close();
+    assert_eq!(beside(0, None).set_back(), None, "it is told once");
     let lines = std::fs::read_to_string(dir.path().join("journal.jsonl")).unwrap();
     let said = |reason: &str| lines.matches(&format!("\"reason\":\"{reason}\"")).count();
     assert_eq!((said("store-restored"), said("store-replaced")), (1, 1), "{lines}");
+    check_sound(dir.path());
+}
+
+#[test]
+fn a_store_that_lost_commits_without_a_decision_is_noticed_once() {
+    let dir = tempdir().unwrap();
+    let beside = |position, restored_after| {
+        let audit = AuditAtHand { newest: 3, restored_after, position };
+        Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
+    };
+    let journal = beside(30, None);
+    assert_eq!(journal.set_back(), None);
+    journal.note_position(35);
+    journal.close();
+    Journal::open(dir.path(), JournalConfig::default()).unwrap().close();
+    assert_eq!(beside(35, None).set_back(), None);
+    let expected = SetBack { missing: 0, known_position: Some(35) };
+    assert_eq!(beside(34, None).set_back(), Some(expected), "also when a command had the journal between");
+    assert_eq!(beside(34, None).set_back(), None, "it is told once");
+    assert_eq!(beside(20, Some(2)).set_back(), None, "a restore is known");
     check_sound(dir.path());
 }
 

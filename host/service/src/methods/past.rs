@@ -20,7 +20,7 @@ impl Methods {
         let is_named = target.parse().ok() != id;
         let state = id.map(|id| self.store.object_at(id, at)).transpose().map_err(past)?.flatten();
         let state = state.ok_or_else(|| {
-            let message = format!("no object was called `{target}` at position {at}");
+            let message = format!("no object was called `{target}` at {}", self.moment_text(as_of, at));
             let next = format!("`telos object history {target}` lists what is kept of it");
             RpcError::new("no-such-object", Effect::None, message).with_next(next)
         })?;
@@ -47,6 +47,18 @@ impl Methods {
         position.ok_or_else(|| self.too_old(as_of))
     }
 
+    /// What was asked for, what it stands for, and how far back anything can be known.
+    fn moment_text(&self, as_of: &str, at: Position) -> String {
+        let kept =
+            self.store.retention().map_or_else(|_| String::new(), |view| format!("; {}", kept_text(&view)));
+        match as_of.parse::<u64>() {
+            Ok(_) => format!("position {at}{kept}"),
+            Err(_) => {
+                format!("{as_of}, which stands for position {at} and may be up to a minute early{kept}")
+            }
+        }
+    }
+
     fn too_old(&self, as_of: &str) -> RpcError {
         match self.store.retention() {
             Ok(view) => RpcError::new("too-old", Effect::None, too_old_text(as_of, &view))
@@ -57,12 +69,16 @@ impl Methods {
 }
 
 fn too_old_text(as_of: &str, view: &HistoryView) -> String {
+    format!("{as_of} is before what is kept: {}", kept_text(view))
+}
+
+/// From where on the past can be read, and by which rule it goes.
+fn kept_text(view: &HistoryView) -> String {
     let days = view.age_ms / (24 * 60 * 60 * 1_000);
     let since = view.floor_ms.and_then(|ms| Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok());
     let since = since.map(|at| format!(", of {at}")).unwrap_or_default();
     format!(
-        "{as_of} is before what is kept: the oldest position is {}{since}; the past is kept for {days} days and at \
-         most {} states",
+        "the oldest position is {}{since}; the past is kept for {days} days and at most {} states",
         oldest(view),
         view.rows_max
     )

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 use telos_bridge::{Effect, Reply, RpcError};
+use telos_journal::{Line, Rate, Severity};
 use telos_store::{BackupOptions, Phase, Progress, Store};
 
 use super::{Methods, invalid, read_error};
@@ -25,7 +26,33 @@ pub(super) struct Backup {
     path: PathBuf,
 }
 
+/// What a command wanted to do with the store itself, and may not while a host has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Refused {
+    work: OfflineWork,
+    cause: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OfflineWork {
+    Restore,
+    Evolve,
+}
+
 impl Methods {
+    /// Writes down what a command was refused: it has no journal of its own while a host runs.
+    pub(super) fn store_refused(&self, refused: Refused) -> Value {
+        let event = match refused.work {
+            OfflineWork::Restore => "store.restore-failed",
+            OfflineWork::Evolve => "store.evolve-failed",
+        };
+        let line = Line::new(Severity::Warn, event, refused.cause).with("kind", "in-use");
+        self.journal.producer("host", Rate::HOST).record(&line);
+        Value::Null
+    }
+
     pub(super) async fn store_verify(&self, reply: &Arc<Reply>) -> Result<Value, RpcError> {
         self.whole_store(reply, |store, tell| {
             outcome::verified(store.verify_open_with(tell).map_err(read_error))

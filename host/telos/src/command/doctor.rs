@@ -5,19 +5,19 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, rows};
 
 /// Ends with 1 when the host is absent or not ready.
-pub(crate) async fn run(home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
-    let info = match Connection::open(home).await {
+pub(crate) async fn run(reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
+    let info = match Connection::open(reach, output).await {
         Ok(host) => {
             let info = host.call("host.info", json!({})).await;
             host.close().await;
             info?
         }
-        Err(CommandError::NoHost { .. }) => absent(home),
+        Err(CommandError::NoHost { .. }) => absent(reach.home),
         Err(error) => return Err(error),
     };
     output.result(&info, render)?;

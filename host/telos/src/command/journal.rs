@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use telos_service::{Home, OfflineJournal};
 
-use crate::connection::{Connection, DEADLINE, Piece};
+use crate::connection::{Connection, DEADLINE, Piece, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, plain};
 
@@ -47,15 +47,15 @@ enum Severity {
 }
 
 /// Asks the host; where none runs, or it does not answer, the files are read here.
-pub(crate) async fn run(journal: Journal, home: &Path, output: &Output) -> Result<(), CommandError> {
+pub(crate) async fn run(journal: Journal, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
     let Journal::Tail(tail) = journal;
-    match Connection::open(home).await {
+    match Connection::open(reach, output).await {
         Ok(host) => {
             let done = ask(&tail, &host, output).await;
             host.close().await;
             done
         }
-        Err(error) if error.is_silence() => read(&tail, error, home, output),
+        Err(error) if error.is_silence() => read(&tail, error, reach.home, output),
         Err(error) => Err(error),
     }
 }

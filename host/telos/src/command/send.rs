@@ -51,8 +51,9 @@ pub(crate) async fn run(send: Send, host: &Connection, output: &Output) -> Resul
     send_once(host, &params, deadline, send.stream, output).await
 }
 
+/// A host that is gone was waited for long enough.
 fn is_worth_another_try(error: &CallError) -> bool {
-    error.effect() == Effect::Unknown
+    error.effect() == Effect::Unknown && !matches!(error, CallError::Silent { .. })
 }
 
 async fn send_once(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use telos_service::{Home, OfflineStore};
 
 use super::told_path;
-use crate::connection::Connection;
+use crate::connection::{Connection, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, counted, field, plain, size, time};
 use crate::progress;
@@ -69,66 +69,88 @@ pub(crate) struct Evolve {
 }
 
 /// Ends with 1 when something is wrong.
-pub(crate) async fn run(store: Store, home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
+pub(crate) async fn run(store: Store, reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
     match store {
-        Store::Verify => return verify(home, output).await,
-        Store::Backup { dir } => backup(&told_path(&dir)?, home, output).await?,
+        Store::Verify => return verify(reach, output).await,
+        Store::Backup { dir } => backup(&told_path(&dir)?, reach, output).await?,
         Store::Restore(Restore { dir, force }) => {
-            let restored = OfflineStore::of(&Home::at(home)).restore(
+            let restored = OfflineStore::of(&Home::at(reach.home)).restore(
                 Path::new(&told_path(&dir)?),
                 force,
                 &mut shown(output),
             );
+            tell_host(&restored, "restore", reach, output).await;
             output.result(&ended(restored, output)?, render_restored)?;
         }
         Store::Evolve(Evolve { script, dry_run }) => {
-            let evolved = OfflineStore::of(&Home::at(home)).evolve(&script, dry_run, &mut shown(output));
+            let evolved =
+                OfflineStore::of(&Home::at(reach.home)).evolve(&script, dry_run, &mut shown(output));
+            // A dry run writes nothing, in no journal either.
+            if !dry_run {
+                tell_host(&evolved, "evolve", reach, output).await;
+            }
             output.result(&ended(evolved, output)?, render_evolved)?;
         }
-        Store::Rewrite => rewrite(home, output).await?,
-        Store::Stats => stats(home, output).await?,
+        Store::Rewrite => rewrite(reach, output).await?,
+        Store::Stats => stats(reach, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
-    let report = match running(home).await? {
+async fn verify(reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
+    let report = match running(reach, output).await? {
         Some(host) => called(host, "store.verify", json!({}), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).verify(&mut shown(output)), output)?,
+        None => ended(OfflineStore::of(&Home::at(reach.home)).verify(&mut shown(output)), output)?,
     };
     output.result(&report, render_report)?;
     Ok(if report["clean"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn backup(to: &str, home: &Path, output: &Output) -> Result<(), CommandError> {
-    let report = match running(home).await? {
+async fn backup(to: &str, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
+    let report = match running(reach, output).await? {
         Some(host) => called(host, "store.backup", json!({ "path": to }), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).back_up(Path::new(to), &mut shown(output)), output)?,
+        None => {
+            ended(OfflineStore::of(&Home::at(reach.home)).back_up(Path::new(to), &mut shown(output)), output)?
+        }
     };
     output.result(&report, render_backup)
 }
 
 /// The host of a home; none when none runs.
-async fn running(home: &Path) -> Result<Option<Connection>, CommandError> {
-    match Connection::open(home).await {
+async fn running(reach: Reach<'_>, output: &Output) -> Result<Option<Connection>, CommandError> {
+    match Connection::open(reach, output).await {
         Ok(host) => Ok(Some(host)),
         Err(CommandError::NoHost { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-async fn rewrite(home: &Path, output: &Output) -> Result<(), CommandError> {
-    let report = match running(home).await? {
+/// A refusal because a host runs is a line in that host's journal. Whether it takes it changes nothing for us.
+async fn tell_host(
+    answer: &Result<Value, telos_bridge::RpcError>,
+    work: &str,
+    reach: Reach<'_>,
+    output: &Output,
+) {
+    let Some(refused) = answer.as_ref().err().filter(|error| error.data.kind == "in-use") else { return };
+    if let Ok(Some(host)) = running(reach, output).await {
+        let _ = host.call("store.refused", json!({"work": work, "cause": refused.message})).await;
+        host.close().await;
+    }
+}
+
+async fn rewrite(reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
+    let report = match running(reach, output).await? {
         Some(host) => called(host, "store.rewrite", json!({}), output).await?,
-        None => ended(OfflineStore::of(&Home::at(home)).rewrite(&mut shown(output)), output)?,
+        None => ended(OfflineStore::of(&Home::at(reach.home)).rewrite(&mut shown(output)), output)?,
     };
     output.result(&report, render_rewritten)
 }
 
-async fn stats(home: &Path, output: &Output) -> Result<(), CommandError> {
-    let stats = match running(home).await? {
+async fn stats(reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
+    let stats = match running(reach, output).await? {
         Some(host) => called(host, "store.stats", json!({}), output).await?,
-        None => OfflineStore::of(&Home::at(home)).stats()?,
+        None => OfflineStore::of(&Home::at(reach.home)).stats()?,
     };
     output.result(&stats, render_stats)
 }
@@ -187,10 +209,21 @@ fn render_restored(report: &Value, paint: Paint) -> String {
     for problem in report["problems"].as_array().into_iter().flatten() {
         text.push_str(&format!("{} {}\n", paint.word("failed", "✗"), problem.as_str().unwrap_or_default()));
     }
+    text.push_str(&forgotten_back(report));
     if let Some(replaced) = report["replaced"].as_str() {
         text.push_str(&format!("what was there is kept in {replaced}\n"));
     }
     text
+}
+
+/// What a restore brings back that was to be gone for good; nothing where nobody can tell.
+fn forgotten_back(report: &Value) -> String {
+    let since = field(report, "backup_position");
+    match report["forgotten_back"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(1) => format!("1 object forgotten since position {since} is back\n"),
+        Some(objects) => format!("{objects} objects forgotten since position {since} are back\n"),
+    }
 }
 
 fn render_evolved(report: &Value, paint: Paint) -> String {
@@ -341,6 +374,14 @@ mod tests {
         let text = render_restored(&report, Paint::default());
         assert!(text.contains("restored position 7") && text.contains("now at position 8"), "{text}");
         assert!(text.contains("kept in /h/store.before-restore-1"), "{text}");
+    }
+
+    #[test]
+    fn a_restore_says_what_was_forgotten_only_where_it_is_known() {
+        let said = |back: Value| forgotten_back(&json!({"backup_position": 7, "forgotten_back": back}));
+        assert_eq!(said(json!(1)), "1 object forgotten since position 7 is back\n");
+        assert_eq!(said(json!(2)), "2 objects forgotten since position 7 are back\n");
+        assert_eq!((said(json!(0)), said(Value::Null)), (String::new(), String::new()));
     }
 
     #[test]

@@ -3,13 +3,17 @@
 
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use telos_bridge::{BridgeConfig, Call, Effect, Endpoint, Reply, RpcError, Server, Service, serve};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-struct Answers;
+/// Calls of the selector `hang` are never answered; they are kept, so that the bridge does not answer them either.
+#[derive(Default)]
+struct Answers {
+    unanswered: Mutex<Vec<Reply>>,
+}
 
 impl Service for Answers {
     fn call(&self, call: Call, reply: Reply) {
@@ -30,6 +34,10 @@ impl Service for Answers {
                 let error =
                     RpcError::new("not-understood", Effect::None, "counter does not understand `fail`");
                 reply.finish(Err(error.with_next("see `telos object show counter`").with_incident(7)));
+            }
+            ("object.send", Some("hang")) => {
+                reply.chunk(1, json!("begun"));
+                self.unanswered.lock().unwrap().push(reply);
             }
             ("object.send", _) => reply.finish(Ok(json!({"value": call.params["arguments"], "position": 1}))),
             ("plugin.list", _) => {
@@ -56,7 +64,7 @@ async fn start(home: &Path) -> Server {
     let run = home.join("run");
     std::fs::create_dir_all(&run).unwrap();
     let endpoint = Endpoint::Unix(run.join("host.sock"));
-    let server = serve(endpoint, Arc::new(Answers), BridgeConfig::default()).await.unwrap();
+    let server = serve(endpoint, Arc::new(Answers::default()), BridgeConfig::default()).await.unwrap();
     std::fs::write(run.join("endpoint"), server.endpoint().to_string()).unwrap();
     server
 }
@@ -133,4 +141,25 @@ async fn without_a_host_every_command_says_so() {
     std::fs::write(home.path().join("run/endpoint"), format!("unix:{}", socket.display())).unwrap();
     let absent = telos(home.path(), &["--json", "object", "list"], "").await;
     assert_eq!(json_lines(&absent)[0]["error"]["data"]["kind"], "no-host");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_host_is_gone_ends_in_doubt_and_says_how_to_look() {
+    let home = tempfile::tempdir().unwrap();
+    let server = start(home.path()).await;
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_telos"));
+    command.arg("--home").arg(home.path()).args(["--json", "--patience-s", "4", "send", "counter", "hang"]);
+    command.args(["--stream", "--deadline-ms", "3600000"]).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next_line().await.unwrap().unwrap().contains("begun"));
+    drop(server);
+    let ended: Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let data = &ended["error"]["data"];
+    assert_eq!((&data["kind"], &data["effect"]), (&json!("silent"), &json!("unknown")), "{ended}");
+    assert!(data["next"].as_str().unwrap().contains("telos audit"), "{ended}");
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("does not answer").count(), 1, "{said}");
 }

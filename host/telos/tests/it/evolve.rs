@@ -123,6 +123,8 @@ fn a_running_hosts_home_is_not_evolved() {
         let pid = running.host.as_ref().unwrap().id().to_string();
         assert!(refused["message"].as_str().unwrap().contains(&pid), "{refused}");
     }
+    let warned = running.run(&["journal", "tail", "--severity", "warn", "--event", "store.evolve-failed"]);
+    assert_eq!(String::from_utf8(warned.stdout).unwrap().lines().count(), 1, "a dry run writes nothing");
     assert_eq!(running.value("counter", "increment"), 1);
 }
 

@@ -409,3 +409,21 @@ fn a_long_stream_arrives_whole_and_costs_nothing_to_who_does_not_read_it() {
     assert!(output.status.success(), "{}", said.lines().last().unwrap());
     assert_eq!(said.lines().count(), 5_001, "its pieces and its result");
 }
+
+#[test]
+fn a_client_whose_host_is_killed_says_so_and_ends() {
+    let mut running = Running::with_counter();
+    let mut follow = command(running.path());
+    follow.args(["--json", "--patience-s", "5", "journal", "tail", "--follow"]);
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    running.kill();
+    let last: Value = serde_json::from_str(&lines.last().unwrap().unwrap()).unwrap();
+    let output = follow.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("does not answer; waiting for it for up to 5 s").count(), 1, "{said}");
+    let data = &last["error"]["data"];
+    assert_eq!((output.status.code(), &data["kind"]), (Some(1), &json!("silent")), "{last}");
+    assert_eq!(data["effect"], "none", "it only looked: {last}");
+}

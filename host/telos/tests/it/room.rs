@@ -1,24 +1,12 @@
 //! Goal: a host whose disk is full says so at once, and goes on by itself when there is room.
 //! Method: the real binary; a limit on the size of files stands for the disk, since it binds root too, and
-//! `prlimit` sets and lifts it while the host runs.
+//! `prlimit` sets and lifts it while the host runs. The signal that comes with it must not end the host.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::running::{Running, command, eventually, guest};
-
-/// A host that is told of the limit, instead of being ended by a signal.
-fn limited() -> Running {
-    let mut running = Running::with_counter();
-    running.kill();
-    let own = command(running.path());
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(own.get_program()).args(own.get_args());
-    shell.env_remove("TELOS_HOME").env_remove("TELOS_MODELS_DIR");
-    running.start_by(shell, &[]);
-    running
-}
+use crate::running::{Running, eventually, guest};
 
 /// Files may take so many bytes from now on, or any number.
 fn limit(running: &Running, bytes: Option<u64>) {
@@ -50,7 +38,7 @@ fn journal(running: &Running, event: &str) -> usize {
 
 #[test]
 fn a_full_disk_is_said_at_once_with_its_cause_and_the_host_goes_on_when_there_is_room() {
-    let running = limited();
+    let running = Running::with_counter();
     assert_eq!(running.value("counter", "increment"), 1);
     running.ok(&["object", "new", "large"]);
     let text = format!("\"{}\"", "x".repeat(100_000));
@@ -76,4 +64,23 @@ fn a_full_disk_is_said_at_once_with_its_cause_and_the_host_goes_on_when_there_is
     eventually("the journal says that it is back", || journal(&running, "store.writable") == 1);
     assert_eq!(running.value("counter", "increment"), 2, "none of what was refused happened");
     assert_eq!(running.ok(&["doctor"]).to_string().matches("degraded").count(), 2, "the minds alone");
+}
+
+#[test]
+fn a_command_without_a_host_that_meets_the_limit_ends_with_a_sentence() {
+    let mut running = Running::with_counter();
+    running.kill();
+    let mut backup = Command::new("bash");
+    backup.args(["-c", "ulimit -f 8; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_telos"), "--json", "--home"]);
+    backup.arg(running.path()).args(["store", "backup"]).arg(running.path().join("copy"));
+    let output = backup.output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &said["error"]["data"]["kind"]),
+        (Some(1), &json!("no-room")),
+        "{said}"
+    );
+    assert!(said["error"]["data"]["next"].as_str().unwrap().contains("free some space"), "{said}");
+    running.start();
+    assert_eq!(running.value("counter", "read"), 0);
 }

@@ -83,6 +83,8 @@ fn a_live_home_is_not_restored_over_and_a_stopped_one_keeps_its_old_store() {
     assert_eq!(refused["data"]["kind"], "in-use", "{refused}");
     let pid = running.host.as_ref().unwrap().id().to_string();
     assert!(refused["message"].as_str().unwrap().contains(&pid), "{refused}");
+    let warned = running.run(&["journal", "tail", "--severity", "warn", "--event", "store.restore-failed"]);
+    assert!(String::from_utf8(warned.stdout).unwrap().contains(&pid), "the host's journal says so");
     assert_eq!(running.value("counter", "increment"), 3);
     running.kill();
     let restored = running.ok(&["store", "restore", text(&backup)]);
@@ -242,6 +244,15 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     assert!(refused.contains("not decided yet"), "{refused}");
     let refused = running.refusal(&["object", "show", "counter", "--as-of", "0"]);
     assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
+    let early = jiff::Timestamp::now().to_string();
+    let before = running.ok(&["doctor"])["position"].as_u64().unwrap();
+    running.ok(&["object", "new", "mine"]);
+    let refused = running.refusal(&["object", "show", "mine", "--as-of", &early]);
+    assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    for part in [&early, &format!("stands for position {before}"), "the oldest position is 1", "30 days"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
 }
 
 /// Files below a directory that contain these bytes.
@@ -336,6 +347,14 @@ fn refused_start(running: &Running) -> (String, String, String) {
     (text(&said["data"]["kind"]), text(&said["message"]), text(&said["data"]["next"]))
 }
 
+/// Lines of the journal about starts that failed so.
+fn failed_starts(running: &Running, kind: &str) -> usize {
+    let journal = std::fs::read_to_string(running.path().join("journal/journal.jsonl")).unwrap();
+    let is_it =
+        |line: &&str| line.contains("host.start-failed") && line.contains(&format!("\"kind\":\"{kind}\""));
+    journal.lines().filter(is_it).filter(|line| line.contains("\"ERROR\"")).count()
+}
+
 #[test]
 fn a_store_that_does_not_open_says_why_and_what_fits() {
     let mut running = Running::with_counter();
@@ -343,7 +362,7 @@ fn a_store_that_does_not_open_says_why_and_what_fits() {
     let file = running.path().join("store/objects.redb");
     let whole = std::fs::read(&file).unwrap();
     let cut = whole.len() / 2;
-    for bytes in [vec![7; 100_000], whole[..cut].to_vec()] {
+    for (round, bytes) in [vec![7; 100_000], whole[..cut].to_vec()].into_iter().enumerate() {
         std::fs::write(&file, bytes).unwrap();
         let (kind, message, next) = refused_start(&running);
         assert_eq!(kind, "damaged", "{message}");
@@ -352,6 +371,7 @@ fn a_store_that_does_not_open_says_why_and_what_fits() {
                 && message.contains("the database is damaged"),
             "{message}"
         );
+        assert_eq!(failed_starts(&running, "damaged"), 1 + round);
         assert!(
             next.contains("`telos store verify`") && next.contains("`telos store restore DIR`"),
             "{next}"
@@ -403,4 +423,113 @@ fn an_object_is_not_named_as_another_ones_id() {
     let refused = running.refused(&["object", "new", &id]);
     assert!(refused.contains("32 hex digits"), "{refused}");
     assert_eq!(running.value(&id, "increment"), 1);
+}
+
+#[test]
+fn a_store_that_is_older_than_its_journal_is_told_until_the_next_start() {
+    let mut running = Running::with_counter();
+    running.kill();
+    let file = running.path().join("store/objects.redb");
+    let older = std::fs::read(&file).unwrap();
+    running.start();
+    running.ok(&["object", "new", "mine"]);
+    let position = running.ok(&["doctor"])["position"].as_u64().unwrap();
+    eventually("the journal shows it", || audit_lines(&running).contains("audit.object.new"));
+    running.stop();
+    std::fs::write(&file, older).unwrap();
+    let told = |running: &Running| {
+        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = checks.as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["cause"].as_str().unwrap().contains("commits are missing"))
+    };
+    running.start();
+    let check = told(&running).unwrap();
+    assert_eq!(check["state"], "degraded", "{check}");
+    let cause = check["cause"].as_str().unwrap();
+    assert!(cause.contains(&format!("the journal knows of position {position}: ")), "{cause}");
+    assert!(cause.contains("1 decision among them"), "{cause}");
+    assert!(check["do_this"].as_str().unwrap().contains("telos store restore"), "{check}");
+    let warned = running.run(&["journal", "tail", "--event", "store.older", "--severity", "warn"]);
+    assert!(String::from_utf8(warned.stdout).unwrap().contains("commits are missing"));
+    running.stop();
+    running.start();
+    assert_eq!(told(&running), None);
+
+    // What no decision was made in is missed too.
+    running.stop();
+    let older = std::fs::read(&file).unwrap();
+    running.start();
+    running.value("counter", "increment");
+    running.stop();
+    std::fs::write(&file, older).unwrap();
+    running.start();
+    let check = told(&running).unwrap();
+    assert!(!check["cause"].as_str().unwrap().contains("decision"), "{check}");
+}
+
+#[test]
+fn a_restore_says_how_many_forgotten_objects_are_back_and_doctor_names_the_copies() {
+    let (mut running, place) = (Running::with_counter(), place());
+    let backup = place.path().join("copy");
+    for name in ["first", "second", "third"] {
+        running.ok(&["object", "new", name]);
+    }
+    running.ok(&["store", "backup", text(&backup)]);
+    running.ok(&["object", "new", "later"]);
+    for name in ["first", "second", "later"] {
+        running.ok(&["object", "forget", name, "--yes", "--no-rewrite"]);
+    }
+    let copies = |running: &Running| {
+        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = checks.as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "copies")
+    };
+    assert_eq!(copies(&running), None);
+    running.stop();
+    let said = running.text(&["store", "restore", text(&backup)]);
+    assert!(said.contains("2 objects forgotten since position") && said.contains("are back"), "{said}");
+    let again = running.ok(&["store", "restore", text(&backup)]);
+    assert_eq!(again["forgotten_back"], 0, "that one had forgotten nothing: {again}");
+    std::fs::write(running.path().join("store/objects.redb"), vec![7; 100_000]).unwrap();
+    let unread = running.ok(&["store", "restore", text(&backup), "--force"]);
+    assert_eq!(unread["forgotten_back"], Value::Null, "{unread}");
+    running.start();
+    let check = copies(&running).unwrap();
+    let cause = check["cause"].as_str().unwrap();
+    assert_eq!(check["state"], "ok");
+    assert!(cause.contains("3 earlier copies") && cause.contains("what was forgotten since"), "{check}");
+}
+
+/// The one file below `blobs`.
+fn blob_file(running: &Running, digest: &str) -> PathBuf {
+    running.path().join("store/blobs").join(&digest[..2]).join(&digest[2..])
+}
+
+#[test]
+fn lost_bytes_of_a_release_are_told_and_come_back_from_the_bundle() {
+    let mut running = Running::with_counter();
+    let digest = running.ok(&["plugin", "info", "counter"])["digest"].as_str().unwrap().to_owned();
+    let file = blob_file(&running, &digest);
+    std::fs::remove_file(&file).unwrap();
+    let told = |running: &Running| {
+        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = checks.as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "release")
+    };
+    let check = told(&running).unwrap();
+    assert_eq!(check["state"], "degraded");
+    assert!(check["cause"].as_str().unwrap().contains("counter 0.1.0"), "{check}");
+    assert!(check["do_this"].as_str().unwrap().contains("telos plugin install"), "{check}");
+    running.kill();
+
+    let bundle = place();
+    std::fs::copy(crate::running::guest("counter"), bundle.path().join("counter.wasm")).unwrap();
+    let listed = format!("[[plugin]]\nfile = \"counter.wasm\"\ndigest = \"{digest}\"\n");
+    std::fs::write(bundle.path().join("bundle.toml"), listed).unwrap();
+    running.start_with(&["--bundle", text(bundle.path())]);
+    assert_eq!(told(&running), None);
+    assert!(file.is_file());
+    assert_eq!(running.value("counter", "increment"), 1);
+    let said = running.run(&["journal", "tail", "--event", "store.blob-restored", "--severity", "warn"]);
+    assert_eq!(String::from_utf8(said.stdout).unwrap().lines().count(), 1);
 }
