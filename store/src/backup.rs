@@ -1,6 +1,7 @@
 //! Backups: a whole store in a directory of its own, as one commit left it.
 //!
 //! ```text
+//! look                every page of the source, so that the copy gives no damage a new checksum
 //! <to>.partial-...    rows as one snapshot has them, then the blobs they name, each synced
 //! MANIFEST.json       last: what is there, with checksums
 //! verify              read back without changing a byte: checksums, pages, every invariant
@@ -31,6 +32,7 @@ use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
+use crate::pages;
 use crate::scan::Scan as _;
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
 use crate::store_id::{self, StoreId};
@@ -48,8 +50,8 @@ const PROBLEMS_TOLD: usize = 3;
 /// How a backup is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
-    /// Whether the copy is read back and every invariant checked before it gets its name. Default true. Without it
-    /// a store that is damaged already can still be copied.
+    /// Whether every page of an open store is looked at first, and the copy read back and every invariant checked before
+    /// it gets its name. Default true. Without it a store that is damaged already can still be copied.
     pub verify: bool,
 }
 
@@ -182,7 +184,7 @@ impl Store {
     /// Copies the whole store into a new directory, as of its newest commit, while commits go on.
     ///
     /// `to` must not exist, or be empty; its parents are made. Cost: reads every row and blob once, twice with
-    /// verification; the room of a second store. A rewrite waits and blob collection is postponed meanwhile, so
+    /// verification, and then every page before; the room of a second store. A rewrite waits and blob collection is postponed meanwhile, so
     /// `progress` must not ask for a rewrite or a verification.
     ///
     /// # Errors
@@ -200,6 +202,10 @@ impl Store {
         source.back_up(to, options, progress).inspect_err(|error| {
             if let BackupError::Failed(failure) = error {
                 // What failed may be where it was written to.
+        check_free(to)?;
+        if options.verify {
+            pages::check(shared, progress)?;
+        }
                 shared.suspect(failure);
             }
         })

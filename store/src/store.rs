@@ -30,6 +30,7 @@ use crate::layout::{LayoutMode, OnOlder};
 use crate::limit;
 use crate::lock::{self, DirectoryLock};
 use crate::object::Object;
+use crate::pages::{self, StartLook};
 use crate::presence;
 use crate::progress::Progress;
 use crate::segments::SegmentFiles;
@@ -97,6 +98,10 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
+    /// Whether [`Store::open`] has every page looked at, once and in the background, when the file was not closed in good
+    /// order: by its end [`Standing::pages`] says what was found, and [`Standing::damage`] what is damaged. Costs one
+    /// reading of the file. Default true.
+    pub is_checked_after_crash: bool,
         StoreOptions {
             cache_bytes: 32 * 1024 * 1024,
             layout: LayoutMode::default(),
@@ -116,6 +121,7 @@ impl Default for StoreOptions {
 }
 
 impl fmt::Debug for StoreOptions {
+            is_checked_after_crash: true,
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreOptions")
             .field("cache_bytes", &self.cache_bytes)
@@ -136,6 +142,7 @@ impl fmt::Debug for StoreOptions {
 
 impl Store {
     /// Opens the store in a directory, making both when they are absent.
+            .field("is_checked_after_crash", &self.is_checked_after_crash)
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
@@ -151,11 +158,15 @@ impl Store {
             // The next opening notes it; until then blobs tell.
             tracing::warn!(%cause, "that there is a store was not noted");
         }
+        let is_checked_after_crash = options.is_checked_after_crash;
         Ok(store)
+        if is_checked_after_crash && store.shared().database.was_unclean() {
+            pages::begin(store.shared());
+        }
     }
 
     /// Opens a store whose rows live in `backend` and whose lock and blobs live in `dir`. Where the rows are is the
-    /// caller's: a backend that holds nothing gets a new store.
+    /// caller's: a backend that holds nothing gets a new store, and no page is looked at after a crash.
     ///
     /// # Errors
     /// As [`Store::open`], except [`OpenError::Gone`].
@@ -226,8 +237,10 @@ impl Store {
         verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
     }
 
-    /// Checks every invariant of this open store as of now, except redb's own pages, and that the
-    /// indexes in memory hold what the rows say. Cost: reads everything.
+    /// Checks every page and every invariant of this open store as of now, and that the indexes in memory hold what the
+    /// rows say. Cost: reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at
+    /// the pages cannot keep up, they wait for one reading of the file. Not to be called from a reply or from
+    /// [`crate::OnDecided`].
     ///
     /// # Errors
     /// [`Failure`] when it cannot be read. Problems found are in the report.
@@ -249,6 +262,17 @@ impl Store {
     /// [`Failure`] when it cannot be read.
     pub fn id(&self) -> Result<StoreId, Failure> {
         self.shared().read(META, store_id::read)
+    /// Looks at every page of this open store's file, as [`Store::verify_open`] does first; what is found is in
+    /// [`Store::standing`] too. Waits for a rewrite under way.
+    ///
+    /// # Errors
+    /// [`Failure::Damaged`] when a page is not as it was written; another when it cannot be told.
+    pub fn check_pages(&self, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+        let shared = self.shared();
+        let _whole = shared.whole.read();
+        pages::check(shared, progress)
+    }
+
     }
 
     /// The newest decided position.
@@ -362,6 +386,7 @@ impl Store {
                 decided: AtomicU64::new(0),
                 votes: RwLock::default(),
                 order: RwLock::default(),
+                start_look: StartLook::default(),
                 voted: AtomicU64::new(0),
                 past: Past::default(),
                 redo_rows: AtomicU64::new(0),
@@ -415,6 +440,7 @@ impl Drop for Handle {
         let Some(committer) = self.committer.take() else {
             return;
         };
+        self.shared.start_look.stop();
         // A reply may own the last clone; the committer cannot wait for itself.
         if committer.thread().id() != std::thread::current().id() {
             let _ = committer.join();
@@ -435,7 +461,7 @@ pub(crate) fn system_clock() -> u64 {
 }
 
 impl StoreOptions {
-    /// Opens as these options say: makes what is not there, trusts what was closed in good order.
+    /// Opens as these options say: makes what is not there, trusts the pages of what is.
     pub(crate) fn opening(&self) -> Opening {
         Opening {
             cache_bytes: self.cache_bytes,

@@ -28,6 +28,7 @@ mod model;
 mod open;
 mod outbox;
 mod power;
+mod pages;
 mod random;
 mod record;
 mod rewrite;
