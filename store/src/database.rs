@@ -35,8 +35,8 @@ const HEADER_BYTES: usize = 512;
 /// Where redb's header has the flag of a file that was not closed in good order, and which bit that is.
 const FLAGS_AT: u64 = 9;
 const IS_UNCLEAN: u8 = 2;
-/// redb's page cache while every page is checked: each is met twice, and those above others more often.
-const CHECK_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// redb's page cache while every page is checked: most are met once, and those that lead to others twice.
+const CHECK_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,

@@ -120,8 +120,9 @@ fn note(shared: &Shared, look: &Result<Look, Failure>) {
         Ok(Look::Whole) => shared.stand.note_pages(PagesStanding::Whole),
         Ok(Look::Unfinished) => {}
         Err(failure) if failure.is_damage() => {
-            shared.stand.note_pages(PagesStanding::Damaged);
+            // Whoever sees that pages are damaged sees what.
             shared.stand.note_damage(&failure.to_string());
+            shared.stand.note_pages(PagesStanding::Damaged);
         }
         // The disk's, or the file is just being opened again.
         Err(failure) => shared.suspect(failure),

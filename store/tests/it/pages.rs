@@ -61,14 +61,14 @@ fn left_by_a_dead_process(is_damaged: bool) -> tempfile::TempDir {
     dir
 }
 
-/// A letter of the first marker of each copy becomes another one.
+/// A letter of each copy of the value becomes another one; some are in pages that are free by now.
 fn flip(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let value = MARKER.repeat(50);
     let is_value = |at: &usize| bytes[*at..].starts_with(value.as_bytes());
     let found: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'a').filter(is_value).collect();
     assert!(!found.is_empty());
-    found.into_iter().step_by(50).for_each(|at| bytes[at] ^= 2);
+    found.into_iter().for_each(|at| bytes[at] ^= 2);
     fs::write(file, bytes).unwrap();
 }
 
@@ -95,12 +95,12 @@ fn a_bit_that_flipped_in_a_killed_store_is_found_by_the_start_and_goes_into_no_c
 
     let refused = store.rewrite(&mut |_| ());
     assert!(matches!(refused, Err(RewriteError::Damaged(Failure::Damaged { .. }))), "{refused:?}");
-    assert!(store.standing().read_only.is_none(), "the rest is served");
-    within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
     drop(store);
+    assert!(Store::verify(dir.path()).is_err());
     let store = open(dir.path());
     await_until("the next start finds it too", || store.standing().damage.is_some());
-    assert!(Store::verify(dir.path()).is_err());
+    assert!(store.standing().read_only.is_none(), "the rest is served");
+    within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
 }
 
 #[test]
@@ -217,4 +217,41 @@ fn a_busy_store_is_never_taken_for_a_damaged_one() {
         commit(&store, unit).unwrap();
         assert_clean(&store);
     }
+}
+
+/// Wherever the look is when the store is closed, and whatever is written meanwhile.
+#[test]
+fn a_store_closes_in_the_midst_of_a_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for _ in 0..20 {
+        within(&store, |unit| {
+            let id = unit.create(operator(), 1, vec![]).unwrap();
+            unit.set_slot(id, "text", text(&"x".repeat(200_000))).unwrap();
+        });
+    }
+    let file = dir.path().join("objects.redb");
+    let crashed = fs::read(&file).unwrap();
+    drop(store);
+    let (mut unchecked, mut whole) = (0, 0);
+    for close in 0..if is_long() { 1_000 } else { 40 } {
+        fs::write(&file, &crashed).unwrap();
+        let store = open(dir.path());
+        (0..close % 20).for_each(|_| std::thread::yield_now());
+        if close % 2 == 0 {
+            object_with(&store, "a", 1);
+        }
+        if close % 8 == 7 {
+            await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
+        }
+        match store.standing().pages {
+            PagesStanding::Unchecked => unchecked += 1,
+            PagesStanding::Whole => whole += 1,
+            other => panic!("close {close}: {other:?}"),
+        }
+        assert_eq!(store.standing().damage, None);
+    }
+    println!("{unchecked} closed before the look had ended, {whole} after");
+    assert!(whole > 0);
+    assert!(Store::verify(dir.path()).unwrap().is_clean());
 }
