@@ -35,8 +35,6 @@ const HEADER_BYTES: usize = 512;
 /// Where redb's header has the flag of a file that was not closed in good order, and which bit that is.
 const FLAGS_AT: u64 = 9;
 const IS_UNCLEAN: u8 = 2;
-/// redb's page cache while every page is checked: most are met once, and those that lead to others twice.
-const CHECK_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,
@@ -59,14 +57,6 @@ struct Opened {
     held: Held,
     lens: Lens,
     was_unclean: bool,
-}
-
-/// What a look at every page found where it found no damage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    Whole,
-    /// It did not come to an end: too much was written meanwhile, the file was closed, or it was told to stop.
-    Unfinished,
 }
 
 enum Handle {
@@ -283,24 +273,16 @@ impl Database {
         self.handle.get_mut().give_up();
     }
 
-    /// Looks at every page of the file as it is now, while others read and write. Cost: reads what is used of it once,
-    /// what leads to its rows twice; memory for 64 MiB of what is overwritten meanwhile, past which the look does not
-    /// come to an end. A page that somebody reads from redb's cache may be another than the one in the file.
+    /// The bytes of the file as they are now, whatever is written afterwards. Memory: what is overwritten while it lives,
+    /// 64 MiB at most. A page that somebody reads from redb's cache may be another than the one in the file.
     ///
     /// # Errors
-    /// [`Failure::Damaged`] when a page is not as it was written, [`Failure::Reopening`] while the file is closed, and
-    /// what the disk answers.
-    pub(crate) fn check_pages(&self, is_stopping: &Arc<AtomicBool>) -> Result<Look, Failure> {
-        fail::fail_point!("store::pages-overtaken", |_| Ok(Look::Unfinished));
-        // Not held beyond this: a look is long.
-        let lens = self.lens.lock().clone();
-        let image = lens.image(is_stopping).map_err(|cause| match cause.kind() {
+    /// [`Failure::Reopening`] while the file is closed, and what the disk answers.
+    pub(crate) fn image(&self, is_stopping: &Arc<AtomicBool>) -> Result<Image, Failure> {
+        self.lens.lock().image(is_stopping).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotConnected => Failure::Reopening,
             _ => cause.into(),
-        })?;
-        let is_unfinished = image.lost();
-        let checked = damage::guard(|| check_image(image));
-        if is_unfinished() { Ok(Look::Unfinished) } else { checked.map(|()| Look::Whole) }
+        })
     }
 
     /// redb's own check of every page, on a handle that nobody else uses.
@@ -370,15 +352,6 @@ fn is_unclean(place: &dyn StorageBackend) -> std::io::Result<bool> {
         place.read(FLAGS_AT, &mut flags)?;
     }
     Ok(flags[0] & IS_UNCLEAN != 0)
-}
-
-/// Opens an image with every page checked. What that writes stays in memory.
-fn check_image(image: Image) -> Result<(), Failure> {
-    let place = Overlay::over(Arc::new(image) as Arc<dyn StorageBackend>)?;
-    let mut builder = redb::Builder::new();
-    let builder = builder.set_cache_size(CHECK_CACHE_BYTES).set_check_integrity_on_open(true);
-    damage::give_up(builder.create_with_backend(place)?);
-    Ok(())
 }
 
 fn open_on(

@@ -16,16 +16,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
+use redb::StorageBackend;
 
 use crate::bug;
-use crate::database::Look;
+use crate::damage;
 use crate::error::Failure;
+use crate::image::Image;
+use crate::overlay::Overlay;
 use crate::progress::{Meter, Phase, Progress};
 use crate::shared::Shared;
 use crate::standing::PagesStanding;
 
 /// Looks that may be overtaken by what is written.
 const ATTEMPTS: usize = 3;
+/// redb's page cache while every page is checked: most are met once, and those that lead to others twice.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a look found where it found no damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Whole,
+    /// It did not come to an end: too much was written meanwhile, the file was closed, or it was told to stop.
+    Unfinished,
+}
 
 /// Looks at every page for somebody who waits; what is found is noted. Whoever calls this sees to it that the file is
 /// not replaced meanwhile. Commits wait only where they overtook all attempts before.
@@ -36,10 +49,10 @@ pub(crate) fn check(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Resu
     let mut meter = Meter::new(progress);
     meter.begin(Phase::Pages, 1);
     let never = Arc::default();
-    let mut look = look_often(shared, &never);
+    let mut look = look_often(shared, shared.database.image(&never), &never);
     if let Ok(Look::Unfinished) = look {
         let _turn = shared.turn.lock();
-        look = shared.database.check_pages(&never);
+        look = shared.database.image(&never).and_then(look_at);
     }
     note(shared, &look);
     meter.step(1);
@@ -58,12 +71,13 @@ pub(crate) struct StartLook {
     is_stopping: Arc<AtomicBool>,
 }
 
-/// Has every page looked at, in a thread of its own.
+/// Has every page looked at as it is now, in a thread of its own: nothing that is written later hides what was damaged
+/// before, unless it overtakes the look.
 pub(crate) fn begin(shared: &Arc<Shared>) {
     shared.stand.note_pages(PagesStanding::Unchecked);
-    let of_thread = Arc::clone(shared);
+    let (of_thread, image) = (Arc::clone(shared), shared.database.image(&shared.start_look.is_stopping));
     let look = move || {
-        if let Err(failure) = bug::guard("the look at every page", || look_after_crash(&of_thread)) {
+        if let Err(failure) = bug::guard("the look at every page", || look_after_crash(&of_thread, image)) {
             tracing::error!(%failure, "the next start looks at the pages again");
         }
     };
@@ -87,8 +101,8 @@ impl StartLook {
     }
 }
 
-fn look_after_crash(shared: &Shared) {
-    let look = look_often(shared, &shared.start_look.is_stopping);
+fn look_after_crash(shared: &Shared, image: Result<Image, Failure>) {
+    let look = look_often(shared, image, &shared.start_look.is_stopping);
     note(shared, &look);
     match look {
         Ok(Look::Whole) => {
@@ -104,15 +118,40 @@ fn look_after_crash(shared: &Shared) {
     }
 }
 
-/// Looks until a look comes to its end, a few times at most.
-fn look_often(shared: &Shared, is_stopping: &Arc<AtomicBool>) -> Result<Look, Failure> {
+/// Looks until a look comes to its end, a few times at most; at the first image first.
+fn look_often(
+    shared: &Shared,
+    first: Result<Image, Failure>,
+    is_stopping: &Arc<AtomicBool>,
+) -> Result<Look, Failure> {
+    let mut look = first.and_then(look_at)?;
     for _ in 1..ATTEMPTS {
-        match shared.database.check_pages(is_stopping) {
-            Ok(Look::Unfinished) if !is_stopping.load(Ordering::Acquire) => {}
-            look => return look,
+        if look == Look::Whole || is_stopping.load(Ordering::Acquire) {
+            break;
         }
+        look = shared.database.image(is_stopping).and_then(look_at)?;
     }
-    shared.database.check_pages(is_stopping)
+    Ok(look)
+}
+
+/// Looks at every page of an image. Cost: reads what is used of it once, what leads to other pages twice.
+///
+/// # Errors
+/// [`Failure::Damaged`] when a page is not as it was written, and what the disk answers.
+fn look_at(image: Image) -> Result<Look, Failure> {
+    fail::fail_point!("store::pages-overtaken", |_| Ok(Look::Unfinished));
+    let is_unfinished = image.lost();
+    let opened = damage::guard(|| open_checked(image));
+    if is_unfinished() { Ok(Look::Unfinished) } else { opened.map(|()| Look::Whole) }
+}
+
+/// Opens an image with every page checked. What that writes stays in memory.
+fn open_checked(image: Image) -> Result<(), Failure> {
+    let place = Overlay::over(Arc::new(image) as Arc<dyn StorageBackend>)?;
+    let mut builder = redb::Builder::new();
+    let builder = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    damage::give_up(builder.create_with_backend(place)?);
+    Ok(())
 }
 
 fn note(shared: &Shared, look: &Result<Look, Failure>) {

@@ -103,6 +103,19 @@ fn a_bit_that_flipped_in_a_killed_store_is_found_by_the_start_and_goes_into_no_c
     within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
 }
 
+/// The first thing that is written gives the page another checksum, which fits.
+#[test]
+fn what_is_written_after_a_start_hides_nothing_from_its_look() {
+    let dir = left_by_a_dead_process(true);
+    let store = open(dir.path());
+    within(&store, |unit| {
+        let id = unit.names("marked", "", 1).unwrap()[0].1;
+        unit.set_slot(id, "a", number(1)).unwrap();
+    });
+    await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
+    assert_eq!(store.standing().pages, PagesStanding::Damaged);
+}
+
 #[test]
 fn a_bit_that_flipped_is_found_by_a_verification_where_no_start_looked() {
     let dir = left_by_a_dead_process(true);
