@@ -6,7 +6,7 @@
 mod overlay;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -84,12 +84,12 @@ impl Backend for FileBackend {
         // Of a process that died while it was rewriting, or looking for room.
         self.discard_replacement();
         let _ = fs::remove_file(self.probe());
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
-        opened(file)
+        let mut options = directory::private();
+        opened(options.read(true).write(true).create(true).truncate(false).open(&self.path)?)
     }
 
     fn open_replacement(&self) -> io::Result<Box<dyn StorageBackend>> {
-        let mut options = OpenOptions::new();
+        let mut options = directory::private();
         opened(options.read(true).write(true).create(true).truncate(true).open(self.replacement())?)
     }
 
@@ -115,7 +115,7 @@ impl Backend for FileBackend {
 
 /// Writes a file that ends as far beyond `len` as another of that length would, and takes no more room than that.
 fn write_past(path: &Path, len: u64, bytes: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = directory::create(path)?;
     file.set_len(len)?;
     file.seek(SeekFrom::Start(len))?;
     io::copy(&mut io::repeat(1).take(bytes), &mut file)?;

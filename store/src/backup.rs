@@ -1,16 +1,19 @@
 //! Backups: a whole store in a directory of its own, as one commit left it.
 //!
 //! ```text
+//! look                every page of the source, so that the copy gives no damage a new checksum
 //! <to>.partial-...    rows as one snapshot has them, then the blobs they name, each synced
 //! MANIFEST.json       last: what is there, with checksums
 //! verify              read back without changing a byte: checksums, pages, every invariant
-//! rename to <to>      whole or not at all; a crash before leaves a directory that says `partial`
+//! rename to <to>      whole or not at all; a crash before leaves a directory that says `partial`, which the next
+//!                     backup to the same place removes
 //! ```
 //! Commits go on meanwhile; blobs are not collected. The snapshot keeps its pages, so the source's file may grow by
 //! what is written meanwhile. The copy is written afresh: it holds nothing of what was forgotten.
 
 mod check;
 mod manifest;
+mod partial;
 
 use std::fs;
 use std::io;
@@ -29,6 +32,7 @@ use crate::error::{BlobError, Failure, Fault, OpenError};
 use crate::id::{Digest, Position};
 use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
+use crate::pages;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
@@ -39,6 +43,9 @@ use crate::tables::{BLOBS, META, META_OBJECTS, META_POSITION, read_meta};
 
 pub(crate) use check::{blobs_of, files as check_files};
 pub(crate) use manifest::{BlobEntry, Manifest};
+pub(crate) use partial::{backup_of, discard_dead};
+
+use partial::Partial;
 
 /// redb's page cache while a backup is written.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -48,8 +55,8 @@ const PROBLEMS_TOLD: usize = 3;
 /// How a backup is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
-    /// Whether the copy is read back and every invariant checked before it gets its name. Default true. Without it
-    /// a store that is damaged already can still be copied.
+    /// Whether every page of an open store is looked at first, and the copy read back and every invariant checked before
+    /// it gets its name. Default true. Without it a store that is damaged already can still be copied.
     pub verify: bool,
 }
 
@@ -182,7 +189,7 @@ impl Store {
     /// Copies the whole store into a new directory, as of its newest commit, while commits go on.
     ///
     /// `to` must not exist, or be empty; its parents are made. Cost: reads every row and blob once, twice with
-    /// verification; the room of a second store. A rewrite waits and blob collection is postponed meanwhile, so
+    /// verification, and then every page before; the room of a second store. A rewrite waits and blob collection is postponed meanwhile, so
     /// `progress` must not ask for a rewrite or a verification.
     ///
     /// # Errors
@@ -195,6 +202,10 @@ impl Store {
     ) -> Result<BackupReport, BackupError> {
         let shared = self.shared();
         let _whole = shared.whole.read();
+        check_free(to)?;
+        if options.verify {
+            pages::check(shared, progress)?;
+        }
         let source =
             Source { database: &shared.database, blobs: &shared.blobs, created_at_ms: shared.now_ms() };
         source.back_up(to, options, progress).inspect_err(|error| {
@@ -264,6 +275,8 @@ impl Source<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<BackupReport, BackupError> {
         check_free(to)?;
+        let name = to.file_name().and_then(|name| name.to_str());
+        discard_dead(directory::parent(to), |of| Some(of) == name);
         let partial = Partial::make(to)?;
         fail::fail_point!("store::backup-made");
         let manifest = damage::guard(|| self.write(&partial.path, &mut Meter::new(progress)))?;
@@ -278,16 +291,13 @@ impl Source<'_> {
 
     fn write(&self, dir: &Path, meter: &mut Meter<'_>) -> Result<Manifest, BackupError> {
         let txn = self.database.read()?;
-        let meta = txn.open_table(META).map_err(failed)?;
-        let position = Position::new(read_meta(&meta, META_POSITION)?);
-        let mut manifest = Manifest::of(store_id::read(&meta)?, position, self.created_at_ms);
-        manifest.objects = read_meta(&meta, META_OBJECTS)?;
+        let mut manifest = begin_manifest(&txn, self.created_at_ms)?;
         let file = dir.join(DATABASE_FILE);
         manifest.rows = copy_rows(&txn, &file, meter)?;
         fail::fail_point!("store::backup-copied");
         let named = named_blobs(&txn)?;
         // From here on the source may reuse the snapshot's pages.
-        drop((meta, txn));
+        drop(txn);
         manifest.blobs = self.copy_blobs(&named, dir, meter)?;
         let expected = at(&file, fs::metadata(&file))?.len();
         manifest.database = check::checksum(&file, expected, meter)?;
@@ -304,7 +314,7 @@ impl Source<'_> {
         meter: &mut Meter<'_>,
     ) -> Result<Vec<BlobEntry>, BackupError> {
         let path = dir.join(BLOBS_DIR);
-        at(&path, fs::create_dir(&path))?;
+        at(&path, directory::make_private(&path))?;
         let target = blobs_of(dir)?;
         meter.begin(Phase::CopyBlobs, named.len() as u64);
         let copied = named.iter().map(|digest| {
@@ -323,37 +333,49 @@ impl Source<'_> {
     }
 }
 
-/// A directory that is not a backup yet; removed unless it is renamed.
-struct Partial {
-    path: PathBuf,
+/// The manifest that a backup of a store's directory would have, which nobody has open. Its pages are checked, its rows
+/// are not. `created_at_ms` in it is when the database was last written to. Cost: reads the database and every blob.
+pub(crate) fn describe(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Manifest, BackupError> {
+    let file = dir.join(DATABASE_FILE);
+    let written = at(&file, fs::metadata(&file).and_then(|found| found.modified()))?;
+    let backend = Box::new(Overlay::new(&file));
+    let database = store::open_database(dir, backend, whole(&StoreOptions::default()))?;
+    let mut meter = Meter::new(progress);
+    damage::guard(|| {
+        let txn = database.read()?;
+        let mut manifest = begin_manifest(&txn, store::unix_ms(written))?;
+        manifest.rows = copy::count(&txn)?;
+        manifest.blobs = describe_blobs(dir, &named_blobs(&txn)?, &mut meter)?;
+        manifest.database = check::checksum(&file, at(&file, fs::metadata(&file))?.len(), &mut meter)?;
+        Ok(manifest)
+    })
 }
 
-impl Partial {
-    fn make(to: &Path) -> Result<Partial, BackupError> {
-        let parent = directory::parent(to);
-        at(parent, directory::make_all(parent))?;
-        let invalid = || BackupError::Exists { path: to.into() };
-        let name = to.file_name().ok_or_else(invalid)?.to_string_lossy();
-        let path = parent.join(format!("{name}.partial-{:016x}", rand::random::<u64>()));
-        at(&path, directory::make_private(&path))?;
-        Ok(Partial { path })
-    }
-
-    /// Gives the directory its name: the moment at which it is a backup.
-    fn rename(self, to: &Path) -> Result<(), BackupError> {
-        if to.exists() {
-            // Only an empty one goes.
-            at(to, fs::remove_dir(to))?;
-        }
-        at(to, fs::rename(&self.path, to))?;
-        at(to, directory::sync_parent(to))
-    }
+fn describe_blobs(
+    dir: &Path,
+    named: &[Digest],
+    meter: &mut Meter<'_>,
+) -> Result<Vec<BlobEntry>, BackupError> {
+    let blobs = blobs_of(dir)?;
+    meter.begin(Phase::Blobs, named.len() as u64);
+    let described = named.iter().map(|digest| {
+        let missing = || BackupError::BlobMissing { dir: dir.into(), digest: *digest };
+        let bytes = blobs.get(digest)?.ok_or_else(missing)?.len() as u64;
+        meter.step(1);
+        Ok(BlobEntry { digest: *digest, bytes })
+    });
+    let described = described.collect::<Result<Vec<_>, BackupError>>()?;
+    meter.end();
+    Ok(described)
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
+/// What is known of a copy before its first row.
+fn begin_manifest(txn: &ReadTransaction, created_at_ms: u64) -> Result<Manifest, BackupError> {
+    let meta = txn.open_table(META).map_err(failed)?;
+    let position = Position::new(read_meta(&meta, META_POSITION)?);
+    let mut manifest = Manifest::of(store_id::read(&meta)?, position, created_at_ms);
+    manifest.objects = read_meta(&meta, META_OBJECTS)?;
+    Ok(manifest)
 }
 
 /// Copies all rows into a new, synced file.

@@ -1,4 +1,5 @@
-//! Damage: redb trusts the pages of a file that was closed in good order, and panics over one that was changed since.
+//! Damage: redb trusts the pages that it reads, however the file was closed, and panics over some that were changed since.
+//! Others it serves as they are: `pages` has all of them looked at, after a crash and before a copy.
 //!
 //! Whatever reads or writes rows does it within [`guard`], so that such a panic ends the call that met the page, with
 //! [`Failure::Damaged`], and nothing else. A handle that panicked is not trusted: the committer opens another one and has

@@ -6,7 +6,7 @@
 //! pages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -17,6 +17,7 @@ use crate::copy;
 use crate::damage;
 use crate::error::Failure;
 use crate::held::Held;
+use crate::image::{Image, Imaged, Lens};
 use crate::layout::{self, OnOlder};
 use crate::overlay::Overlay;
 use crate::rewrite::RewriteError;
@@ -31,6 +32,9 @@ const BEGUN_BYTES_MAX: u64 = 1024 * 1024;
 const MAGIC_BYTES: usize = 9;
 /// More than redb's header, less than its first page.
 const HEADER_BYTES: usize = 512;
+/// Where redb's header has the flag of a file that was not closed in good order, and which bit that is.
+const FLAGS_AT: u64 = 9;
+const IS_UNCLEAN: u8 = 2;
 
 pub(crate) struct Database {
     backend: Box<dyn Backend>,
@@ -42,6 +46,17 @@ pub(crate) struct Database {
     steady: RwLock<()>,
     /// Bytes of the place that is open.
     bytes: Arc<AtomicU64>,
+    /// Takes images of the place that is open.
+    lens: Mutex<Lens>,
+    was_unclean: bool,
+}
+
+/// A handle, what opening it wrote and its place.
+struct Opened {
+    handle: redb::Database,
+    held: Held,
+    lens: Lens,
+    was_unclean: bool,
 }
 
 enum Handle {
@@ -58,7 +73,7 @@ pub(crate) struct Opening {
     pub(crate) cache_bytes: usize,
     /// Unix milliseconds, for the audit row of a raised layout.
     pub(crate) at_ms: u64,
-    /// Whether every page is checked first: without it redb trusts a file that was closed in good order, and may
+    /// Whether every page is checked first: without it redb trusts what a file holds, however it was closed, and may
     /// panic over one that was damaged since. Reads the whole file.
     pub(crate) is_checked: bool,
     pub(crate) on_older: OnOlder,
@@ -88,9 +103,15 @@ impl Database {
     /// [accepted]: Database::accept
     pub(crate) fn open(backend: Box<dyn Backend>, opening: Opening) -> Result<Database, Refused> {
         let bytes = Arc::default();
-        let (handle, held) = open_handle(backend.as_ref(), opening, &bytes)?;
+        let Opened { handle, held, lens, was_unclean } = open_handle(backend.as_ref(), opening, &bytes)?;
         let (handle, held) = (RwLock::new(Handle::Writable(handle)), Mutex::new(Some(held)));
-        Ok(Database { backend, opening, handle, held, steady: RwLock::default(), bytes })
+        let (steady, lens) = (RwLock::default(), Mutex::new(lens));
+        Ok(Database { backend, opening, handle, held, steady, bytes, lens, was_unclean })
+    }
+
+    /// Whether whoever had it open before did not close it in good order.
+    pub(crate) fn was_unclean(&self) -> bool {
+        self.was_unclean
     }
 
     /// Lets what opening wrote reach the disk: the rows are of use. After an error reads go on, and this may be tried
@@ -214,9 +235,10 @@ impl Database {
         let is_checked = is_checked || self.opening.is_checked;
         let opening = Opening { is_checked, must_be_there: true, ..self.opening };
         match open_handle(self.backend.as_ref(), opening, &self.bytes) {
-            Ok((opened, held)) => {
+            Ok(Opened { handle, held, lens, .. }) => {
                 *self.held.lock() = Some(held);
-                Ok(opened)
+                *self.lens.lock() = lens;
+                Ok(handle)
             }
             Err(Refused::Failed(cause)) => Err(cause),
             Err(Refused::Gone) => Err(Failure::Damaged { why: "it holds nothing any more".into() }),
@@ -236,14 +258,31 @@ impl Database {
     }
 
     fn open_read_only(&self) -> Result<redb::Database, Failure> {
-        let place = Overlay::over(self.backend.open()?)?;
-        Ok(redb::Builder::new().set_cache_size(self.opening.cache_bytes).create_with_backend(place)?)
+        let below = Imaged::over(self.backend.open()?);
+        let lens = below.lens();
+        let place = Overlay::over(Arc::new(below) as Arc<dyn StorageBackend>)?;
+        let opened =
+            redb::Builder::new().set_cache_size(self.opening.cache_bytes).create_with_backend(place)?;
+        *self.lens.lock() = lens;
+        Ok(opened)
     }
 
     /// Closes the file as a crash would leave it: for one that is known to be damaged, since closing it in good order
     /// works on pages.
     pub(crate) fn give_up(&mut self) {
         self.handle.get_mut().give_up();
+    }
+
+    /// The bytes of the file as they are now, whatever is written afterwards. Memory: what is overwritten while it lives,
+    /// 64 MiB at most. A page that somebody reads from redb's cache may be another than the one in the file.
+    ///
+    /// # Errors
+    /// [`Failure::Reopening`] while the file is closed, and what the disk answers.
+    pub(crate) fn image(&self, is_stopping: &Arc<AtomicBool>) -> Result<Image, Failure> {
+        self.lens.lock().image(is_stopping).map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotConnected => Failure::Reopening,
+            _ => cause.into(),
+        })
     }
 
     /// redb's own check of every page, on a handle that nobody else uses.
@@ -295,13 +334,24 @@ pub(crate) fn create_on(
     Ok(redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(place)?)
 }
 
-fn open_handle(
-    backend: &dyn Backend,
-    opening: Opening,
-    bytes: &Arc<AtomicU64>,
-) -> Result<(redb::Database, Held), Refused> {
-    let place = Held::over(backend.open().map_err(redb::StorageError::Io)?)?;
-    damage::guard(|| open_on(place, opening, bytes))
+fn open_handle(backend: &dyn Backend, opening: Opening, bytes: &Arc<AtomicU64>) -> Result<Opened, Refused> {
+    let place = Imaged::over(backend.open().map_err(redb::StorageError::Io)?);
+    let lens = place.lens();
+    let place = Held::over(Box::new(place))?;
+    damage::guard(|| {
+        let was_unclean = is_unclean(&place)?;
+        let (handle, held) = open_on(place, opening, bytes)?;
+        Ok(Opened { handle, held, lens, was_unclean })
+    })
+}
+
+/// Whether redb's header says that the file was not closed in good order; false for one that is only begun.
+fn is_unclean(place: &dyn StorageBackend) -> std::io::Result<bool> {
+    let mut flags = [0];
+    if place.len()? > FLAGS_AT {
+        place.read(FLAGS_AT, &mut flags)?;
+    }
+    Ok(flags[0] & IS_UNCLEAN != 0)
 }
 
 fn open_on(

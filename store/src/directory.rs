@@ -1,5 +1,5 @@
 //! Directories and files beside the database: one that was made or renamed is safe only after its directory was synced,
-//! and its bytes only after it was synced itself.
+//! and its bytes only after it was synced itself. What is made here nobody but its owner may read.
 //!
 //! Whoever relies on either calls [`sync`], [`sync_file`] or [`make_all`] before; tests watch these calls and take from
 //! the disk whatever was not synced.
@@ -11,7 +11,7 @@ mod system;
 #[path = "directory/windows.rs"]
 mod system;
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub(crate) fn sync_closed_file(path: &Path) -> io::Result<()> {
     sync_file(&File::options().write(true).open(path)?, path)
 }
 
-/// Makes a directory and those that it is in, where they are absent, each safe in the one above. Those that were there
+/// Makes a directory and those that it is in, where they are absent, private and each safe in the one above. Those that were there
 /// may be as new, so they are synced too, as far as they may be read. A crash in between leaves some of them.
 pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
@@ -52,7 +52,7 @@ pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
     } else {
         make_all(above)?;
     }
-    match fs::create_dir(dir) {
+    match make_private(dir) {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(cause),
         _ => {}
     }
@@ -62,6 +62,21 @@ pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
 /// Makes a directory that nobody but its owner may read.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     system::make_private(dir)
+}
+
+/// As [`make_private`], with those that it is in; nothing is synced, and one that is there already is left as it is.
+pub(crate) fn make_all_private(dir: &Path) -> io::Result<()> {
+    system::make_all_private(dir)
+}
+
+/// Opens a file that nobody but its owner may read, where opening makes it.
+pub(crate) fn private() -> OpenOptions {
+    system::private()
+}
+
+/// Makes a file that nobody but its owner may read, or empties the one that is there.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    private().write(true).create(true).truncate(true).open(path)
 }
 
 /// The directory that a path is in.

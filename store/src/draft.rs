@@ -34,6 +34,7 @@ use crate::directory;
 use crate::error::{Failure, Overflow};
 use crate::generation::{self, Generations};
 use crate::id::{ComponentId, Digest, ObjectId, ObjectName, Position};
+use crate::kept::{self, KeptFor};
 use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
@@ -165,7 +166,10 @@ impl Draft {
         let blobs = store::open_blobs(dir, u64::MAX)?;
         // Of a process that died over its draft.
         discard(dir);
-        let to = beside(dir, at_ms)?;
+        let home = at(dir, fs::canonicalize(dir))?;
+        let to = at(dir, kept::place(&home, KeptFor::Evolve, at_ms))?;
+        // Their names have a time, so no other backup would remove them.
+        backup::discard_dead(directory::parent(&to), |of| kept::parse(&home, of).is_some());
         let copied = backup::Source { database: &source, blobs: &blobs, created_at_ms: at_ms };
         let backup = copied.back_up(&to, BackupOptions::default(), progress)?;
         fail::fail_point!("store::draft-backed-up");
@@ -339,13 +343,6 @@ fn blobs_there(dir: &Path) -> Result<Blobs, DraftError> {
         true => Ok(store::open_blobs(dir, u64::MAX)?),
         false => Ok(Blobs::in_memory(u64::MAX)),
     }
-}
-
-/// Where the store as it was is kept.
-fn beside(dir: &Path, at_ms: u64) -> Result<PathBuf, DraftError> {
-    let dir = at(dir, fs::canonicalize(dir))?;
-    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(dir.with_file_name(format!("{name}.before-evolve-{at_ms}")))
 }
 
 /// The store is as it was, so nobody needs its copy.

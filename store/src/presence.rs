@@ -7,7 +7,7 @@
 //! Blobs tell too, since only a store that is open takes any; so a directory of an earlier host needs no note. Nothing
 //! here is read for what the store holds. Never here: which database is to be used.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ pub(crate) fn note(dir: &Path, id: StoreId) -> io::Result<()> {
         return Ok(());
     }
     let path = note_of(dir);
-    let mut file = File::create(&path)?;
+    let mut file = directory::create(&path)?;
     writeln!(file, "{id}")?;
     directory::sync_file(&file, &path)?;
     directory::sync(dir)

@@ -1,7 +1,8 @@
 //! Restoring: a store's directory becomes what a backup holds; what was there is kept beside it.
 //!
 //! ```text
-//! check     manifest and checksums of the backup              nothing was touched yet
+//! check     manifest and checksums of the backup, or the      nothing was touched yet
+//!           pages and blobs of a store's directory
 //! lock      the directory, which no host may have open        another store is not replaced unless told to
 //! stage     a copy inside the directory, raised, verified     crash after: thrown away at the next opening
 //! decide    one durable marker, see `switch`                  crash after: finished at the next opening
@@ -121,6 +122,8 @@ impl From<Failure> for RestoreError {
 
 impl Store {
     /// Makes the store in the directory `into` what the backup `from` holds; makes the directory when it is absent.
+    /// `from` may also be the directory of a store that nobody has open, as an earlier restore kept it: one with a
+    /// database and without a manifest.
     ///
     /// Cost: reads the backup twice and its copy once; the room of a second store. Clients that were acknowledged
     /// after the backup was made are not: their effects are in the store kept beside.
@@ -133,8 +136,7 @@ impl Store {
         options: RestoreOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<RestoreReport, RestoreError> {
-        let manifest = Manifest::read(from)?;
-        backup::check_files(from, &manifest, progress)?;
+        let (manifest, _still) = read(from, progress)?;
         at(into, directory::make_all(into))?;
         let _lock = DirectoryLock::take(into)?;
         switch::finish(into)?;
@@ -163,6 +165,31 @@ impl Store {
     }
 }
 
+/// What is to be restored: described by its manifest and checked against it, or looked at and locked.
+fn read(
+    from: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Manifest, Option<DirectoryLock>), RestoreError> {
+    match Manifest::read(from) {
+        Err(BackupError::NotABackup { .. }) if is_store(from) => {
+            let lock = DirectoryLock::take(from)?;
+            switch::finish(from)?;
+            Ok((backup::describe(from, progress)?, Some(lock)))
+        }
+        manifest => {
+            let manifest = manifest?;
+            backup::check_files(from, &manifest, progress)?;
+            Ok((manifest, None))
+        }
+    }
+}
+
+/// Whether a directory is a store's, and not a backup whose process died.
+fn is_store(dir: &Path) -> bool {
+    let name = dir.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    dir.join(DATABASE_FILE).is_file() && backup::backup_of(&name).is_none()
+}
+
 /// The copy inside the target.
 struct Stage<'a> {
     path: PathBuf,
@@ -185,7 +212,7 @@ impl Stage<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Staged, RestoreError> {
         let file = self.path.join(DATABASE_FILE);
-        at(&self.path, fs::create_dir(&self.path))?;
+        at(&self.path, directory::make_private(&self.path))?;
         at(&file, copy_bytes(&from.join(DATABASE_FILE), &file))?;
         fail::fail_point!("store::restore-copied");
         let blobs = self.copy_blobs(from, manifest, progress)?;
@@ -211,7 +238,7 @@ impl Stage<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Blobs, BackupError> {
         let path = self.path.join(BLOBS_DIR);
-        at(&path, fs::create_dir(&path))?;
+        at(&path, directory::make_private(&path))?;
         let (source, target) = (blobs_of(from)?, blobs_of(&self.path)?);
         let mut meter = Meter::new(progress);
         meter.begin(Phase::CopyBlobs, manifest.blobs.len() as u64);
@@ -229,7 +256,8 @@ impl Stage<'_> {
 
 /// Copies bytes alone: a backup may be marked read-only, and its copy must not be.
 fn copy_bytes(from: &Path, to: &Path) -> io::Result<u64> {
-    io::copy(&mut File::open(from)?, &mut File::create_new(to)?)
+    let mut to = directory::private().write(true).create_new(true).open(to)?;
+    io::copy(&mut File::open(from)?, &mut to)
 }
 
 /// From the decision on there is no way back, and none is needed.

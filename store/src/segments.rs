@@ -266,7 +266,7 @@ fn has(mut bytes: impl Read, needle: &[u8; 16]) -> io::Result<bool> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = directory::create(path)?;
     file.write_all(bytes)?;
     directory::sync_file(&file, path)
 }

@@ -21,12 +21,13 @@ use crate::limit;
 use crate::lock::DirectoryLock;
 use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
+use crate::pages::StartLook;
 use crate::pin::Pins;
 use crate::reading::read_index;
 use crate::scan::Scan as _;
 use crate::segments::SegmentFiles;
 use crate::shelves::Shelves;
-use crate::standing::Stand;
+use crate::standing::{PagesStanding, Stand};
 use crate::store::StoreOptions;
 use crate::tables::{
     self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO,
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) segments: SegmentFiles,
     pub(crate) shelves: Shelves,
     pub(crate) curator: Curator,
+    pub(crate) start_look: StartLook,
     pub(crate) outbox: Mutex<Outbox>,
     /// Only the committer changes it, before the raise's position becomes visible.
     pub(crate) generations: RwLock<Arc<Generations>>,
@@ -169,8 +171,10 @@ impl Shared {
 }
 
 impl Drop for Shared {
+    /// A file that is damaged, or was not looked at to the end, is left as by a crash: the next start looks at it.
     fn drop(&mut self) {
-        if self.stand.now().damage.is_some() {
+        let standing = self.stand.now();
+        if standing.damage.is_some() || standing.pages == PagesStanding::Unchecked {
             self.database.give_up();
         }
     }

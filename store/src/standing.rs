@@ -29,6 +29,25 @@ pub struct Standing {
     /// What could not be read because it is not as it was written, the last time; the rest of the file is served. None
     /// once a verification of the open store found nothing.
     pub damage: Option<Arc<str>>,
+    /// What is known of the file's pages.
+    pub pages: PagesStanding,
+}
+
+/// What is known of the pages of a store's file: redb looks at one when it reads it, and does not compare it with its
+/// checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PagesStanding {
+    /// Nothing since it was opened: it had been closed in good order, or nobody was to look.
+    #[default]
+    Trusted,
+    /// It had not been closed in good order, and the look at all of them has not come to its end. Closed like that it is
+    /// looked at by the next start.
+    Unchecked,
+    /// All of them were as they had been written when they were last looked at.
+    Whole,
+    /// Some were not; see [`Standing::damage`].
+    Damaged,
 }
 
 impl Standing {
@@ -74,6 +93,11 @@ impl Stand {
         let mut standing = self.now.write();
         self.notes.fetch_add(1, Ordering::AcqRel);
         standing.damage = Some(what.into());
+    }
+
+    /// What a look at every page found, or that one has begun.
+    pub(crate) fn note_pages(&self, pages: PagesStanding) {
+        self.now.write().pages = pages;
     }
 
     /// How often damage was noted so far.

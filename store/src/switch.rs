@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory;
 use crate::error::OpenError;
+use crate::kept::{self, KeptFor};
 use crate::store::{BLOBS_DIR, DATABASE_FILE};
 
 const STAGE: &str = "restore-staged";
@@ -36,11 +37,9 @@ pub(crate) fn stage(dir: &Path) -> PathBuf {
 
 /// Makes an empty directory beside, and tries whether the store's parts can be moved there.
 pub(crate) fn make_aside(dir: &Path, at_ms: u64) -> io::Result<PathBuf> {
-    let dir = fs::canonicalize(dir)?;
-    let name = dir.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let aside = dir.with_file_name(format!("{name}.before-restore-{at_ms}"));
-    fs::create_dir(&aside)?;
-    try_moving(&dir, &aside).inspect_err(|_| drop(fs::remove_dir(&aside)))?;
+    let aside = kept::place(dir, KeptFor::Restore, at_ms)?;
+    directory::make_private(&aside)?;
+    try_moving(dir, &aside).inspect_err(|_| drop(fs::remove_dir(&aside)))?;
     directory::sync_parent(&aside)?;
     Ok(aside)
 }
@@ -87,7 +86,7 @@ fn write_marker(dir: &Path, aside: &Path) -> io::Result<()> {
     let aside = aside.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
     // In the stage, so that it goes with it.
     let temporary = stage(dir).join(MARKER);
-    let mut file = File::create(&temporary)?;
+    let mut file = directory::create(&temporary)?;
     file.write_all(&serde_json::to_vec(&Marker { aside })?)?;
     directory::sync_file(&file, &temporary)?;
     fail::fail_point!("store::restore-before-decided");

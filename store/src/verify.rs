@@ -1,6 +1,7 @@
 //! Every invariant of a stored database, checked offline or over one snapshot of an open store.
 //!
 //! ```text
+//! pages     each is as it was written, by its checksum
 //! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
 //! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
@@ -31,6 +32,7 @@ use crate::database::Database;
 use crate::error::Failure;
 use crate::generation::Generations;
 use crate::id::{ObjectId, Position};
+use crate::pages;
 use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
 use crate::shared::{Shared, read_collections};
@@ -96,10 +98,10 @@ pub(crate) fn verify_offline(
     Ok(report)
 }
 
-/// Checks an open store: its rows, and that memory follows them.
+/// Checks an open store: its pages, its rows, and that memory follows them.
 pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
     let notes = shared.stand.damage_notes();
-    let report = damage::guard(|| verify_open_rows(shared, progress));
+    let report = verify_open_file(shared, progress);
     match &report {
         Ok(Report { damage: Some(damage), .. }) => {
             shared.stand.note_damage(&format!("a verification found: {damage}"));
@@ -111,8 +113,23 @@ pub(crate) fn verify_open(shared: &Shared, progress: &mut dyn FnMut(Progress)) -
     report
 }
 
-fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+fn verify_open_file(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
     let _whole = shared.whole.read();
+    let pages = pages::check(shared, progress);
+    if let Err(failure) = &pages
+        && !failure.is_damage()
+    {
+        return Err(failure.clone());
+    }
+    let mut report = damage::guard(|| verify_open_rows(shared, progress))?;
+    if let Err(damage) = pages {
+        report.problem(format!("pages: {damage}"));
+    }
+    Ok(report)
+}
+
+/// Nobody replaces the file meanwhile.
+fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
     let mut report = verify_rows(&shared.database, &shared.blobs, progress)?;
     let before = shared.position();
     let (position, stored) = live_vectors(&shared.database)?;

@@ -7,10 +7,10 @@ use serde::Serialize;
 use telos_inference::{MindInfo, Minds};
 use telos_journal::{Journal, Line, SetBack, Severity};
 use telos_kernel::Kernel;
-use telos_store::Store;
+use telos_store::{PagesStanding, Store};
 
 use crate::arrivals::Arrivals;
-use crate::kept::{KeptCopies, kept_copies};
+use crate::home::Home;
 
 /// How a check stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,7 +104,10 @@ fn store_check(home: &Path, store: &Store) -> Check {
     ];
     let full = full.into_iter().find(|(_, bytes, quota, _)| is_nearly_full(*bytes, *quota));
     match full {
-        None => Check::ok("store", format!("open at position {}{}", store.position(), past(store))),
+        None => {
+            let (position, pages) = (store.position(), looked_at(standing.pages));
+            Check::ok("store", format!("open at position {position}{pages}{}", past(store)))
+        }
         Some((what, bytes, quota, next)) => {
             let cause = format!("{what}: {} of {} MiB are taken", bytes >> 20, quota >> 20);
             Check::new("store", CheckState::Degraded, cause, Some(next.to_owned()))
@@ -125,6 +128,15 @@ const FREE_VECTORS: &str = "`telos object forget`, or raise the quota: `telos up
 /// Nine tenths: early enough to act, before units are refused.
 fn is_nearly_full(bytes: u64, quota: u64) -> bool {
     bytes / 9 >= quota / 10
+}
+
+/// How far a look at every page has come; nothing where the file had been closed in good order.
+fn looked_at(pages: PagesStanding) -> &'static str {
+    match pages {
+        PagesStanding::Unchecked => "; every page is being looked at, since it was not closed in good order",
+        PagesStanding::Whole => "; every page was looked at and is whole",
+        _ => "",
+    }
 }
 
 /// How much of the past is kept, since nothing tells better that the past has a bound.
@@ -205,8 +217,10 @@ fn release_checks(store: &Store) -> Vec<Check> {
 
 /// Nothing, where there are none.
 fn copies_check(home: &Path) -> Option<Check> {
-    let KeptCopies { count, bytes } = kept_copies(home);
-    let copies = match count {
+    // What cannot be listed counts nothing.
+    let kept = Store::kept_copies(&Home::at(home).store()).unwrap_or_default();
+    let bytes: u64 = kept.iter().map(|copy| copy.bytes).sum();
+    let copies = match kept.len() {
         0 => return None,
         1 => "1 earlier copy of the store is".to_owned(),
         more => format!("{more} earlier copies of the store are"),

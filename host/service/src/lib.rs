@@ -10,7 +10,6 @@ mod checks;
 mod home;
 mod host;
 mod journaling;
-mod kept;
 mod methods;
 mod minding;
 mod offline;

@@ -318,7 +318,7 @@ fn backup_error(error: &BackupError) -> RpcError {
 
 fn rewrite_error(error: &RewriteError) -> RpcError {
     let (kind, next) = match error {
-        RewriteError::Failed(cause) => failure_trouble(cause),
+        RewriteError::Failed(cause) | RewriteError::Damaged(cause) => failure_trouble(cause),
         _ => ("busy", "try again when there is less to do"),
     };
     RpcError::new(kind, Effect::None, told(error)).with_next(next)

@@ -1,6 +1,6 @@
 //! `MANIFEST.json`: what a backup holds, with checksums, written last. A directory without it is no backup.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::{BackupError, at};
 
 /// The format that this code writes, and the newest that it reads.
 const FORMAT: u64 = 1;
-const FILE: &str = "MANIFEST.json";
+pub(super) const FILE: &str = "MANIFEST.json";
 
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ impl Manifest {
     fn write_to(&self, path: &Path) -> io::Result<()> {
         let blake3 = self.checksum().ok_or(io::ErrorKind::InvalidData)?;
         let sealed = Sealed { manifest: self.clone(), blake3 };
-        let mut file = File::create(path)?;
+        let mut file = directory::create(path)?;
         file.write_all(&serde_json::to_vec_pretty(&sealed)?)?;
         directory::sync_file(&file, path)
     }

@@ -1,6 +1,6 @@
 //! The files: `ab/cdef...` for a blob, `ab/cdef....<opening><random>.tmp` for one that is being written.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub(super) fn write(
 ) -> Result<(), BlobError> {
     let path = path_of(dir, digest);
     let folder = path.parent().unwrap_or(dir);
-    at(folder, fs::create_dir_all(folder))?;
+    at(folder, directory::make_all_private(folder))?;
     let temporary = path.with_extension(format!("{opening:016x}{:016x}.tmp", rand::random::<u64>()));
     fail::fail_point!("store::blob-before-write");
     let renamed = write_synced(&temporary, bytes).and_then(|()| {
@@ -130,7 +130,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = directory::create(path)?;
     file.write_all(bytes)?;
     directory::sync_file(&file, path)
 }

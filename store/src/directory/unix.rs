@@ -1,8 +1,8 @@
 //! A directory's entries are safe only after the directory itself was synced.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 pub(crate) fn sync(dir: &Path) -> io::Result<()> {
@@ -11,4 +11,14 @@ pub(crate) fn sync(dir: &Path) -> io::Result<()> {
 
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)
+}
+
+pub(crate) fn make_all_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
 }

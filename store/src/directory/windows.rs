@@ -11,3 +11,11 @@ pub(crate) fn sync(_: &Path) -> io::Result<()> {
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     std::fs::create_dir(dir)
 }
+
+pub(crate) fn make_all_private(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)
+}
+
+pub(crate) fn private() -> std::fs::OpenOptions {
+    std::fs::OpenOptions::new()
+}

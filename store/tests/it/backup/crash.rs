@@ -160,3 +160,56 @@ fn child_meets_a_full_disk() {
     let refused = restore(&place.join("backup"), &store).unwrap_err();
     assert!(matches!(refused, RestoreError::Backup(_)), "{refused}");
 }
+
+/// What there is beside a store whose name says that it is no backup yet.
+fn partials(place: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.to_string_lossy().contains(".partial-")).collect()
+}
+
+#[test]
+fn what_died_over_a_backup_is_removed_by_the_next_one_to_that_place_and_nothing_else_is() {
+    let home = Home::new();
+    let place = home.dir.path();
+    for point in
+        ["store::backup-made", "store::backup-copied", "store::backup-blob", "store::backup-before-rename"]
+    {
+        assert!(death::dies("backup::crash::child_backs_up", place, point, 1), "{point}");
+    }
+    assert_eq!(partials(place).len(), 1, "each removed the one before");
+    let dead = partials(place).remove(0);
+    let others = [
+        // For another place; that nobody ever locked; with a name or a file that is not ours.
+        ("third.partial-0123456789abcdef", "lock"),
+        ("second.partial-0123456789abcdef", "objects.redb"),
+        ("second.partial-0123456789ABCDEF", "lock"),
+        ("second.partial-0123", "lock"),
+        ("second.partial-fedcba9876543210", "lock"),
+    ];
+    for (name, file) in others {
+        fs::create_dir(place.join(name)).unwrap();
+        fs::write(place.join(name).join(file), "").unwrap();
+    }
+    fs::write(place.join("second.partial-fedcba9876543210/mine.txt"), "mine").unwrap();
+    back_up(&open(&place.join("store")), &place.join("second"));
+    assert!(!dead.exists());
+    assert_eq!(partials(place).len(), others.len());
+    Store::check_backup(&place.join("second"), &mut |_| ()).unwrap();
+    assert!(!place.join("second/lock").exists() && !place.join("second/pid").exists());
+}
+
+#[test]
+fn a_backup_that_is_being_written_is_not_removed_by_another_one_to_the_same_place() {
+    let home = Home::new();
+    let (store, to) = (open(&home.path("store")), home.path("second"));
+    let mut is_first = true;
+    let late = store.backup(&to, BackupOptions::default(), &mut |progress| {
+        if progress.phase == Phase::CopyBlobs && std::mem::take(&mut is_first) {
+            back_up(&store, &to);
+            assert_eq!(partials(home.dir.path()).len(), 1, "this one");
+        }
+    });
+    assert!(matches!(&late, Err(BackupError::File { path, .. }) if *path == to), "{late:?}");
+    assert_eq!(partials(home.dir.path()), Vec::<PathBuf>::new());
+    Store::check_backup(&to, &mut |_| ()).unwrap();
+}

@@ -1,0 +1,270 @@
+//! Goal: a page that is not as it was written is found in an open store, before it is copied or written down anew with a
+//! checksum that fits; and nothing else is ever taken for one.
+//! Method: bits flip in the value of a store whose process died, where redb reads them as the truth; looks at every page
+//! race writers, big values, forgetting and pruning.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use telos_store::{
+    BackupError, BackupOptions, Children, Failure, Json, MemoryBackend, ObjectId, PagesStanding,
+    RewriteError, Slot, Store, StoreOptions,
+};
+
+use crate::death;
+use crate::fixture::{assert_clean, await_until, commit, name, number, object_with, operator, read, within};
+use crate::random::{Random, is_long};
+use crate::whole::{Over, fill, now_ms};
+
+/// Occurs nowhere else.
+const MARKER: &str = "a-value-that-is-easy-to-find-and-to-change";
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, StoreOptions::default()).unwrap()
+}
+
+fn text(text: &str) -> Slot {
+    Slot::Value(Json::parse(&format!("\"{text}\"")).unwrap())
+}
+
+fn told(store: &Store) -> String {
+    let mut unit = store.begin();
+    let id = unit.names("marked", "", 1).unwrap()[0].1;
+    unit.object(id).unwrap().unwrap().value("text").unwrap().to_value().as_str().unwrap().into()
+}
+
+/// In the child: fills a store, and dies in a later commit.
+#[test]
+fn a_store_is_filled_until_it_dies() {
+    let Some(place) = death::place() else { return };
+    let store = open(&place);
+    fill(&store, now_ms());
+    within(&store, |unit| {
+        let id = unit.create(operator(), 1, vec![]).unwrap();
+        unit.set_slot(id, "text", text(&MARKER.repeat(50))).unwrap();
+        unit.bind(&name("marked"), id).unwrap();
+    });
+    for value in 0..100 {
+        object_with(&store, "a", value);
+    }
+}
+
+/// A directory that a process left as it died; `is_damaged`: with one bit flipped in each copy of a value.
+fn left_by_a_dead_process(is_damaged: bool) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let child = "pages::a_store_is_filled_until_it_dies";
+    assert!(death::dies(child, dir.path(), "store::after-commit", 100));
+    if is_damaged {
+        flip(&dir.path().join("objects.redb"));
+    }
+    dir
+}
+
+/// A letter of each copy of the value becomes another one; some are in pages that are free by now.
+fn flip(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let value = MARKER.repeat(50);
+    let is_value = |at: &usize| bytes[*at..].starts_with(value.as_bytes());
+    let found: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'a').filter(is_value).collect();
+    assert!(!found.is_empty());
+    found.into_iter().for_each(|at| bytes[at] ^= 2);
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_bit_that_flipped_in_a_killed_store_is_found_by_the_start_and_goes_into_no_copy() {
+    let dir = left_by_a_dead_process(true);
+    // However often it is opened for a moment only, whoever stays finds it.
+    (0..5).for_each(|_| drop(open(dir.path())));
+    let store = open(dir.path());
+    await_until("the start looks at every page", || store.standing().pages == PagesStanding::Damaged);
+    let said = store.standing().damage.unwrap();
+    assert!(said.contains("telos store verify") && said.contains("telos store restore"), "{said}");
+    assert!(told(&store).starts_with("c-value"), "without it the test shows nothing");
+    let refused = store.check_pages(&mut |_| ());
+    assert!(matches!(refused, Err(Failure::Damaged { .. })), "{refused:?}");
+    let report = store.verify_open().unwrap();
+    assert!(report.problems.iter().any(|problem| problem.starts_with("pages: ")), "{:?}", report.problems);
+
+    let (to, anyhow) = (dir.path().join("backup"), BackupOptions { verify: false });
+    let refused = store.backup(&to, BackupOptions::default(), &mut |_| ());
+    assert!(matches!(refused, Err(BackupError::Failed(Failure::Damaged { .. }))), "{refused:?}");
+    assert!(!to.exists());
+    store.backup(&to, anyhow, &mut |_| ()).unwrap();
+
+    let refused = store.rewrite(&mut |_| ());
+    assert!(matches!(refused, Err(RewriteError::Damaged(Failure::Damaged { .. }))), "{refused:?}");
+    drop(store);
+    assert!(Store::verify(dir.path()).is_err());
+    let store = open(dir.path());
+    await_until("the next start finds it too", || store.standing().damage.is_some());
+    assert!(store.standing().read_only.is_none(), "the rest is served");
+    within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+}
+
+/// The first thing that is written gives the page another checksum, which fits.
+#[test]
+fn what_is_written_after_a_start_hides_nothing_from_its_look() {
+    let dir = left_by_a_dead_process(true);
+    let store = open(dir.path());
+    within(&store, |unit| {
+        let id = unit.names("marked", "", 1).unwrap()[0].1;
+        unit.set_slot(id, "a", number(1)).unwrap();
+    });
+    await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
+    assert_eq!(store.standing().pages, PagesStanding::Damaged);
+}
+
+#[test]
+fn a_bit_that_flipped_is_found_by_a_verification_where_no_start_looked() {
+    let dir = left_by_a_dead_process(true);
+    let options = StoreOptions { is_checked_after_crash: false, ..StoreOptions::default() };
+    let store = Store::open(dir.path(), options).unwrap();
+    assert_eq!(store.standing().pages, PagesStanding::Trusted);
+    assert!(!store.verify_open().unwrap().is_clean());
+    let standing = store.standing();
+    assert!(standing.damage.is_some() && standing.pages == PagesStanding::Damaged, "{standing:?}");
+}
+
+#[test]
+fn a_killed_store_whose_pages_are_whole_is_known_to_be() {
+    let dir = left_by_a_dead_process(false);
+    let store = open(dir.path());
+    await_until("the start looks at every page", || store.standing().pages == PagesStanding::Whole);
+    assert_eq!(store.standing().damage, None);
+    assert_clean(&store);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.standing().pages, PagesStanding::Trusted, "it was closed in good order");
+    assert_eq!(told(&store), MARKER.repeat(50));
+}
+
+/// Where what is written meanwhile overtakes each look, commits wait for one.
+#[test]
+fn a_look_that_is_overtaken_each_time_comes_to_an_end_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let id = object_with(&store, "a", 1);
+    fail::cfg("store::pages-overtaken", "3*return->off").unwrap();
+    assert!(store.check_pages(&mut |_| ()).is_ok());
+    assert_eq!(store.standing().pages, PagesStanding::Whole);
+    fail::cfg("store::pages-overtaken", "return").unwrap();
+    assert!(matches!(store.check_pages(&mut |_| ()), Err(Failure::Reopening)));
+    fail::cfg("store::pages-overtaken", "off").unwrap();
+    assert_eq!(store.standing().damage, None);
+    assert_eq!(read(&mut store.begin(), id, "a"), Some(1));
+    assert_clean(&store);
+}
+
+/// Objects of one writer, so that the file stays small however long it writes.
+const OWN_MAX: usize = 30;
+
+/// What a busy writer does next.
+fn write(store: &Store, own: &mut Vec<ObjectId>, random: &mut Random) {
+    match random.below(12) {
+        0..=4 if own.len() < OWN_MAX => {
+            let len = usize::try_from(random.below(120_000)).unwrap();
+            own.push(within(store, |unit| {
+                let id = unit.create(operator(), 1, vec![]).unwrap();
+                unit.set_slot(id, "text", text(&"x".repeat(len))).unwrap();
+                id
+            }));
+        }
+        5..=6 if !own.is_empty() => {
+            let id = own.swap_remove(random.index(own.len()));
+            store.forget(&[id], "a test", Children::Refuse).unwrap();
+        }
+        7 => drop(store.prune_history(64).unwrap()),
+        8 => drop(store.collect_blobs(0).unwrap()),
+        _ if !own.is_empty() => {
+            let id = own[random.index(own.len())];
+            let value = number(i64::try_from(random.below(1_000)).unwrap());
+            within(store, |unit| unit.set_slot(id, "a", value).unwrap());
+        }
+        _ => own.push(object_with(store, "a", 1)),
+    }
+}
+
+#[test]
+fn a_busy_store_is_never_taken_for_a_damaged_one() {
+    for on_file in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let retention = telos_store::Retention { rows_max: 200, ..Default::default() };
+        let options = StoreOptions { retention, cache_bytes: 1024 * 1024, ..StoreOptions::default() };
+        let store = match on_file {
+            true => Store::open(dir.path(), options).unwrap(),
+            false => Store::open_with_backend(dir.path(), MemoryBackend::new(), options).unwrap(),
+        };
+        let (is_over, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let over = Over(&is_over);
+            for seed in 0..3 {
+                let (store, is_over, written) = (&store, &is_over, &written);
+                scope.spawn(move || {
+                    let (mut own, mut random) = (Vec::new(), Random::new(seed));
+                    while !is_over.load(Ordering::Acquire) {
+                        write(store, &mut own, &mut random);
+                        written.fetch_add(1, Ordering::AcqRel);
+                    }
+                });
+            }
+            for look in 0..if is_long() { 400 } else { 40 } {
+                // Something happens in each.
+                let before = written.load(Ordering::Acquire);
+                store.check_pages(&mut |_| ()).unwrap_or_else(|failure| panic!("look {look}: {failure}"));
+                await_until("the writers go on", || written.load(Ordering::Acquire) > before);
+            }
+            drop(over);
+        });
+        assert_eq!(store.standing().damage, None);
+        println!(
+            "{} writes on file: {on_file}, {} bytes",
+            written.into_inner(),
+            store.usage().database_bytes
+        );
+        store.rewrite(&mut |_| ()).unwrap();
+        store.check_pages(&mut |_| ()).unwrap();
+        let mut unit = store.begin();
+        unit.audit("written", "after", serde_json::Value::Null).unwrap();
+        commit(&store, unit).unwrap();
+        assert_clean(&store);
+    }
+}
+
+/// Wherever the look is when the store is closed, and whatever is written meanwhile.
+#[test]
+fn a_store_closes_in_the_midst_of_a_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for _ in 0..20 {
+        within(&store, |unit| {
+            let id = unit.create(operator(), 1, vec![]).unwrap();
+            unit.set_slot(id, "text", text(&"x".repeat(200_000))).unwrap();
+        });
+    }
+    let file = dir.path().join("objects.redb");
+    let crashed = fs::read(&file).unwrap();
+    drop(store);
+    let (mut unchecked, mut whole) = (0, 0);
+    for close in 0..if is_long() { 1_000 } else { 40 } {
+        fs::write(&file, &crashed).unwrap();
+        let store = open(dir.path());
+        (0..close % 20).for_each(|_| std::thread::yield_now());
+        if close % 2 == 0 {
+            object_with(&store, "a", 1);
+        }
+        if close % 8 == 7 {
+            await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
+        }
+        match store.standing().pages {
+            PagesStanding::Unchecked => unchecked += 1,
+            PagesStanding::Whole => whole += 1,
+            other => panic!("close {close}: {other:?}"),
+        }
+        assert_eq!(store.standing().damage, None);
+    }
+    println!("{unchecked} closed before the look had ended, {whole} after");
+    assert!(whole > 0);
+    assert!(Store::verify(dir.path()).unwrap().is_clean());
+}
