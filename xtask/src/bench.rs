@@ -39,7 +39,7 @@ pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options)
     require(workspace, &options.name)?;
     let tools = setup::for_build(workspace, phases)?;
     phases.run("guests", || guests::build(workspace))?;
-    let selection = ["--release", "--package", PACKAGE, "--bin", &options.name];
+    let selection = ["--release", "--package", PACKAGE, "--bin", &options.name, "--features", "llama"];
     phases.run("build", || execute(tools.cargo(["build"]).args(selection)))?;
     phases.run(&options.name, || {
         let mut command = tools.cargo(["run", "--quiet"]);

@@ -1,16 +1,19 @@
 """Peers of the recall benchmark: one process builds one index with one thread, and answers commands.
 
     table OUT                                     the embeddings that the wheel `wordllama` carries, as raw f32
+    sentences OUT                                 those of scipy's own documentation, one JSON string per line
     ENGINE VECTORS DIM QUERIES TENTH              commands on stdin, one JSON object per line, an answer to each
 
 VECTORS and QUERIES are raw little-endian f32, row by row, of unit length. TENTH holds for each query the least product
 that one of its ten nearest has: what is at least as near counts as found, so that twins are nobody's mistake.
 """
 
+import ast
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 
@@ -123,9 +126,24 @@ def table(out):
     answer(dim=tensor["shape"][1])
 
 
+def sentences(out):
+    """Each once, in the order of files: the same wheel gives the same ones. Only its files are wanted."""
+    kept = {}
+    package = pathlib.Path(importlib.util.find_spec("scipy").origin).parent
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                text = re.sub(r"\s+", " ", ast.get_docstring(node) or "")
+                found = re.findall(r"[A-Z](?:[^.!?>=-]|-(?!-)){38,300}[.!?](?= |$)", text)
+                kept.update(dict.fromkeys(found))
+    with open(out, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(sentence) + "\n" for sentence in kept)
+    answer(sentences=len(kept))
+
+
 def answer(**fields):
     print(json.dumps(fields), flush=True)
 
 
 if __name__ == "__main__":
-    table(sys.argv[2]) if sys.argv[1] == "table" else main(*sys.argv[1:])
+    {"table": table, "sentences": sentences}.get(sys.argv[1], lambda *rest: main(sys.argv[1], *rest))(*sys.argv[2:])
