@@ -19,7 +19,7 @@ pub enum ArchiveError {
     /// No such collection is committed.
     #[error("archive: no such collection; one that this message makes is there once it has committed")]
     NoSuchCollection,
-    /// Another edition is on its way; it may be of any component.
+    /// Another edition is on its way, of any component, or another message has this one validated.
     #[error("archive: another edition is on its way; try again later")]
     Busy,
     /// The component has no such job, or has had many since.
@@ -42,7 +42,7 @@ pub enum ArchiveError {
     Failed(u64),
 }
 
-/// A job of this component.
+/// A job of this component: a number that is no other's, in no life of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Job(u64);
@@ -82,7 +82,8 @@ pub struct Edition {
 }
 
 impl Job {
-    /// Begins to move all vectors of a collection of this component, as they are committed, into a new edition.
+    /// Begins to move all vectors of a collection of this component, as they are committed, into a new edition; where one
+    /// of this collection is being built, or waits, this is that job.
     ///
     /// # Errors
     /// [`ArchiveError::NoSuchCollection`], [`ArchiveError::Busy`], [`ArchiveError::Invalid`], [`ArchiveError::ReadOnly`]
@@ -116,10 +117,10 @@ impl Job {
         Ok(host::publish(self.0)?)
     }
 
-    /// Gives up what is not in force yet. The same again changes nothing.
+    /// Gives up what is being built or waits. The same again changes nothing.
     ///
     /// # Errors
-    /// [`ArchiveError::Unready`] when it is in force, [`ArchiveError::ReadOnly`] and the host's others.
+    /// [`ArchiveError::Unready`] once it was to be put in force, [`ArchiveError::ReadOnly`] and the host's others.
     pub fn cancel(self) -> Result<(), ArchiveError> {
         Ok(host::cancel(self.0)?)
     }

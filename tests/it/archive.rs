@@ -1,9 +1,10 @@
-//! Components that move their vectors to disk: by grant, step by step, and never another's.
+//! Components that move their vectors to disk: by grant and step by step.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use telos_kernel::{Failure, Granting};
+use telos_store::{ArchiveError, Children, ComponentId};
 use telos_tests::TestKernel;
 
 /// A map by angle with so many places, which all point elsewhere.
@@ -70,29 +71,57 @@ async fn a_component_moves_its_vectors_to_disk_step_by_step() {
 #[tokio::test]
 async fn one_edition_is_on_its_way_and_what_is_given_up_leaves_nothing() {
     let kernel = mapped(40).await;
-    let job = kernel.send("atlas", "archive", Value::Null).await.unwrap();
-    assert!(
-        said(kernel.send("atlas", "archive", Value::Null).await).contains("another edition is on its way")
-    );
-    state(&kernel, &job).await;
-    assert!(
-        said(kernel.send("atlas", "archive", Value::Null).await).contains("another edition is on its way")
-    );
-    kernel.send("atlas", "cancel", job.clone()).await.unwrap();
-    let ended = loop {
-        let state = state(&kernel, &job).await;
-        if state.get("ended").is_some() {
-            break state;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let job = archive(&kernel).await;
+    for _ in 0..2 {
+        assert_eq!(archive(&kernel).await, job, "it is under way");
+        state(&kernel, &job).await;
+    }
+    let other = kernel.store.begin_archive(&atlas(), "places");
+    assert!(matches!(other, Err(ArchiveError::Busy(..))), "{other:?}");
+    for _ in 0..2 {
+        kernel.send("atlas", "cancel", job.clone()).await.unwrap();
+        await_free(&kernel).await;
+    }
+    let ended = state(&kernel, &job).await;
     assert!(ended["ended"].as_str().unwrap().contains("given up"), "{ended}");
-    kernel.send("atlas", "cancel", job.clone()).await.unwrap();
-    assert!(said(kernel.send("atlas", "publish", job).await).contains("not at that step"));
+    assert!(said(kernel.send("atlas", "publish", job.clone()).await).contains("not at that step"));
     let shelves = kernel.path().join("store/archive");
     let left = walk(&shelves).into_iter().filter(|file| file.to_string_lossy().contains("edition")).count();
     assert_eq!((left, edition(&kernel)), (0, None));
     assert!(said(kernel.send("atlas", "job", json!(7)).await).contains("no such job"));
+    let held = kernel.store.begin_archive(&atlas(), "places").unwrap();
+    let busy = said(kernel.send("atlas", "archive", Value::Null).await);
+    assert!(busy.contains("another edition is on its way"), "{busy}");
+    drop(held);
+    assert!(archive(&kernel).await.as_u64() > job.as_u64());
+}
+
+#[tokio::test]
+async fn whoever_may_not_archive_any_more_has_nothing_under_way() {
+    let kernel = mapped(40).await;
+    let job = archive(&kernel).await;
+    state(&kernel, &job).await;
+    kernel.kernel.revoke("atlas", vec!["archive".into()]).await.unwrap();
+    await_free(&kernel).await;
+    kernel.kernel.grant("atlas", vec!["archive".into()]).await.unwrap();
+    let ended = state(&kernel, &job).await;
+    assert!(ended["ended"].as_str().unwrap().contains("may not archive any more"), "{ended}");
+    let job = archive(&kernel).await;
+    state(&kernel, &job).await;
+    kernel.kernel.remove("atlas").await.unwrap();
+    await_free(&kernel).await;
+}
+
+#[tokio::test]
+async fn what_is_forgotten_while_an_edition_waits_ends_its_job() {
+    let kernel = mapped(40).await;
+    let job = archive(&kernel).await;
+    state(&kernel, &job).await;
+    let found = kernel.store.begin().search_vectors(&atlas(), "places", &[1.0, 0.0], 1, &[]).unwrap();
+    kernel.store.forget(&[found[0].object], "a test", Children::Refuse).unwrap();
+    await_free(&kernel).await;
+    let ended = state(&kernel, &job).await;
+    assert!(ended["ended"].as_str().unwrap().contains("forgotten"), "{ended}");
 }
 
 #[tokio::test]
@@ -101,12 +130,30 @@ async fn a_message_that_fails_leaves_its_job_and_a_reader_begins_none() {
     let refused = said(kernel.send("atlas", "archive_by_stealth", Value::Null).await);
     assert!(refused.contains("read-only"), "{refused}");
     assert!(said(kernel.send("atlas", "archive_in_vain", Value::Null).await).contains("it began"));
-    assert!(state(&kernel, &json!(1)).await.get("built").is_some());
-    // A host that stops deletes what waits.
-    let kernel = kernel.restart();
-    assert!(said(kernel.send("atlas", "job", json!(1)).await).contains("no such job"));
-    let job = kernel.send("atlas", "archive", Value::Null).await.unwrap();
+    assert!(kernel.store.begin_archive(&atlas(), "places").is_err());
+    let job = archive(&kernel).await;
     assert!(state(&kernel, &job).await.get("built").is_some());
+    // A host that stops deletes what waits, and gives no number again.
+    let kernel = kernel.restart();
+    assert!(said(kernel.send("atlas", "job", job.clone()).await).contains("no such job"));
+    let next = archive(&kernel).await;
+    assert!(next.as_u64() > job.as_u64(), "{next}");
+    assert!(state(&kernel, &next).await.get("built").is_some());
+}
+
+fn atlas() -> ComponentId {
+    ComponentId::new("atlas").unwrap()
+}
+
+async fn archive(kernel: &TestKernel) -> Value {
+    kernel.send("atlas", "archive", Value::Null).await.unwrap()
+}
+
+/// Until no edition is on its way.
+async fn await_free(kernel: &TestKernel) {
+    while kernel.store.begin_archive(&atlas(), "places").is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

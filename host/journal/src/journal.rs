@@ -44,6 +44,8 @@ pub struct AuditAtHand {
     pub newest: u64,
     /// The last row before its newest restore; none when it knows of none.
     pub restored_after: Option<u64>,
+    /// When that restore was, Unix milliseconds: it explains what the journal lacks only if the journal has no line since.
+    pub restored_at_ms: u64,
     /// The newest commit of the store that it is in.
     pub position: u64,
 }
@@ -55,6 +57,8 @@ pub struct SetBack {
     pub missing: u64,
     /// The newest position that the journal knows of; none where only an earlier version wrote it.
     pub known_position: Option<u64>,
+    /// The newest commit of the store as it was found.
+    pub position: u64,
 }
 
 /// What the journal stands on; tests bring their own.
@@ -305,10 +309,13 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
 
 /// Goes on from what the store has; answers when that is less than it had, and nobody restored it.
 fn look_back(found: &mut Found, audit: AuditAtHand) -> Option<SetBack> {
-    let AuditAtHand { newest, restored_after, position } = audit;
+    let AuditAtHand { newest, restored_at_ms, position, .. } = audit;
+    let is_news = found.last_ms.is_none_or(|last| last <= restored_at_ms);
+    let restored_after = audit.restored_after.filter(|_| is_news);
     let set_back = SetBack {
         missing: found.audit_cursor.saturating_sub(newest),
         known_position: found.position.replace(position),
+        position,
     };
     if set_back.missing > 0 {
         found.audit_cursor = restored_after.unwrap_or(newest).min(newest);

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) audit_cursor: u64,
     /// The newest position of the store that was written down.
     pub(crate) position: Option<u64>,
+    /// When its last line was written, Unix milliseconds.
+    pub(crate) last_ms: Option<u64>,
     /// Why the cursor was set back, when it was: the audit was.
     pub(crate) set_back: Option<&'static str>,
     pub(crate) incident_next: u64,
@@ -51,7 +54,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Found, JournalError> {
         recover_current(dir, &path, &mut found).map_err(at("recover", &path))?;
     }
     let cursors = read_cursors(dir).map_err(at("read back", dir))?;
-    (found.audit_cursor, found.position) = (cursors.audit, cursors.position);
+    (found.audit_cursor, found.position, found.last_ms) = (cursors.audit, cursors.position, cursors.last_ms);
     found.incident_next = cursors.incident_next.max(1);
     Ok(found)
 }
@@ -106,6 +109,7 @@ fn set_aside(dir: &Path, path: &Path, number: u64, keep: u64, length: u64) -> io
 struct Cursors {
     audit: u64,
     position: Option<u64>,
+    last_ms: Option<u64>,
     incident_next: u64,
 }
 
@@ -135,6 +139,9 @@ fn read_cursors_back(path: &Path, cursors: &mut Cursors) -> io::Result<bool> {
     let length = file.metadata()?.len();
     for piece in Backwards::new(file, length) {
         let piece = piece?;
+        if cursors.last_ms.is_none() {
+            cursors.last_ms = parse(&piece).and_then(|line| written_at(&line));
+        }
         if !may_state_cursors(&piece.bytes) {
             continue;
         }
@@ -150,6 +157,15 @@ fn read_cursors_back(path: &Path, cursors: &mut Cursors) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a time after 1970, in milliseconds"
+)]
+fn written_at(line: &Value) -> Option<u64> {
+    line["timestamp"].as_f64().map(|seconds| (seconds * 1_000.0) as u64)
 }
 
 /// A cheap look before parsing: most lines are neither facts nor the journal's own.

@@ -241,6 +241,9 @@ impl Swapper {
                 )
             }
             Trouble::Overtaken => "somebody decided anew who serves".into(),
+            Trouble::Other(error) if evolution.from == evolution.to => {
+                format!("it cannot serve yet: {error}")
+            }
             Trouble::Other(error) => {
                 let Evolution { from, to, .. } = evolution;
                 format!("its state cannot be carried from generation {from} to {to}: {error}")
@@ -290,7 +293,7 @@ impl<'a> Course<'a> {
             match self.attempt(release).await {
                 Err(Trouble::Other(SwapError::Commit(error))) if is_again(&error) => {}
                 Err(Trouble::Other(SwapError::Commit(CommitError::Unavailable(_))))
-                    if self.is_raised()? =>
+                    if self.is_decided()? =>
                 {
                     return Ok(());
                 }
@@ -318,10 +321,11 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    /// Whether a decision that nobody heard of was made after all.
-    fn is_raised(&self) -> Result<bool, Trouble> {
-        let raised = self.swapper.store.generation(&self.record.component).map_err(SwapError::from)?;
-        Ok(raised.is_some_and(|raised| raised.generation == self.to))
+    /// Whether a decision that nobody heard of was made after all: then the release serves.
+    fn is_decided(&self) -> Result<bool, Trouble> {
+        let seats = self.swapper.store.seats().map_err(SwapError::from)?;
+        let seat = seats.into_iter().find(|seat| seat.component == self.record.component);
+        Ok(seat.is_some_and(|seat| seat.digest == self.record.digest))
     }
 
     /// Carries over what is below the generation and has no copy in it.

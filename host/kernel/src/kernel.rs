@@ -116,7 +116,7 @@ impl Kernel {
             grants: Arc::clone(&grants),
             journal: Arc::clone(&journal),
             minds,
-            archivist: Some(Arc::new(Archivist::new(store.clone(), Arc::clone(&journal)))),
+            archivist: Some(Arc::new(archivist(&store, &journal, &seats, &grants))),
         });
         let bell = Arc::new(Notify::new());
         let ring = Arc::clone(&bell);
@@ -508,6 +508,19 @@ impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn archivist(
+    store: &Store,
+    journal: &Arc<dyn JournalSink>,
+    seats: &Arc<Seats>,
+    grants: &Arc<Grants>,
+) -> Archivist {
+    let (seats, grants) = (Arc::clone(seats), Arc::clone(grants));
+    let may = move |component: &ComponentId| {
+        seats.current().releases.contains_key(component) && grants.allows(component, "archive")
+    };
+    Archivist::new(store.clone(), Arc::clone(journal), Arc::new(may))
 }
 
 fn guest_runtime(threads: usize) -> std::io::Result<Runtime> {

@@ -68,7 +68,7 @@ pub(crate) fn run(
         store_check(home, store),
         journal_check(journal),
     ];
-    checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back, store.position().get())));
+    checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back)));
     checks.extend(release_checks(store));
     checks.extend(copies_check(home));
     checks.extend(directory_checks(arrivals));
@@ -160,10 +160,10 @@ fn journal_check(journal: &Journal) -> Check {
 }
 
 /// What is there is served; that more was there is for a person to judge. The journal knows it at one start only.
-fn older_store_check(set_back: &SetBack, position: u64) -> Check {
+fn older_store_check(set_back: &SetBack) -> Check {
     let cause = format!(
         "{}; the store was like that when this host started, and the next start says nothing of it",
-        older_store(set_back, position)
+        older_store(set_back)
     );
     Check::new("store", CheckState::Degraded, cause, Some(OLDER_STORE_NEXT.to_owned()))
 }
@@ -173,15 +173,16 @@ const OLDER_STORE_NEXT: &str = "stop the host and bring a backup back with `telo
      purpose, go on";
 
 /// The line that says so, once.
-pub(crate) fn older_store_line(set_back: &SetBack, position: u64) -> Line {
-    let body = format!("{}: {OLDER_STORE_NEXT}", older_store(set_back, position));
+pub(crate) fn older_store_line(set_back: &SetBack) -> Line {
+    let body = format!("{}: {OLDER_STORE_NEXT}", older_store(set_back));
     Line::new(Severity::Warn, "store.older", body)
-        .with("position", position)
+        .with("position", set_back.position)
         .with("missing", set_back.missing)
 }
 
 /// What is missing, as far as the journal knows it: every decision, and how far the store was.
-fn older_store(set_back: &SetBack, position: u64) -> String {
+fn older_store(set_back: &SetBack) -> String {
+    let position = set_back.position;
     let missing = match set_back.missing {
         0 => String::new(),
         1 => ", 1 decision among them".to_owned(),
@@ -202,17 +203,27 @@ fn older_store(set_back: &SetBack, position: u64) -> String {
 fn release_checks(store: &Store) -> Vec<Check> {
     let releases = store.releases(None).unwrap_or_default();
     let gone = releases.iter().filter(|release| !store.has_blob(&release.digest));
-    gone.map(|release| {
+    let seats = store.seats().unwrap_or_default();
+    let gone = gone.map(|release| {
+        let serves =
+            seats.iter().any(|seat| seat.digest == release.digest && seat.component == release.component);
         let cause = format!(
             "the bytes of {} {} ({:.12}) are gone from the store: it cannot be loaded again",
             release.component,
             release.version,
             release.digest.to_string()
         );
-        let next = "`telos plugin install FILE` with the file it came from, or `telos store restore DIR`";
-        Check::new("release", CheckState::Degraded, cause, Some(next.into()))
-    })
-    .collect()
+        Check::new("release", CheckState::Degraded, cause, Some(bring_release_back(serves).into()))
+    });
+    gone.collect()
+}
+
+/// Installing lets a release serve, so that helps only the one that does.
+fn bring_release_back(serves: bool) -> &'static str {
+    match serves {
+        true => "`telos plugin install FILE` with the file it came from, or `telos store restore DIR`",
+        false => "nothing while you need no return to it; a backup that holds it: `telos store restore DIR`",
+    }
 }
 
 /// Nothing, where there are none.
@@ -337,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_a_store_lacks_is_told_in_positions_where_they_are_known() {
-        let told = |missing, known_position| older_store(&SetBack { missing, known_position }, 40);
+        let told = |missing, known_position| older_store(&SetBack { missing, known_position, position: 40 });
         let known = "the store is at position 40, the journal knows of position 44: commits are missing";
         assert_eq!(told(0, Some(44)), known);
         assert_eq!(told(1, Some(44)), format!("{known}, 1 decision among them"));

@@ -122,7 +122,7 @@ impl Host {
         let audit = journaling::audit_at_hand(&store);
         let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
         if let Some(set_back) = journal.set_back() {
-            let line = checks::older_store_line(&set_back, store.position().get());
+            let line = checks::older_store_line(&set_back);
             journal.producer("host", Rate::HOST).record(&line);
         }
         for line in config.bundle.bring_back(&store) {

@@ -89,6 +89,7 @@ pub(crate) fn audit_at_hand(store: &Store) -> AuditAtHand {
     AuditAtHand {
         newest,
         restored_after: restored.map(|row| row.number - 1),
+        restored_at_ms: restored.map_or(0, |row| row.at_ms),
         position: store.position().get(),
     }
 }

@@ -137,11 +137,20 @@ pub(crate) fn archived(of: &str, outcome: Result<ArchiveReport, ArchiveError>) -
         }
         Err(error) => {
             let kind = if error.fault() == Fault::Operator { "not-archived" } else { "archive" };
-            let refused = RpcError::new(kind, Effect::None, error.to_string());
-            Ended::badly(
-                "memory.archive-failed",
-                refused.with_next("`telos memory stats` shows the collections"),
-            )
+            let effect = match &error {
+                ArchiveError::Commit(cause) if cause.effect() != telos_store::Effect::None => Effect::Unknown,
+                _ => Effect::None,
+            };
+            let next = match &error {
+                ArchiveError::Busy(owner, _) => {
+                    format!(
+                        "wait for it; `telos plugin revoke {owner} archive` ends one that this plugin began"
+                    )
+                }
+                _ => "`telos memory stats` shows the collections".into(),
+            };
+            let refused = RpcError::new(kind, effect, error.to_string());
+            Ended::badly("memory.archive-failed", refused.with_next(next))
         }
     }
     .with("collection", of)

@@ -17,7 +17,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Methods that change nothing: without an answer, too, their effect is known.
-const LOOKING: [&str; 13] = [
+const LOOKING: [&str; 15] = [
     "host.info",
     "object.list",
     "object.show",
@@ -31,6 +31,8 @@ const LOOKING: [&str; 13] = [
     "audit.list",
     "journal.tail",
     "memory.search",
+    "memory.stats",
+    "memory.verify",
 ];
 
 /// Where a host is looked for, and how long one that says nothing is waited for.

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::silence::Silence;
 use super::verdict::{self, Doubt, Verdict};
 use super::{Action, LazyPirate, News, State};
 use crate::channel::Weigh;
@@ -84,7 +83,7 @@ impl LazyPirate {
             self.progress_at = now;
         }
         if self.calls.is_empty() {
-            self.silence = Silence::new(now);
+            self.silence.wait_from(now);
         }
         let call = OpenCall::new(payload, deadline);
         self.call_bytes += call.payload.len();

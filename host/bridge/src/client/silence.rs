@@ -24,6 +24,11 @@ impl Silence {
         std::mem::replace(self, Self::new(now)).is_told
     }
 
+    /// Calls wait from here on; whether it was told stays, until the host is heard.
+    pub(super) fn wait_from(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// Our own absence is no silence of the host's.
     pub(super) fn forgive(&mut self, absence: Duration) {
         self.since += absence;

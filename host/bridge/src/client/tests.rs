@@ -432,6 +432,19 @@ fn a_silence_is_told_once_and_at_its_bound_every_call_ends_and_knows_whether_it_
 }
 
 #[test]
+fn a_silence_that_outlived_its_calls_ends_when_the_host_is_heard() {
+    let mut bench = Bench::ready();
+    bench.call(3_600);
+    bench.step(Input::Lost);
+    bench.step(Input::ConnectFailed);
+    assert_eq!(silences(&pass_without_host(&mut bench, SILENCE_MAX)), [true]);
+    bench.call(3_600);
+    while !bench.pass(bench.now - bench.start + BEAT).contains(&Action::Connect) {}
+    bench.step(Input::Connected);
+    assert_eq!(silences(&bench.step(welcome(2, 1, 0))), [false]);
+}
+
+#[test]
 fn a_host_that_is_heard_is_never_silent_however_long_it_takes() {
     let mut bench = Bench::ready();
     bench.call(3_600);

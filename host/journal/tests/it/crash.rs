@@ -114,7 +114,7 @@ fn a_second_writer_is_refused() {
 fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     let dir = tempdir().unwrap();
     let beside = |newest, restored_after| {
-        let audit = AuditAtHand { newest, restored_after, position: 10 * newest };
+        let audit = AuditAtHand { newest, restored_after, restored_at_ms: u64::MAX, position: 10 * newest };
         Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
     };
     let journal = beside(0, None);
@@ -133,7 +133,7 @@ fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     check_sound(dir.path());
     assert_eq!(journal.set_back(), None, "a restore is known");
     let journal = beside(0, None);
-    let expected = SetBack { missing: 7, known_position: Some(60.max(fact(7).position)) };
+    let expected = SetBack { missing: 7, known_position: Some(60.max(fact(7).position)), position: 0 };
     assert_eq!(journal.set_back(), Some(expected));
     journal.close();
     assert_eq!(beside(0, None).set_back(), None, "it is told once");
@@ -147,7 +147,7 @@ fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
 fn a_store_that_lost_commits_without_a_decision_is_noticed_once() {
     let dir = tempdir().unwrap();
     let beside = |position, restored_after| {
-        let audit = AuditAtHand { newest: 3, restored_after, position };
+        let audit = AuditAtHand { newest: 3, restored_after, restored_at_ms: u64::MAX, position };
         Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
     };
     let journal = beside(30, None);
@@ -156,11 +156,25 @@ fn a_store_that_lost_commits_without_a_decision_is_noticed_once() {
     journal.close();
     Journal::open(dir.path(), JournalConfig::default()).unwrap().close();
     assert_eq!(beside(35, None).set_back(), None);
-    let expected = SetBack { missing: 0, known_position: Some(35) };
+    let expected = SetBack { missing: 0, known_position: Some(35), position: 34 };
     assert_eq!(beside(34, None).set_back(), Some(expected), "also when a command had the journal between");
     assert_eq!(beside(34, None).set_back(), None, "it is told once");
     assert_eq!(beside(20, Some(2)).set_back(), None, "a restore is known");
     check_sound(dir.path());
+}
+
+#[test]
+fn a_restore_that_the_journal_has_lived_past_explains_nothing() {
+    let dir = tempdir().unwrap();
+    let beside = |newest, restored_at_ms| {
+        let audit = AuditAtHand { newest, restored_after: Some(2), restored_at_ms, position: 10 * newest };
+        Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
+    };
+    let journal = beside(3, 1_000);
+    journal.record_facts((3..=9).map(fact).collect()).unwrap();
+    journal.close();
+    let set_back = beside(5, 1_000).set_back();
+    assert_eq!(set_back.map(|set_back| set_back.missing), Some(4), "an older file was put there since");
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl archive::Host for MessageState {
             Ok(archivist) => archivist,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let status = archivist.status(&self.release.component, job);
+        let status = archivist.state(&self.release.component, job);
         Ok(self.archived(status)?.map(told))
     }
 
@@ -90,6 +90,7 @@ impl MessageState {
             Ok(value) => return Ok(Ok(value)),
             Err(Refusal::NoSuchJob) => Error::NoSuchJob,
             Err(Refusal::Unready) => Error::Unready,
+            Err(Refusal::Busy) => Error::Busy,
             Err(Refusal::Archive(ArchiveError::NoSuchCollection(..))) => Error::NoSuchCollection,
             Err(Refusal::Archive(ArchiveError::Busy(..))) => Error::Busy,
             Err(Refusal::Archive(ArchiveError::InMemory)) => Error::Unavailable,
