@@ -159,13 +159,9 @@ fn read_cursors_back(path: &Path, cursors: &mut Cursors) -> io::Result<bool> {
     Ok(false)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a time after 1970, in milliseconds"
-)]
 fn written_at(line: &Value) -> Option<u64> {
-    line["timestamp"].as_f64().map(|seconds| (seconds * 1_000.0) as u64)
+    let at: Timestamp = line["timestamp"].as_str()?.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok()
 }
 
 /// A cheap look before parsing: most lines are neither facts nor the journal's own.
