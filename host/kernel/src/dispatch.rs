@@ -253,7 +253,7 @@ impl Dispatcher {
         match self.store.dedupe_lookup(key).map_err(|error| Failure::Unavailable(error.to_string()))? {
             // A session that only reads leaves no trace, and its reads need none. The commit refuses what writes.
             Dedupe::Fresh | Dedupe::UnknownSession => Ok(None),
-            Dedupe::Replay { outcome, .. } => Ok(Some(replayed(&outcome))),
+            Dedupe::Replay { outcome, .. } => replayed(&outcome).map(Some),
             Dedupe::TooOld { .. } => Err(Failure::Session(format!(
                 "request {} was acknowledged; its answer is no longer kept",
                 key.number
@@ -488,7 +488,9 @@ impl Dispatcher {
         match error {
             CommitError::Conflict { .. } => Attempted::Again(effects, conflict(attempting)),
             CommitError::Aborted => Attempted::Again(effects, Failure::Busy(error.to_string())),
-            CommitError::DuplicateRequest { outcome, .. } => Attempted::Done(replayed(&outcome)),
+            CommitError::DuplicateRequest { outcome, .. } => {
+                replayed(&outcome).map_or_else(Attempted::Failed, Attempted::Done)
+            }
             error => Attempted::Failed(self.failure(error.into())),
         }
     }
@@ -550,10 +552,14 @@ fn remember(value: &Value) -> Vec<u8> {
     json!({ "value": value }).to_string().into_bytes()
 }
 
-fn replayed(outcome: &[u8]) -> Answer {
+/// What was answered before; nothing is left of an answer that was forgotten.
+fn replayed(outcome: &[u8]) -> Result<Answer, Failure> {
+    if outcome.is_empty() {
+        return Err(Failure::AnswerForgotten);
+    }
     let remembered: Value = serde_json::from_slice(outcome).unwrap_or_default();
     let value = remembered.get("value").cloned().unwrap_or_default();
-    Answer { value, position: None, is_replay: true }
+    Ok(Answer { value, position: None, is_replay: true })
 }
 
 /// Roots are admitted up to instances ÷ depth, so that a nested message never waits for an instance.

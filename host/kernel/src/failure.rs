@@ -149,6 +149,9 @@ pub enum Failure {
     /// This session's number was acknowledged or is out of the window.
     #[error("{0}")]
     Session(String),
+    /// The request was done, and its answer was forgotten since, with an object that it concerned.
+    #[error("this request was done, and its answer was forgotten with an object that it was about")]
+    AnswerForgotten,
     /// The session was closed, and what writes needs one.
     #[error("this session was closed after 24 h without a write")]
     UnknownSession,
@@ -183,6 +186,7 @@ impl Failure {
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
             Self::Session(_) => "session",
+            Self::AnswerForgotten => "answer-forgotten",
             Self::UnknownSession => "unknown-session",
             Self::Unavailable(_) => "unavailable",
             Self::Host { .. } => "host",
@@ -205,6 +209,7 @@ impl Failure {
     pub fn effect(&self) -> Effect {
         match self {
             Self::Unavailable(_) => Effect::Unknown,
+            Self::AnswerForgotten => Effect::Committed,
             _ => Effect::None,
         }
     }
@@ -230,6 +235,7 @@ impl Failure {
             Self::NoRoom(_) => FREE_SPACE.into(),
             Self::Deadline => "send it again with a longer `--deadline-ms`".into(),
             Self::Session(_) | Self::UnknownSession => "open a new session and send it again".into(),
+            Self::AnswerForgotten => "nothing is to be done again; `telos audit` says what was forgotten".into(),
             // The incident number says where to look.
             Self::Broken { .. } | Self::Host { .. } => return None,
             Self::BadArguments(_) | Self::Refused(_) | Self::ReadOnly(_) => return None,

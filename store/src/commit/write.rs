@@ -420,6 +420,8 @@ fn forget_in_memory(gone: Gone, finish: &mut Finish) {
     let removed = gone.posts.iter().map(|(id, lane)| OutboxChange::Remove { id: *id, lane: *lane });
     finish.outbox.extend(removed);
     finish.redo_trimmed += gone.redo_rows;
+    // What the order remembers of them holds their answers too.
+    finish.has_swept_sessions |= gone.answers > 0;
     finish.gone.objects.extend(gone.objects);
 }
 

@@ -10,8 +10,9 @@
 //! ```
 //! A unit that read the object, or relied on its existence, conflicts. One that only reads may see it at first and
 //! then no more: forgetting is the one change that old snapshots show.
-//! What is left on purpose: audit rows, and answers kept for resent requests until their session's watermark passes
-//! them or its day is over. What is left by the file: free pages still hold old bytes until the file is rewritten;
+//! What is left on purpose: audit rows. Of answers that are kept for resent requests those go that name one of the
+//! objects, or were given with a commit that changed one; what another object's method said of it is that object's.
+//! What is left by the file: free pages still hold old bytes until the file is rewritten;
 //! `META_REWRITE_DUE` says since when, whoever rewrites the file clears it, and [`super::HistoryView`] shows it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -66,9 +67,14 @@ pub struct Forgotten {
     pub posts: u64,
     /// Dead letters likewise.
     pub dead_letters: u64,
+    /// Answers kept for resent requests: such a request is still not done again, and is told that it was done.
+    pub answers: u64,
     /// Objects that delegated to one of them and got a new state without it.
     pub detached: u64,
 }
+
+/// What is kept of an answer that was forgotten.
+const FORGOTTEN_ANSWER: &[u8] = &[];
 
 /// A call on its way through the committer.
 #[derive(Debug)]
@@ -89,6 +95,7 @@ pub(crate) struct Gone {
     pub(crate) objects: HashSet<ObjectId>,
     pub(crate) posts: Vec<(PostId, Lane)>,
     pub(crate) redo_rows: u64,
+    pub(crate) answers: u64,
 }
 
 impl Store {
@@ -236,7 +243,9 @@ impl Forget {
         removal.shadows(tables)?;
         removal.posts(tables)?;
         removal.dead_letters(tables)?;
-        let done = Forgotten { detached, ..removal.sum() };
+        let answers = removal.answers(tables)?;
+        removal.gone.answers = answers;
+        let done = Forgotten { detached, answers, ..removal.sum() };
         for (id, counts) in removal.counts.iter().filter(|(_, counts)| **counts != Forgotten::default()) {
             audit::write(tables, &self.fact(*id, counts), position, at_ms)?;
         }
@@ -333,6 +342,14 @@ impl Forget {
     }
 }
 
+/// Whether text names one of some objects, each 32 hex digits.
+fn names_one(text: &[u8], names: &HashSet<String>) -> bool {
+    text.windows(32).any(|part| {
+        part.iter().all(u8::is_ascii_hexdigit)
+            && std::str::from_utf8(part).is_ok_and(|part| names.contains(part))
+    })
+}
+
 fn decode(id: u128, at: u64, row: &[u8]) -> Result<Object, Failure> {
     tables::decode_object(ObjectId::from_bits(id), Position::new(at), row)
 }
@@ -341,6 +358,8 @@ fn decode(id: u128, at: u64, row: &[u8]) -> Result<Object, Failure> {
 struct Removal<'a> {
     objects: &'a BTreeSet<u128>,
     counts: BTreeMap<u128, Forgotten>,
+    /// Commits that changed one of the objects.
+    positions: BTreeSet<u64>,
     gone: Gone,
 }
 
@@ -349,7 +368,7 @@ impl<'a> Removal<'a> {
         let counts = objects.iter().map(|id| (*id, Forgotten::default())).collect();
         let gone =
             Gone { objects: objects.iter().map(|id| ObjectId::from_bits(*id)).collect(), ..Gone::default() };
-        Removal { objects, counts, gone }
+        Removal { objects, counts, positions: BTreeSet::new(), gone }
     }
 
     fn sum(&self) -> Forgotten {
@@ -383,9 +402,29 @@ impl<'a> Removal<'a> {
             tables.owned.open()?.remove((owner.as_str(), *id))?;
             for position in positions {
                 tables.changes.open()?.remove((position, *id))?;
+                self.positions.insert(position);
             }
         }
         Ok(())
+    }
+
+    /// Empties answers that were given with a commit that changed one of the objects, or that name one: their requests
+    /// stay known. How many there were.
+    fn answers(&self, tables: &mut Tables<'_>) -> Result<u64, Failure> {
+        let names: HashSet<String> = self.gone.objects.iter().map(ToString::to_string).collect();
+        let mut found = Vec::new();
+        for row in tables.dedupe.open()?.rows()? {
+            let (key, value) = row?;
+            let (position, outcome) = value.value();
+            let is_of_one = self.positions.contains(&position) || names_one(outcome, &names);
+            if is_of_one && outcome != FORGOTTEN_ANSWER {
+                found.push((key.value(), position));
+            }
+        }
+        for (key, position) in &found {
+            tables.dedupe.open()?.insert(*key, (*position, FORGOTTEN_ANSWER))?;
+        }
+        Ok(found.len() as u64)
     }
 
     fn names(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {

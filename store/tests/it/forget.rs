@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use telos_store::{
-    Children, CommitError, Contested, DedupeKey, Fault, ForgetError, Json, MemoryBackend, ObjectId, Position,
-    Post, SessionId, Slot, Store, Trace, Unit, Vote, WriteError, limit,
+    Children, CommitError, Contested, Dedupe, DedupeKey, Fault, ForgetError, Json, MemoryBackend, ObjectId,
+    Position, Post, SessionId, Slot, Store, Trace, Unit, Vote, WriteError, limit,
 };
 
 use crate::fixture::{
@@ -317,6 +317,37 @@ fn forgetting_is_bounded_and_may_be_repeated() {
 }
 
 #[test]
+fn answers_kept_for_resent_requests_go_with_what_they_are_about() {
+    let store = scratch();
+    let (id, other) = (object_with(&store, "v", 1), object_with(&store, "v", 1));
+    let key =
+        |number| DedupeKey { session: SessionId { client: 7, incarnation: 1 }, number, acked_through: 0 };
+    let answered = |number, of: Option<ObjectId>, outcome: &str| {
+        let mut unit = store.begin();
+        of.into_iter().for_each(|of| unit.set_slot(of, "v", number_of(number)).unwrap());
+        let vote = Vote { dedupe: Some(key(number)), outcome: outcome.into(), ..Vote::default() };
+        store.decide(unit, vote).wait().unwrap();
+    };
+    answered(1, Some(id), "a secret of it");
+    answered(2, None, &format!("{{\"of\": \"{id}\"}}"));
+    answered(3, Some(other), "another's");
+    assert_eq!(forget(&store, &[id]).answers, 2);
+    let kept = |number| match store.dedupe_lookup(&key(number)).unwrap() {
+        Dedupe::Replay { outcome, .. } => String::from_utf8(outcome).unwrap(),
+        known => panic!("{known:?}"),
+    };
+    assert_eq!([1, 2, 3].map(kept), ["", "", "another's"], "each is known, and two say nothing");
+    let again = store.decide(store.begin(), Vote { dedupe: Some(key(1)), ..Vote::default() }).wait();
+    assert!(matches!(again, Err(CommitError::DuplicateRequest { .. })), "{again:?}");
+    assert_eq!(store.traces_of(id).unwrap(), []);
+    assert_clean(&store);
+}
+
+fn number_of(value: u64) -> Slot {
+    number(i64::try_from(value).unwrap())
+}
+
+#[test]
 fn what_others_wrote_down_is_found_and_an_answer_goes_with_its_session() {
     let (store, now) = scratch_at(1_000_000);
     let (id, other) = (object_with(&store, "v", 1), object_with(&store, "v", 1));
@@ -328,8 +359,9 @@ fn what_others_wrote_down_is_found_and_an_answer_goes_with_its_session() {
         let vote = Vote { dedupe, outcome: format!("\"{id}\"").into_bytes(), ..Vote::default() };
         store.decide(store.begin(), vote).wait().unwrap();
     };
-    answer(1, 0);
     forget(&store, &[id]);
+    // One that another's method gave later.
+    answer(1, 0);
     let traces = store.traces_of(id).unwrap();
     assert_eq!(tables(&traces), ["objects", "dedupe"]);
     assert!(traces.iter().all(|trace| trace.by == "text"), "{traces:?}");

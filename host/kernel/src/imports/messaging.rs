@@ -142,6 +142,7 @@ fn nested_failure(failure: Failure) -> messaging::Error {
         Failure::Host { incident, .. } => messaging::Error::Failed(incident),
         Failure::Conflict { .. }
         | Failure::Session(_)
+        | Failure::AnswerForgotten
         | Failure::UnknownSession
         | Failure::Unavailable(_) => messaging::Error::Busy(text),
     }

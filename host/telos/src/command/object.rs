@@ -265,11 +265,12 @@ fn render_would_forget(answer: &Value, paint: Paint) -> String {
 
 fn render_forgotten(answer: &Value, _: Paint) -> String {
     let done = &answer["forgotten"];
-    let counts: Vec<String> = ["objects", "states", "names", "vectors", "posts", "dead_letters", "detached"]
-        .into_iter()
-        .filter(|name| done[name].as_u64().unwrap_or(0) > 0)
-        .map(|name| counted(done, name))
-        .collect();
+    let counts: Vec<String> =
+        ["objects", "states", "names", "vectors", "posts", "dead_letters", "answers", "detached"]
+            .into_iter()
+            .filter(|name| done[name].as_u64().unwrap_or(0) > 0)
+            .map(|name| counted(done, name))
+            .collect();
     let mut text = format!("forgotten at position {}: {}\n", field(done, "position"), counts.join(", "));
     text.push_str(&match answer["rewritten"]["bytes_after"].as_u64() {
         Some(bytes) => format!("the file was rewritten: {}\n", size(bytes)),
