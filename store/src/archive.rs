@@ -3,17 +3,19 @@
 //! ```text
 //! read      every vector, some at a time                       nobody waits
 //! build     an edition beside; validated                       nobody waits; crash: an orphan, deleted at the next start
-//! publish   CURRENT on the shelf                               crash: the edition before serves
-//! wait      until no snapshot from before that is open         a minute at most
-//! decide    the row that says which edition serves             one small commit
+//! wait      until no snapshot from before its newest vector    a minute at most
+//!           is open
+//! decide    the row that says which edition serves             one small commit; crash before: an orphan
 //! switch    the index rests on it and keeps what changed since under the index's lock
-//! collect   editions before it                                 when their last reader is gone
+//! collect   CURRENT names it, and editions before it go        when their last reader is gone; crash: done at the next
+//!                                                              start
 //! ```
 //! The database keeps every vector: an edition that is lost, damaged, or of another past costs memory and nothing else.
 //! Forgetting an object that an edition has rows of gives the edition up, and one that is built or waits is deleted.
 
 mod edition;
 mod error;
+mod leaving;
 mod publication;
 mod rows;
 mod work;
@@ -30,7 +32,9 @@ use crate::vectors::Metric;
 
 pub use edition::{ArchiveWork, BuiltAbout, BuiltEdition};
 pub use error::ArchiveError;
-pub(crate) use publication::{Publication, leave_tainted};
+pub(crate) use error::is_passing;
+pub(crate) use leaving::leave;
+pub(crate) use publication::Publication;
 pub(crate) use work::Underway;
 
 /// What archiving did.

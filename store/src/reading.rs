@@ -3,7 +3,9 @@
 //! Never here: what is in such files.
 
 use redb::{ReadTransaction, ReadableTable};
+use telos_archive::{OpenError, ReadError, ShelfError, Verify};
 
+use crate::archive;
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
@@ -48,7 +50,6 @@ pub(crate) fn read_index(
                 }
             }
         };
-        shelves.collect(collection.number, index.archived().map(Archived::number));
         set.put(collection.key, collection.form, index);
     }
     Ok(set)
@@ -98,24 +99,56 @@ fn read_edition(
     let Some((number, base)) = editions.get(collection.number)?.map(|row| row.value()) else {
         return Ok(None);
     };
-    let unused = |why: &dyn std::fmt::Display| {
-        let name = &collection.key.name;
-        tracing::warn!(collection = %name, number, %why, "an edition of the archive is not used; its vectors are in memory");
-        Ok(None)
-    };
-    let edition = match shelves.edition(collection.number, number, telos_archive::Verify::Quick) {
-        Ok(Some(edition)) => edition,
-        Ok(None) => return Ok(None),
-        Err(why) => return unused(&why),
-    };
+    let opened = open_edition(shelves, collection, number, base);
+    let is_kept = opened.as_ref().is_err_and(Unused::may_be_whole);
+    shelves.keep_unopened(collection.number, is_kept.then_some(number));
+    Ok(opened
+        .inspect_err(|why| {
+            let (owner, name) = (&collection.key.owner, &collection.key.name);
+            tracing::warn!(%owner, collection = %name, number, is_kept, %why, "an edition of the archive is not used; its vectors are in memory");
+        })
+        .ok())
+}
+
+/// Why an edition that is to serve does not.
+#[derive(Debug, thiserror::Error)]
+enum Unused {
+    #[error("its files are gone; archive the collection again")]
+    Gone,
+    #[error("it is another one than the database knows")]
+    Other,
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Unused {
+    /// Whether another start, or another version of this host, may be able to read it.
+    fn may_be_whole(&self) -> bool {
+        match self {
+            Unused::Gone | Unused::Other => false,
+            Unused::Shelf(ShelfError::Open(OpenError::Format { found, known, .. })) => found > known,
+            Unused::Shelf(ShelfError::Open(OpenError::File { cause, .. }))
+            | Unused::Shelf(ShelfError::File { cause, .. })
+            | Unused::Read(ReadError::File { cause, .. }) => archive::is_passing(cause),
+            Unused::Shelf(_) | Unused::Read(_) => false,
+        }
+    }
+}
+
+fn open_edition(
+    shelves: &Shelves,
+    collection: &Collection,
+    number: u64,
+    base: u64,
+) -> Result<Archived, Unused> {
+    let edition = shelves.edition(collection.number, number, Verify::Quick)?.ok_or(Unused::Gone)?;
     let manifest = edition.manifest();
     if (manifest.base, manifest.dim) != (base, collection.form.dim) {
-        return unused(&"it is another one than the database knows");
+        return Err(Unused::Other);
     }
-    match Archived::over(number, edition) {
-        Ok(archived) => Ok(Some(archived)),
-        Err(why) => unused(&why),
-    }
+    Ok(Archived::over(number, edition)?)
 }
 
 /// Whether the edition of an index has rows of objects that are not there any more.

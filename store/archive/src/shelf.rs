@@ -148,6 +148,43 @@ impl Shelf {
         Ok(())
     }
 
+    /// Lets no edition serve, durably; they are there until they are collected.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`].
+    pub fn withdraw(&self) -> Result<(), ShelfError> {
+        let _state = self.state();
+        self.remove_current()
+    }
+
+    /// Removes an edition, whole or not, and whoever reads it: he goes on where the system lets him. None serves
+    /// afterwards when this one did.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`], and some of it is still there.
+    pub fn delete(&self, number: u64) -> Result<(), ShelfError> {
+        let _state = self.state();
+        if self.current().is_ok_and(|current| current == Some(number)) {
+            self.remove_current()?;
+        }
+        let path = self.path(number);
+        match remove(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(ShelfError::file(&path, cause));
+            }
+            _ => {}
+        }
+        ShelfError::at(&self.dir, directory::sync(&self.dir))
+    }
+
+    /// The editions that are there, whole or not, in order.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`].
+    pub fn editions(&self) -> Result<Vec<u64>, ShelfError> {
+        numbers(&self.dir)
+    }
+
     /// Removes every edition, whole or not, that is neither current nor kept, and that nobody reads or builds. Answers
     /// which were removed. What else somebody put there is left alone.
     ///
@@ -169,6 +206,12 @@ impl Shelf {
         ShelfError::at(&self.dir, directory::sync(&self.dir))?;
         fail::fail_point!("archive::collected");
         Ok(removed)
+    }
+
+    fn remove_current(&self) -> Result<(), ShelfError> {
+        let current = self.dir.join(CURRENT);
+        ShelfError::at(&current, directory::remove(&current))?;
+        ShelfError::at(&self.dir, directory::sync(&self.dir))
     }
 
     fn path(&self, number: u64) -> PathBuf {

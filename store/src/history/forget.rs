@@ -139,8 +139,9 @@ impl Store {
         unit.forget(Arc::clone(&forget))?;
         let is_settled = || Arc::ptr_eq(&generations, &shared.generations.read());
         let Commit { position, .. } = commit::decide_alone(shared, unit, Vote::default(), is_settled)?;
-        archive::leave_tainted(shared);
+        archive::leave(shared);
         shared.shelves.underway.delete_spoilt();
+        shared.shelves.delete_others();
         Ok(Forgotten { position, ..forget.done.get().copied().unwrap_or_default() })
     }
 }

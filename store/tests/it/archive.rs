@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 
 use proptest::prelude::*;
 use telos_store::{
-    ArchiveBudget, ArchiveError, ArchiveProgress, ArchiveReport, ArchiveStage, Children, CollectionForm,
-    IndexShape, Json, Metric, Neighbor, ObjectId, Precision, Store, StoreOptions, Unit, VectorError,
+    ArchiveBudget, ArchiveError, ArchiveProgress, ArchiveReport, ArchiveStage, BuiltEdition, Children,
+    CollectionForm, CommitError, IndexShape, Json, Metric, Neighbor, ObjectId, OnDecided, Precision, Store,
+    StoreOptions, Unit, VectorError, Vote,
 };
 
+use crate::curator::Held;
 use crate::death::{at_every_step, place};
 use crate::fixture::{assert_clean, await_until, commit, name, operator, within};
 use crate::frozen::copy_tree;
@@ -28,6 +31,11 @@ fn open(dir: &Path) -> Store {
 
 fn archive(store: &Store) -> ArchiveReport {
     store.archive(&operator(), "notes", &ArchiveBudget::default(), &|_| ()).unwrap()
+}
+
+fn build(store: &Store) -> BuiltEdition {
+    let work = store.begin_archive(&operator(), "notes").unwrap();
+    work.build(&ArchiveBudget::default(), &|_| ()).unwrap()
 }
 
 fn direction(random: &mut Random) -> Vec<f32> {
@@ -94,6 +102,25 @@ fn assert_same(store: &Store, rows: &Rows, what: &str) {
 fn editions(dir: &Path) -> Vec<PathBuf> {
     let dir = dir.join("archive");
     if dir.is_dir() { files(&dir) } else { Vec::new() }
+}
+
+/// Whether all that is there is the edition that serves, and CURRENT, which names it.
+fn is_tidy(store: &Store, dir: &Path) -> bool {
+    let Some(serving) = shape(store).edition else { return editions(dir).is_empty() };
+    let name = format!("edition-{serving}");
+    let is_of_it = |file: &PathBuf| file.parent().unwrap().ends_with(&name) || file.ends_with("CURRENT");
+    editions(dir).iter().all(is_of_it)
+        && fs::read_to_string(dir.join("archive/0/CURRENT")).is_ok_and(|current| current.trim() == name)
+}
+
+/// What hears that somebody comes to a point.
+fn heard(point: &str) -> Receiver<()> {
+    let (tell, told) = channel();
+    let tell = move || {
+        let _ = tell.send(());
+    };
+    fail::cfg_callback(point, tell).unwrap();
+    told
 }
 
 #[test]
@@ -435,12 +462,15 @@ fn child() {
     store.forget(&ids[..1], "ada", Children::Refuse).unwrap();
 }
 
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 8] = [
     "archive::built",
-    "store::edition-published",
+    "store::edition-waits",
     "store::before-commit",
     "store::after-commit",
     "store::edition-in-force",
+    "archive::current-before-rename",
+    "archive::published",
+    "archive::collect-manifest-removed",
 ];
 
 #[test]
@@ -473,14 +503,9 @@ fn a_process_that_dies_while_it_archives_is_followed_by_one_that_finds_the_same(
         assert!(ids.len() == 90 || ids.len() == 89, "{what}: {}", ids.len());
         assert_eq!(found, ids, "{what}");
         assert_clean(&store);
+        await_until("nothing is left of what does not serve", || is_tidy(&store, place));
         archive(&store);
-        await_until("only the edition that serves is there", || {
-            let serving = format!("edition-{}/", shape(&store).edition.unwrap());
-            editions(place).iter().all(|file| {
-                let path = file.to_string_lossy();
-                path.contains(&serving) || path.ends_with("CURRENT")
-            })
-        });
+        await_until("only the edition that serves is there", || is_tidy(&store, place));
     });
 }
 
@@ -496,13 +521,14 @@ fn a_snapshot_that_is_open_during_a_switch_sees_what_it_saw() {
     std::thread::scope(|scope| {
         // Holds the switch back until another unit is open at a later snapshot.
         let early = store.begin();
-        let archiver = scope.spawn(|| archive(&store));
-        await_until("the edition is published", || {
-            fs::read_to_string(dir.path().join("archive/0/CURRENT")).is_ok_and(|name| name.contains('2'))
-        });
         within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+        let built = build(&store);
+        let waits = heard("store::edition-waits");
+        let archiver = scope.spawn(|| built.publish().unwrap());
+        waits.recv().unwrap();
         let mut open_unit = store.begin();
         within(&store, |unit| assert!(unit.remove_vector(&operator(), "notes", id).unwrap()));
+        assert_eq!(shape(&store).edition, Some(1));
         drop(early);
         assert_eq!(archiver.join().unwrap().edition, 2);
         let found = search(&mut open_unit, &vector, 1, None);
@@ -510,4 +536,232 @@ fn a_snapshot_that_is_open_during_a_switch_sees_what_it_saw() {
     });
     rows.remove(&id);
     assert_same(&store, &rows, "afterwards");
+}
+
+/// A store with so many rows and, when an edition serves, ten more that it has not.
+fn made(dir: &Path, random: &mut Random, has_serving: bool) -> (Store, Rows) {
+    let store = open(dir);
+    let mut rows = fill(&store, random, 100);
+    if has_serving {
+        archive(&store);
+        rows.extend(fill(&store, random, 10));
+    }
+    (store, rows)
+}
+
+/// An edition that waits for an old snapshot, and what is done meanwhile; answers how its publication ended.
+fn while_it_waits(store: &Store, meanwhile: impl FnOnce()) -> Result<ArchiveReport, ArchiveError> {
+    let old = store.begin();
+    within(store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+    let built = build(store);
+    let waits = heard("store::edition-waits");
+    std::thread::scope(|scope| {
+        let archiver = scope.spawn(|| built.publish());
+        waits.recv().unwrap();
+        meanwhile();
+        let ended = archiver.join().unwrap();
+        drop(old);
+        ended
+    })
+}
+
+#[test]
+fn what_is_forgotten_while_an_edition_is_about_to_serve_is_in_no_file() {
+    for has_serving in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, rows) = made(dir.path(), &mut Random::new(31), has_serving);
+        let late = fill(&store, &mut Random::new(32), 1);
+        let id = *late.keys().next().unwrap();
+        let forget = || {
+            store.forget(&[id], "ada", Children::Refuse).unwrap();
+        };
+        let ended = while_it_waits(&store, forget);
+        assert!(matches!(ended, Err(ArchiveError::Forgotten)), "{ended:?}");
+        assert!(!is_named(dir.path(), id) && store.traces_of(id).unwrap().is_empty());
+        assert_eq!(shape(&store).edition, has_serving.then_some(1));
+        assert!(is_tidy(&store, dir.path()), "{:?}", editions(dir.path()));
+        assert_same(&store, &rows, "forgotten");
+    }
+}
+
+#[test]
+fn what_is_stopped_while_it_is_about_to_serve_leaves_nothing() {
+    for has_serving in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, rows) = made(dir.path(), &mut Random::new(32), has_serving);
+        let old = store.begin();
+        within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+        let work = store.begin_archive(&operator(), "notes").unwrap();
+        let stop = work.stop();
+        let built = work.build(&ArchiveBudget::default(), &|_| ()).unwrap();
+        stop.store(true, Ordering::Release);
+        let ended = built.publish();
+        assert!(matches!(ended, Err(ArchiveError::Stopped)), "{ended:?}");
+        drop(old);
+        assert!(is_tidy(&store, dir.path()), "{:?}", editions(dir.path()));
+        assert_same(&store, &rows, "stopped");
+    }
+}
+
+#[test]
+fn an_edition_whose_commit_is_refused_leaves_nothing() {
+    for has_serving in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, rows) = made(dir.path(), &mut Random::new(33), has_serving);
+        let built = build(&store);
+        let held = Held::at("store::reopen-before-open");
+        fail_half_way(&store);
+        held.await_build();
+        let refused = built.publish();
+        let is_closed = matches!(&refused, Err(ArchiveError::Commit(CommitError::ReadOnlyStore { .. })));
+        assert!(is_closed, "{refused:?}");
+        drop(held);
+        await_until("the store is open again", || store.read_only_cause().is_none());
+        assert!(is_tidy(&store, dir.path()), "{:?}", editions(dir.path()));
+        assert_same(&store, &rows, "refused");
+    }
+}
+
+#[test]
+fn an_edition_that_is_read_at_the_switch_goes_with_its_reader_or_with_what_is_forgotten() {
+    for is_forgotten in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut rows) = made(dir.path(), &mut Random::new(34), true);
+        let id = *rows.keys().next().unwrap();
+        let held = Held::at("store::archive-searched");
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| search(&mut store.begin(), &[1.0; DIM], 3, None));
+            held.await_build();
+            archive(&store);
+            assert!(!is_tidy(&store, dir.path()), "somebody reads the edition before");
+            if is_forgotten {
+                store.forget(&[id], "ada", Children::Refuse).unwrap();
+                assert!(!is_named(dir.path(), id));
+                rows.remove(&id);
+            }
+            drop(held);
+            assert_eq!(reader.join().unwrap().len(), 3);
+        });
+        await_until("the edition before is gone", || is_tidy(&store, dir.path()));
+        assert_same(&store, &rows, "afterwards");
+    }
+}
+
+#[test]
+fn what_waits_is_not_deleted_when_the_edition_before_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut rows) = made(dir.path(), &mut Random::new(35), true);
+    let id = *rows.keys().next().unwrap();
+    within(&store, |unit| assert!(unit.remove_vector(&operator(), "notes", id).unwrap()));
+    rows.remove(&id);
+    let built = build(&store);
+    store.forget(&[id], "ada", Children::Refuse).unwrap();
+    assert!(!is_named(dir.path(), id));
+    assert_eq!((shape(&store).edition, built.is_spoilt()), (None, false));
+    assert_eq!(built.publish().unwrap().edition, 2);
+    assert_same(&store, &rows, "published");
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(shape(&store).edition, Some(2));
+    await_until("nothing else is there", || is_tidy(&store, dir.path()));
+}
+
+/// Has the database opened again, as after a failure of the disk.
+fn reopen(store: &Store) {
+    let reopened = heard("store::reopen-before-install");
+    fail_half_way(store);
+    reopened.recv().unwrap();
+    await_until("the store is open again", || store.read_only_cause().is_none());
+}
+
+fn fail_half_way(store: &Store) {
+    let on_decided = Some(OnDecided::new(|_| panic!("so that the file is opened again")));
+    let mut unit = store.begin();
+    unit.audit("written", "before", serde_json::Value::Null).unwrap();
+    store.decide(unit, Vote { on_decided, ..Vote::default() }).wait().unwrap_err();
+}
+
+#[test]
+fn what_waits_is_not_deleted_when_the_database_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows) = made(dir.path(), &mut Random::new(36), false);
+    let built = build(&store);
+    leave_an_orphan(dir.path(), 7);
+    reopen(&store);
+    await_until("it was tidied", || !orphan(dir.path(), 7).exists());
+    assert_eq!(built.publish().unwrap().edition, 1);
+    assert!(is_tidy(&store, dir.path()));
+    assert_same(&store, &rows, "published");
+}
+
+fn orphan(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("archive/0/edition-{number}"))
+}
+
+/// Whoever tidies deletes it.
+fn leave_an_orphan(dir: &Path, number: u64) {
+    fs::create_dir(orphan(dir, number)).unwrap();
+    fs::write(orphan(dir, number).join("rows"), "half").unwrap();
+}
+
+#[test]
+fn what_a_start_cannot_open_is_deleted_when_it_is_damaged_and_kept_when_it_may_be_whole() {
+    type Harm = fn(&Path);
+    let is_newer: Harm = |edition| {
+        let text = format!("{}\n", serde_json::json!({ "format": 99 }));
+        let whole = format!("{text}{}\n", blake3::hash(text.as_bytes()));
+        fs::write(edition.join("MANIFEST"), whole).unwrap();
+    };
+    let is_damaged: Harm = |edition| fs::write(edition.join("MANIFEST"), "what").unwrap();
+    let is_unfinished: Harm = |edition| fs::remove_file(edition.join("MANIFEST")).unwrap();
+    let is_short: Harm = |edition| fs::write(edition.join("rows"), "short").unwrap();
+    let cannot_be_read: Harm = |edition| {
+        fs::remove_file(edition.join("rows")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("rows", edition.join("rows")).unwrap();
+        #[cfg(not(unix))]
+        fs::create_dir(edition.join("rows")).unwrap();
+    };
+    for (number, (harm, is_kept)) in [
+        (is_newer, true),
+        (cannot_be_read, true),
+        (is_damaged, false),
+        (is_unfinished, false),
+        (is_short, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut rows) = made(dir.path(), &mut Random::new(37), true);
+        drop(store);
+        harm(&orphan(dir.path(), 1));
+        leave_an_orphan(dir.path(), 7);
+        let store = open(dir.path());
+        await_until("it was tidied", || !orphan(dir.path(), 7).exists());
+        assert_eq!(orphan(dir.path(), 1).exists(), is_kept, "harm {number}");
+        assert_same(&store, &rows, "with less on disk");
+        // Nobody knows whose vectors are in it.
+        let id = *rows.keys().next().unwrap();
+        store.forget(&[id], "ada", Children::Refuse).unwrap();
+        rows.remove(&id);
+        assert!(!orphan(dir.path(), 1).exists(), "harm {number}");
+        archive(&store);
+        assert!(is_tidy(&store, dir.path()), "harm {number}");
+        assert_same(&store, &rows, "archived again");
+    }
+}
+
+#[test]
+fn the_archive_of_a_collection_that_there_is_not_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows) = made(dir.path(), &mut Random::new(38), true);
+    drop(store);
+    let (other, letter) = (dir.path().join("archive/9"), dir.path().join("archive/letter"));
+    copy_tree(&dir.path().join("archive/0"), &other);
+    fs::write(&letter, "mine").unwrap();
+    let store = open(dir.path());
+    await_until("it is gone", || !other.exists());
+    assert!(letter.exists());
+    assert_same(&store, &rows, "opened");
 }
