@@ -20,9 +20,12 @@ mod publication;
 mod rows;
 mod work;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use telos_archive::{Budget, Verify};
 
+use crate::curator;
 use crate::damage;
 use crate::error::Failure;
 use crate::id::{ComponentId, Position};
@@ -95,22 +98,37 @@ impl Store {
     }
 
     /// Reads every byte of every edition that serves.
-    pub fn verify_archive(&self) -> Vec<EditionCheck> {
+    ///
+    /// # Errors
+    /// [`Failure`] when the database cannot be read.
+    pub fn verify_archive(&self) -> Result<Vec<EditionCheck>, Failure> {
         let shared = self.shared();
         let read = || -> Result<_, Failure> { read_collections(&shared.database.read()?) };
-        let collections = damage::guard(read).unwrap_or_default();
-        let check = |collection: &Collection| {
-            let number = shared.index.read().edition(&collection.key)?;
-            let found = shared.shelves.edition(collection.number, number, Verify::Full);
-            let problem = match found {
-                Ok(Some(_)) => None,
-                Ok(None) => Some("its files are gone; archive the collection again".to_owned()),
-                Err(cause) => Some(cause.to_string()),
-            };
-            let (owner, collection) = (collection.key.owner.clone(), collection.key.name.as_str().to_owned());
-            Some(EditionCheck { owner, collection, edition: number, problem })
-        };
-        collections.iter().filter_map(check).collect()
+        let collections = damage::guard(read).inspect_err(|failure| shared.report(failure))?;
+        Ok(collections.iter().filter_map(|collection| check(shared, collection)).collect())
+    }
+}
+
+/// The edition that serves a collection; none without one. Where another takes its place meanwhile, that one.
+fn check(shared: &Arc<Shared>, collection: &Collection) -> Option<EditionCheck> {
+    let serving = || shared.index.read().edition(&collection.key);
+    loop {
+        let edition = serving()?;
+        let problem = problem_of(shared, collection.number, edition);
+        curator::reader_left(shared);
+        // One that does not serve any more may have been deleted under whoever read it.
+        if problem.is_none() || serving() == Some(edition) {
+            let (owner, name) = (collection.key.owner.clone(), collection.key.name.as_str().to_owned());
+            return Some(EditionCheck { owner, collection: name, edition, problem });
+        }
+    }
+}
+
+fn problem_of(shared: &Shared, collection: u32, edition: u64) -> Option<String> {
+    match shared.shelves.edition(collection, edition, Verify::Full) {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("its files are gone; archive the collection again".to_owned()),
+        Err(cause) => Some(cause.to_string()),
     }
 }
 

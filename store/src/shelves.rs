@@ -12,7 +12,7 @@
 //! Never here: what is in an edition.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use parking_lot::Mutex;
 use telos_archive::{Edition, Shelf, ShelfError, Verify};
 
 use crate::archive::Underway;
+use crate::id::ObjectId;
+use crate::segments;
 
 const DIR: &str = "archive";
 
@@ -156,6 +158,25 @@ impl Shelves {
         }
     }
 
+    /// Whether a file names an object, one that is being built included. Cost: reads all of them, a part at a time.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) fn names(&self, object: ObjectId) -> io::Result<bool> {
+        let needle = object.to_bits().to_le_bytes();
+        let mut dirs: Vec<PathBuf> = self.dir.iter().cloned().collect();
+        while let Some(dir) = dirs.pop() {
+            let (below, files): (Vec<_>, Vec<_>) = listed(&dir)?.into_iter().partition(|path| path.is_dir());
+            for path in files {
+                if File::open(&path).and_then(|file| segments::has(file, &needle)).or_else(if_gone)? {
+                    return Ok(true);
+                }
+            }
+            dirs.extend(below);
+        }
+        Ok(false)
+    }
+
     /// Numbers of collections that have a shelf.
     pub(crate) fn collections(&self) -> Vec<u32> {
         let listed = self.dir.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
@@ -167,7 +188,7 @@ impl Shelves {
         let _alone = self.others.lock();
         self.open.lock().remove(&collection);
         let removed = self.dir_of(collection).map_or(Ok(()), fs::remove_dir_all);
-        if let Err(cause) = removed.or_else(absent_is_fine) {
+        if let Err(cause) = removed.or_else(if_gone) {
             tracing::warn!(collection, %cause, "the archive of a collection that is gone was not deleted yet");
         }
     }
@@ -218,6 +239,12 @@ fn name_current(shelf: &Shelf, serving: Option<u64>) -> Result<(), ShelfError> {
     })
 }
 
-fn absent_is_fine(cause: io::Error) -> io::Result<()> {
-    if cause.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(cause) }
+/// What is in a directory; nothing when it is gone.
+fn listed(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect()).or_else(if_gone)
+}
+
+/// The answer when something was deleted meanwhile.
+fn if_gone<T: Default>(cause: io::Error) -> io::Result<T> {
+    if cause.kind() == io::ErrorKind::NotFound { Ok(T::default()) } else { Err(cause) }
 }

@@ -362,7 +362,7 @@ impl VectorSet {
     /// Whether a collection's index holds anything of some objects.
     pub(crate) fn has_any(&self, key: &CollectionKey, objects: &HashSet<ObjectId>) -> bool {
         let index = self.collections.get(key);
-        index.is_some_and(|(_, index)| objects.iter().any(|object| index.holds(*object)))
+        index.is_some_and(|(_, index)| index.holds_any(objects))
     }
 
     /// The form of a collection; none when there is no such collection.

@@ -281,6 +281,16 @@ impl Layered {
         self.out = before.out.take().map(Out::into_stray);
     }
 
+    /// Whether it holds anything of some objects. Cost: one pass over the tail, and a look for each object elsewhere.
+    pub(crate) fn holds_any(&self, objects: &HashSet<ObjectId>) -> bool {
+        let holds_beside = |object: &ObjectId| {
+            self.segments.iter().any(|segment| segment.holds(*object))
+                || self.archived.as_ref().is_some_and(|archived| archived.holds(*object))
+                || self.out.as_ref().is_some_and(|out| out.holds(*object))
+        };
+        self.tail.holds_any(objects) || objects.iter().any(holds_beside)
+    }
+
     pub(crate) fn shape(&self) -> IndexShape {
         let archived = self.archived.as_ref();
         let rows = self.tail.len()
@@ -424,9 +434,6 @@ impl VectorIndex for Layered {
     }
 
     fn holds(&self, object: ObjectId) -> bool {
-        self.tail.holds(object)
-            || self.segments.iter().any(|segment| segment.holds(object))
-            || self.archived.as_ref().is_some_and(|archived| archived.holds(object))
-            || self.out.as_ref().is_some_and(|out| out.holds(object))
+        self.holds_any(&HashSet::from([object]))
     }
 }
