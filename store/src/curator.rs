@@ -12,7 +12,8 @@
 //! seal     the segment is copied, a part at a time, and        under the lock, shared, to copy a part; no lock to
 //!          written down                                        write
 //! tidy     files of what is no more are deleted, editions      no lock
-//!          of the archive among them
+//!          of the archive among them, and what a search
+//!          could not read is given up
 //! ```
 //! A store that is opened again has the graphs that are sealed, and begins with all other vectors in a tail. A panic in
 //! an engine costs a collection its graphs; its vectors are then read one by one.
@@ -26,8 +27,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::archive;
 use crate::bug;
 use crate::damage;
+use crate::error::Failure;
 use crate::id::Position;
 use crate::limit;
 use crate::segments::{Kept, Writing};
@@ -59,6 +62,13 @@ pub(crate) fn reader_left(shared: &Arc<Shared>) {
         shared.shelves.suspect();
         wake(shared);
     }
+}
+
+/// A search could not read an edition: it is given up, and its collection searched without it.
+pub(crate) fn reader_failed(shared: &Arc<Shared>, failure: &Failure) {
+    tracing::error!(%failure, "an edition of the archive cannot be read; its vectors are taken from the database");
+    shared.shelves.suspect();
+    wake(shared);
 }
 
 /// Sees to it that what is to be built is.
@@ -102,15 +112,15 @@ impl Curator {
     }
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &Arc<Shared>) {
     let curator = &shared.curator;
     loop {
         let build_all = || {
+            tidy_shelves(shared);
             while let Some((key, work)) = next(shared) {
                 build(shared, &key, work);
             }
             seal_all(shared);
-            tidy_shelves(shared);
         };
         if let Err(failure) = bug::guard("the curator", build_all) {
             tracing::error!(%failure, "no more graphs of vectors are built until the store is opened again");
@@ -181,12 +191,13 @@ fn tidy(shared: &Shared, kept: &Kept) {
     }
 }
 
-/// Deletes editions that do not serve, and shelves of collections that there are not.
-fn tidy_shelves(shared: &Shared) {
+/// Gives up editions that cannot be read; deletes those that do not serve, and shelves of collections that there are not.
+fn tidy_shelves(shared: &Arc<Shared>) {
     if !shared.shelves.are_untidy() {
         return;
     }
     shared.shelves.begin_tidying();
+    archive::leave(shared);
     // Before the collections: a shelf is made after its collection.
     let shelves = shared.shelves.collections();
     let read = || read_collections(&shared.database.read()?);

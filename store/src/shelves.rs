@@ -36,6 +36,8 @@ pub(crate) struct Shelves {
     others: Mutex<Others>,
     /// There may be files that are of no use.
     is_untidy: AtomicBool,
+    /// Held by whoever gives an edition up, and by whoever forgets: what is read anew would have it.
+    pub(crate) leaving: Mutex<()>,
     /// The edition that is on its way: one at a time.
     pub(crate) underway: Underway,
 }
@@ -62,6 +64,7 @@ impl Shelves {
             open: Mutex::default(),
             others: Mutex::default(),
             is_untidy: AtomicBool::new(false),
+            leaving: Mutex::default(),
             underway: Underway::default(),
         }
     }

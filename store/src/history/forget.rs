@@ -138,7 +138,9 @@ impl Store {
         let mut unit = self.begin();
         unit.forget(Arc::clone(&forget))?;
         let is_settled = || Arc::ptr_eq(&generations, &shared.generations.read());
+        let no_collection_is_read = shared.shelves.leaving.lock();
         let Commit { position, .. } = commit::decide_alone(shared, unit, Vote::default(), is_settled)?;
+        drop(no_collection_is_read);
         archive::leave(shared);
         shared.shelves.underway.delete_spoilt();
         shared.shelves.delete_others();

@@ -154,11 +154,14 @@ impl Unit {
     }
 
     fn search_archived(&self, view: View, asked: &Query<'_>) -> Result<Vec<Neighbor>, VectorError> {
-        let found = view.search(asked);
+        let found = view.search(asked).map_err(Failure::from);
         fail::fail_point!("store::archive-searched");
         drop(view);
-        curator::reader_left(&self.shared);
-        Ok(found.map_err(Failure::from)?)
+        match &found {
+            Ok(_) => curator::reader_left(&self.shared),
+            Err(failure) => curator::reader_failed(&self.shared, failure),
+        }
+        Ok(found?)
     }
 
     /// A collection's form never changes, so the newest answer is every snapshot's.

@@ -5,11 +5,12 @@
 //! Never here: which edition serves, files.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use telos_archive::{Edition, Engine, ReadError};
 
+use crate::archive::is_passing;
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
 use crate::limit;
@@ -28,7 +29,23 @@ pub(crate) struct Archived {
     superseded: Superseded,
     /// Objects that it has rows of, and that were forgotten.
     forgotten: HashSet<ObjectId>,
+    /// What a search could not read, once there was some.
+    unread: Unread,
 }
+
+/// Why an edition is to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It has rows of what was forgotten.
+    Forgotten,
+    /// It is not as it was written.
+    Damaged,
+    /// The system did not give a search what is there, as far as anyone knows.
+    Unread,
+}
+
+/// Why a search failed, the first of all.
+type Unread = Arc<OnceLock<Leave>>;
 
 /// When each row that is no more was superseded: [`Position::NONE`] for one that nobody may see.
 type Superseded = Arc<RwLock<HashMap<u32, Position>>>;
@@ -38,6 +55,7 @@ pub(crate) struct View {
     edition: Arc<Edition>,
     objects: Arc<[ObjectId]>,
     superseded: Superseded,
+    unread: Unread,
 }
 
 impl Archived {
@@ -57,7 +75,8 @@ impl Archived {
         let superseded = (0..count).map(|row| (row, Position::NONE)).collect();
         let superseded = Arc::new(RwLock::new(superseded));
         let objects = Arc::from(objects);
-        Ok(Archived { edition, number, objects, added, metadata, superseded, forgotten: HashSet::new() })
+        let (forgotten, unread) = (HashSet::new(), Unread::default());
+        Ok(Archived { edition, number, objects, added, metadata, superseded, forgotten, unread })
     }
 
     /// Counts the row of an object that was added then, if there is one; answers whether there is.
@@ -125,9 +144,10 @@ impl Archived {
         self.number
     }
 
-    /// Whether its edition has rows of objects that were forgotten.
-    pub(crate) fn is_tainted(&self) -> bool {
-        !self.forgotten.is_empty()
+    /// Why it is to be given up; none while it serves.
+    pub(crate) fn to_leave(&self) -> Option<Leave> {
+        let is_tainted = !self.forgotten.is_empty();
+        is_tainted.then_some(Leave::Forgotten).or_else(|| self.unread.get().copied())
     }
 
     /// For a search that is made without the index's lock: it may read from disk.
@@ -136,6 +156,7 @@ impl Archived {
             edition: Arc::clone(&self.edition),
             objects: Arc::clone(&self.objects),
             superseded: Arc::clone(&self.superseded),
+            unread: Arc::clone(&self.unread),
         }
     }
 
@@ -199,8 +220,15 @@ impl View {
     /// or a filter hides most, a look at every direction, and at the metadata of rows nearer than those found so far.
     ///
     /// # Errors
-    /// [`ReadError`] when the edition cannot be read.
+    /// [`ReadError`] when the edition cannot be read: it is to be given up then.
     pub(crate) fn search(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
+        self.find(query).inspect_err(|error| {
+            let is_passing = matches!(error, ReadError::File { cause, .. } if is_passing(cause));
+            let _ = self.unread.set(if is_passing { Leave::Unread } else { Leave::Damaged });
+        })
+    }
+
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
         let rows = self.objects.len();
         let wanted = query.k.min(rows);
         if wanted == 0 {

@@ -43,6 +43,8 @@ pub(crate) struct Layered {
     out: Option<Out>,
     /// No graph can be built; every row is read.
     is_hopeless: bool,
+    /// What snapshots from before would see is gone.
+    floor: Position,
 }
 
 /// What is to be freed, which may take a while.
@@ -99,7 +101,18 @@ impl Layered {
             archived: None,
             out: None,
             is_hopeless: false,
+            floor: Position::NONE,
         }
+    }
+
+    /// Snapshots from here on see what there was.
+    pub(crate) fn floor(&self) -> Position {
+        self.floor
+    }
+
+    /// What snapshots from before would see is gone.
+    pub(crate) fn raise_floor(&mut self, at: Position) {
+        self.floor = self.floor.max(at);
     }
 
     /// The number of a new segment: numbers are never used twice, whatever index it is of.
@@ -136,6 +149,7 @@ impl Layered {
         }
         archived.settle();
         left.archived = Some(archived);
+        left.floor = self.floor.max(base);
         left.inherit(self);
         let before = std::mem::replace(self, left);
         Freed {

@@ -19,7 +19,6 @@ use crate::death::{at_every_step, place};
 use crate::fixture::{assert_clean, await_until, commit, name, operator, within};
 use crate::frozen::copy_tree;
 use crate::random::Random;
-use crate::whole::files;
 
 const DIM: usize = 8;
 
@@ -62,7 +61,12 @@ fn fill(store: &Store, random: &mut Random, count: usize) -> Rows {
 }
 
 fn shape(store: &Store) -> IndexShape {
-    store.collection_shapes().remove(0).index
+    shape_of(store, "notes")
+}
+
+fn shape_of(store: &Store, collection: &str) -> IndexShape {
+    let shapes = store.collection_shapes().into_iter();
+    shapes.filter(|shape| shape.collection == collection).map(|shape| shape.index).next().unwrap()
 }
 
 fn search(unit: &mut Unit, query: &[f32], k: usize, tag: Option<i64>) -> Vec<Neighbor> {
@@ -99,9 +103,17 @@ fn assert_same(store: &Store, rows: &Rows, what: &str) {
     assert_clean(store);
 }
 
+/// Files of the archive, some of which may be deleted meanwhile.
 fn editions(dir: &Path) -> Vec<PathBuf> {
-    let dir = dir.join("archive");
-    if dir.is_dir() { files(&dir) } else { Vec::new() }
+    let (mut dirs, mut found) = (vec![dir.join("archive")], Vec::new());
+    while let Some(dir) = dirs.pop() {
+        let listed = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let (below, files): (Vec<_>, Vec<_>) = listed.partition(|path| path.is_dir());
+        dirs.extend(below);
+        found.extend(files);
+    }
+    found.sort();
+    found
 }
 
 /// Whether all that is there is the edition that serves, and CURRENT, which names it.
@@ -247,7 +259,8 @@ fn what_is_forgotten_is_in_no_edition() {
 /// Whether a file of the archive names an object.
 fn is_named(dir: &Path, id: ObjectId) -> bool {
     let needle = u128::from_str_radix(&id.to_string(), 16).unwrap().to_le_bytes();
-    editions(dir).iter().any(|file| fs::read(file).unwrap().windows(16).any(|bytes| bytes == needle))
+    let has = |bytes: Vec<u8>| bytes.windows(16).any(|bytes| bytes == needle);
+    editions(dir).iter().any(|file| fs::read(file).is_ok_and(has))
 }
 
 #[test]
@@ -368,19 +381,17 @@ fn editions_that_are_damaged_or_of_another_past_cost_memory_and_nothing_else() {
         }
         let what = format!("round {round}: {} at {at}", file.display());
         let store = open(copy.path());
-        // What a start did not read is met by a search, which says so.
-        let found = store.begin().search_vectors(&operator(), "notes", &[1.0; DIM], 300, &[]);
-        match found {
+        // What a start did not read is met by a search, which says so; those after it do without the edition.
+        let ask = || store.begin().search_vectors(&operator(), "notes", &[1.0; DIM], 300, &[]);
+        match ask() {
             Ok(found) => assert_eq!(found.len(), rows.len(), "{what}"),
             Err(error) => {
                 assert!(matches!(error, VectorError::Failed(_)), "{what}: {error}");
-                assert!(error.to_string().contains("archive the collection again"), "{what}: {error}");
-                assert!(
-                    store.verify_archive().unwrap().iter().any(|check| check.problem.is_some()),
-                    "{what}"
-                );
+                assert!(error.to_string().contains("try again"), "{what}: {error}");
+                await_until("the edition is given up", || ask().is_ok());
             }
         }
+        assert_same(&store, &rows, &what);
         // It mends what there is.
         archive(&store);
         assert_same(&store, &rows, &what);
@@ -771,4 +782,65 @@ fn the_archive_of_a_collection_that_there_is_not_is_deleted() {
     await_until("it is gone", || !other.exists());
     assert!(letter.exists());
     assert_same(&store, &rows, "opened");
+}
+
+#[test]
+fn verification_finds_what_no_search_has_met() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows) = made(dir.path(), &mut Random::new(39), true);
+    assert!(store.verify_archive().unwrap().iter().all(|check| check.problem.is_none()));
+    for file in editions(dir.path()).into_iter().filter(|file| !file.ends_with("CURRENT")) {
+        let whole = fs::read(&file).unwrap();
+        let mut bytes = whole.clone();
+        bytes[whole.len() / 2] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let checks = store.verify_archive().unwrap();
+        assert!(checks[0].problem.is_some(), "{}", file.display());
+        fs::write(&file, whole).unwrap();
+    }
+    assert_same(&store, &rows, "as before");
+}
+
+#[test]
+fn commits_go_on_while_an_edition_is_given_up_and_other_collections_keep_their_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = Random::new(40);
+    let (store, mut rows) = made(dir.path(), &mut random, true);
+    let other = |unit: &mut Unit| unit.search_vectors(&operator(), "others", &[1.0; DIM], 3, &[]);
+    within(&store, |unit| {
+        let id = unit.create(operator(), 1, vec![]).unwrap();
+        unit.upsert_vector(&operator(), "others", id, vec![1.0; DIM], Json::parse("{}").unwrap()).unwrap();
+    });
+    let mut before = store.begin();
+    assert_eq!(other(&mut before).unwrap().len(), 1);
+    let ids: Vec<ObjectId> = rows.keys().copied().collect();
+    let held = Held::at("store::collection-read-anew");
+    std::thread::scope(|scope| {
+        let forgetting = scope.spawn(|| store.forget(&ids[..1], "ada", Children::Refuse).unwrap());
+        held.await_build();
+        within(&store, |unit| {
+            for (number, id) in ids.iter().enumerate().skip(1) {
+                let vector = direction(&mut random);
+                match number % 3 {
+                    0 => {
+                        set(unit, *id, &vector, 1);
+                        rows.insert(*id, (vector, 1));
+                    }
+                    1 => {
+                        assert!(unit.remove_vector(&operator(), "notes", *id).unwrap());
+                        rows.remove(id);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        rows.extend(fill(&store, &mut random, 7));
+        drop(held);
+        forgetting.join().unwrap();
+    });
+    rows.remove(&ids[0]);
+    assert_eq!(other(&mut before).unwrap().len(), 1, "nothing of it was given up");
+    drop(before);
+    assert!(shape_of(&store, "notes").edition.is_none() && !is_named(dir.path(), ids[0]));
+    assert_same(&store, &rows, "afterwards");
 }
