@@ -36,7 +36,7 @@ use crate::vectors::Metric;
 pub use edition::{ArchiveWork, BuiltAbout, BuiltEdition};
 pub use error::ArchiveError;
 pub(crate) use error::is_passing;
-pub(crate) use leaving::leave;
+pub(crate) use leaving::{leave, withdraw_unused};
 pub(crate) use publication::Publication;
 pub(crate) use work::Underway;
 

@@ -216,6 +216,9 @@ fn tidy_shelves(shared: &Arc<Shared>) {
             None => shared.shelves.remove(number),
         }
     }
+    if let Err(cause) = archive::withdraw_unused(shared, &collections) {
+        tracing::debug!(%cause, "rows still name editions that do not serve");
+    }
 }
 
 fn next_sealing(shared: &Shared) -> Option<(Sealing, Arc<Writing>)> {

@@ -17,7 +17,7 @@ use crate::shared::{Collection, Shared, read_collections};
 use crate::shelves::Shelves;
 use crate::store::StoreOptions;
 use crate::tables::{
-    self, EDITIONS, META, META_POSITION, META_REDO_FLOOR, OBJECTS, REDO, VECTORS, read_meta,
+    self, EDITIONS, GIVEN_UP, META, META_POSITION, META_REDO_FLOOR, OBJECTS, REDO, VECTORS, read_meta,
 };
 use crate::vectors::{
     Archived, CollectionKey, Head, Layered, NoGraph, Opening, Sealed, VectorIndex as _, VectorSet,
@@ -137,9 +137,8 @@ fn read_edition(
     shelves: &Shelves,
 ) -> Result<Option<Archived>, Failure> {
     let editions = txn.open_table(EDITIONS)?;
-    let Some((number, base)) = editions.get(collection.number)?.map(|row| row.value()) else {
-        return Ok(None);
-    };
+    let row = editions.get(collection.number)?.map(|row| row.value());
+    let Some((number, base)) = row.filter(|(_, base)| *base != GIVEN_UP) else { return Ok(None) };
     let opened = open_edition(shelves, collection, number, base);
     let is_kept = opened.as_ref().is_err_and(Unused::may_be_whole);
     shelves.keep_unopened(collection.number, is_kept.then_some(number));

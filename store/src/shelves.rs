@@ -107,6 +107,11 @@ impl Shelves {
         };
     }
 
+    /// Whether an edition could not be opened and is kept all the same.
+    pub(crate) fn is_unopened(&self, collection: u32, number: u64) -> bool {
+        self.others.lock().unopened.get(&collection) == Some(&number)
+    }
+
     /// Has files that are of no use looked for.
     pub(crate) fn suspect(&self) {
         let is_there = self.dir.as_ref().is_some_and(|dir| dir.is_dir());

@@ -84,13 +84,21 @@ impl Shelf {
     /// Where the next edition is built. Numbers ascend.
     ///
     /// # Errors
-    /// [`ShelfError::File`] and [`ShelfError::Current`].
+    /// [`ShelfError::File`].
     pub fn next(&self) -> Result<Place, ShelfError> {
+        self.next_after(0)
+    }
+
+    /// The same with a number above another, which was given to an edition that may be gone.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`].
+    pub fn next_after(&self, number: u64) -> Result<Place, ShelfError> {
         let mut state = self.state();
         // One that CURRENT names may be gone; its number is not given to another.
         let current = self.current().ok().flatten().unwrap_or(0);
         let there = numbers(&self.dir)?.into_iter().max().unwrap_or(0);
-        state.last = state.last.max(current).max(there) + 1;
+        state.last = state.last.max(current).max(there).max(number) + 1;
         let claim = Arc::new(());
         let number = state.last;
         state.claim(number, &claim);

@@ -13,7 +13,7 @@ use crate::error::Effect;
 use crate::id::Position;
 use crate::shared::Collection;
 use crate::store::Store;
-use crate::tables::{META, META_POSITION, read_meta};
+use crate::tables::{EDITIONS, META, META_POSITION, read_meta};
 use crate::vectors::Archived;
 
 use super::ArchiveReport;
@@ -80,7 +80,10 @@ impl ArchiveWork {
         })?;
         let claim = Claim { store: store.clone(), collection, work, is_kept: false };
         let shelf = shared.shelves.shelf(claim.collection.number)?.ok_or(ArchiveError::InMemory)?;
-        let place = shelf.next()?;
+        let named = shared.read(EDITIONS, |editions| {
+            Ok(editions.get(claim.collection.number)?.map_or(0, |row| row.value().0))
+        })?;
+        let place = shelf.next_after(named)?;
         Ok(ArchiveWork { claim, shelf, place, base: shared.position() })
     }
 
