@@ -10,8 +10,9 @@
 //! collect   CURRENT names it, and editions before it go        when their last reader is gone; crash: done at the next
 //!                                                              start
 //! ```
-//! The database keeps every vector: an edition that is lost, damaged, or of another past costs memory and nothing else.
-//! Forgetting an object that an edition has rows of gives the edition up, and one that is built or waits is deleted.
+//! The database keeps every vector: an edition that is lost, damaged, or of another past costs memory, and whoever meets
+//! the damage one search. It is given up then, as when an object is forgotten that it has rows of; one that has such rows
+//! and is built or waits is deleted.
 
 mod edition;
 mod error;

@@ -226,15 +226,16 @@ impl VectorSet {
         Some(self.collections.get(key)?.1.archived()?.view())
     }
 
-    /// Puts an edition in the place of all that lies in it; answers what is to be freed.
+    /// Puts an edition in the place of all that lies in it; answers what is to be freed. No snapshot from before `floor`
+    /// is open.
     pub(crate) fn publish(
         &mut self,
         key: &CollectionKey,
         archived: Archived,
-        base: Position,
+        floor: Position,
     ) -> Option<Freed> {
         let (_, index) = self.collections.get_mut(key)?;
-        Some(index.publish(archived, base))
+        Some(index.publish(archived, floor))
     }
 
     /// Puts an index that was read anew in the place of one; what snapshots from before `at` would see is gone.

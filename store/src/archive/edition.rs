@@ -92,8 +92,8 @@ impl ArchiveWork {
         Arc::clone(&self.claim.work.stop)
     }
 
-    /// Builds the edition from the vectors that there are. Cost: about 0.4 ms of one processor for each vector of 128
-    /// components; three times their bytes on disk meanwhile, and memory as `budget` allows.
+    /// Builds the edition from the vectors that there are. Cost: about 1.4 ms of one processor for each vector of 128
+    /// components; up to three times their bytes on disk meanwhile, and memory as `budget` allows.
     ///
     /// # Errors
     /// [`ArchiveError`]; what was built is deleted.

@@ -1,7 +1,7 @@
 //! What of an index lies in an edition on disk: whose its rows are, and which were superseded since.
 //!
-//! An edition holds the vectors that there were at its base, a position that every snapshot that may be searched is at
-//! or after. So a row of it is seen at any position before it was superseded.
+//! An edition holds vectors that there were at its floor, a position that every snapshot that may be searched is at or
+//! after. So a row of it is seen at any position before it was superseded.
 //! Never here: which edition serves, files.
 
 use std::collections::{HashMap, HashSet};
@@ -93,12 +93,12 @@ impl Archived {
         true
     }
 
-    /// Counts what another edition had at `base` or after, with the dates at which some of it was superseded since.
-    pub(crate) fn take_over(&mut self, before: &Archived, base: Position) {
+    /// Counts what another edition had at `floor` or after, with the dates at which some of it was superseded since.
+    pub(crate) fn take_over(&mut self, before: &Archived, floor: Position) {
         before.each_live(|object, added, metadata| {
             self.count_bytes(object, added, metadata);
         });
-        for (row, at) in before.superseded.read().iter().filter(|(_, at)| **at > base) {
+        for (row, at) in before.superseded.read().iter().filter(|(_, at)| **at > floor) {
             let row = *row as usize;
             let (object, added) = (before.objects[row], before.added[row]);
             if self.count_bytes(object, added, before.metadata[row] as usize) {

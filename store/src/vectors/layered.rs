@@ -137,19 +137,19 @@ impl Layered {
     }
 
     /// Puts an edition in the place of all that lies in it; answers what is to be freed. Every snapshot that may be
-    /// searched is at or after `base`. Cost: a look at each row, and a copy of those that are not in it.
-    pub(crate) fn publish(&mut self, mut archived: Archived, base: Position) -> Freed {
+    /// searched is at or after `floor`. Cost: a look at each row, and a copy of those that are not in it.
+    pub(crate) fn publish(&mut self, mut archived: Archived, floor: Position) -> Freed {
         let mut left = Layered::new(self.tail.form(), self.tail_rows_max);
-        self.tail.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
+        self.tail.each(|row, place, removed| left.take_over(row, place, removed, floor, &mut archived));
         for segment in &self.segments {
-            segment.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
+            segment.each(|row, place, removed| left.take_over(row, place, removed, floor, &mut archived));
         }
         if let Some(before) = &self.archived {
-            archived.take_over(before, base);
+            archived.take_over(before, floor);
         }
         archived.settle();
         left.archived = Some(archived);
-        left.floor = self.floor.max(base);
+        left.floor = self.floor.max(floor);
         left.inherit(self);
         let before = std::mem::replace(self, left);
         Freed {
@@ -165,12 +165,12 @@ impl Layered {
         row: &Row,
         place: &[f32],
         removed: Option<Position>,
-        base: Position,
+        floor: Position,
         archived: &mut Archived,
     ) {
         match removed {
             None if archived.count(row.object, row.added, row.metadata.as_str()) => {}
-            Some(removed) if removed <= base => {}
+            Some(removed) if removed <= floor => {}
             removed => self.tail.push(row.clone(), place, removed),
         }
     }

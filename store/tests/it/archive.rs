@@ -844,3 +844,47 @@ fn commits_go_on_while_an_edition_is_given_up_and_other_collections_keep_their_s
     assert!(shape_of(&store, "notes").edition.is_none() && !is_named(dir.path(), ids[0]));
     assert_same(&store, &rows, "afterwards");
 }
+
+/// Past 4,096 directions an edition has a graph; rows in one direction are one node of it.
+#[test]
+fn many_vectors_and_many_in_one_direction_are_found_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut random = Random::new(41);
+    let rows = fill(&store, &mut random, 4_300);
+    let twin = direction(&mut random);
+    let mut twins: Vec<ObjectId> = within(&store, |unit| {
+        let mut twin = |_| {
+            let id = unit.create(operator(), 1, vec![]).unwrap();
+            set(unit, id, &twin, 7);
+            id
+        };
+        (0..200).map(&mut twin).collect()
+    });
+    twins.sort_unstable();
+    assert_eq!(archive(&store).rows, 4_500);
+    let ids = |found: Vec<Neighbor>| found.into_iter().map(|neighbor| neighbor.object).collect::<Vec<_>>();
+    for round in 0..3 {
+        let mut unit = store.begin();
+        let is_found = |unit: &mut Unit, vector: &[f32]| search(unit, vector, 1, None)[0].distance < 1e-5;
+        let lost = rows.values().step_by(20).filter(|(vector, _)| !is_found(&mut unit, vector)).count();
+        assert!(lost <= 2, "round {round}: {lost} of 215 do not find themselves");
+        assert_eq!(ids(search(&mut unit, &twin, 5, None)), twins[..5], "round {round}");
+        assert_eq!(ids(search(&mut unit, &twin, twins.len(), None)), twins, "round {round}");
+        let opposite: Vec<f32> = twin.iter().map(|component| -component).collect();
+        assert_eq!(ids(search(&mut unit, &opposite, 3, Some(7))), twins[..3], "round {round}: a rare filter");
+        drop(unit);
+        let removed: Vec<ObjectId> = twins.drain(..10).collect();
+        within(&store, |unit| {
+            for id in removed {
+                assert!(unit.remove_vector(&operator(), "notes", id).unwrap());
+            }
+        });
+        if round == 1 {
+            drop(store);
+            store = open(dir.path());
+        }
+        assert_eq!(shape(&store).archived, 4_500, "round {round}");
+    }
+    assert_clean(&store);
+}
