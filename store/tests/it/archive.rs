@@ -888,3 +888,30 @@ fn many_vectors_and_many_in_one_direction_are_found_as_before() {
     }
     assert_clean(&store);
 }
+
+/// What is durable and not yet to be seen is in an edition that is built then.
+#[test]
+fn a_snapshot_from_before_the_newest_vector_holds_the_switch_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows) = made(dir.path(), &mut Random::new(42), false);
+    let mut old = store.begin();
+    let held = Held::at("store::after-commit");
+    std::thread::scope(|scope| {
+        let committing = scope.spawn(|| fill(&store, &mut Random::new(43), 1));
+        held.await_build();
+        let built = build(&store);
+        assert_eq!(built.about().rows as usize, rows.len() + 1);
+        let waits = heard("store::edition-waits");
+        let archiver = scope.spawn(|| built.publish().unwrap());
+        waits.recv().unwrap();
+        drop(held);
+        committing.join().unwrap();
+        for _ in 0..5 {
+            within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+        }
+        assert_eq!(shape(&store).edition, None);
+        assert_eq!(search(&mut old, &[1.0; DIM], 200, None).len(), rows.len());
+        drop(old);
+        assert_eq!(archiver.join().unwrap().edition, 1);
+    });
+}
