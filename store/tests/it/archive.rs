@@ -915,3 +915,44 @@ fn a_snapshot_from_before_the_newest_vector_holds_the_switch_back() {
         assert_eq!(archiver.join().unwrap().edition, 1);
     });
 }
+
+const EDITIONS: redb::TableDefinition<u32, (u64, u64)> = redb::TableDefinition::new("editions");
+
+/// Changes rows of a store that is closed.
+fn behind_its_back(dir: &Path, change: impl FnOnce(&mut redb::Table<'_, u32, (u64, u64)>)) {
+    let database = redb::Database::open(dir.join("objects.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    change(&mut txn.open_table(EDITIONS).unwrap());
+    txn.commit().unwrap();
+}
+
+#[test]
+fn verification_finds_editions_of_no_collection_and_of_no_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(made(dir.path(), &mut Random::new(44), true));
+    assert!(Store::verify(dir.path()).unwrap().is_clean());
+    behind_its_back(dir.path(), |editions| {
+        editions.insert(9, (1, 1)).unwrap();
+        editions.insert(0, (1, 1_000_000)).unwrap();
+    });
+    let report = Store::verify(dir.path()).unwrap();
+    assert_eq!(report.problems.len(), 2, "{report:#?}");
+}
+
+#[test]
+fn no_row_names_an_edition_for_long_that_was_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows) = made(dir.path(), &mut Random::new(45), true);
+    drop(store);
+    fs::remove_dir_all(dir.path().join("archive/0/edition-1")).unwrap();
+    let store = open(dir.path());
+    let at = store.position();
+    await_until("the row says so", || store.position() > at);
+    assert_same(&store, &rows, "without it");
+    drop(store);
+    behind_its_back(dir.path(), |editions| {
+        let row = redb::ReadableTable::get(editions, 0).unwrap().unwrap().value();
+        assert_eq!(row, (1, 0));
+    });
+    assert_eq!(archive(&open(dir.path())).edition, 2);
+}
