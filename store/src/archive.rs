@@ -3,24 +3,30 @@
 //! ```text
 //! read      every vector, some at a time                       nobody waits
 //! build     an edition beside; validated                       nobody waits; crash: an orphan, deleted at the next start
-//! publish   CURRENT on the shelf                               crash: the edition before serves
-//! wait      until no snapshot from before that is open         a minute at most
-//! decide    the row that says which edition serves             one small commit
+//! wait      until no snapshot from before its newest vector    a minute at most
+//!           is open
+//! decide    the row that says which edition serves             one small commit; crash before: an orphan
 //! switch    the index rests on it and keeps what changed since under the index's lock
-//! collect   editions before it                                 when their last reader is gone
+//! collect   CURRENT names it, and editions before it go        when their last reader is gone; crash: done at the next
+//!                                                              start
 //! ```
-//! The database keeps every vector: an edition that is lost, damaged, or of another past costs memory and nothing else.
-//! Forgetting an object that an edition has rows of gives the edition up, and one that is built or waits is deleted.
+//! The database keeps every vector: an edition that is lost, damaged, or of another past costs memory, and whoever meets
+//! the damage one search. It is given up then, as when an object is forgotten that it has rows of; one that has such rows
+//! and is built or waits is deleted.
 
 mod edition;
 mod error;
+mod leaving;
 mod publication;
 mod rows;
 mod work;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use telos_archive::{Budget, Verify};
 
+use crate::curator;
 use crate::damage;
 use crate::error::Failure;
 use crate::id::{ComponentId, Position};
@@ -30,7 +36,9 @@ use crate::vectors::Metric;
 
 pub use edition::{ArchiveWork, BuiltAbout, BuiltEdition};
 pub use error::ArchiveError;
-pub(crate) use publication::{Publication, leave_tainted};
+pub(crate) use error::is_passing;
+pub(crate) use leaving::{leave, withdraw_unused};
+pub(crate) use publication::Publication;
 pub(crate) use work::Underway;
 
 /// What archiving did.
@@ -91,22 +99,37 @@ impl Store {
     }
 
     /// Reads every byte of every edition that serves.
-    pub fn verify_archive(&self) -> Vec<EditionCheck> {
+    ///
+    /// # Errors
+    /// [`Failure`] when the database cannot be read.
+    pub fn verify_archive(&self) -> Result<Vec<EditionCheck>, Failure> {
         let shared = self.shared();
         let read = || -> Result<_, Failure> { read_collections(&shared.database.read()?) };
-        let collections = damage::guard(read).unwrap_or_default();
-        let check = |collection: &Collection| {
-            let number = shared.index.read().edition(&collection.key)?;
-            let found = shared.shelves.edition(collection.number, number, Verify::Full);
-            let problem = match found {
-                Ok(Some(_)) => None,
-                Ok(None) => Some("its files are gone; archive the collection again".to_owned()),
-                Err(cause) => Some(cause.to_string()),
-            };
-            let (owner, collection) = (collection.key.owner.clone(), collection.key.name.as_str().to_owned());
-            Some(EditionCheck { owner, collection, edition: number, problem })
-        };
-        collections.iter().filter_map(check).collect()
+        let collections = damage::guard(read).inspect_err(|failure| shared.report(failure))?;
+        Ok(collections.iter().filter_map(|collection| check(shared, collection)).collect())
+    }
+}
+
+/// The edition that serves a collection; none without one. Where another takes its place meanwhile, that one.
+fn check(shared: &Arc<Shared>, collection: &Collection) -> Option<EditionCheck> {
+    let serving = || shared.index.read().edition(&collection.key);
+    loop {
+        let edition = serving()?;
+        let problem = problem_of(shared, collection.number, edition);
+        curator::reader_left(shared);
+        // One that does not serve any more may have been deleted under whoever read it.
+        if problem.is_none() || serving() == Some(edition) {
+            let (owner, name) = (collection.key.owner.clone(), collection.key.name.as_str().to_owned());
+            return Some(EditionCheck { owner, collection: name, edition, problem });
+        }
+    }
+}
+
+fn problem_of(shared: &Shared, collection: u32, edition: u64) -> Option<String> {
+    match shared.shelves.edition(collection, edition, Verify::Full) {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("its files are gone; archive the collection again".to_owned()),
+        Err(cause) => Some(cause.to_string()),
     }
 }
 

@@ -11,7 +11,9 @@
 //!                                                              replaces is freed after it
 //! seal     the segment is copied, a part at a time, and        under the lock, shared, to copy a part; no lock to
 //!          written down                                        write
-//! tidy     files of what is no more are deleted                no lock
+//! tidy     files of what is no more are deleted, editions      no lock
+//!          of the archive among them, and what a search
+//!          could not read is given up
 //! ```
 //! A store that is opened again has the graphs that are sealed, and begins with all other vectors in a tail. A panic in
 //! an engine costs a collection its graphs; its vectors are then read one by one.
@@ -25,11 +27,14 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::archive;
 use crate::bug;
+use crate::damage;
+use crate::error::Failure;
 use crate::id::Position;
 use crate::limit;
 use crate::segments::{Kept, Writing};
-use crate::shared::Shared;
+use crate::shared::{Collection, Shared, read_collections};
 use crate::vectors::{CollectionKey, Outcome, Sealing, Work};
 
 /// The thread that builds, while there is something to build.
@@ -51,9 +56,24 @@ pub(crate) fn begin(shared: &Arc<Shared>) {
     wake(shared);
 }
 
+/// Somebody read an edition, and does not any more: it may only have been there for that.
+pub(crate) fn reader_left(shared: &Arc<Shared>) {
+    if shared.shelves.has_left() {
+        shared.shelves.suspect();
+        wake(shared);
+    }
+}
+
+/// A search could not read an edition: it is given up, and its collection searched without it.
+pub(crate) fn reader_failed(shared: &Arc<Shared>, failure: &Failure) {
+    tracing::error!(%failure, "an edition of the archive cannot be read; its vectors are taken from the database");
+    shared.shelves.suspect();
+    wake(shared);
+}
+
 /// Sees to it that what is to be built is.
 pub(crate) fn wake(shared: &Arc<Shared>) {
-    if !has_work(shared) && !must_seal(shared) {
+    if !has_anything(shared) {
         return;
     }
     let curator = &shared.curator;
@@ -92,10 +112,11 @@ impl Curator {
     }
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &Arc<Shared>) {
     let curator = &shared.curator;
     loop {
         let build_all = || {
+            tidy_shelves(shared);
             while let Some((key, work)) = next(shared) {
                 build(shared, &key, work);
             }
@@ -107,11 +128,16 @@ fn run(shared: &Shared) {
         }
         curator.is_running.store(false, Ordering::Release);
         // What came up in between has found a curator that runs.
-        let is_last = is_stopping(shared) || !(has_work(shared) || must_seal(shared));
+        let is_last = is_stopping(shared) || !has_anything(shared);
         if is_last || curator.is_running.swap(true, Ordering::AcqRel) {
             return;
         }
     }
+}
+
+/// Whether there is anything to do.
+fn has_anything(shared: &Shared) -> bool {
+    has_work(shared) || must_seal(shared) || shared.shelves.are_untidy()
 }
 
 fn has_work(shared: &Shared) -> bool {
@@ -162,6 +188,36 @@ fn tidy(shared: &Shared, kept: &Kept) {
     gone.retain(|file| shared.segments.is_gone(*file));
     if !gone.is_empty() {
         shared.index.write().unseal(&gone);
+    }
+}
+
+/// Gives up editions that cannot be read; deletes those that do not serve, and shelves of collections that there are not.
+fn tidy_shelves(shared: &Arc<Shared>) {
+    if !shared.shelves.are_untidy() {
+        return;
+    }
+    shared.shelves.begin_tidying();
+    archive::leave(shared);
+    // Before the collections: a shelf is made after its collection.
+    let shelves = shared.shelves.collections();
+    let read = || read_collections(&shared.database.read()?);
+    let collections = match damage::guard(read) {
+        Ok(collections) => collections,
+        Err(failure) => {
+            tracing::warn!(%failure, "editions of the archive that are of no use are deleted at the next start");
+            return;
+        }
+    };
+    for number in shelves.into_iter().take_while(|_| !is_stopping(shared)) {
+        match collections.iter().find(|collection| collection.number == number) {
+            Some(Collection { key, .. }) => {
+                shared.shelves.collect(number, || shared.index.read().edition(key));
+            }
+            None => shared.shelves.remove(number),
+        }
+    }
+    if let Err(cause) = archive::withdraw_unused(shared, &collections) {
+        tracing::debug!(%cause, "rows still name editions that do not serve");
     }
 }
 

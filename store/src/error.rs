@@ -111,7 +111,7 @@ pub enum Failure {
         what: String,
     },
     /// An edition of the archive cannot be read.
-    #[error("the archive: {0}; archive the collection again, or start the host again without its files")]
+    #[error("the archive: {0}; its vectors are being taken from the database: try again")]
     Archive(#[source] Arc<telos_archive::ReadError>),
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]

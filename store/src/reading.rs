@@ -2,8 +2,12 @@
 //! editions that serve. The database decides what there is; what of a file does not fit is left out.
 //! Never here: what is in such files.
 
-use redb::{ReadTransaction, ReadableTable};
+use std::collections::HashSet;
 
+use redb::{ReadTransaction, ReadableTable};
+use telos_archive::{OpenError, ReadError, ShelfError, Verify};
+
+use crate::archive;
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
@@ -12,8 +16,12 @@ use crate::segments::SegmentFiles;
 use crate::shared::{Collection, Shared, read_collections};
 use crate::shelves::Shelves;
 use crate::store::StoreOptions;
-use crate::tables::{self, EDITIONS, OBJECTS, VECTORS};
-use crate::vectors::{Archived, CollectionKey, Head, Layered, NoGraph, Opening, Sealed, VectorSet};
+use crate::tables::{
+    self, EDITIONS, GIVEN_UP, META, META_POSITION, META_REDO_FLOOR, OBJECTS, REDO, VECTORS, read_meta,
+};
+use crate::vectors::{
+    Archived, CollectionKey, Head, Layered, NoGraph, Opening, Sealed, VectorIndex as _, VectorSet,
+};
 
 /// The indexes of all collections. Cost: one pass over the vectors, and over the files.
 pub(crate) fn read_index(
@@ -48,26 +56,60 @@ pub(crate) fn read_index(
                 }
             }
         };
-        shelves.collect(collection.number, index.archived().map(Archived::number));
         set.put(collection.key, collection.form, index);
     }
     Ok(set)
 }
 
-/// A collection with its index as it is now, without files; none when there is no such collection.
-pub(crate) fn read_collection_index(
-    shared: &Shared,
-    key: &CollectionKey,
-) -> Result<Option<(Collection, Layered)>, Failure> {
+/// A collection with its index, which has no files, as of a position.
+pub(crate) struct ReadIndex {
+    pub(crate) collection: Collection,
+    pub(crate) index: Layered,
+    at: Position,
+}
+
+/// A collection as it is now.
+pub(crate) fn read_collection_index(shared: &Shared, key: &CollectionKey) -> Result<ReadIndex, Failure> {
     let txn = shared.database.read()?;
-    let Some(collection) = read_collections(&txn)?.into_iter().find(|collection| collection.key == *key)
-    else {
-        return Ok(None);
-    };
+    let known = read_collections(&txn)?.into_iter().find(|collection| collection.key == *key);
+    let missing =
+        || Failure::Row { table: "collections", why: format!("none of {}/{}", key.owner, key.name) };
+    let collection = known.ok_or_else(missing)?;
     let vectors = txn.open_table(VECTORS)?;
     let empty = shared.index.read().empty_index(collection.form);
     let index = open_index(&vectors, &collection, &shared.options, empty, Vec::new(), None)?;
-    Ok(Some((collection, index.map_err(|no| Failure::Row { table: "vectors", why: no.why })?)))
+    let index = index.map_err(|no| Failure::Row { table: "vectors", why: no.why })?;
+    let at = Position::new(read_meta(&txn.open_table(META)?, META_POSITION)?);
+    Ok(ReadIndex { collection, index, at })
+}
+
+/// The same with what was committed since. Whoever asks sees to it that nothing is meanwhile, and that nothing was
+/// forgotten. Cost: a look at each change since, or all of it again after very many.
+pub(crate) fn catch_up(shared: &Shared, read: ReadIndex) -> Result<ReadIndex, Failure> {
+    let ReadIndex { collection, mut index, at } = read;
+    let txn = shared.database.read()?;
+    if at.get() < read_meta(&txn.open_table(META)?, META_REDO_FLOOR)? {
+        return read_collection_index(shared, &collection.key);
+    }
+    let (vectors, mut seen) = (txn.open_table(VECTORS)?, HashSet::new());
+    for row in txn.open_table(REDO)?.rows_in((at.get() + 1, 0)..=(u64::MAX, u32::MAX))? {
+        let (key, value) = row?;
+        let (position, (number, object, _)) = (Position::new(key.value().0), value.value());
+        // It is now as the last of its changes left it.
+        if number != collection.number || !seen.insert(object) {
+            continue;
+        }
+        let object_id = ObjectId::from_bits(object);
+        match vectors.get((number, object))? {
+            Some(row) => {
+                let (added, metadata, bytes) = row.value();
+                let components = collection.form.precision.decode(bytes);
+                index.upsert(Position::new(added), object_id, &components, &Json::trusted(metadata));
+            }
+            None => index.remove(position, object_id),
+        }
+    }
+    Ok(ReadIndex { collection, index, at: shared.position() })
 }
 
 /// The files whose graphs a collection can have, the newest first. `room`: bytes that those of all collections may still
@@ -95,27 +137,58 @@ fn read_edition(
     shelves: &Shelves,
 ) -> Result<Option<Archived>, Failure> {
     let editions = txn.open_table(EDITIONS)?;
-    let Some((number, base)) = editions.get(collection.number)?.map(|row| row.value()) else {
-        return Ok(None);
-    };
-    let unused = |why: &dyn std::fmt::Display| {
-        let name = &collection.key.name;
-        tracing::warn!(collection = %name, number, %why, "an edition of the archive is not used; its vectors are in memory");
-        Ok(None)
-    };
-    let edition = match shelves.edition(collection.number, number, telos_archive::Verify::Quick) {
-        Ok(Some(edition)) => edition,
-        Ok(None) => return Ok(None),
-        Err(why) => return unused(&why),
-    };
+    let row = editions.get(collection.number)?.map(|row| row.value());
+    let Some((number, base)) = row.filter(|(_, base)| *base != GIVEN_UP) else { return Ok(None) };
+    let opened = open_edition(shelves, collection, number, base);
+    let is_kept = opened.as_ref().is_err_and(Unused::may_be_whole);
+    shelves.keep_unopened(collection.number, is_kept.then_some(number));
+    Ok(opened
+        .inspect_err(|why| {
+            let (owner, name) = (&collection.key.owner, &collection.key.name);
+            tracing::warn!(%owner, collection = %name, number, is_kept, %why, "an edition of the archive is not used; its vectors are in memory");
+        })
+        .ok())
+}
+
+/// Why an edition that is to serve does not.
+#[derive(Debug, thiserror::Error)]
+enum Unused {
+    #[error("its files are gone; archive the collection again")]
+    Gone,
+    #[error("it is another one than the database knows")]
+    Other,
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Unused {
+    /// Whether another start, or another version of this host, may be able to read it.
+    fn may_be_whole(&self) -> bool {
+        match self {
+            Unused::Gone | Unused::Other => false,
+            Unused::Shelf(ShelfError::Open(OpenError::Format { found, known, .. })) => found > known,
+            Unused::Shelf(ShelfError::Open(OpenError::File { cause, .. }))
+            | Unused::Shelf(ShelfError::File { cause, .. })
+            | Unused::Read(ReadError::File { cause, .. }) => archive::is_passing(cause),
+            Unused::Shelf(_) | Unused::Read(_) => false,
+        }
+    }
+}
+
+fn open_edition(
+    shelves: &Shelves,
+    collection: &Collection,
+    number: u64,
+    base: u64,
+) -> Result<Archived, Unused> {
+    let edition = shelves.edition(collection.number, number, Verify::Quick)?.ok_or(Unused::Gone)?;
     let manifest = edition.manifest();
     if (manifest.base, manifest.dim) != (base, collection.form.dim) {
-        return unused(&"it is another one than the database knows");
+        return Err(Unused::Other);
     }
-    match Archived::over(number, edition) {
-        Ok(archived) => Ok(Some(archived)),
-        Err(why) => unused(&why),
-    }
+    Ok(Archived::over(number, edition)?)
 }
 
 /// Whether the edition of an index has rows of objects that are not there any more.

@@ -99,5 +99,6 @@ pub(crate) enum RecordWrite {
     RaiseGeneration { component: ComponentId, from: u32, to: u32, evolver: Digest },
     SettleShadows { keys: Vec<crate::tables::ShadowKey> },
     Publish(std::sync::Arc<crate::archive::Publication>),
+    Withdraw { collection: u32, number: u64 },
     DropShadows { keys: Vec<crate::tables::ShadowKey> },
 }

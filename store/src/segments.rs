@@ -243,7 +243,7 @@ fn decode<T>(path: &Path, bytes_max: u64, decode: fn(&[u8]) -> Result<T, Unreada
 }
 
 /// Whether bytes have some others among them. Reads a part at a time.
-fn has(mut bytes: impl Read, needle: &[u8; 16]) -> io::Result<bool> {
+pub(crate) fn has(mut bytes: impl Read, needle: &[u8; 16]) -> io::Result<bool> {
     let mut part = vec![0; limit::GATHER_BYTES_MAX];
     let mut kept = 0;
     loop {

@@ -158,6 +158,7 @@ impl Shared {
         loaded.index.inherit(&mut index);
         // Some may have been deleted since they were read.
         self.segments.suspect();
+        self.shelves.suspect();
         let before = std::mem::replace(&mut *index, loaded.index);
         drop(index);
         drop(before);

@@ -73,6 +73,9 @@ pub(crate) const META_STORE_LOW: &str = "store_low";
 pub(crate) type ObjectKey = (u128, u64);
 pub(crate) type NameKey = (&'static str, u64);
 pub(crate) type PostKey = (u64, u32);
+/// In the place of an edition's base: it was given up, and numbers go on from its own.
+pub(crate) const GIVEN_UP: u64 = 0;
+
 pub(crate) type VectorKey = (u32, u128);
 pub(crate) type VectorRow = (u64, &'static str, &'static [u8]);
 pub(crate) type DedupeRowKey = (u128, u64, u64);

@@ -29,7 +29,7 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
 
-pub(crate) use archived::{Archived, View};
+pub(crate) use archived::{Archived, Leave, View};
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};
@@ -138,6 +138,7 @@ pub(crate) struct IndexChange {
 /// The indexes of all collections.
 pub(crate) struct VectorSet {
     collections: BTreeMap<CollectionKey, (CollectionForm, Layered)>,
+    /// Nothing is answered from before, whatever the collection.
     floor: Position,
     /// The collection that was worked on last: the ones after it come first.
     worked: Option<CollectionKey>,
@@ -178,7 +179,7 @@ impl VectorSet {
         for collection in touched {
             let Some((_, index)) = self.collections.get_mut(collection) else { continue };
             if let Some(dropped) = index.compact(oldest) {
-                self.floor = self.floor.max(dropped);
+                index.raise_floor(dropped);
             }
             may_have_work |= index.may_have_work();
         }
@@ -216,7 +217,7 @@ impl VectorSet {
     pub(crate) fn install(&mut self, key: &CollectionKey, built: Built) -> Freed {
         let Some((_, index)) = self.collections.get_mut(key) else { return Freed::of(built) };
         let (dropped, freed) = index.install(built);
-        self.floor = self.floor.max(dropped.unwrap_or_default());
+        index.raise_floor(dropped.unwrap_or_default());
         freed
     }
 
@@ -225,16 +226,16 @@ impl VectorSet {
         Some(self.collections.get(key)?.1.archived()?.view())
     }
 
-    /// Puts an edition in the place of all that lies in it; answers what is to be freed.
+    /// Puts an edition in the place of all that lies in it; answers what is to be freed. No snapshot from before `floor`
+    /// is open.
     pub(crate) fn publish(
         &mut self,
         key: &CollectionKey,
         archived: Archived,
-        base: Position,
+        floor: Position,
     ) -> Option<Freed> {
         let (_, index) = self.collections.get_mut(key)?;
-        self.floor = self.floor.max(base);
-        Some(index.publish(archived, base))
+        Some(index.publish(archived, floor))
     }
 
     /// Puts an index that was read anew in the place of one; what snapshots from before `at` would see is gone.
@@ -248,7 +249,7 @@ impl VectorSet {
         if let Some((_, before)) = self.collections.get_mut(key) {
             index.inherit(before);
         }
-        self.floor = self.floor.max(at);
+        index.raise_floor(at);
         self.collections.insert(key.clone(), (form, index)).map(|(_, before)| before)
     }
 
@@ -257,13 +258,12 @@ impl VectorSet {
         Some(self.collections.get(key)?.1.archived()?.number())
     }
 
-    /// Numbers of the editions that have rows of forgotten objects.
-    pub(crate) fn tainted(&self) -> Vec<(CollectionKey, u64)> {
-        let of = |(key, (_, index)): (&CollectionKey, &(CollectionForm, Layered))| {
-            let archived = index.archived().filter(|archived| archived.is_tainted())?;
-            Some((key.clone(), archived.number()))
-        };
-        self.collections.iter().filter_map(of).collect()
+    /// An edition that is to be given up, and why.
+    pub(crate) fn to_leave(&self) -> Option<(CollectionKey, u64, Leave)> {
+        self.collections.iter().find_map(|(key, (_, index))| {
+            let archived = index.archived()?;
+            Some((key.clone(), archived.number(), archived.to_leave()?))
+        })
     }
 
     /// Puts an index that was read in the place of an empty one.
@@ -362,7 +362,7 @@ impl VectorSet {
     /// Whether a collection's index holds anything of some objects.
     pub(crate) fn has_any(&self, key: &CollectionKey, objects: &HashSet<ObjectId>) -> bool {
         let index = self.collections.get(key);
-        index.is_some_and(|(_, index)| objects.iter().any(|object| index.holds(*object)))
+        index.is_some_and(|(_, index)| index.holds_any(objects))
     }
 
     /// The form of a collection; none when there is no such collection.
@@ -381,10 +381,12 @@ impl VectorSet {
         key: &CollectionKey,
         at: Position,
     ) -> Result<Option<&dyn VectorIndex>, VectorError> {
-        if at < self.floor {
-            return Err(VectorError::SnapshotTooOld { snapshot: at, oldest: self.floor });
+        let index = self.collections.get(key).map(|(_, index)| index);
+        let oldest = self.floor.max(index.map_or(Position::NONE, Layered::floor));
+        if at < oldest {
+            return Err(VectorError::SnapshotTooOld { snapshot: at, oldest });
         }
-        Ok(self.collections.get(key).map(|(_, index)| index as &dyn VectorIndex))
+        Ok(index.map(|index| index as &dyn VectorIndex))
     }
 
     /// The bytes that an object's vector counts for; 0 without one.

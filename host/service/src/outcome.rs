@@ -157,7 +157,11 @@ pub(crate) fn archived(of: &str, outcome: Result<ArchiveReport, ArchiveError>) -
 }
 
 /// The end of reading every edition of the archive. Problems that it found are its answer.
-pub(crate) fn archive_verified(checks: &[EditionCheck]) -> Ended {
+pub(crate) fn archive_verified(outcome: Result<Vec<EditionCheck>, RpcError>) -> Ended {
+    let checks = match outcome {
+        Ok(checks) => checks,
+        Err(error) => return Ended::badly("memory.verify-failed", error),
+    };
     let problem = checks.iter().find_map(|check| check.problem.as_ref());
     let answer = json!({ "clean": problem.is_none(), "editions": checks });
     match problem {

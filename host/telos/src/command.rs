@@ -122,7 +122,7 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Chat(chat) => chat::run(chat, host, output).await?,
         Command::Object(object) => return object::run(object, host, output).await,
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
-        Command::Memory(memory) => memory::run(memory, host, output).await?,
+        Command::Memory(memory) => return memory::run(memory, host, output).await,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
         Command::Up(_) | Command::Doctor | Command::Store(_) | Command::Journal(_) | Command::Model(_) => {}
     }

@@ -120,7 +120,7 @@ fn main() {
     let queries: Vec<Vec<f32>> = (0..QUERIES).map(|_| clusters.direction()).collect();
     let began = Instant::now();
     let nearest: Vec<Vec<(u32, f32)>> =
-        queries.iter().map(|query| edition.scan(query, K, &|_| true).unwrap()).collect();
+        queries.iter().map(|query| edition.scan(query, K, &|_| Ok(true)).unwrap()).collect();
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     let rate = |seconds: f64| QUERIES as f64 / seconds;
     println!("scan: {:.0} a second", rate(began.elapsed().as_secs_f64()));

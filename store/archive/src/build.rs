@@ -108,8 +108,8 @@ const LENGTH_TOLERANCE: f32 = 1e-3;
 ///
 /// `rows` come in ascending order of their objects, each object once; their numbers in the edition follow this order.
 /// `directory` is absent or empty, and the one it is in exists. With one thread, the same rows make the same files.
-/// Cost: about 1.4 ms of processor time a row of 128 components, most of it to train codes, and twice the bytes of the
-/// directions on disk meanwhile. It stops soon after `is_stopping`, but for the last touches of a graph.
+/// Cost: about 1.4 ms of processor time a row of 128 components, most of it to train codes, and up to three times the
+/// bytes of the directions on disk meanwhile. It stops soon after `is_stopping`, but for the last touches of a graph.
 ///
 /// # Errors
 /// [`BuildError`]; the directory is no edition then, and most of it was removed.

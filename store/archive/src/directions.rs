@@ -148,5 +148,6 @@ pub(crate) fn distance(direction: &[f32], bytes: &[u8]) -> f32 {
         }
     }
     let rest: f32 = rest.iter().zip(components(byte_rest)).map(|(left, right)| left * right).sum();
-    1.0 - (sums.iter().sum::<f32>() + rest)
+    // Rounding leads a little past either end.
+    (1.0 - (sums.iter().sum::<f32>() + rest)).clamp(0.0, 2.0)
 }

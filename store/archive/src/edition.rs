@@ -105,23 +105,25 @@ impl Edition {
     }
 
     /// The `k` rows nearest to a direction among those that are shown, with their cosine distances, closest first;
-    /// exact. Cost: reads every direction, in little memory.
+    /// exact. `is_shown` is asked of rows that are among the nearest so far. Cost: reads every direction, in little
+    /// memory.
     ///
     /// # Errors
-    /// [`ReadError`]; a damaged block anywhere among the directions is in its way.
+    /// [`ReadError`]; a damaged block anywhere among the directions is in its way. The first one of `is_shown` ends it.
     pub fn scan(
         &self,
         direction: &[f32],
         k: usize,
-        is_shown: &dyn Fn(u32) -> bool,
+        is_shown: &dyn Fn(u32) -> Result<bool, ReadError>,
     ) -> Result<Vec<(u32, f32)>, ReadError> {
         self.check(direction)?;
         let mut nearest = Nearest::new(k);
         self.each_direction(|number, components| {
             let distance = distance(direction, components);
-            if nearest.wants(distance) {
-                let rows = self.twins.rows_of(number).filter(|row| is_shown(*row));
-                rows.for_each(|row| nearest.offer(distance, row));
+            for row in self.twins.rows_of(number) {
+                if nearest.wants(distance, row) && is_shown(row)? {
+                    nearest.offer(distance, row);
+                }
             }
             Ok::<(), ReadError>(())
         })?;

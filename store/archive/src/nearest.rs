@@ -42,8 +42,8 @@ impl Nearest {
     }
 
     /// Whether something at a distance would be kept.
-    pub(crate) fn wants(&self, distance: f32) -> bool {
-        self.kept.len() < self.k || self.kept.peek().is_some_and(|last| distance <= last.distance)
+    pub(crate) fn wants(&self, distance: f32, number: u32) -> bool {
+        self.kept.len() < self.k || self.kept.peek().is_some_and(|last| Found { distance, number } < *last)
     }
 
     pub(crate) fn offer(&mut self, distance: f32, number: u32) {

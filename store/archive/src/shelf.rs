@@ -84,13 +84,21 @@ impl Shelf {
     /// Where the next edition is built. Numbers ascend.
     ///
     /// # Errors
-    /// [`ShelfError::File`] and [`ShelfError::Current`].
+    /// [`ShelfError::File`].
     pub fn next(&self) -> Result<Place, ShelfError> {
+        self.next_after(0)
+    }
+
+    /// The same with a number above another, which was given to an edition that may be gone.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`].
+    pub fn next_after(&self, number: u64) -> Result<Place, ShelfError> {
         let mut state = self.state();
         // One that CURRENT names may be gone; its number is not given to another.
         let current = self.current().ok().flatten().unwrap_or(0);
         let there = numbers(&self.dir)?.into_iter().max().unwrap_or(0);
-        state.last = state.last.max(current).max(there) + 1;
+        state.last = state.last.max(current).max(there).max(number) + 1;
         let claim = Arc::new(());
         let number = state.last;
         state.claim(number, &claim);
@@ -148,6 +156,43 @@ impl Shelf {
         Ok(())
     }
 
+    /// Lets no edition serve, durably; they are there until they are collected.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`].
+    pub fn withdraw(&self) -> Result<(), ShelfError> {
+        let _state = self.state();
+        self.remove_current()
+    }
+
+    /// Removes an edition, whole or not, and whoever reads it: he goes on where the system lets him. None serves
+    /// afterwards when this one did.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`], and some of it is still there.
+    pub fn delete(&self, number: u64) -> Result<(), ShelfError> {
+        let _state = self.state();
+        if self.current().is_ok_and(|current| current == Some(number)) {
+            self.remove_current()?;
+        }
+        let path = self.path(number);
+        match remove(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(ShelfError::file(&path, cause));
+            }
+            _ => {}
+        }
+        ShelfError::at(&self.dir, directory::sync(&self.dir))
+    }
+
+    /// The editions that are there, whole or not, in order.
+    ///
+    /// # Errors
+    /// [`ShelfError::File`].
+    pub fn editions(&self) -> Result<Vec<u64>, ShelfError> {
+        numbers(&self.dir)
+    }
+
     /// Removes every edition, whole or not, that is neither current nor kept, and that nobody reads or builds. Answers
     /// which were removed. What else somebody put there is left alone.
     ///
@@ -169,6 +214,12 @@ impl Shelf {
         ShelfError::at(&self.dir, directory::sync(&self.dir))?;
         fail::fail_point!("archive::collected");
         Ok(removed)
+    }
+
+    fn remove_current(&self) -> Result<(), ShelfError> {
+        let current = self.dir.join(CURRENT);
+        ShelfError::at(&current, directory::remove(&current))?;
+        ShelfError::at(&self.dir, directory::sync(&self.dir))
     }
 
     fn path(&self, number: u64) -> PathBuf {

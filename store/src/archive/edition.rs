@@ -8,14 +8,18 @@ use serde::Serialize;
 use serde_json::json;
 use telos_archive::{About, Budget, BuildError, Place, Shelf, Verify};
 
+use crate::curator;
+use crate::error::Effect;
 use crate::id::Position;
-use crate::shared::{Collection, Shared};
+use crate::shared::Collection;
 use crate::store::Store;
+use crate::tables::{EDITIONS, META, META_POSITION, read_meta};
 use crate::vectors::Archived;
 
 use super::ArchiveReport;
 use super::error::ArchiveError;
-use super::publication::{Publication, leave_tainted};
+use super::leaving::leave;
+use super::publication::Publication;
 use super::rows::Rows;
 use super::work::Work;
 
@@ -34,6 +38,8 @@ pub struct ArchiveWork {
 pub struct BuiltEdition {
     archived: Archived,
     about: BuiltAbout,
+    /// Nothing in it is of a later commit.
+    floor: Position,
     // Dropped after what reads the files, and before the claim on them.
     place: Place,
     shelf: Arc<Shelf>,
@@ -74,7 +80,10 @@ impl ArchiveWork {
         })?;
         let claim = Claim { store: store.clone(), collection, work, is_kept: false };
         let shelf = shared.shelves.shelf(claim.collection.number)?.ok_or(ArchiveError::InMemory)?;
-        let place = shelf.next()?;
+        let named = shared.read(EDITIONS, |editions| {
+            Ok(editions.get(claim.collection.number)?.map_or(0, |row| row.value().0))
+        })?;
+        let place = shelf.next_after(named)?;
         Ok(ArchiveWork { claim, shelf, place, base: shared.position() })
     }
 
@@ -83,8 +92,8 @@ impl ArchiveWork {
         Arc::clone(&self.claim.work.stop)
     }
 
-    /// Builds the edition from the vectors that there are. Cost: about 0.4 ms of one processor for each vector of 128
-    /// components; three times their bytes on disk meanwhile, and memory as `budget` allows.
+    /// Builds the edition from the vectors that there are. Cost: about 1.4 ms of one processor for each vector of 128
+    /// components; up to three times their bytes on disk meanwhile, and memory as `budget` allows.
     ///
     /// # Errors
     /// [`ArchiveError`]; what was built is deleted.
@@ -104,6 +113,7 @@ impl ArchiveWork {
         let built = telos_archive::build(place.path(), &about, rows, budget, &claim.work.stop, progress);
         let manifest = built.map_err(|cause| claim.why_not(cause))?;
         let build_ms = millis(began.elapsed());
+        let floor = shared.read(META, |meta| Ok(Position::new(read_meta(meta, META_POSITION)?)))?;
         let archived = Archived::over(place.number(), shelf.edition(place.number(), Verify::Quick)?)?;
         if !claim.work.built(place.path().to_owned(), archived.objects()) {
             return Err(ArchiveError::Forgotten);
@@ -116,7 +126,7 @@ impl ArchiveWork {
             bytes: archived.memory(),
             build_ms,
         };
-        Ok(BuiltEdition { archived, about, place, shelf, claim })
+        Ok(BuiltEdition { archived, about, floor, place, shelf, claim })
     }
 }
 
@@ -145,40 +155,31 @@ impl BuiltEdition {
     }
 
     /// Lets it serve: searches read it from here on, and the edition before goes. Blocks until no snapshot from before
-    /// is open, a minute at most, or its stop is set.
+    /// its newest vector is open, a minute at most, or its stop is set.
     ///
     /// # Errors
     /// [`ArchiveError`]; what served serves, and this is deleted.
     pub fn publish(self) -> Result<ArchiveReport, ArchiveError> {
         // The last one is dropped first: the claim on the files goes when nobody reads them.
-        let BuiltEdition { mut claim, shelf, place, about, archived } = self;
+        let BuiltEdition { mut claim, shelf: _shelf, place, about, floor, archived } = self;
         if !claim.work.begin_publishing() {
             return Err(ArchiveError::Forgotten);
         }
-        shelf.publish(about.edition)?;
-        fail::fail_point!("store::edition-published");
-        let store = claim.store.clone();
-        let shared = store.shared();
-        // Every vector in it was added by then.
-        let floor = shared.position();
-        await_snapshots(shared, floor, &claim.work.stop)?;
-        let (number, key) = (claim.collection.number, claim.collection.key.clone());
+        fail::fail_point!("store::edition-waits");
+        claim.await_snapshots(floor)?;
         let of = (about.edition, about.base);
-        let publication =
-            Publication::new((number, key.clone()), of, floor, archived, Arc::clone(&claim.work));
-        let publication = Arc::new(publication);
-        // Whether it was decided is not always known: then the next start sees to its files.
-        claim.is_kept = true;
-        put_in_force(&store, &publication)?;
-        let (freed, switch) = publication.replaced();
-        drop(freed);
+        let switch = claim.put_in_force(Publication::new(
+            (claim.collection.number, claim.collection.key.clone()),
+            of,
+            floor,
+            archived,
+            Arc::clone(&claim.work),
+        ))?;
         fail::fail_point!("store::edition-in-force");
-        leave_tainted(shared);
         drop(place);
-        if shared.index.read().edition(&key) != Some(about.edition) {
+        if !claim.tidy(about.edition) {
             return Err(ArchiveError::Forgotten);
         }
-        shared.shelves.collect(number, Some(about.edition));
         let BuiltAbout { edition, base, rows, recall, bytes, build_ms } = about;
         let switch_us = u64::try_from(switch.as_micros()).unwrap_or(u64::MAX);
         Ok(ArchiveReport { edition, base, rows, recall, bytes, build_ms, switch_us })
@@ -193,16 +194,56 @@ impl Claim {
             cause => ArchiveError::Build(cause),
         }
     }
+
+    /// Waits until every snapshot that may be searched is at or after a position.
+    fn await_snapshots(&self, floor: Position) -> Result<(), ArchiveError> {
+        let shared = self.store.shared();
+        while shared.pins.oldest(&shared.decided, Instant::now()) < floor {
+            if self.work.stop.load(Ordering::Acquire) {
+                return Err(self.why_not(BuildError::Stopped));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Decides that it serves; answers how long the switch took.
+    fn put_in_force(&mut self, publication: Publication) -> Result<Duration, ArchiveError> {
+        let publication = Arc::new(publication);
+        let decided = decide(&self.store, &publication);
+        // Where nobody knows, its files are seen to when the store is open again.
+        self.is_kept = match &decided {
+            Err(ArchiveError::Commit(cause)) => cause.effect() != Effect::None,
+            decided => decided.is_ok(),
+        };
+        let (freed, switch) = publication.end();
+        drop(freed);
+        decided.map(|()| switch)
+    }
+
+    /// Sees to what the switch left; false when it was given up since.
+    fn tidy(&self, edition: u64) -> bool {
+        let shared = self.store.shared();
+        leave(shared);
+        self.collect();
+        shared.segments.suspect();
+        curator::wake(shared);
+        shared.index.read().edition(&self.collection.key) == Some(edition)
+    }
+
+    fn collect(&self) {
+        let Collection { key, number, .. } = &self.collection;
+        let shared = self.store.shared();
+        shared.shelves.collect(*number, || shared.index.read().edition(key));
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let shared = self.store.shared();
         if !self.is_kept {
-            let serving = shared.index.read().edition(&self.collection.key);
-            shared.shelves.collect(self.collection.number, serving);
+            self.collect();
         }
-        shared.shelves.underway.end();
+        self.store.shared().shelves.underway.end();
     }
 }
 
@@ -218,7 +259,7 @@ impl std::fmt::Debug for BuiltEdition {
     }
 }
 
-fn put_in_force(store: &Store, publication: &Arc<Publication>) -> Result<(), ArchiveError> {
+fn decide(store: &Store, publication: &Arc<Publication>) -> Result<(), ArchiveError> {
     let mut unit = store.begin();
     unit.publish(Arc::clone(publication))?;
     let key = &publication.key;
@@ -227,17 +268,6 @@ fn put_in_force(store: &Store, publication: &Arc<Publication>) -> Result<(), Arc
     unit.audit("memory.archived", &subject, detail)?;
     let decided = store.decide(unit, crate::Vote::default()).wait()?;
     debug_assert!(decided.position > publication.base);
-    Ok(())
-}
-
-/// Waits until every snapshot that may be searched is at or after a position.
-fn await_snapshots(shared: &Shared, base: Position, is_stopping: &AtomicBool) -> Result<(), ArchiveError> {
-    while shared.pins.oldest(&shared.decided, Instant::now()) < base {
-        if is_stopping.load(Ordering::Acquire) {
-            return Err(ArchiveError::Stopped);
-        }
-        std::thread::sleep(LOOK);
-    }
     Ok(())
 }
 

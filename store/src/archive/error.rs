@@ -1,5 +1,7 @@
 //! Why a collection was not archived.
 
+use std::io;
+
 use telos_archive::{BuildError, ReadError, ShelfError};
 
 use crate::error::{CommitError, Failure, Fault, WriteError};
@@ -64,4 +66,9 @@ impl ArchiveError {
             _ => Fault::Host,
         }
     }
+}
+
+/// Whether an error of the system says nothing of the file: it may be read another time.
+pub(crate) fn is_passing(cause: &io::Error) -> bool {
+    !matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }

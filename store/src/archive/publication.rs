@@ -1,4 +1,4 @@
-//! The commit that puts an edition in force, and giving up one that has something of what was forgotten.
+//! The commit that puts an edition in force.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::damage;
 use crate::id::Position;
-use crate::reading::read_collection_index;
 use crate::shared::Shared;
 use crate::vectors::{Archived, CollectionKey, Freed};
 
@@ -41,8 +39,10 @@ impl Publication {
         Publication { key, collection, number, base, floor, archived, work, replaced: Mutex::default() }
     }
 
-    /// What the edition took the place of, and how long the switch took.
-    pub(super) fn replaced(&self) -> (Option<Freed>, Duration) {
+    /// It serves, or never will. What the edition took the place of, and how long the switch took.
+    pub(super) fn end(&self) -> (Option<Freed>, Duration) {
+        // Whoever still knows of the commit must not keep the files.
+        drop(self.archived.lock().take());
         self.replaced.lock().take().unwrap_or_default()
     }
 
@@ -65,30 +65,5 @@ impl fmt::Debug for Publication {
             .field("key", &self.key)
             .field("number", &self.number)
             .finish_non_exhaustive()
-    }
-}
-
-/// Gives up editions that have rows of objects that were forgotten: their collections are read anew, and the files go.
-/// Commits wait meanwhile; snapshots from before are too old to search.
-pub(crate) fn leave_tainted(shared: &Shared) {
-    loop {
-        let Some((key, number)) = shared.index.read().tainted().into_iter().next() else { return };
-        let turn = shared.turn.lock();
-        let read = damage::guard(|| read_collection_index(shared, &key));
-        let (collection, index) = match read {
-            Ok(Some(read)) => read,
-            Ok(None) => return,
-            Err(failure) => {
-                tracing::error!(%failure, number, "an edition still has rows of what was forgotten; the next start gives it up");
-                return shared.report(&failure);
-            }
-        };
-        let at = shared.position();
-        let before = shared.index.write().replace(&key, collection.form, index, at);
-        drop(turn);
-        drop(before);
-        if let Err(cause) = shared.shelves.delete(collection.number) {
-            tracing::error!(%cause, number, "an edition with rows of what was forgotten was not deleted");
-        }
     }
 }

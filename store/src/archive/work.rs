@@ -81,11 +81,9 @@ impl Underway {
     /// when its build ends, which is soon.
     pub(crate) fn delete_spoilt(&self) {
         let Some(work) = self.0.lock().clone() else { return };
-        let state = work.state.lock();
-        if let Some(built) = state.built.as_ref().filter(|_| state.is_spoilt && !state.is_publishing)
-            && let Err(cause) = fs::remove_dir_all(&built.dir)
-        {
-            let edition = built.dir.display();
+        let Some(dir) = work.spoilt() else { return };
+        if let Err(cause) = fs::remove_dir_all(&dir) {
+            let edition = dir.display();
             tracing::warn!(%edition, %cause, "an edition with rows of what was forgotten was not deleted yet");
         }
     }
@@ -95,6 +93,13 @@ impl Work {
     /// Something that it has, or may have, was forgotten.
     pub(super) fn is_spoilt(&self) -> bool {
         self.state.lock().is_spoilt
+    }
+
+    /// Where it is, once it is built and spoilt, and nobody puts it in force: nobody will.
+    fn spoilt(&self) -> Option<PathBuf> {
+        let state = self.state.lock();
+        let built = state.built.as_ref().filter(|_| state.is_spoilt && !state.is_publishing)?;
+        Some(built.dir.clone())
     }
 
     /// It is built; false when something that it has was forgotten meanwhile.

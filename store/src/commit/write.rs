@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use redb::ReadableTableMetadata;
+use redb::{ReadableTable as _, ReadableTableMetadata};
 use serde_json::json;
 
 use crate::archive::Publication;
@@ -21,7 +21,9 @@ use crate::record::{GrantRecord, RecordWrite};
 use crate::references;
 use crate::session::{self, DedupeKey, SessionRow};
 use crate::shared::Shared;
-use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json};
+use crate::tables::{
+    self, GIVEN_UP, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json,
+};
 use crate::unit::Layer;
 use crate::vectors::{CollectionForm, CollectionKey, IndexChange, Vector};
 
@@ -403,6 +405,12 @@ fn write_record(
             let edition = (publication.number, publication.base.get());
             tables.editions.open()?.insert(publication.collection, edition)?;
             finish.published.push(std::sync::Arc::clone(publication));
+        }
+        RecordWrite::Withdraw { collection, number } => {
+            let named = tables.editions.open()?.get(collection)?.map(|row| row.value().0);
+            if named == Some(*number) {
+                tables.editions.open()?.insert(collection, (*number, GIVEN_UP))?;
+            }
         }
         RecordWrite::RaiseGeneration { .. } => {}
         RecordWrite::SettleShadows { keys } => {

@@ -145,9 +145,12 @@ impl Store {
         let mut unit = self.begin();
         unit.forget(Arc::clone(&forget))?;
         let is_settled = || Arc::ptr_eq(&generations, &shared.generations.read());
+        let no_collection_is_read = shared.shelves.leaving.lock();
         let Commit { position, .. } = commit::decide_alone(shared, unit, Vote::default(), is_settled)?;
-        archive::leave_tainted(shared);
+        drop(no_collection_is_read);
+        archive::leave(shared);
         shared.shelves.underway.delete_spoilt();
+        shared.shelves.delete_others();
         Ok(Forgotten { position, ..forget.done.get().copied().unwrap_or_default() })
     }
 }

@@ -19,8 +19,8 @@ use crate::tables::{
 /// One row that names an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// The table; `segments` are the files of graphs, with the one that is being written; `index` is the one in memory,
-    /// with what is being built for it.
+    /// The table; `segments` are the files of graphs, with the one that is being written; `archive` are those of
+    /// editions, with the one that is being built; `index` is the one in memory, with what is being built for it.
     pub table: &'static str,
     /// The row's key.
     pub row: String,
@@ -31,7 +31,8 @@ pub struct Trace {
 impl Store {
     /// Every row that still names an object, table by table, audit rows excepted; at most 1,000. Empty after
     /// [`Store::forget`], unless others wrote its id down as text, or a request that is not yet acknowledged did. A graph
-    /// that was being built over its vector, or written down, is given up then, and is a trace for some milliseconds more.
+    /// that was being built over its vector, or written down, is given up then, and is a trace for some milliseconds more;
+    /// an edition of the archive that is being built, as long as its build takes to end.
     ///
     /// Cost: reads everything, looking at every byte of it.
     ///
@@ -54,6 +55,9 @@ impl Store {
         }
         if shared.segments.names(id)? {
             found.push(Trace { table: "segments", row: id.to_string(), by: "key" });
+        }
+        if shared.shelves.names(id)? {
+            found.push(Trace { table: "archive", row: id.to_string(), by: "key" });
         }
         found.truncate(limit::TRACES_MAX);
         Ok(found)

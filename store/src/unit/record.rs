@@ -47,6 +47,11 @@ impl Unit {
         Ok(self.layers.put_record(RecordWrite::Publish(publication), 64)?)
     }
 
+    /// Lets an edition of the archive serve no more, unless another does already.
+    pub(crate) fn withdraw(&mut self, collection: u32, number: u64) -> Result<(), WriteError> {
+        Ok(self.layers.put_record(RecordWrite::Withdraw { collection, number }, 64)?)
+    }
+
     /// Writes an audit row: a decision, stated in the commit that decides it.
     ///
     /// # Errors

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::curator;
 use crate::error::{Failure, Overflow, VectorError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
-use crate::vectors::{CollectionForm, CollectionKey, Neighbor, Query, Vector, fields, keep_nearest, passes};
+use crate::vectors::{
+    CollectionForm, CollectionKey, Neighbor, Query, Vector, View, fields, keep_nearest, passes,
+};
 
 use super::Unit;
 
@@ -140,11 +143,25 @@ impl Unit {
         let view = index.view(&key);
         drop(index);
         // Without the lock: it may read from disk.
-        let archived = view.map(|view| view.search(&asked)).transpose().map_err(Failure::from)?;
+        let archived = match view {
+            Some(view) => self.search_archived(view, &asked)?,
+            None => Vec::new(),
+        };
         let written = own.iter().filter_map(|(object, vector)| Some((*object, (*vector)?)));
         let hits = written.filter_map(|(object, vector)| own_hit(object, vector, form, &asked));
-        let committed = committed.unwrap_or_default().into_iter().chain(archived.unwrap_or_default());
+        let committed = committed.unwrap_or_default().into_iter().chain(archived);
         Ok(keep_nearest(hits.chain(committed).collect(), k))
+    }
+
+    fn search_archived(&self, view: View, asked: &Query<'_>) -> Result<Vec<Neighbor>, VectorError> {
+        let found = view.search(asked).map_err(Failure::from);
+        fail::fail_point!("store::archive-searched");
+        drop(view);
+        match &found {
+            Ok(_) => curator::reader_left(&self.shared),
+            Err(failure) => curator::reader_failed(&self.shared, failure),
+        }
+        Ok(found?)
     }
 
     /// A collection's form never changes, so the newest answer is every snapshot's.

@@ -1,20 +1,21 @@
 //! What of an index lies in an edition on disk: whose its rows are, and which were superseded since.
 //!
-//! An edition holds the vectors that there were at its base, a position that every snapshot that may be searched is at
-//! or after. So a row of it is seen at any position before it was superseded.
+//! An edition holds vectors that there were at its floor, a position that every snapshot that may be searched is at or
+//! after. So a row of it is seen at any position before it was superseded.
 //! Never here: which edition serves, files.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use telos_archive::{Edition, ReadError};
+use telos_archive::{Edition, Engine, ReadError};
 
+use crate::archive::is_passing;
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
 use crate::limit;
 
-use super::{Neighbor, Query, fields, keep_nearest, passes};
+use super::{Neighbor, Query, fields, passes};
 
 /// See the module.
 pub(crate) struct Archived {
@@ -28,7 +29,23 @@ pub(crate) struct Archived {
     superseded: Superseded,
     /// Objects that it has rows of, and that were forgotten.
     forgotten: HashSet<ObjectId>,
+    /// What a search could not read, once there was some.
+    unread: Unread,
 }
+
+/// Why an edition is to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It has rows of what was forgotten.
+    Forgotten,
+    /// It is not as it was written.
+    Damaged,
+    /// The system did not give a search what is there, as far as anyone knows.
+    Unread,
+}
+
+/// Why a search failed, the first of all.
+type Unread = Arc<OnceLock<Leave>>;
 
 /// When each row that is no more was superseded: [`Position::NONE`] for one that nobody may see.
 type Superseded = Arc<RwLock<HashMap<u32, Position>>>;
@@ -36,7 +53,9 @@ type Superseded = Arc<RwLock<HashMap<u32, Position>>>;
 /// What a search needs of it, without its index.
 pub(crate) struct View {
     edition: Arc<Edition>,
+    objects: Arc<[ObjectId]>,
     superseded: Superseded,
+    unread: Unread,
 }
 
 impl Archived {
@@ -56,7 +75,8 @@ impl Archived {
         let superseded = (0..count).map(|row| (row, Position::NONE)).collect();
         let superseded = Arc::new(RwLock::new(superseded));
         let objects = Arc::from(objects);
-        Ok(Archived { edition, number, objects, added, metadata, superseded, forgotten: HashSet::new() })
+        let (forgotten, unread) = (HashSet::new(), Unread::default());
+        Ok(Archived { edition, number, objects, added, metadata, superseded, forgotten, unread })
     }
 
     /// Counts the row of an object that was added then, if there is one; answers whether there is.
@@ -73,12 +93,12 @@ impl Archived {
         true
     }
 
-    /// Counts what another edition had at `base` or after, with the dates at which some of it was superseded since.
-    pub(crate) fn take_over(&mut self, before: &Archived, base: Position) {
+    /// Counts what another edition had at `floor` or after, with the dates at which some of it was superseded since.
+    pub(crate) fn take_over(&mut self, before: &Archived, floor: Position) {
         before.each_live(|object, added, metadata| {
             self.count_bytes(object, added, metadata);
         });
-        for (row, at) in before.superseded.read().iter().filter(|(_, at)| **at > base) {
+        for (row, at) in before.superseded.read().iter().filter(|(_, at)| **at > floor) {
             let row = *row as usize;
             let (object, added) = (before.objects[row], before.added[row]);
             if self.count_bytes(object, added, before.metadata[row] as usize) {
@@ -124,14 +144,20 @@ impl Archived {
         self.number
     }
 
-    /// Whether its edition has rows of objects that were forgotten.
-    pub(crate) fn is_tainted(&self) -> bool {
-        !self.forgotten.is_empty()
+    /// Why it is to be given up; none while it serves.
+    pub(crate) fn to_leave(&self) -> Option<Leave> {
+        let is_tainted = !self.forgotten.is_empty();
+        is_tainted.then_some(Leave::Forgotten).or_else(|| self.unread.get().copied())
     }
 
     /// For a search that is made without the index's lock: it may read from disk.
     pub(crate) fn view(&self) -> View {
-        View { edition: Arc::clone(&self.edition), superseded: Arc::clone(&self.superseded) }
+        View {
+            edition: Arc::clone(&self.edition),
+            objects: Arc::clone(&self.objects),
+            superseded: Arc::clone(&self.superseded),
+            unread: Arc::clone(&self.unread),
+        }
     }
 
     /// Dates the row that an object has now; false when it has none.
@@ -190,66 +216,78 @@ impl Archived {
 }
 
 impl View {
-    /// The nearest, closest first, ties by object. Cost: some reads from disk for each near row, a look at every row
-    /// where a filter hides most.
+    /// The nearest, closest first, ties by object. Cost: some reads from disk for each near row; where there is no graph,
+    /// or a filter hides most, a look at every direction, and at the metadata of rows nearer than those found so far.
     ///
     /// # Errors
-    /// [`ReadError`] when the edition cannot be read.
+    /// [`ReadError`] when the edition cannot be read: it is to be given up then.
     pub(crate) fn search(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
-        let rows = self.edition.manifest().rows as usize;
+        self.find(query).inspect_err(|error| {
+            let is_passing = matches!(error, ReadError::File { cause, .. } if is_passing(cause));
+            let _ = self.unread.set(if is_passing { Leave::Unread } else { Leave::Damaged });
+        })
+    }
+
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
+        let rows = self.objects.len();
         let wanted = query.k.min(rows);
         if wanted == 0 {
             return Ok(Vec::new());
         }
-        let enough = (wanted * 2).max(self.edition.manifest().recall.effort).max(limit::SEARCH_EFFORT_MIN);
-        let mut effort = enough.max(query.effort.unwrap_or(0));
-        while effort <= limit::SEARCH_EFFORT_MAX && effort < rows {
-            let near = self.edition.near(query.place, effort)?;
-            let shown = self.shown(near, query)?;
+        let mut effort = self.effort(wanted, query.effort);
+        let has_graph = self.edition.manifest().engine != Engine::Flat;
+        while has_graph && effort <= limit::SEARCH_EFFORT_MAX && effort < rows {
+            let shown = self.nearest_shown(self.edition.near(query.place, effort)?, query)?;
             if shown.len() >= wanted {
                 return Ok(shown);
             }
             effort *= 4;
         }
-        self.scan(query)
+        self.nearest_shown(self.edition.scan(query.place, query.k, &|row| self.is_shown(row, query))?, query)
     }
 
-    fn scan(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
-        if query.filter.is_empty() {
-            // Whose a row is, is read for those only that are near enough; some are the asking unit's own.
-            let seen = self.superseded.read().clone();
-            let mut k = query.k * 2;
-            loop {
-                let near = self.edition.scan(query.place, k, &|row| is_seen(&seen, row, query.at))?;
-                let is_all = near.len() < k;
-                let shown = self.shown(near, query)?;
-                if is_all || shown.len() >= query.k {
-                    return Ok(shown);
-                }
-                k *= 4;
-            }
-        }
-        let near = self.edition.scan(query.place, usize::MAX >> 1, &|row| {
-            let is_seen = is_seen(&self.superseded.read(), row, query.at);
-            is_seen && self.edition.row(row).is_ok_and(|entry| does_pass(&entry.metadata, query))
-        })?;
-        self.shown(near, query)
+    /// The effort to begin with: as much as was asked for, up to what any search may use, and as is needed.
+    fn effort(&self, wanted: usize, asked: Option<usize>) -> usize {
+        let enough = (wanted * 2).max(self.edition.manifest().recall.effort).max(limit::SEARCH_EFFORT_MIN);
+        enough.max(asked.unwrap_or_default().min(limit::SEARCH_EFFORT_MAX))
     }
 
-    /// The nearest of some rows that are shown.
-    fn shown(&self, near: Vec<(u32, f32)>, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
-        let mut shown = Vec::new();
-        for (row, distance) in near {
-            if !is_seen(&self.superseded.read(), row, query.at) {
-                continue;
-            }
-            let entry = self.edition.row(row)?;
-            let object = ObjectId::from_bits(entry.object);
-            if !(query.hidden)(object) && does_pass(&entry.metadata, query) {
-                shown.push(Neighbor { object, distance, metadata: Json::trusted(&entry.metadata) });
-            }
+    /// The nearest `k` of some rows that are shown: no more are read.
+    fn nearest_shown(
+        &self,
+        mut near: Vec<(u32, f32)>,
+        query: &Query<'_>,
+    ) -> Result<Vec<Neighbor>, ReadError> {
+        // Rows are in the order of objects.
+        near.sort_by(|left, right| left.1.total_cmp(&right.1).then(left.0.cmp(&right.0)));
+        let found = near.into_iter().filter_map(|(row, distance)| self.neighbor(row, distance, query));
+        found.take(query.k).collect()
+    }
+
+    fn neighbor(&self, row: u32, distance: f32, query: &Query<'_>) -> Option<Result<Neighbor, ReadError>> {
+        if !self.is_seen(row, query) {
+            return None;
         }
-        Ok(keep_nearest(shown, query.k))
+        let entry = match self.edition.row(row) {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error)),
+        };
+        let neighbor = || Neighbor {
+            object: ObjectId::from_bits(entry.object),
+            distance,
+            metadata: Json::trusted(&entry.metadata),
+        };
+        does_pass(&entry.metadata, query).then(|| Ok(neighbor()))
+    }
+
+    fn is_shown(&self, row: u32, query: &Query<'_>) -> Result<bool, ReadError> {
+        let is_seen = self.is_seen(row, query);
+        Ok(is_seen && (query.filter.is_empty() || does_pass(&self.edition.row(row)?.metadata, query)))
+    }
+
+    fn is_seen(&self, row: u32, query: &Query<'_>) -> bool {
+        is_seen(&self.superseded.read(), row, query.at)
+            && self.objects.get(row as usize).is_some_and(|object| !(query.hidden)(*object))
     }
 }
 
@@ -261,3 +299,6 @@ fn does_pass(metadata: &str, query: &Query<'_>) -> bool {
     let fields = || fields(&Json::trusted(metadata)).unwrap_or_default();
     query.filter.is_empty() || passes(&fields(), query.filter)
 }
+
+#[cfg(test)]
+mod tests;

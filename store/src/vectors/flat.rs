@@ -126,6 +126,11 @@ impl Flat {
         self.live.get(&object).map(|number| &self.rows[*number])
     }
 
+    /// Whether it holds anything of some objects. Cost: one pass over the rows.
+    pub(crate) fn holds_any(&self, objects: &HashSet<ObjectId>) -> bool {
+        self.rows.iter().any(|row| objects.contains(&row.object))
+    }
+
     /// Every row, where it lies, and when it was removed.
     pub(crate) fn each(&self, mut with: impl FnMut(&Row, &[f32], Option<Position>)) {
         for (number, row) in self.rows.iter().enumerate() {

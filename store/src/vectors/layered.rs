@@ -43,6 +43,8 @@ pub(crate) struct Layered {
     out: Option<Out>,
     /// No graph can be built; every row is read.
     is_hopeless: bool,
+    /// What snapshots from before would see is gone.
+    floor: Position,
 }
 
 /// What is to be freed, which may take a while.
@@ -99,7 +101,18 @@ impl Layered {
             archived: None,
             out: None,
             is_hopeless: false,
+            floor: Position::NONE,
         }
+    }
+
+    /// Snapshots from here on see what there was.
+    pub(crate) fn floor(&self) -> Position {
+        self.floor
+    }
+
+    /// What snapshots from before would see is gone.
+    pub(crate) fn raise_floor(&mut self, at: Position) {
+        self.floor = self.floor.max(at);
     }
 
     /// The number of a new segment: numbers are never used twice, whatever index it is of.
@@ -124,18 +137,19 @@ impl Layered {
     }
 
     /// Puts an edition in the place of all that lies in it; answers what is to be freed. Every snapshot that may be
-    /// searched is at or after `base`. Cost: a look at each row, and a copy of those that are not in it.
-    pub(crate) fn publish(&mut self, mut archived: Archived, base: Position) -> Freed {
+    /// searched is at or after `floor`. Cost: a look at each row, and a copy of those that are not in it.
+    pub(crate) fn publish(&mut self, mut archived: Archived, floor: Position) -> Freed {
         let mut left = Layered::new(self.tail.form(), self.tail_rows_max);
-        self.tail.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
+        self.tail.each(|row, place, removed| left.take_over(row, place, removed, floor, &mut archived));
         for segment in &self.segments {
-            segment.each(|row, place, removed| left.take_over(row, place, removed, base, &mut archived));
+            segment.each(|row, place, removed| left.take_over(row, place, removed, floor, &mut archived));
         }
         if let Some(before) = &self.archived {
-            archived.take_over(before, base);
+            archived.take_over(before, floor);
         }
         archived.settle();
         left.archived = Some(archived);
+        left.floor = self.floor.max(floor);
         left.inherit(self);
         let before = std::mem::replace(self, left);
         Freed {
@@ -151,12 +165,12 @@ impl Layered {
         row: &Row,
         place: &[f32],
         removed: Option<Position>,
-        base: Position,
+        floor: Position,
         archived: &mut Archived,
     ) {
         match removed {
             None if archived.count(row.object, row.added, row.metadata.as_str()) => {}
-            Some(removed) if removed <= base => {}
+            Some(removed) if removed <= floor => {}
             removed => self.tail.push(row.clone(), place, removed),
         }
     }
@@ -279,6 +293,16 @@ impl Layered {
     /// until it is dropped.
     pub(crate) fn inherit(&mut self, before: &mut Layered) {
         self.out = before.out.take().map(Out::into_stray);
+    }
+
+    /// Whether it holds anything of some objects. Cost: one pass over the tail, and a look for each object elsewhere.
+    pub(crate) fn holds_any(&self, objects: &HashSet<ObjectId>) -> bool {
+        let holds_beside = |object: &ObjectId| {
+            self.segments.iter().any(|segment| segment.holds(*object))
+                || self.archived.as_ref().is_some_and(|archived| archived.holds(*object))
+                || self.out.as_ref().is_some_and(|out| out.holds(*object))
+        };
+        self.tail.holds_any(objects) || objects.iter().any(holds_beside)
     }
 
     pub(crate) fn shape(&self) -> IndexShape {
@@ -424,9 +448,6 @@ impl VectorIndex for Layered {
     }
 
     fn holds(&self, object: ObjectId) -> bool {
-        self.tail.holds(object)
-            || self.segments.iter().any(|segment| segment.holds(object))
-            || self.archived.as_ref().is_some_and(|archived| archived.holds(object))
-            || self.out.as_ref().is_some_and(|out| out.holds(object))
+        self.holds_any(&HashSet::from([object]))
     }
 }

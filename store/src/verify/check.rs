@@ -173,7 +173,29 @@ impl<'a> Check<'a> {
             self.decided("vectors", Position::new(position));
             stored.insert(key.value(), position);
         }
+        self.editions(&by_number)?;
         self.redo(&stored)
+    }
+
+    /// Each edition of the archive is of a collection, and its base was decided.
+    fn editions(&mut self, collections: &HashMap<u32, &Collection>) -> Result<(), Failure> {
+        let editions = match self.txn.open_table(tables::EDITIONS) {
+            // An older layout has none.
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            opened => opened?,
+        };
+        for row in editions.rows()? {
+            let (collection, row) = row?;
+            let (collection, (number, base)) = (collection.value(), row.value());
+            self.row();
+            if !collections.contains_key(&collection) {
+                self.report.problem(format!("edition {number}: no collection {collection}"));
+            }
+            if base != tables::GIVEN_UP {
+                self.decided(&format!("edition {number} of collection {collection}"), Position::new(base));
+            }
+        }
+        Ok(())
     }
 
     fn vector(

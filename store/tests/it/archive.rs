@@ -5,42 +5,48 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 
 use proptest::prelude::*;
 use telos_store::{
-    ArchiveBudget, ArchiveError, ArchiveProgress, ArchiveReport, ArchiveStage, Children, CollectionForm,
-    IndexShape, Json, Metric, Neighbor, ObjectId, Precision, Store, StoreOptions, Unit, VectorError,
+    ArchiveBudget, ArchiveError, ArchiveProgress, ArchiveReport, ArchiveStage, BuiltEdition, Children,
+    CollectionForm, IndexShape, Json, Metric, Neighbor, ObjectId, Precision, Store, StoreOptions, Unit,
+    VectorError,
 };
 
 use crate::death::{at_every_step, place};
 use crate::fixture::{assert_clean, await_until, commit, name, operator, within};
 use crate::frozen::copy_tree;
 use crate::random::Random;
-use crate::whole::files;
 
-const DIM: usize = 8;
+pub(crate) const DIM: usize = 8;
 
-type Rows = BTreeMap<ObjectId, (Vec<f32>, i64)>;
+pub(crate) type Rows = BTreeMap<ObjectId, (Vec<f32>, i64)>;
 
-fn open(dir: &Path) -> Store {
+pub(crate) fn open(dir: &Path) -> Store {
     Store::open(dir, StoreOptions::default()).unwrap()
 }
 
-fn archive(store: &Store) -> ArchiveReport {
+pub(crate) fn archive(store: &Store) -> ArchiveReport {
     store.archive(&operator(), "notes", &ArchiveBudget::default(), &|_| ()).unwrap()
 }
 
-fn direction(random: &mut Random) -> Vec<f32> {
+pub(crate) fn build(store: &Store) -> BuiltEdition {
+    let work = store.begin_archive(&operator(), "notes").unwrap();
+    work.build(&ArchiveBudget::default(), &|_| ()).unwrap()
+}
+
+pub(crate) fn direction(random: &mut Random) -> Vec<f32> {
     let mut component = || f32::from(i16::try_from(random.below(2_001)).unwrap() - 1_000) / 1_000.0;
     (0..DIM).map(|_| component() + 0.001).collect()
 }
 
-fn set(unit: &mut Unit, id: ObjectId, vector: &[f32], tag: i64) {
+pub(crate) fn set(unit: &mut Unit, id: ObjectId, vector: &[f32], tag: i64) {
     let metadata = Json::parse(&format!("{{\"tag\": {tag}}}")).unwrap();
     unit.upsert_vector(&operator(), "notes", id, vector.to_vec(), metadata).unwrap();
 }
 
-fn fill(store: &Store, random: &mut Random, count: usize) -> Rows {
+pub(crate) fn fill(store: &Store, random: &mut Random, count: usize) -> Rows {
     within(store, |unit| {
         let mut rows = Rows::new();
         for number in 0..count {
@@ -53,18 +59,23 @@ fn fill(store: &Store, random: &mut Random, count: usize) -> Rows {
     })
 }
 
-fn shape(store: &Store) -> IndexShape {
-    store.collection_shapes().remove(0).index
+pub(crate) fn shape(store: &Store) -> IndexShape {
+    shape_of(store, "notes")
 }
 
-fn search(unit: &mut Unit, query: &[f32], k: usize, tag: Option<i64>) -> Vec<Neighbor> {
+pub(crate) fn shape_of(store: &Store, collection: &str) -> IndexShape {
+    let shapes = store.collection_shapes().into_iter();
+    shapes.filter(|shape| shape.collection == collection).map(|shape| shape.index).next().unwrap()
+}
+
+pub(crate) fn search(unit: &mut Unit, query: &[f32], k: usize, tag: Option<i64>) -> Vec<Neighbor> {
     let filter: Vec<_> = tag.map(|tag| ("tag".to_owned(), tag.into())).into_iter().collect();
     unit.search_vectors(&operator(), "notes", query, k, &filter).unwrap()
 }
 
 /// The same as brute force says.
 #[track_caller]
-fn assert_same(store: &Store, rows: &Rows, what: &str) {
+pub(crate) fn assert_same(store: &Store, rows: &Rows, what: &str) {
     let mut unit = store.begin();
     let mut random = Random::new(99);
     for k in [1, 7, rows.len() + 3] {
@@ -91,9 +102,36 @@ fn assert_same(store: &Store, rows: &Rows, what: &str) {
     assert_clean(store);
 }
 
-fn editions(dir: &Path) -> Vec<PathBuf> {
-    let dir = dir.join("archive");
-    if dir.is_dir() { files(&dir) } else { Vec::new() }
+/// Files of the archive, some of which may be deleted meanwhile.
+pub(crate) fn editions(dir: &Path) -> Vec<PathBuf> {
+    let (mut dirs, mut found) = (vec![dir.join("archive")], Vec::new());
+    while let Some(dir) = dirs.pop() {
+        let listed = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let (below, files): (Vec<_>, Vec<_>) = listed.partition(|path| path.is_dir());
+        dirs.extend(below);
+        found.extend(files);
+    }
+    found.sort();
+    found
+}
+
+/// Whether all that is there is the edition that serves, and CURRENT, which names it.
+pub(crate) fn is_tidy(store: &Store, dir: &Path) -> bool {
+    let Some(serving) = shape(store).edition else { return editions(dir).is_empty() };
+    let name = format!("edition-{serving}");
+    let is_of_it = |file: &PathBuf| file.parent().unwrap().ends_with(&name) || file.ends_with("CURRENT");
+    editions(dir).iter().all(is_of_it)
+        && fs::read_to_string(dir.join("archive/0/CURRENT")).is_ok_and(|current| current.trim() == name)
+}
+
+/// What hears that somebody comes to a point.
+pub(crate) fn heard(point: &str) -> Receiver<()> {
+    let (tell, told) = channel();
+    let tell = move || {
+        let _ = tell.send(());
+    };
+    fail::cfg_callback(point, tell).unwrap();
+    told
 }
 
 #[test]
@@ -134,7 +172,8 @@ fn what_is_archived_is_found_and_takes_little_memory() {
     let store = open(dir.path());
     assert_eq!((shape(&store).edition, shape(&store).tail), (Some(2), 0));
     assert_same(&store, &rows, "opened again");
-    assert!(store.verify_archive().iter().all(|check| check.problem.is_none() && check.edition == 2));
+    let checks = store.verify_archive().unwrap();
+    assert!(checks.len() == 1 && checks[0].problem.is_none() && checks[0].edition == 2, "{checks:?}");
 }
 
 #[derive(Clone, Debug)]
@@ -212,14 +251,15 @@ fn what_is_forgotten_is_in_no_edition() {
     drop(store);
     let store = open(dir.path());
     assert_same(&store, &rows, "opened");
-    archive(&store);
+    assert_eq!(archive(&store).edition, 2, "numbers go on");
     assert_same(&store, &rows, "archived again");
 }
 
 /// Whether a file of the archive names an object.
-fn is_named(dir: &Path, id: ObjectId) -> bool {
+pub(crate) fn is_named(dir: &Path, id: ObjectId) -> bool {
     let needle = u128::from_str_radix(&id.to_string(), 16).unwrap().to_le_bytes();
-    editions(dir).iter().any(|file| fs::read(file).unwrap().windows(16).any(|bytes| bytes == needle))
+    let has = |bytes: Vec<u8>| bytes.windows(16).any(|bytes| bytes == needle);
+    editions(dir).iter().any(|file| fs::read(file).is_ok_and(has))
 }
 
 #[test]
@@ -239,12 +279,15 @@ fn what_is_forgotten_while_an_edition_is_built_is_in_no_file() {
                     within(&store, |unit| unit.remove_vector(&operator(), "notes", id).unwrap());
                 }
                 store.forget(&[id], "ada", Children::Refuse).unwrap();
+                let traces = store.traces_of(id).unwrap();
+                assert!(traces.iter().any(|trace| trace.table == "archive"), "{traces:?}");
             }
         };
         let work = store.begin_archive(&operator(), "notes").unwrap();
         let refused = work.build(&ArchiveBudget::default(), &forget).unwrap_err();
         assert!(matches!(refused, ArchiveError::Forgotten), "{refused}");
         assert!(was_named.load(Ordering::Acquire) && !is_named(dir.path(), id));
+        assert!(store.traces_of(id).unwrap().is_empty());
         rows.remove(&id);
         assert_same(&store, &rows, "forgotten");
         archive(&store);
@@ -337,16 +380,17 @@ fn editions_that_are_damaged_or_of_another_past_cost_memory_and_nothing_else() {
         }
         let what = format!("round {round}: {} at {at}", file.display());
         let store = open(copy.path());
-        // What a start did not read is met by a search, which says so.
-        let found = store.begin().search_vectors(&operator(), "notes", &[1.0; DIM], 300, &[]);
-        match found {
+        // What a start did not read is met by a search, which says so; those after it do without the edition.
+        let ask = || store.begin().search_vectors(&operator(), "notes", &[1.0; DIM], 300, &[]);
+        match ask() {
             Ok(found) => assert_eq!(found.len(), rows.len(), "{what}"),
             Err(error) => {
                 assert!(matches!(error, VectorError::Failed(_)), "{what}: {error}");
-                assert!(error.to_string().contains("archive the collection again"), "{what}: {error}");
-                assert!(store.verify_archive().iter().any(|check| check.problem.is_some()), "{what}");
+                assert!(error.to_string().contains("try again"), "{what}: {error}");
+                await_until("the edition is given up", || ask().is_ok());
             }
         }
+        assert_same(&store, &rows, &what);
         // It mends what there is.
         archive(&store);
         assert_same(&store, &rows, &what);
@@ -435,12 +479,15 @@ fn child() {
     store.forget(&ids[..1], "ada", Children::Refuse).unwrap();
 }
 
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 8] = [
     "archive::built",
-    "store::edition-published",
+    "store::edition-waits",
     "store::before-commit",
     "store::after-commit",
     "store::edition-in-force",
+    "archive::current-before-rename",
+    "archive::published",
+    "archive::collect-manifest-removed",
 ];
 
 #[test]
@@ -473,14 +520,9 @@ fn a_process_that_dies_while_it_archives_is_followed_by_one_that_finds_the_same(
         assert!(ids.len() == 90 || ids.len() == 89, "{what}: {}", ids.len());
         assert_eq!(found, ids, "{what}");
         assert_clean(&store);
+        await_until("nothing is left of what does not serve", || is_tidy(&store, place));
         archive(&store);
-        await_until("only the edition that serves is there", || {
-            let serving = format!("edition-{}/", shape(&store).edition.unwrap());
-            editions(place).iter().all(|file| {
-                let path = file.to_string_lossy();
-                path.contains(&serving) || path.ends_with("CURRENT")
-            })
-        });
+        await_until("only the edition that serves is there", || is_tidy(&store, place));
     });
 }
 
@@ -496,13 +538,14 @@ fn a_snapshot_that_is_open_during_a_switch_sees_what_it_saw() {
     std::thread::scope(|scope| {
         // Holds the switch back until another unit is open at a later snapshot.
         let early = store.begin();
-        let archiver = scope.spawn(|| archive(&store));
-        await_until("the edition is published", || {
-            fs::read_to_string(dir.path().join("archive/0/CURRENT")).is_ok_and(|name| name.contains('2'))
-        });
         within(&store, |unit| unit.create(operator(), 1, vec![]).unwrap());
+        let built = build(&store);
+        let waits = heard("store::edition-waits");
+        let archiver = scope.spawn(|| built.publish().unwrap());
+        waits.recv().unwrap();
         let mut open_unit = store.begin();
         within(&store, |unit| assert!(unit.remove_vector(&operator(), "notes", id).unwrap()));
+        assert_eq!(shape(&store).edition, Some(1));
         drop(early);
         assert_eq!(archiver.join().unwrap().edition, 2);
         let found = search(&mut open_unit, &vector, 1, None);

@@ -13,6 +13,7 @@ mod curator;
 mod damage;
 mod death;
 mod draft;
+mod edition;
 mod fault;
 mod fixture;
 mod forget;

@@ -89,7 +89,10 @@ impl Methods {
 
     /// Reads every byte of every edition.
     pub(super) async fn memory_verify(&self, reply: &Arc<Reply>) -> Result<Value, RpcError> {
-        self.whole_store(reply, |store, _| outcome::archive_verified(&store.verify_archive())).await
+        self.whole_store(reply, |store, _| {
+            outcome::archive_verified(store.verify_archive().map_err(read_error))
+        })
+        .await
     }
 
     fn no_collection(&self, owner: &ComponentId, name: &str) -> RpcError {

@@ -1,5 +1,7 @@
 //! `telos memory`: search by meaning, and the archive of vectors on disk.
 
+use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ pub(crate) enum Memory {
         /// The collection.
         collection: String,
     },
-    /// Read every byte of every edition of the archive, and say which are damaged.
+    /// Read every byte of every edition of the archive, and say which are damaged; ends with 1 when one is.
     Verify,
 }
 
@@ -44,19 +46,29 @@ pub(crate) struct Search {
     k: u32,
 }
 
-pub(crate) async fn run(memory: Memory, host: &Connection, output: &Output) -> Result<(), CommandError> {
+/// Ends with 1 when an edition is damaged.
+pub(crate) async fn run(
+    memory: Memory,
+    host: &Connection,
+    output: &Output,
+) -> Result<ExitCode, CommandError> {
     match memory {
-        Memory::Search(search) => self::search(&search, host, output).await,
+        Memory::Search(search) => self::search(&search, host, output).await?,
         Memory::Archive { owner, collection } => {
             let params = json!({ "owner": owner, "collection": collection });
             let report = progress::call(host, "memory.archive", params, output).await?;
-            output.result(&report, render_archived)
+            output.result(&report, render_archived)?;
         }
-        Memory::Verify => {
-            output.result(&progress::call(host, "memory.verify", json!({}), output).await?, render_editions)
-        }
-        Memory::Stats => output.result(&host.call("memory.stats", json!({})).await?, render_stats),
+        Memory::Verify => return verify(host, output).await,
+        Memory::Stats => output.result(&host.call("memory.stats", json!({})).await?, render_stats)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(host: &Connection, output: &Output) -> Result<ExitCode, CommandError> {
+    let answer = progress::call(host, "memory.verify", json!({}), output).await?;
+    output.result(&answer, render_editions)?;
+    Ok(if answer["clean"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn search(search: &Search, host: &Connection, output: &Output) -> Result<(), CommandError> {

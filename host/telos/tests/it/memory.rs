@@ -1,6 +1,9 @@
 //! Goal: `telos memory` searches, says how vectors are kept, and moves them to disk while the host serves.
 //! Method: `atlas` keeps places by angle; the same are near before and after its collection was archived.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::running::{Running, guest};
@@ -39,6 +42,30 @@ fn an_archived_collection_is_searched_as_before_and_is_there_after_a_kill() {
     assert_eq!(running.ok(&["memory", "archive", "atlas", "places"])["rows"], 4);
     let text = running.text(&["memory", "verify"]);
     assert!(text.contains("sound"), "{text}");
+}
+
+/// The files of one name below a directory.
+fn files_named(name: &str, dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let (below, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let own = files.into_iter().filter(|file| file.ends_with(name));
+    own.chain(below.iter().flat_map(|dir| files_named(name, dir))).collect()
+}
+
+#[test]
+fn a_damaged_edition_ends_its_verification_with_1() {
+    let running = with_places(true);
+    running.ok(&["memory", "archive", "atlas", "places"]);
+    let manifests = files_named("MANIFEST", &running.path().join("store/archive"));
+    let metadata = manifests[0].with_file_name("metadata");
+    let mut bytes = fs::read(&metadata).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&metadata, bytes).unwrap();
+    let output = running.run(&["memory", "verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["clean"], false, "{answer}");
+    assert!(answer["editions"][0]["problem"].is_string(), "{answer}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn few_rows_are_all_found_without_a_graph() {
         assert_eq!(lost(&edition, &rows, 1), NONE, "{count} rows");
         let direction = Random(99).direction(edition.manifest().dim);
         assert_eq!(edition.near(&direction, 5).unwrap().len(), rows.len().min(5));
-        assert_eq!(edition.scan(&direction, 5, &|_| true).unwrap().len(), rows.len().min(5));
+        assert_eq!(edition.scan(&direction, 5, &|_| Ok(true)).unwrap().len(), rows.len().min(5));
     }
 }
 
@@ -41,7 +41,7 @@ fn every_row_of_a_graph_is_found_and_most_of_the_nearest() {
         for _ in 0..queries {
             let query = random.direction(dim);
             let exact: Vec<u32> =
-                edition.scan(&query, 10, &|_| true).unwrap().into_iter().map(|(row, _)| row).collect();
+                edition.scan(&query, 10, &|_| Ok(true)).unwrap().into_iter().map(|(row, _)| row).collect();
             let near = edition.near(&query, 200).unwrap();
             assert!(near.is_sorted_by(|one, next| one.1 <= next.1), "{what}");
             hits += near.iter().take(10).filter(|(row, _)| exact.contains(row)).count();
@@ -60,14 +60,14 @@ fn a_scan_is_exact_and_looks_at_what_is_shown() {
         for _ in 0..20 {
             let query = random.direction(24);
             let all: Vec<u32> =
-                edition.scan(&query, 15, &|_| true).unwrap().into_iter().map(|(row, _)| row).collect();
+                edition.scan(&query, 15, &|_| Ok(true)).unwrap().into_iter().map(|(row, _)| row).collect();
             assert_eq!(all, nearest(&rows, &query, 15));
-            let third = edition.scan(&query, 15, &|row| row % 3 == 0).unwrap();
+            let third = edition.scan(&query, 15, &|row| Ok(row % 3 == 0)).unwrap();
             let expected: Vec<u32> =
                 nearest(&rows, &query, count).into_iter().filter(|row| row % 3 == 0).take(15).collect();
             assert_eq!(third.into_iter().map(|(row, _)| row).collect::<Vec<_>>(), expected);
-            assert_eq!(edition.scan(&query, usize::MAX, &|_| true).unwrap().len(), count);
-            assert_eq!(edition.scan(&query, 0, &|_| true).unwrap(), []);
+            assert_eq!(edition.scan(&query, usize::MAX, &|_| Ok(true)).unwrap().len(), count);
+            assert_eq!(edition.scan(&query, 0, &|_| Ok(true)).unwrap(), []);
         }
     }
 }
@@ -89,7 +89,12 @@ fn rows_in_one_direction_are_all_found_and_hide_nobody() {
         let found: Vec<u32> = near[..twins].iter().map(|(row, _)| *row).collect();
         assert_eq!(found, (0..).take(twins).collect::<Vec<u32>>());
         assert_eq!(lost(&edition, &rows, EFFORT), NONE, "{twins} twins");
-        let scanned = edition.scan(&twin, twins + 5, &|_| true).unwrap();
+        let opposite: Vec<f32> = twin.iter().map(|component| -component).collect();
+        for direction in [&twin, &opposite] {
+            let found = edition.scan(direction, rows.len(), &|_| Ok(true)).unwrap();
+            assert!(found.iter().all(|(_, distance)| (0.0..=2.0).contains(distance)), "{twins} twins");
+        }
+        let scanned = edition.scan(&twin, twins + 5, &|_| Ok(true)).unwrap();
         assert_eq!(scanned.iter().map(|(row, _)| *row).collect::<Vec<_>>(), nearest(&rows, &twin, twins + 5));
     }
 }
@@ -102,7 +107,7 @@ fn rows_that_are_all_alike_are_one_direction() {
     let edition = built(&place.path().join("edition"), &rows);
     assert_eq!(edition.manifest().engine, Engine::Flat);
     assert_eq!(edition.near(&twin, 1).unwrap().len(), 2_000);
-    assert_eq!(edition.scan(&twin, 3, &|row| row > 1_000).unwrap().first().unwrap().0, 1_001);
+    assert_eq!(edition.scan(&twin, 3, &|row| Ok(row > 1_000)).unwrap().first().unwrap().0, 1_001);
 }
 
 #[test]
@@ -129,7 +134,7 @@ fn zero_directions_are_kept_and_near_nothing() {
     let rows = rows(directions);
     let edition = built(&place.path().join("edition"), &rows);
     assert_eq!(edition.manifest().directions, 599);
-    let found = edition.scan(&random.direction(16), 600, &|row| row == 5 || row == 9).unwrap();
+    let found = edition.scan(&random.direction(16), 600, &|row| Ok(row == 5 || row == 9)).unwrap();
     assert_eq!(found, [(5, 1.0), (9, 1.0)]);
     assert_eq!(edition.near(&[0.0; 16], 5).unwrap().first().unwrap().1, 1.0);
     let alone = built(&place.path().join("alone"), &self::rows(vec![vec![0.0; 16]; 3]));

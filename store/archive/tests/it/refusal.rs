@@ -171,13 +171,13 @@ fn bad_questions_are_refused_and_big_ones_bounded() {
             let found = direction.len();
             let error = edition.near(&direction, 10).unwrap_err();
             assert!(matches!(error, ReadError::Dimension { dim: 16, found: len } if len == found), "{error}");
-            assert!(edition.scan(&direction, 10, &|_| true).is_err());
+            assert!(edition.scan(&direction, 10, &|_| Ok(true)).is_err());
         }
         for component in [f32::NAN, f32::INFINITY] {
             let mut direction = rows[0].direction.clone();
             direction[7] = component;
             assert!(matches!(edition.near(&direction, 10).unwrap_err(), ReadError::NotFinite));
-            assert!(matches!(edition.scan(&direction, 10, &|_| true).unwrap_err(), ReadError::NotFinite));
+            assert!(matches!(edition.scan(&direction, 10, &|_| Ok(true)).unwrap_err(), ReadError::NotFinite));
         }
         assert_eq!(edition.near(&rows[0].direction, 0).unwrap()[0].0, 0);
         assert!(edition.near(&rows[0].direction, usize::MAX).unwrap().len() <= count);

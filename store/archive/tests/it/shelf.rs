@@ -113,6 +113,26 @@ fn what_is_read_built_kept_or_serves_is_not_collected() {
 }
 
 #[test]
+fn what_is_withdrawn_or_deleted_serves_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    let shelf = Shelf::open(place.path()).unwrap();
+    let numbers: Vec<u64> = (1..=3).map(|rows| build_next(&shelf, rows)).collect();
+    shelf.publish(numbers[0]).unwrap();
+    assert_eq!(shelf.editions().unwrap(), numbers);
+    shelf.withdraw().unwrap();
+    assert_eq!((shelf.current().unwrap(), shelf.editions().unwrap()), (None, numbers.clone()));
+    shelf.publish(numbers[1]).unwrap();
+    shelf.delete(numbers[0]).unwrap();
+    assert_eq!(shelf.current().unwrap(), Some(numbers[1]), "another one was deleted");
+    let reader = shelf.edition(numbers[1], Verify::Quick).unwrap();
+    shelf.delete(numbers[1]).unwrap();
+    assert_eq!((shelf.current().unwrap(), shelf.editions().unwrap()), (None, vec![numbers[2]]));
+    drop(reader);
+    shelf.delete(numbers[1]).unwrap();
+    assert_eq!(shelf.next().unwrap().number(), numbers[2] + 1);
+}
+
+#[test]
 fn searches_go_on_while_editions_are_switched_and_collected() {
     let place = tempfile::tempdir().unwrap();
     let shelf = Shelf::open(place.path()).unwrap();
