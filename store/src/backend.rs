@@ -123,6 +123,10 @@ fn write_past(path: &Path, len: u64, bytes: u64) -> io::Result<()> {
 }
 
 fn opened(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    if !file.metadata()?.is_file() {
+        // A pipe would be waited for without end.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
     Ok(Box::new(redb::backends::FileBackend::new(file).map_err(io::Error::other)?))
 }
 

@@ -62,7 +62,11 @@ fn has_held(dir: &Path) -> Result<bool, OpenError> {
 
 /// The store that was noted; none when nothing was, or a crash came between.
 fn noted(dir: &Path) -> Option<StoreId> {
-    fs::read_to_string(note_of(dir)).ok()?.trim().parse().ok()
+    let path = note_of(dir);
+    // A pipe in its place would be waited for without end.
+    let is_file = fs::metadata(&path).is_ok_and(|found| found.is_file());
+    let text = is_file.then(|| fs::read_to_string(path).ok()).flatten()?;
+    text.trim().parse().ok()
 }
 
 fn note_of(dir: &Path) -> PathBuf {

@@ -317,7 +317,7 @@ fn look_back(found: &mut Found, audit: AuditAtHand) -> Option<SetBack> {
         known_position: found.position.replace(position),
         position,
     };
-    if set_back.missing > 0 {
+    if set_back.missing > 0 || restored_after.is_some_and(|row| row < found.audit_cursor) {
         found.audit_cursor = restored_after.unwrap_or(newest).min(newest);
         found.set_back = Some(restored_after.map_or(REASON_REPLACED, |_| REASON_RESTORED));
     }

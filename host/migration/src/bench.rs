@@ -142,12 +142,12 @@ impl Bench {
 
     pub(crate) fn bind(&mut self, name: &str, id: ObjectId) -> Result<(), Refused> {
         self.come_to(id);
-        let name = ObjectName::new(name)?;
+        let name = self.free_name(name)?;
         Ok(self.draft()?.bind(&name, id)?)
     }
 
     pub(crate) fn unbind(&mut self, name: &str) -> Result<Option<ObjectId>, Refused> {
-        let name = ObjectName::new(name)?;
+        let name = self.free_name(name)?;
         Ok(self.draft()?.unbind(&name)?)
     }
 
@@ -219,6 +219,15 @@ impl Bench {
             return;
         }
         self.printed.lines.push(cut(line));
+    }
+
+    /// A name that a script may give and take.
+    fn free_name(&mut self, name: &str) -> Result<ObjectName, Refused> {
+        let name = ObjectName::new(name)?;
+        match self.draft()?.names_root(&name)? {
+            true => Err(Refused::RootName(name.to_string())),
+            false => Ok(name),
+        }
     }
 
     fn come_to(&mut self, id: ObjectId) {

@@ -143,6 +143,9 @@ pub enum Refused {
     /// Only who has objects may get more: anything else is a misspelling.
     #[error("{0} owns no object")]
     NoSuchOwner(String),
+    /// The root object of a plugin that serves keeps its name.
+    #[error("{0} names the root object of a plugin that serves, and stays with it")]
+    RootName(String),
     /// A generation that is none.
     #[error("{0} is no generation: one is a whole number from 1 to 4294967295")]
     NoGeneration(String),

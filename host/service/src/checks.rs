@@ -70,6 +70,7 @@ pub(crate) fn run(
     ];
     checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back)));
     checks.extend(release_checks(store));
+    checks.extend(forgotten_check(store));
     checks.extend(copies_check(home));
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
@@ -224,6 +225,13 @@ fn bring_release_back(serves: bool) -> &'static str {
         true => "`telos plugin install FILE` with the file it came from, or `telos store restore DIR`",
         false => "nothing while you need no return to it; a backup that holds it: `telos store restore DIR`",
     }
+}
+
+/// Nothing, where the file has no bytes of what was forgotten.
+fn forgotten_check(store: &Store) -> Option<Check> {
+    let due = store.retention().ok()?.rewrite_due?;
+    let cause = format!("the file still has bytes of what was forgotten at position {due}, or before");
+    Some(Check::new("forgotten", CheckState::Degraded, cause, Some("`telos store rewrite`".into())))
 }
 
 /// Nothing, where there are none.

@@ -79,6 +79,9 @@ impl ArchiveWork {
             ArchiveError::Busy(other.key.owner.clone(), other.key.name.as_str().to_owned())
         })?;
         let claim = Claim { store: store.clone(), collection, work, is_kept: false };
+        if Rows::of(shared, &claim.collection).next().is_none() {
+            return Err(ArchiveError::Empty(claim.collection.key.name.as_str().into()));
+        }
         let shelf = shared.shelves.shelf(claim.collection.number)?.ok_or(ArchiveError::InMemory)?;
         let named = shared.read(EDITIONS, |editions| {
             Ok(editions.get(claim.collection.number)?.map_or(0, |row| row.value().0))

@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::limit;
 use crate::object::{Object, Slot, check_bounds, check_slot_name};
 use crate::scan::Scan as _;
-use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_POSITION, OWNED, Tables, read_meta};
+use crate::tables::{self, META_OBJECT_ROWS, META_OBJECTS, META_POSITION, OWNED, SEATS, Tables, read_meta};
 
 use super::{Draft, DraftRaise, Pending};
 
@@ -39,6 +39,14 @@ impl Draft {
     pub fn is_owner(&self, component: &ComponentId) -> Result<bool, Failure> {
         let all = (component.as_str(), 0)..=(component.as_str(), u128::MAX);
         self.read(|txn| Ok(txn.open_table(OWNED)?.rows_in(all)?.next().transpose()?.is_some()))
+    }
+
+    /// Whether a name is that of the root object of a component that serves.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn names_root(&self, name: &ObjectName) -> Result<bool, Failure> {
+        self.read(|txn| Ok(txn.open_table(SEATS)?.get(name.as_str())?.is_some()))
     }
 
     /// Sets a value slot, making it when it is absent. The same JSON value, however it is spelt, changes nothing.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use telos_migration::{EvolveError, Evolved, Limits, Script, evolve};
 use telos_store::{
-    ComponentId, DraftOptions, Json, MethodSlot, ObjectId, ObjectName, Progress, Slot, Store, StoreOptions,
-    Unit, Vote,
+    ComponentId, DraftOptions, Json, MethodSlot, ObjectId, ObjectName, Progress, ReleaseRecord, ReleaseState,
+    SeatRecord, Slot, Store, StoreOptions, Unit, Vote,
 };
 
 pub(crate) struct Home {
@@ -81,6 +81,30 @@ impl Home {
         let script = Script::parse(Path::new("evolve.lua"), text.as_bytes().to_vec())?;
         let options = DraftOptions { is_rehearsal, ..DraftOptions::default() };
         evolve(&self.store(), &script, &options, limits, tell)
+    }
+
+    /// Lets a release of a component serve, which only a kernel could load, with a root object.
+    pub(crate) fn seat(&self, of: &str) {
+        let store = self.open();
+        let (component, digest) = (component(of), store.put_blob(of.as_bytes()).unwrap());
+        let release = ReleaseRecord {
+            component: component.clone(),
+            digest,
+            version: "1.0.0".into(),
+            descriptor: Json::null(),
+            contract: String::new(),
+            imports: Vec::new(),
+            limits: Json::null(),
+            source: String::new(),
+            state: ReleaseState::Permanent,
+            installed_at_ms: 0,
+        };
+        let mut unit = store.begin();
+        unit.put_release(release).unwrap();
+        let root = unit.create(component.clone(), 1, Vec::new()).unwrap();
+        unit.bind(&name(of), root).unwrap();
+        unit.set_seat(SeatRecord { component, digest, previous: None, swaps: 1, since_ms: 0 }).unwrap();
+        store.decide(unit, Vote::default()).wait().unwrap();
     }
 
     /// A slot's JSON text, as it is stored.

@@ -29,6 +29,17 @@ fn asked(text: &str) -> Refused {
 }
 
 #[test]
+fn the_root_object_of_a_plugin_that_serves_keeps_its_name() {
+    let home = Home::with_people();
+    home.seat("people");
+    for text in ["store.unbind('people')", "store.bind('people', store.find('people/ada'))"] {
+        let error = home.run(text).unwrap_err();
+        let EvolveError::Refused { refused, .. } = &error else { panic!("{error:?}") };
+        assert!(matches!(&**refused, Refused::RootName(name) if name == "people"), "{error}");
+    }
+}
+
+#[test]
 fn what_the_store_refuses_ends_the_script_at_its_line() {
     let unknown = asked("store.get('00000000000000000000000000000001')");
     assert!(matches!(unknown, Refused::Store(WriteError::Read(ReadError::NoSuchObject(_)))), "{unknown:?}");

@@ -9,7 +9,7 @@ use crate::connection::{Connection, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, rows};
 
-/// Ends with 1 when the host is absent or not ready.
+/// Ends with 1 when the host is absent or not ready, or its store needs somebody: damage, no room, an older file.
 pub(crate) async fn run(reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
     let info = match Connection::open(reach, output).await {
         Ok(host) => {
@@ -21,7 +21,13 @@ pub(crate) async fn run(reach: Reach<'_>, output: &Output) -> Result<ExitCode, C
         Err(error) => return Err(error),
     };
     output.result(&info, render)?;
-    Ok(if info["ready"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_well(&info) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// It serves, and its store needs nobody.
+fn is_well(info: &Value) -> bool {
+    let needs_nobody = |check: &Value| check["check"] != "store" || check["state"] == "ok";
+    info["ready"] == true && info["checks"].as_array().into_iter().flatten().all(needs_nobody)
 }
 
 /// What `host.info` would say if there were someone to say it.
@@ -51,6 +57,14 @@ fn render(info: &Value, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_needs_somebody_is_no_success() {
+        let of =
+            |check: &str, state: &str| json!({"ready": true, "checks": [{"check": check, "state": state}]});
+        assert!(is_well(&of("store", "ok")) && is_well(&of("mind", "degraded")));
+        assert!(!is_well(&of("store", "degraded")) && !is_well(&absent(Path::new("/h"))));
+    }
 
     #[test]
     fn an_absent_host_is_a_failed_check_with_a_next_step() {

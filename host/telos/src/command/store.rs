@@ -216,10 +216,15 @@ fn render_restored(report: &Value, paint: Paint) -> String {
     text
 }
 
-/// What a restore brings back that was to be gone for good; nothing where nobody can tell.
+/// What a restore brings back that was to be gone for good.
 fn forgotten_back(report: &Value) -> String {
     let since = field(report, "backup_position");
     match report["forgotten_back"].as_u64() {
+        None if report["replaced"].is_string() => {
+            format!(
+                "nobody can tell whether objects forgotten since position {since} are back: what was there cannot be read\n"
+            )
+        }
         None | Some(0) => String::new(),
         Some(1) => format!("1 object forgotten since position {since} is back\n"),
         Some(objects) => format!("{objects} objects forgotten since position {since} are back\n"),
@@ -382,6 +387,9 @@ mod tests {
         assert_eq!(said(json!(1)), "1 object forgotten since position 7 is back\n");
         assert_eq!(said(json!(2)), "2 objects forgotten since position 7 are back\n");
         assert_eq!((said(json!(0)), said(Value::Null)), (String::new(), String::new()));
+        let unknown =
+            forgotten_back(&json!({"backup_position": 7, "forgotten_back": null, "replaced": "/h/s"}));
+        assert!(unknown.starts_with("nobody can tell"), "{unknown}");
     }
 
     #[test]
