@@ -318,10 +318,10 @@ fn forgetting_is_bounded_and_may_be_repeated() {
 
 #[test]
 fn answers_kept_for_resent_requests_go_with_what_they_are_about() {
-    let store = scratch();
+    let (store, _) = scratch_at(1_000_000);
     let (id, other) = (object_with(&store, "v", 1), object_with(&store, "v", 1));
-    let key =
-        |number| DedupeKey { session: SessionId { client: 7, incarnation: 1 }, number, acked_through: 0 };
+    let session = SessionId { client: 7, incarnation: 1_000_000 };
+    let key = |number| DedupeKey { session, number, acked_through: 0 };
     let answered = |number, of: Option<ObjectId>, outcome: &str| {
         let mut unit = store.begin();
         of.into_iter().for_each(|of| unit.set_slot(of, "v", number_of(number)).unwrap());

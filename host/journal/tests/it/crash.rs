@@ -113,13 +113,17 @@ fn a_second_writer_is_refused() {
 #[test]
 fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     let dir = tempdir().unwrap();
+    let at = std::cell::Cell::new(0);
     let beside = |newest, restored_after| {
-        let audit = AuditAtHand { newest, restored_after, restored_at_ms: u64::MAX, position: 10 * newest };
+        let audit = AuditAtHand { newest, restored_after, restored_at_ms: at.get(), position: 10 * newest };
         Journal::open_beside(dir.path(), JournalConfig::default(), audit).unwrap()
     };
     let journal = beside(0, None);
     journal.record_facts((1..=9).map(fact).collect()).unwrap();
     journal.close();
+    at.set(now_ms());
+    // Whatever is written from here on is written later.
+    std::thread::sleep(std::time::Duration::from_millis(2));
     // The store is back at row 4, and row 5 says so.
     let journal = beside(5, Some(4));
     assert_eq!(journal.audit_cursor(), 4);
@@ -141,6 +145,11 @@ fn facts_of_a_restored_store_are_shown_from_the_restore_on() {
     let said = |reason: &str| lines.matches(&format!("\"reason\":\"{reason}\"")).count();
     assert_eq!((said("store-restored"), said("store-replaced")), (1, 1), "{lines}");
     check_sound(dir.path());
+}
+
+fn now_ms() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since_1970.as_millis()).unwrap()
 }
 
 #[test]

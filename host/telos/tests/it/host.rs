@@ -18,7 +18,7 @@ fn an_empty_home_becomes_a_host_that_counts_explains_itself_and_survives_a_resta
     assert_eq!(running.value("counter", "increment"), 1);
     assert_eq!(running.ok(&["object", "new", "mine", "--parent", "counter"])["name"], "mine");
     assert_eq!(running.ok(&["send", "mine", "increment", "{\"by\": 4}"])["value"], 5);
-    assert_eq!(running.ok(&["doctor"])["ready"], true);
+    assert_eq!(running.doctor()["ready"], true);
     assert_eq!(running.ok(&["plugin", "list"])["plugins"][0]["state"], "serving");
     let rows = running.ok(&["audit"]);
     assert!(rows.to_string().contains("plugin.installed"), "{rows}");

@@ -116,7 +116,7 @@ fn what_cannot_be_read_is_listed_and_directories_that_are_not_there_are_told() {
         "{ready}"
     );
     assert_eq!(ready["ready"], json!(true));
-    assert!(running.ok(&["doctor"])["checks"].to_string().contains("/nonexist/dir"));
+    assert!(running.doctor()["checks"].to_string().contains("/nonexist/dir"));
     // The file that was missing is taken in when it comes.
     std::fs::remove_file(inbox.join("x.wasm")).unwrap();
     std::fs::copy(guest("counter"), inbox.join("x.wasm")).unwrap();

@@ -51,7 +51,7 @@ fn a_full_disk_is_said_at_once_with_its_cause_and_the_host_goes_on_when_there_is
     no_room(&running, &set);
     no_room(&running, &["plugin", "install", guest("relay").to_str().unwrap()]);
     assert_eq!(running.value("counter", "read"), 1);
-    let doctor = running.ok(&["doctor"]);
+    let doctor = running.doctor();
     let checks = doctor["checks"].as_array().unwrap();
     let store = checks.iter().find(|check| check["check"] == "store").unwrap();
     assert_eq!(store["state"], "degraded", "{doctor}");
@@ -63,7 +63,7 @@ fn a_full_disk_is_said_at_once_with_its_cause_and_the_host_goes_on_when_there_is
     limit(&running, None);
     eventually("the journal says that it is back", || journal(&running, "store.writable") == 1);
     assert_eq!(running.value("counter", "increment"), 2, "none of what was refused happened");
-    assert_eq!(running.ok(&["doctor"]).to_string().matches("degraded").count(), 2, "the minds alone");
+    assert_eq!(running.doctor().to_string().matches("degraded").count(), 2, "the minds alone");
 }
 
 #[test]

@@ -40,7 +40,7 @@ async fn a_backup_taken_under_load_is_what_a_fresh_home_becomes() {
     assert_eq!((&report["is_verified"], &report["path"]), (&json!(true), &json!(text(&backup))));
     let position = report["position"].as_u64().unwrap();
     let then = running.ok(&["object", "show", "counter", "--as-of", &position.to_string()]);
-    eventually("it counts on", || running.ok(&["doctor"])["position"].as_u64().unwrap() > position + 20);
+    eventually("it counts on", || running.doctor()["position"].as_u64().unwrap() > position + 20);
     running.kill();
     is_done.store(true, Ordering::SeqCst);
     client.abort();
@@ -235,7 +235,7 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("the oldest position is 1") && message.contains("30 days"), "{message}");
     let now = running.ok(&["object", "show", "counter", "--as-of", "9999-01-01T00:00:00Z"]);
-    assert_eq!(now["as_of"], running.ok(&["doctor"])["position"]);
+    assert_eq!(now["as_of"], running.doctor()["position"]);
     for wrong in ["yesterday", "2026-01-01"] {
         let refused = running.refusal(&["object", "show", "counter", "--as-of", wrong]);
         assert_eq!(refused["data"]["kind"], "invalid", "{refused}");
@@ -245,7 +245,7 @@ fn a_past_that_is_not_kept_or_not_yet_there_is_refused_with_a_reason() {
     let refused = running.refusal(&["object", "show", "counter", "--as-of", "0"]);
     assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
     let early = jiff::Timestamp::now().to_string();
-    let before = running.ok(&["doctor"])["position"].as_u64().unwrap();
+    let before = running.doctor()["position"].as_u64().unwrap();
     running.ok(&["object", "new", "mine"]);
     let refused = running.refusal(&["object", "show", "mine", "--as-of", &early]);
     assert_eq!(refused["data"]["kind"], "no-such-object", "{refused}");
@@ -325,7 +325,7 @@ fn a_full_database_refuses_messages_says_how_to_free_room_and_reads_on() {
     assert_eq!((&refused["data"]["kind"], &refused["data"]["effect"]), (&json!("full"), &json!("none")));
     assert!(refused["data"]["next"].as_str().unwrap().contains("--database-mib"), "{refused}");
     assert_eq!(running.value("counter", "read"), 1);
-    let doctor = running.ok(&["doctor"]).to_string();
+    let doctor = running.doctor().to_string();
     assert!(doctor.contains("telos store rewrite"), "{doctor}");
 }
 
@@ -433,12 +433,12 @@ fn a_store_that_is_older_than_its_journal_is_told_until_the_next_start() {
     let older = std::fs::read(&file).unwrap();
     running.start();
     running.ok(&["object", "new", "mine"]);
-    let position = running.ok(&["doctor"])["position"].as_u64().unwrap();
+    let position = running.doctor()["position"].as_u64().unwrap();
     eventually("the journal shows it", || audit_lines(&running).contains("audit.object.new"));
     running.stop();
     std::fs::write(&file, older).unwrap();
     let told = |running: &Running| {
-        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = running.doctor()["checks"].clone();
         let checks = checks.as_array().unwrap().clone();
         checks.into_iter().find(|check| check["cause"].as_str().unwrap().contains("commits are missing"))
     };
@@ -480,7 +480,7 @@ fn a_restore_says_how_many_forgotten_objects_are_back_and_doctor_names_the_copie
         running.ok(&["object", "forget", name, "--yes", "--no-rewrite"]);
     }
     let copies = |running: &Running| {
-        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = running.doctor()["checks"].clone();
         let checks = checks.as_array().unwrap().clone();
         checks.into_iter().find(|check| check["check"] == "copies")
     };
@@ -512,7 +512,7 @@ fn lost_bytes_of_a_release_are_told_and_come_back_from_the_bundle() {
     let file = blob_file(&running, &digest);
     std::fs::remove_file(&file).unwrap();
     let told = |running: &Running| {
-        let checks = running.ok(&["doctor"])["checks"].clone();
+        let checks = running.doctor()["checks"].clone();
         let checks = checks.as_array().unwrap().clone();
         checks.into_iter().find(|check| check["check"] == "release")
     };
