@@ -38,6 +38,7 @@ use crate::kept::{self, KeptFor};
 use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
+use crate::mark;
 use crate::object::Object;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
@@ -152,6 +153,7 @@ impl Draft {
         if !options.is_rehearsal || switch::is_decided(dir) {
             switch::finish(dir)?;
         }
+        mark::check(dir)?;
         presence::check(dir)?;
         at(&file, fs::metadata(&file))?;
         let at_ms = (options.store.clock)();
@@ -214,7 +216,7 @@ impl Draft {
         let raised = self.judge_raises()?;
         self.write_rest(&fact, &raised, evolver)?;
         fail::fail_point!("store::draft-sealed");
-        let problems = verify::verify_offline(self.database()?, &self.blobs, progress)?.problems;
+        let problems = verify::verify_offline(self.database()?, &self.blobs, Ok(()), progress)?.problems;
         if !problems.is_empty() {
             return Err(DraftError::Unsound { dir: self.dir.clone(), problems });
         }

@@ -27,6 +27,7 @@ use crate::directory;
 use crate::error::{Failure, Fault, OpenError};
 use crate::id::Position;
 use crate::lock::DirectoryLock;
+use crate::mark;
 use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
@@ -174,6 +175,7 @@ fn read(
         Err(BackupError::NotABackup { .. }) if is_store(from) => {
             let lock = DirectoryLock::take(from)?;
             switch::finish(from)?;
+            mark::check(from)?;
             Ok((backup::describe(from, progress)?, Some(lock)))
         }
         manifest => {
@@ -219,7 +221,7 @@ impl Stage<'_> {
         let defaults = StoreOptions::default();
         let backend = Box::new(FileBackend::new(file.clone()));
         let database = store::open_database(&self.path, backend, backup::whole(&defaults))?;
-        let problems = verify::verify_offline(&database, &blobs, progress)?.problems;
+        let problems = verify::verify_offline(&database, &blobs, Ok(()), progress)?.problems;
         if !problems.is_empty() && !options.force {
             return Err(BackupError::Unsound { path: from.into(), problems }.into());
         }

@@ -29,6 +29,7 @@ use crate::id::{Digest, ObjectId, Position};
 use crate::layout::{LayoutMode, OnOlder};
 use crate::limit;
 use crate::lock::{self, DirectoryLock};
+use crate::mark::Mark;
 use crate::object::Object;
 use crate::pages::{self, StartLook};
 use crate::presence;
@@ -159,7 +160,7 @@ impl Store {
         let opening = Opening { must_be_there: presence::check(dir)?, ..options.opening() };
         let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
         let is_checked_after_crash = options.is_checked_after_crash;
-        let store = Store::open_locked(dir, backend, lock, opening, options)?;
+        let store = Store::open_locked(dir, backend, (lock, Mark::of(dir)?), opening, options)?;
         if is_checked_after_crash && store.shared().database.was_unclean() {
             pages::begin(store.shared());
         }
@@ -182,13 +183,13 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         let lock = take(dir)?;
-        Store::open_locked(dir, Box::new(backend), lock, options.opening(), options)
+        Store::open_locked(dir, Box::new(backend), (lock, Mark::default()), options.opening(), options)
     }
 
     fn open_locked(
         dir: &Path,
         backend: Box<dyn Backend>,
-        lock: DirectoryLock,
+        (lock, mark): (DirectoryLock, Mark),
         opening: Opening,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
@@ -199,7 +200,7 @@ impl Store {
             database,
             blobs,
             (SegmentFiles::of(dir), Shelves::of(dir)),
-            Some(lock),
+            (Some(lock), mark),
             options,
         )?;
         // A database file that was just made is lost with the power unless its directory knows it.
@@ -215,7 +216,8 @@ impl Store {
         let dir = Path::new("scratch");
         let database = open_database(dir, Box::new(MemoryBackend::new()), options.opening())?;
         let blobs = Blobs::in_memory(options.blob_bytes_max);
-        Store::assemble(dir, database, blobs, (SegmentFiles::none(), Shelves::none()), None, options)
+        let (files, unmarked) = ((SegmentFiles::none(), Shelves::none()), (None, Mark::default()));
+        Store::assemble(dir, database, blobs, files, unmarked, options)
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
@@ -240,11 +242,12 @@ impl Store {
         let opening = Opening { is_checked: true, on_older: OnOlder::Leave, must_be_there, ..opening };
         let database = open_database(dir, backend, opening)?;
         let blobs = open_blobs(dir, u64::MAX)?;
-        verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
+        let marked = Mark::of(dir)?.check();
+        verify::verify_offline(&database, &blobs, marked, progress).map_err(|cause| failed(dir, cause))
     }
 
     /// Checks every page and every invariant of this open store as of now, and that the indexes in memory hold what the
-    /// rows say. Cost: reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at
+    /// rows say. Damage that an earlier look at the pages found is a problem, whatever the pages are now. Cost: reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at
     /// the pages cannot keep up, they wait for one reading of the file. Not to be called from a reply or from
     /// [`crate::OnDecided`].
     ///
@@ -375,7 +378,7 @@ impl Store {
         database: Database,
         blobs: Blobs,
         (segments, shelves): (SegmentFiles, Shelves),
-        lock: Option<DirectoryLock>,
+        (lock, mark): (Option<DirectoryLock>, Mark),
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         fail::fail_point!("store::open-before-load");
@@ -405,11 +408,13 @@ impl Store {
                 whole: RwLock::new(()),
                 dir: place,
                 stand: Stand::default(),
+                mark,
                 queue: Mutex::new(Some(queue)),
                 is_reopen_asked: AtomicBool::new(false),
                 _lock: lock,
             };
             shared.install(loaded);
+            shared.heed_mark();
             Arc::new(shared)
         });
         let (shared, committer) = spawned.map_err(|cause| failed(dir, cause.into()))?;

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use telos_store::{
-    BackupError, BackupOptions, Children, Failure, Json, MemoryBackend, ObjectId, PagesStanding,
-    RewriteError, Slot, Store, StoreOptions,
+    BackupError, BackupOptions, Children, Draft, DraftError, DraftOptions, Failure, Json, MemoryBackend,
+    ObjectId, OpenError, PagesStanding, RestoreError, RestoreOptions, RewriteError, Slot, Store,
+    StoreOptions,
 };
 
 use crate::death;
 use crate::fixture::{assert_clean, await_until, commit, name, number, object_with, operator, read, within};
 use crate::random::{Random, is_long};
-use crate::whole::{Over, fill, now_ms};
+use crate::whole::{Over, copy_tree, fill, now_ms};
 
 /// Occurs nowhere else.
 const MARKER: &str = "a-value-that-is-easy-to-find-and-to-change";
@@ -108,12 +109,130 @@ fn a_bit_that_flipped_in_a_killed_store_is_found_by_the_start_and_goes_into_no_c
 fn what_is_written_after_a_start_hides_nothing_from_its_look() {
     let dir = left_by_a_dead_process(true);
     let store = open(dir.path());
-    within(&store, |unit| {
-        let id = unit.names("marked", "", 1).unwrap()[0].1;
-        unit.set_slot(id, "a", number(1)).unwrap();
-    });
+    write_beside(&store);
     await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
     assert_eq!(store.standing().pages, PagesStanding::Damaged);
+}
+
+/// Writes where the changed value is, so that its page gets a checksum that fits: one of so many objects, whose ids are
+/// drawn, comes to lie on it.
+fn write_beside(store: &Store) {
+    within(store, |unit| {
+        let id = unit.names("marked", "", 1).unwrap()[0].1;
+        unit.set_slot(id, "a", number(1)).unwrap();
+        for _ in 0..300 {
+            unit.create(operator(), 1, vec![]).unwrap();
+        }
+    });
+}
+
+/// A store whose start found damage, which has been written anew since, and the same without the note of it.
+fn written_anew() -> (tempfile::TempDir, std::path::PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    copy_tree(left_by_a_dead_process(true).path(), &dir);
+    let store = open(&dir);
+    await_until("the start looks at every page", || store.standing().pages == PagesStanding::Damaged);
+    write_beside(&store);
+    assert_certified_by_nothing(&store, home.path());
+    drop(store);
+    let forgetful = home.path().join("forgetful");
+    copy_tree(&dir, &forgetful);
+    fs::remove_file(forgetful.join("damaged")).unwrap();
+    assert!(Store::verify(&forgetful).unwrap().is_clean(), "without it the test shows nothing");
+    (home, dir)
+}
+
+#[track_caller]
+fn assert_certified_by_nothing(store: &Store, home: &Path) {
+    let refused = store.check_pages(&mut |_| ());
+    assert!(matches!(refused, Err(Failure::Damaged { .. })), "{refused:?}");
+    for _ in 0..3 {
+        let problems = store.verify_open().unwrap().problems;
+        assert!(matches!(&*problems, [problem] if problem.starts_with("pages: ")), "{problems:?}");
+        assert!(problems[0].contains("written anew since"), "{problems:?}");
+    }
+    let refused = store.backup(&home.join("refused"), BackupOptions::default(), &mut |_| ());
+    assert!(matches!(refused, Err(BackupError::Failed(Failure::Damaged { .. }))), "{refused:?}");
+    let refused = store.rewrite(&mut |_| ());
+    assert!(matches!(refused, Err(RewriteError::Damaged(Failure::Damaged { .. }))), "{refused:?}");
+    let standing = store.standing();
+    assert!(standing.damage.is_some() && standing.pages == PagesStanding::Damaged, "{standing:?}");
+    assert!(standing.read_only.is_none(), "the rest is served");
+}
+
+#[test]
+fn damage_that_a_start_found_is_certified_away_by_nothing_that_comes_after() {
+    let (home, dir) = written_anew();
+    let is_damaged = |refused: &OpenError| {
+        assert!(matches!(refused, OpenError::Failed { cause: Failure::Damaged { .. }, .. }), "{refused:?}");
+    };
+    let problems = Store::verify(&dir).unwrap().problems;
+    assert!(matches!(&*problems, [problem] if problem.starts_with("pages: ")), "{problems:?}");
+    match Store::backup_offline(&dir, &home.path().join("x"), BackupOptions::default(), &mut |_| ()) {
+        Err(BackupError::Open(refused)) => is_damaged(&refused),
+        other => panic!("{other:?}"),
+    }
+    for is_rehearsal in [true, false] {
+        let options = DraftOptions { is_rehearsal, ..DraftOptions::default() };
+        match Draft::begin(&dir, &options, &mut |_| ()) {
+            Err(DraftError::Open(refused)) => is_damaged(&refused),
+            other => panic!("{other:?}"),
+        }
+    }
+    match Store::restore(&dir, &home.path().join("y"), RestoreOptions::default(), &mut |_| ()) {
+        Err(RestoreError::Open(refused)) => is_damaged(&refused),
+        other => panic!("{other:?}"),
+    }
+    let store = open(&dir);
+    assert_eq!(store.standing().pages, PagesStanding::Damaged, "from the first moment");
+    assert_certified_by_nothing(&store, home.path());
+    drop(store);
+    // A crash may leave half of the note.
+    fs::write(dir.join("damaged"), "").unwrap();
+    let store = open(&dir);
+    write_beside(&store);
+    assert_certified_by_nothing(&store, home.path());
+}
+
+#[test]
+fn whoever_decides_to_live_with_damage_restores_a_copy_that_was_not_verified() {
+    let (home, dir) = written_anew();
+    let (to, anyhow) = (home.path().join("backup"), BackupOptions { verify: false });
+    Store::backup_offline(&dir, &to, anyhow, &mut |_| ()).unwrap();
+    let restored = Store::restore(&to, &dir, RestoreOptions::default(), &mut |_| ()).unwrap();
+    assert!(Store::verify(&dir).unwrap().is_clean());
+    let store = open(&dir);
+    assert!(told(&store).starts_with("c-value"));
+    assert_eq!((store.standing().pages, store.standing().damage), (PagesStanding::Trusted, None));
+    assert_clean(&store);
+    store.backup(&home.path().join("whole"), BackupOptions::default(), &mut |_| ()).unwrap();
+    let kept = restored.replaced.unwrap();
+    assert!(!Store::verify(&kept).unwrap().is_clean(), "what is kept is what was damaged");
+    assert_eq!(open(&kept).standing().pages, PagesStanding::Damaged);
+}
+
+/// The mark goes with the old file, wherever the restore dies.
+#[test]
+fn a_restore_that_dies_leaves_the_mark_with_the_damaged_file() {
+    let (home, dir) = written_anew();
+    let anyhow = BackupOptions { verify: false };
+    Store::backup_offline(&dir, &home.path().join("backup"), anyhow, &mut |_| ()).unwrap();
+    for point in ["store::restore-staged", "store::restore-part-moved", "store::restore-mark-aside"] {
+        let place = tempfile::tempdir().unwrap();
+        copy_tree(home.path(), place.path());
+        assert!(death::dies("pages::child_restores_over_damage", place.path(), point, 1), "{point}");
+        let pages = open(&place.path().join("store")).standing().pages;
+        let is_old = point == "store::restore-staged";
+        assert_eq!(pages == PagesStanding::Damaged, is_old, "{point}: {pages:?}");
+    }
+}
+
+#[test]
+fn child_restores_over_damage() {
+    let Some(place) = death::place() else { return };
+    let (from, into) = (place.join("backup"), place.join("store"));
+    Store::restore(&from, &into, RestoreOptions::default(), &mut |_| ()).unwrap();
 }
 
 #[test]
