@@ -40,8 +40,8 @@ pub(crate) fn sync_closed_file(path: &Path) -> io::Result<()> {
     sync_file(&File::options().write(true).open(path)?, path)
 }
 
-/// Makes a directory and those that it is in, where they are absent, private and each safe in the one above. Those that were there
-/// may be as new, so they are synced too, as far as they may be read. A crash in between leaves some of them.
+/// Makes a directory and those that it is in, where they are absent, private and each safe in the one above. Those
+/// that were there may be as new, so they are synced too, as far as they may be read. A crash in between leaves some.
 pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());

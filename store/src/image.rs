@@ -111,6 +111,11 @@ impl Lens {
 }
 
 impl Image {
+    /// As it is, for a reader who is told to stop by this.
+    pub(crate) fn stopped_by(self, is_stopping: &Arc<AtomicBool>) -> Image {
+        Image { is_stopping: Arc::clone(is_stopping), ..self }
+    }
+
     /// Tells whether it could not be read to the end, so that nothing follows from what a reader of it found.
     pub(crate) fn lost(&self) -> impl Fn() -> bool + use<> {
         let (place, kept, is_stopping) =

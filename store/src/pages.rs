@@ -44,8 +44,8 @@ enum Look {
 /// not replaced meanwhile. Commits wait only where they overtook all attempts before.
 ///
 /// # Errors
-/// [`Failure::Damaged`] when one is not as it was written, or an earlier look found such a one; whatever else kept it from
-/// being told.
+/// [`Failure::Damaged`] when one is not as it was written, or an earlier look found such a one; whatever else kept it
+/// from being told.
 pub(crate) fn check(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
     shared.mark.check()?;
     let mut meter = Meter::new(progress);
@@ -74,20 +74,22 @@ pub(crate) struct StartLook {
     is_stopping: Arc<AtomicBool>,
 }
 
-/// Has every page looked at as it is now, in a thread of its own: nothing that is written later hides what was damaged
-/// before, unless it overtakes the look.
-pub(crate) fn begin(shared: &Arc<Shared>) {
+/// Has every page looked at as the start found it, in a thread of its own: nothing that is written later, the start's own
+/// writes included, hides what was damaged before, unless it overtakes the look.
+pub(crate) fn begin(shared: &Arc<Shared>, found: Image) {
     shared.stand.note_pages(PagesStanding::Unchecked);
-    let (of_thread, image) = (Arc::clone(shared), shared.database.image(&shared.start_look.is_stopping));
+    let (of_thread, image) = (Arc::clone(shared), Ok(found.stopped_by(&shared.start_look.is_stopping)));
     let look = move || {
         if let Err(failure) = bug::guard("the look at every page", || look_after_crash(&of_thread, image)) {
             tracing::error!(%failure, "the next start looks at the pages again");
         }
+        of_thread.stand.note_unfinished();
     };
     match std::thread::Builder::new().name("store-pages".into()).spawn(look) {
         Ok(thread) => *shared.start_look.thread.lock() = Some(thread),
         Err(cause) => {
-            tracing::warn!(%cause, "no thread could be had to look at the pages; the next start does")
+            shared.stand.note_unfinished();
+            tracing::warn!(%cause, "no thread could be had to look at the pages; the next start does");
         }
     }
 }

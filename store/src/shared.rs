@@ -186,7 +186,8 @@ impl Drop for Shared {
     /// A file that is damaged, or was not looked at to the end, is left as by a crash: the next start looks at it.
     fn drop(&mut self) {
         let standing = self.stand.now();
-        if standing.damage.is_some() || standing.pages == PagesStanding::Unchecked {
+        let is_open = matches!(standing.pages, PagesStanding::Unchecked | PagesStanding::Unfinished);
+        if standing.damage.is_some() || is_open {
             self.database.give_up();
         }
     }

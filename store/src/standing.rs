@@ -44,6 +44,9 @@ pub enum PagesStanding {
     /// It had not been closed in good order, and the look at all of them has not come to its end. Closed like that it is
     /// looked at by the next start.
     Unchecked,
+    /// As [`PagesStanding::Unchecked`], and nobody is looking any more: too much was written meanwhile, the disk failed,
+    /// or no thread could be had. A verification looks, and so does the next start.
+    Unfinished,
     /// All of them were as they had been written when they were last looked at.
     Whole,
     /// Some were not, now or when an earlier process looked; see [`Standing::damage`]. It stays so until a backup is
@@ -102,6 +105,14 @@ impl Stand {
         let mut standing = self.now.write();
         if standing.pages != PagesStanding::Damaged {
             standing.pages = pages;
+        }
+    }
+
+    /// The look after a start has ended without an end, unless somebody else's has had one.
+    pub(crate) fn note_unfinished(&self) {
+        let mut standing = self.now.write();
+        if standing.pages == PagesStanding::Unchecked {
+            standing.pages = PagesStanding::Unfinished;
         }
     }
 

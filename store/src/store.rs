@@ -157,12 +157,14 @@ impl Store {
     /// is not there any more, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused keeps every byte.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         let lock = take(dir)?;
-        let opening = Opening { must_be_there: presence::check(dir)?, ..options.opening() };
+        let (must_be_there, mark) = (presence::check(dir)?, Mark::of(dir)?);
+        // A look would find no more than that.
+        let keeps_found = options.is_checked_after_crash && mark.check().is_ok();
+        let opening = Opening { must_be_there, keeps_found, ..options.opening() };
         let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
-        let is_checked_after_crash = options.is_checked_after_crash;
-        let store = Store::open_locked(dir, backend, (lock, Mark::of(dir)?), opening, options)?;
-        if is_checked_after_crash && store.shared().database.was_unclean() {
-            pages::begin(store.shared());
+        let store = Store::open_locked(dir, backend, (lock, mark), opening, options)?;
+        if let Some(found) = store.shared().database.take_found() {
+            pages::begin(store.shared(), found);
         }
         let id = store.id().map_err(|cause| failed(dir, cause))?;
         if let Err(cause) = presence::note(dir, id) {
@@ -247,9 +249,9 @@ impl Store {
     }
 
     /// Checks every page and every invariant of this open store as of now, and that the indexes in memory hold what the
-    /// rows say. Damage that an earlier look at the pages found is a problem, whatever the pages are now. Cost: reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at
-    /// the pages cannot keep up, they wait for one reading of the file. Not to be called from a reply or from
-    /// [`crate::OnDecided`].
+    /// rows say. Damage that an earlier look at the pages found is a problem, whatever the pages are now. Cost:
+    /// reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at the pages cannot
+    /// keep up, they wait for one reading of the file. Not to be called from a reply or from [`crate::OnDecided`].
     ///
     /// # Errors
     /// [`Failure`] when it cannot be read. Problems found are in the report.
@@ -490,6 +492,7 @@ impl StoreOptions {
             is_checked: false,
             on_older: self.layout.into(),
             must_be_there: false,
+            keeps_found: false,
         }
     }
 }

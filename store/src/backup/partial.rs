@@ -1,8 +1,8 @@
 //! A directory that is not a backup yet: `<to>.partial-<16 hex digits>`, locked while its process lives.
 //!
 //! A process that dies leaves it, and with it what a store held: whoever makes the next backup in the same place removes
-//! it. One that cannot be locked is still being written, and one without a lock's files has just been made, or is not ours.
-//! So those files stay until it has its name, and are the last that is removed of one that died.
+//! it. One that cannot be locked is still being written, and one without a lock's files has just been made, or is not
+//! ours. So those files stay until it has its name, and are the last that is removed of one that died.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use telos_store::{
@@ -114,8 +115,8 @@ fn what_is_written_after_a_start_hides_nothing_from_its_look() {
     assert_eq!(store.standing().pages, PagesStanding::Damaged);
 }
 
-/// Writes where the changed value is, so that its page gets a checksum that fits: one of so many objects, whose ids are
-/// drawn, comes to lie on it.
+/// Writes where the changed value is, so that its page is likely to get a checksum that fits: one of so many objects,
+/// whose ids are drawn, comes to lie on it.
 fn write_beside(store: &Store) {
     within(store, |unit| {
         let id = unit.names("marked", "", 1).unwrap()[0].1;
@@ -126,20 +127,21 @@ fn write_beside(store: &Store) {
     });
 }
 
-/// A store whose start found damage, which has been written anew since, and the same without the note of it.
+/// A store whose start found damage, which has been written anew since. Without the note of it, nobody could tell.
 fn written_anew() -> (tempfile::TempDir, std::path::PathBuf) {
     let home = tempfile::tempdir().unwrap();
-    let dir = home.path().join("store");
+    let (dir, forgetful) = (home.path().join("store"), home.path().join("forgetful"));
     copy_tree(left_by_a_dead_process(true).path(), &dir);
     let store = open(&dir);
     await_until("the start looks at every page", || store.standing().pages == PagesStanding::Damaged);
-    write_beside(&store);
+    let is_anew = (0..20).any(|_| {
+        write_beside(&store);
+        copy_tree(&dir, &forgetful);
+        fs::remove_file(forgetful.join("damaged")).unwrap();
+        Store::verify(&forgetful).is_ok_and(|report| report.is_clean())
+    });
+    assert!(is_anew, "without it the test shows nothing");
     assert_certified_by_nothing(&store, home.path());
-    drop(store);
-    let forgetful = home.path().join("forgetful");
-    copy_tree(&dir, &forgetful);
-    fs::remove_file(forgetful.join("damaged")).unwrap();
-    assert!(Store::verify(&forgetful).unwrap().is_clean(), "without it the test shows nothing");
     (home, dir)
 }
 
@@ -259,6 +261,48 @@ fn a_killed_store_whose_pages_are_whole_is_known_to_be() {
     assert_eq!(told(&store), MARKER.repeat(50));
 }
 
+/// In the child: raises the layout, and dies before that is durable.
+#[test]
+fn an_old_store_is_opened_until_it_dies() {
+    let Some(place) = death::place() else { return };
+    open(&place);
+}
+
+/// The raise's audit row is written where the others are, before anybody else has the store.
+#[test]
+fn what_a_start_itself_writes_hides_nothing_from_its_look() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/layout-1"), dir.path());
+    let child = "pages::an_old_store_is_opened_until_it_dies";
+    assert!(death::dies(child, dir.path(), "store::raise-before-commit", 1));
+    let (file, needle) = (dir.path().join("objects.redb"), br#""kind":""#);
+    let mut bytes = fs::read(&file).unwrap();
+    let found: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+    assert!(!found.is_empty());
+    found.into_iter().for_each(|at| bytes[at + needle.len()] ^= 2);
+    fs::write(&file, bytes).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.audit_after(0, 1_000).unwrap().last().unwrap().kind, "store.layout-raised");
+    await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
+    assert_eq!(store.standing().pages, PagesStanding::Damaged);
+    drop(store);
+    fs::remove_file(dir.path().join("damaged")).unwrap();
+    assert!(Store::verify(dir.path()).unwrap().is_clean(), "without it the test shows nothing");
+}
+
+#[test]
+fn a_look_that_comes_to_no_end_is_not_said_to_go_on() {
+    let dir = left_by_a_dead_process(false);
+    fail::cfg("store::pages-overtaken", "return").unwrap();
+    let store = open(dir.path());
+    await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
+    assert_eq!(store.standing().pages, PagesStanding::Unfinished);
+    drop(store);
+    fail::cfg("store::pages-overtaken", "off").unwrap();
+    let store = open(dir.path());
+    await_until("the next start looks", || store.standing().pages == PagesStanding::Whole);
+}
+
 /// Where what is written meanwhile overtakes each look, commits wait for one.
 #[test]
 fn a_look_that_is_overtaken_each_time_comes_to_an_end_all_the_same() {
@@ -351,7 +395,8 @@ fn a_busy_store_is_never_taken_for_a_damaged_one() {
     }
 }
 
-/// Wherever the look is when the store is closed, and whatever is written meanwhile.
+/// Wherever the look is when the store is closed, and whatever is written meanwhile: every second look waits until the
+/// store is about to be closed.
 #[test]
 fn a_store_closes_in_the_midst_of_a_look() {
     let dir = tempfile::tempdir().unwrap();
@@ -365,15 +410,30 @@ fn a_store_closes_in_the_midst_of_a_look() {
     let file = dir.path().join("objects.redb");
     let crashed = fs::read(&file).unwrap();
     drop(store);
-    let (mut unchecked, mut whole) = (0, 0);
+    let gate = Arc::new((AtomicBool::new(true), AtomicU64::new(0)));
+    let at_gate = Arc::clone(&gate);
+    let wait = move || {
+        at_gate.1.fetch_add(1, Ordering::AcqRel);
+        while !at_gate.0.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    };
+    fail::cfg_callback("store::pages-overtaken", wait).unwrap();
+    let (mut unchecked, mut whole, mut gated) = (0, 0, 0);
     for close in 0..if is_long() { 1_000 } else { 40 } {
         fs::write(&file, &crashed).unwrap();
+        let (is_gated, looks) = (close % 2 == 0, gate.1.load(Ordering::Acquire));
+        gate.0.store(!is_gated, Ordering::Release);
         let store = open(dir.path());
         (0..close % 20).for_each(|_| std::thread::yield_now());
-        if close % 2 == 0 {
+        if close % 4 < 2 {
             object_with(&store, "a", 1);
         }
-        if close % 8 == 7 {
+        if is_gated {
+            await_until("the look begins", || gate.1.load(Ordering::Acquire) > looks);
+            assert_eq!(store.standing().pages, PagesStanding::Unchecked);
+            gated += 1;
+        } else if close % 8 == 7 {
             await_until("the look ends", || store.standing().pages != PagesStanding::Unchecked);
         }
         match store.standing().pages {
@@ -382,8 +442,10 @@ fn a_store_closes_in_the_midst_of_a_look() {
             other => panic!("close {close}: {other:?}"),
         }
         assert_eq!(store.standing().damage, None);
+        gate.0.store(true, Ordering::Release);
     }
     println!("{unchecked} closed before the look had ended, {whole} after");
-    assert!(whole > 0);
+    assert!(whole > 0 && gated > 0 && unchecked >= gated, "{unchecked} unchecked, {whole} whole");
+    fail::cfg("store::pages-overtaken", "off").unwrap();
     assert!(Store::verify(dir.path()).unwrap().is_clean());
 }
