@@ -64,6 +64,14 @@ pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     system::make_private(dir)
 }
 
+/// Takes a directory that its owner made readable for others, as an earlier host did, from them.
+///
+/// # Errors
+/// What the system answers, also when it is somebody else's.
+pub(crate) fn make_it_private(dir: &Path) -> io::Result<()> {
+    system::make_it_private(dir)
+}
+
 /// As [`make_private`], with those that it is in; nothing is synced, and one that is there already is left as it is.
 pub(crate) fn make_all_private(dir: &Path) -> io::Result<()> {
     system::make_all_private(dir)

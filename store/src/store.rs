@@ -149,7 +149,8 @@ impl fmt::Debug for StoreOptions {
 }
 
 impl Store {
-    /// Opens the store in a directory, making both when they are absent.
+    /// Opens the store in a directory, making both when they are absent. From then on nobody but its owner may enter the
+    /// directory, where that is this process's to decide.
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
@@ -170,6 +171,9 @@ impl Store {
         if let Err(cause) = presence::note(dir, id) {
             // The next opening notes it; until then blobs tell.
             tracing::warn!(%cause, "that there is a store was not noted");
+        }
+        if let Err(cause) = directory::make_it_private(dir) {
+            tracing::warn!(%cause, "others may enter the store's directory, and this process may not change that");
         }
         Ok(store)
     }
