@@ -112,6 +112,8 @@ pub struct Draft {
     generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
     /// The highest generation that is known, of owners that were asked for. Releases are not changed meanwhile.
     known: HashMap<ComponentId, Option<u32>>,
+    /// The generation of the release that serves, likewise.
+    serving: HashMap<ComponentId, Option<u32>>,
     /// Components of which an object was put in a later generation.
     raising: BTreeMap<ComponentId, Raising>,
     /// States that are not in the copy yet.
@@ -254,6 +256,7 @@ impl Draft {
             generations,
             generation_of: None,
             known: HashMap::new(),
+            serving: HashMap::new(),
             raising: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
