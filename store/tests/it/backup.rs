@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telos_store::{
-    BackupError, BackupOptions, BackupReport, Commit, DedupeKey, Fault, Json, ObjectId, OpenError, Phase,
-    Position, Progress, RestoreError, RestoreOptions, RestoreReport, Store, StoreOptions, Vote,
+    BackupError, BackupOptions, BackupReport, Children, Commit, DedupeKey, Fault, Json, ObjectId, OpenError,
+    Phase, Position, Progress, RestoreError, RestoreOptions, RestoreReport, Store, StoreOptions, Vote,
 };
 
 use crate::death;
@@ -137,6 +137,25 @@ fn a_backup_of_an_old_layout_is_raised_in_the_copy_alone() {
     let report = Store::verify(&into).unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
     assert_eq!(open(&into).counts().unwrap().blobs, 1);
+}
+
+#[test]
+fn an_object_that_a_restore_brings_back_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (into, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    let store = open(&into);
+    let ids: Vec<ObjectId> = (0..3).map(|value| object_with(&store, "a", value)).collect();
+    back_up(&store, &backup);
+    store.forget(&ids[..2], "a test", Children::Refuse).unwrap();
+    // As a host may have written that tells it itself, and about what is in no backup.
+    within(&store, |unit| {
+        unit.audit("object.forgotten", &ids[0].to_string(), Value::Null).unwrap();
+        unit.audit("object.forgotten", &format!("{:032x}", 7), Value::Null).unwrap();
+        unit.audit("object.forgotten", "no object", Value::Null).unwrap();
+    });
+    drop(store);
+    assert_eq!(restore(&backup, &into).unwrap().forgotten_back, Some(2));
+    assert_eq!(restore(&backup, &into).unwrap().forgotten_back, Some(0), "it had forgotten nothing");
 }
 
 /// As a home is.
