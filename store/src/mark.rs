@@ -64,6 +64,13 @@ impl Mark {
         self.found.read().as_ref().map_or(Ok(()), |what| Err(refusal(what)))
     }
 
+    /// What kept a file from being looked at, where that was damage.
+    pub(crate) fn note_damage(&self, what: &Failure, at_ms: u64) {
+        if what.is_damage() {
+            self.note(what, at_ms);
+        }
+    }
+
     /// A look found this. The first that was found stays.
     pub(crate) fn note(&self, what: &Failure, at_ms: u64) {
         let mut found = self.found.write();

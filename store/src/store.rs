@@ -227,7 +227,8 @@ impl Store {
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
-    /// is checked as it is, and not raised; no byte of the database is changed.
+    /// is checked as it is, and not raised; no byte of the database is changed. Damaged pages are noted beside it, as those
+    /// that a look of an open store found; see [`crate::PagesStanding::Damaged`].
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
@@ -246,10 +247,15 @@ impl Store {
         let must_be_there = presence::check(dir)?;
         let opening = StoreOptions::default().opening();
         let opening = Opening { is_checked: true, on_older: OnOlder::Leave, must_be_there, ..opening };
-        let database = open_database(dir, backend, opening)?;
+        let mark = Mark::of(dir)?;
+        let database = open_database(dir, backend, opening).inspect_err(|refused| {
+            if let OpenError::Failed { cause, .. } = refused {
+                mark.note_damage(cause, system_clock());
+            }
+        })?;
         let blobs = open_blobs(dir, u64::MAX)?;
-        let marked = Mark::of(dir)?.check();
-        verify::verify_offline(&database, &blobs, marked, progress).map_err(|cause| failed(dir, cause))
+        let verified = verify::verify_offline(&database, &blobs, mark.check(), progress);
+        verified.map_err(|cause| failed(dir, cause))
     }
 
     /// Checks every page and every invariant of this open store as of now, and that the indexes in memory hold what the

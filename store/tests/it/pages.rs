@@ -197,6 +197,20 @@ fn damage_that_a_start_found_is_certified_away_by_nothing_that_comes_after() {
     assert_certified_by_nothing(&store, home.path());
 }
 
+/// A start after a good end looks at nothing, and the first thing that is written would hide it.
+#[test]
+fn damage_that_an_offline_verification_found_is_known_to_whoever_starts_all_the_same() {
+    let dir = left_by_a_dead_process(false);
+    let store = open(dir.path());
+    await_until("the start looks at every page", || store.standing().pages == PagesStanding::Whole);
+    drop(store);
+    flip(&dir.path().join("objects.redb"));
+    let before = fs::read(dir.path().join("objects.redb")).unwrap();
+    assert!(Store::verify(dir.path()).is_err());
+    assert!(fs::read(dir.path().join("objects.redb")).unwrap() == before);
+    assert_eq!(open(dir.path()).standing().pages, PagesStanding::Damaged);
+}
+
 #[test]
 fn whoever_decides_to_live_with_damage_restores_a_copy_that_was_not_verified() {
     let (home, dir) = written_anew();
