@@ -32,7 +32,7 @@ use crate::error::{BlobError, Failure, Fault, OpenError};
 use crate::id::{Digest, Position};
 use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
-use crate::mark;
+use crate::mark::{self, Mark};
 use crate::pages;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
@@ -233,13 +233,12 @@ impl Store {
         at(&file, fs::metadata(dir))?;
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
-        if options.verify {
-            mark::check(dir)?;
-        }
+        let mark = if options.verify { mark::check(dir)? } else { Mark::of(dir)? };
         presence::check(dir)?;
         at(&file, fs::metadata(&file))?;
         let defaults = StoreOptions::default();
-        let database = store::open_database(dir, Box::new(Overlay::new(file)), whole(&defaults))?;
+        let database = store::open_database(dir, Box::new(Overlay::new(file)), whole(&defaults));
+        let database = database.inspect_err(|refused| mark.note_refused(refused, (defaults.clock)()))?;
         let blobs = store::open_blobs(dir, u64::MAX)?;
         let source = Source { database: &database, blobs: &blobs, created_at_ms: (defaults.clock)() };
         source.back_up(to, options, progress)

@@ -155,12 +155,17 @@ impl Draft {
         if !options.is_rehearsal || switch::is_decided(dir) {
             switch::finish(dir)?;
         }
-        mark::check(dir)?;
+        let mark = mark::check(dir)?;
         presence::check(dir)?;
         at(&file, fs::metadata(&file))?;
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
-        let source = store::open_database(dir, backend, backup::whole(&options.store))?;
+        let source = store::open_database(dir, backend, backup::whole(&options.store));
+        let source = source.inspect_err(|refused| {
+            if !options.is_rehearsal {
+                mark.note_refused(refused, at_ms);
+            }
+        })?;
         if options.is_rehearsal {
             let blobs = blobs_there(dir)?;
             let mut draft = Draft::over(source, blobs, dir, lock, at_ms)?;

@@ -64,10 +64,12 @@ impl Mark {
         self.found.read().as_ref().map_or(Ok(()), |what| Err(refusal(what)))
     }
 
-    /// What kept a file from being looked at, where that was damage.
-    pub(crate) fn note_damage(&self, what: &Failure, at_ms: u64) {
-        if what.is_damage() {
-            self.note(what, at_ms);
+    /// Why a file did not open whose every page was looked at first; nothing unless that was damage.
+    pub(crate) fn note_refused(&self, refused: &OpenError, at_ms: u64) {
+        if let OpenError::Failed { cause, .. } = refused
+            && cause.is_damage()
+        {
+            self.note(cause, at_ms);
         }
     }
 
@@ -89,12 +91,14 @@ impl Mark {
     }
 }
 
-/// Refuses a store's directory that is marked, for whoever makes another file of what is in it.
+/// The mark of a store's directory, which is refused when it stands: for whoever makes another file of what is in it.
 ///
 /// # Errors
 /// [`OpenError::Failed`] with what was found, and [`OpenError::File`].
-pub(crate) fn check(dir: &Path) -> Result<(), OpenError> {
-    Mark::of(dir)?.check().map_err(|cause| OpenError::Failed { dir: dir.into(), cause })
+pub(crate) fn check(dir: &Path) -> Result<Mark, OpenError> {
+    let mark = Mark::of(dir)?;
+    mark.check().map_err(|cause| OpenError::Failed { dir: dir.into(), cause })?;
+    Ok(mark)
 }
 
 /// What a mark's bytes say; half of one is all that a crash may leave.

@@ -248,11 +248,8 @@ impl Store {
         let opening = StoreOptions::default().opening();
         let opening = Opening { is_checked: true, on_older: OnOlder::Leave, must_be_there, ..opening };
         let mark = Mark::of(dir)?;
-        let database = open_database(dir, backend, opening).inspect_err(|refused| {
-            if let OpenError::Failed { cause, .. } = refused {
-                mark.note_damage(cause, system_clock());
-            }
-        })?;
+        let database = open_database(dir, backend, opening);
+        let database = database.inspect_err(|refused| mark.note_refused(refused, system_clock()))?;
         let blobs = open_blobs(dir, u64::MAX)?;
         let verified = verify::verify_offline(&database, &blobs, mark.check(), progress);
         verified.map_err(|cause| failed(dir, cause))

@@ -199,16 +199,35 @@ fn damage_that_a_start_found_is_certified_away_by_nothing_that_comes_after() {
 
 /// A start after a good end looks at nothing, and the first thing that is written would hide it.
 #[test]
-fn damage_that_an_offline_verification_found_is_known_to_whoever_starts_all_the_same() {
+fn damage_that_was_found_offline_is_known_to_whoever_starts_all_the_same() {
+    type Look = fn(&Path) -> bool;
+    let looks: [Look; 4] = [
+        |dir| Store::verify(dir).is_err(),
+        |dir| {
+            let to = dir.join("backup");
+            Store::backup_offline(dir, &to, BackupOptions::default(), &mut |_| ()).is_err()
+        },
+        |dir| Draft::begin(dir, &DraftOptions::default(), &mut |_| ()).is_err(),
+        |dir| {
+            let rehearsal = DraftOptions { is_rehearsal: true, ..DraftOptions::default() };
+            Draft::begin(dir, &rehearsal, &mut |_| ()).is_err()
+        },
+    ];
     let dir = left_by_a_dead_process(false);
     let store = open(dir.path());
     await_until("the start looks at every page", || store.standing().pages == PagesStanding::Whole);
     drop(store);
     flip(&dir.path().join("objects.redb"));
-    let before = fs::read(dir.path().join("objects.redb")).unwrap();
-    assert!(Store::verify(dir.path()).is_err());
-    assert!(fs::read(dir.path().join("objects.redb")).unwrap() == before);
-    assert_eq!(open(dir.path()).standing().pages, PagesStanding::Damaged);
+    for (number, find) in looks.into_iter().enumerate() {
+        let place = tempfile::tempdir().unwrap();
+        copy_tree(dir.path(), place.path());
+        let before = fs::read(place.path().join("objects.redb")).unwrap();
+        assert!(find(place.path()), "{number}");
+        assert!(fs::read(place.path().join("objects.redb")).unwrap() == before, "{number}");
+        // A rehearsal writes nothing at all.
+        let expected = if number < 3 { PagesStanding::Damaged } else { PagesStanding::Trusted };
+        assert_eq!(open(place.path()).standing().pages, expected, "{number}");
+    }
 }
 
 #[test]
