@@ -32,6 +32,7 @@ use crate::error::{BlobError, Failure, Fault, OpenError};
 use crate::id::{Digest, Position};
 use crate::layout::OnOlder;
 use crate::lock::DirectoryLock;
+use crate::mark::{self, Mark};
 use crate::pages;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
@@ -56,7 +57,8 @@ const PROBLEMS_TOLD: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupOptions {
     /// Whether every page of an open store is looked at first, and the copy read back and every invariant checked before
-    /// it gets its name. Default true. Without it a store that is damaged already can still be copied.
+    /// it gets its name; a store in which a look found damage is then refused. Default true. Without it a store that is
+    /// damaged already can still be copied, with what the damage made of it.
     pub verify: bool,
 }
 
@@ -189,8 +191,8 @@ impl Store {
     /// Copies the whole store into a new directory, as of its newest commit, while commits go on.
     ///
     /// `to` must not exist, or be empty; its parents are made. Cost: reads every row and blob once, twice with
-    /// verification, and then every page before; the room of a second store. A rewrite waits and blob collection is postponed meanwhile, so
-    /// `progress` must not ask for a rewrite or a verification.
+    /// verification, and then every page before; the room of a second store. A rewrite waits and blob collection is
+    /// postponed meanwhile, so `progress` must not ask for a rewrite or a verification.
     ///
     /// # Errors
     /// [`BackupError`]; nothing is then at `to`.
@@ -231,10 +233,12 @@ impl Store {
         at(&file, fs::metadata(dir))?;
         let _lock = DirectoryLock::take(dir)?;
         switch::finish(dir)?;
+        let mark = if options.verify { mark::check(dir)? } else { Mark::of(dir)? };
         presence::check(dir)?;
         at(&file, fs::metadata(&file))?;
         let defaults = StoreOptions::default();
-        let database = store::open_database(dir, Box::new(Overlay::new(file)), whole(&defaults))?;
+        let database = store::open_database(dir, Box::new(Overlay::new(file)), whole(&defaults));
+        let database = database.inspect_err(|refused| mark.note_refused(refused, (defaults.clock)()))?;
         let blobs = store::open_blobs(dir, u64::MAX)?;
         let source = Source { database: &database, blobs: &blobs, created_at_ms: (defaults.clock)() };
         source.back_up(to, options, progress)

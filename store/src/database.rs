@@ -2,8 +2,8 @@
 //!
 //! redb refuses further work on a handle after an I/O error, so a failed handle is closed and a new one opened
 //! from the same place. Opening writes; where the disk refuses that, a handle over the same bytes that keeps its
-//! writes in memory lets reads go on. What opening writes is held back until the rows are known to be of use. Reads are short: a transaction lives for one lookup, so no reader pins old
-//! pages.
+//! writes in memory lets reads go on. What opening writes is held back until the rows are known to be of use. Reads are
+//! short: a transaction lives for one lookup, so no reader pins old pages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,7 +48,8 @@ pub(crate) struct Database {
     bytes: Arc<AtomicU64>,
     /// Takes images of the place that is open.
     lens: Mutex<Lens>,
-    was_unclean: bool,
+    /// What was found, see [`Opening::keeps_found`].
+    found: Mutex<Option<Image>>,
 }
 
 /// A handle, what opening it wrote and its place.
@@ -56,7 +57,7 @@ struct Opened {
     handle: redb::Database,
     held: Held,
     lens: Lens,
-    was_unclean: bool,
+    found: Option<Image>,
 }
 
 enum Handle {
@@ -79,6 +80,9 @@ pub(crate) struct Opening {
     pub(crate) on_older: OnOlder,
     /// Whether one that holds nothing is refused, instead of being made.
     pub(crate) must_be_there: bool,
+    /// Whether an image is kept of what opening found, before anything is written, when it had not been closed in good
+    /// order. It takes memory until somebody takes it.
+    pub(crate) keeps_found: bool,
 }
 
 /// Why a database did not open.
@@ -103,15 +107,15 @@ impl Database {
     /// [accepted]: Database::accept
     pub(crate) fn open(backend: Box<dyn Backend>, opening: Opening) -> Result<Database, Refused> {
         let bytes = Arc::default();
-        let Opened { handle, held, lens, was_unclean } = open_handle(backend.as_ref(), opening, &bytes)?;
+        let Opened { handle, held, lens, found } = open_handle(backend.as_ref(), opening, &bytes)?;
         let (handle, held) = (RwLock::new(Handle::Writable(handle)), Mutex::new(Some(held)));
-        let (steady, lens) = (RwLock::default(), Mutex::new(lens));
-        Ok(Database { backend, opening, handle, held, steady, bytes, lens, was_unclean })
+        let (steady, lens, found) = (RwLock::default(), Mutex::new(lens), Mutex::new(found));
+        Ok(Database { backend, opening, handle, held, steady, bytes, lens, found })
     }
 
-    /// Whether whoever had it open before did not close it in good order.
-    pub(crate) fn was_unclean(&self) -> bool {
-        self.was_unclean
+    /// What opening found, once; none when it had been closed in good order, or was not to be kept.
+    pub(crate) fn take_found(&self) -> Option<Image> {
+        self.found.lock().take()
     }
 
     /// Lets what opening wrote reach the disk: the rows are of use. After an error reads go on, and this may be tried
@@ -125,8 +129,8 @@ impl Database {
         Ok(())
     }
 
-    /// What was opened is of no use: it is closed, so that nobody writes what would never arrive, and opened anew the next
-    /// time. Reads go on if they can.
+    /// What was opened is of no use: it is closed, so that nobody writes what would never arrive, and opened anew the
+    /// next time. Reads go on if they can.
     pub(crate) fn refuse(&self) {
         let mut handle = self.handle.write();
         handle.give_up();
@@ -233,7 +237,7 @@ impl Database {
 
     fn open_again(&self, is_checked: bool) -> Result<redb::Database, Failure> {
         let is_checked = is_checked || self.opening.is_checked;
-        let opening = Opening { is_checked, must_be_there: true, ..self.opening };
+        let opening = Opening { is_checked, must_be_there: true, keeps_found: false, ..self.opening };
         match open_handle(self.backend.as_ref(), opening, &self.bytes) {
             Ok(Opened { handle, held, lens, .. }) => {
                 *self.held.lock() = Some(held);
@@ -339,9 +343,10 @@ fn open_handle(backend: &dyn Backend, opening: Opening, bytes: &Arc<AtomicU64>) 
     let lens = place.lens();
     let place = Held::over(Box::new(place))?;
     damage::guard(|| {
-        let was_unclean = is_unclean(&place)?;
+        let is_kept = opening.keeps_found && is_unclean(&place)?;
+        let found = is_kept.then(|| lens.image(&Arc::default())).transpose()?;
         let (handle, held) = open_on(place, opening, bytes)?;
-        Ok(Opened { handle, held, lens, was_unclean })
+        Ok(Opened { handle, held, lens, found })
     })
 }
 
@@ -356,7 +361,7 @@ fn is_unclean(place: &dyn StorageBackend) -> std::io::Result<bool> {
 
 fn open_on(
     held: Held,
-    Opening { cache_bytes, at_ms, is_checked, on_older, must_be_there }: Opening,
+    Opening { cache_bytes, at_ms, is_checked, on_older, must_be_there, .. }: Opening,
     bytes: &Arc<AtomicU64>,
 ) -> Result<(redb::Database, Held), Refused> {
     empty_unfinished(&held)?;

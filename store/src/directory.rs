@@ -40,8 +40,8 @@ pub(crate) fn sync_closed_file(path: &Path) -> io::Result<()> {
     sync_file(&File::options().write(true).open(path)?, path)
 }
 
-/// Makes a directory and those that it is in, where they are absent, private and each safe in the one above. Those that were there
-/// may be as new, so they are synced too, as far as they may be read. A crash in between leaves some of them.
+/// Makes a directory and those that it is in, where they are absent, private and each safe in the one above. Those
+/// that were there may be as new, so they are synced too, as far as they may be read. A crash in between leaves some.
 pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -62,6 +62,14 @@ pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
 /// Makes a directory that nobody but its owner may read.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     system::make_private(dir)
+}
+
+/// Takes a directory that its owner made readable for others, as an earlier host did, from them.
+///
+/// # Errors
+/// What the system answers, also when it is somebody else's.
+pub(crate) fn make_it_private(dir: &Path) -> io::Result<()> {
+    system::make_it_private(dir)
 }
 
 /// As [`make_private`], with those that it is in; nothing is synced, and one that is there already is left as it is.

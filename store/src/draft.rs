@@ -38,6 +38,7 @@ use crate::kept::{self, KeptFor};
 use crate::layout::OnOlder;
 use crate::limit;
 use crate::lock::DirectoryLock;
+use crate::mark;
 use crate::object::Object;
 use crate::presence;
 use crate::progress::{Meter, Phase, Progress};
@@ -111,6 +112,8 @@ pub struct Draft {
     generation_of: Option<fn(&ReleaseRecord) -> Option<u32>>,
     /// The highest generation that is known, of owners that were asked for. Releases are not changed meanwhile.
     known: HashMap<ComponentId, Option<u32>>,
+    /// The generation of the release that serves, likewise.
+    serving: HashMap<ComponentId, Option<u32>>,
     /// Components of which an object was put in a later generation.
     raising: BTreeMap<ComponentId, Raising>,
     /// States that are not in the copy yet.
@@ -152,11 +155,17 @@ impl Draft {
         if !options.is_rehearsal || switch::is_decided(dir) {
             switch::finish(dir)?;
         }
+        let mark = mark::check(dir)?;
         presence::check(dir)?;
         at(&file, fs::metadata(&file))?;
         let at_ms = (options.store.clock)();
         let backend = Box::new(Overlay::new(file));
-        let source = store::open_database(dir, backend, backup::whole(&options.store))?;
+        let source = store::open_database(dir, backend, backup::whole(&options.store));
+        let source = source.inspect_err(|refused| {
+            if !options.is_rehearsal {
+                mark.note_refused(refused, at_ms);
+            }
+        })?;
         if options.is_rehearsal {
             let blobs = blobs_there(dir)?;
             let mut draft = Draft::over(source, blobs, dir, lock, at_ms)?;
@@ -214,7 +223,7 @@ impl Draft {
         let raised = self.judge_raises()?;
         self.write_rest(&fact, &raised, evolver)?;
         fail::fail_point!("store::draft-sealed");
-        let problems = verify::verify_offline(self.database()?, &self.blobs, progress)?.problems;
+        let problems = verify::verify_offline(self.database()?, &self.blobs, Ok(()), progress)?.problems;
         if !problems.is_empty() {
             return Err(DraftError::Unsound { dir: self.dir.clone(), problems });
         }
@@ -252,6 +261,7 @@ impl Draft {
             generations,
             generation_of: None,
             known: HashMap::new(),
+            serving: HashMap::new(),
             raising: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,

@@ -37,6 +37,8 @@ struct Place {
     below: Box<dyn StorageBackend>,
     /// Held shared by every write, so that an image begins between two of them.
     images: RwLock<Vec<Weak<Kept>>>,
+    /// Others may write to the bytes from then on, so nothing is said of them; readers may still hold the place.
+    is_closed: AtomicBool,
 }
 
 /// The bytes as they were when it was taken; whoever reads it may be told to stop.
@@ -61,7 +63,9 @@ struct Blocks {
 
 impl Imaged {
     pub(crate) fn over(below: Box<dyn StorageBackend>) -> Imaged {
-        Imaged { place: Arc::new(Place { below, images: RwLock::default() }) }
+        Imaged {
+            place: Arc::new(Place { below, images: RwLock::default(), is_closed: AtomicBool::new(false) }),
+        }
     }
 
     /// Something to take images from that does not keep the place open.
@@ -94,6 +98,9 @@ impl Lens {
     fn image_within(&self, blocks_max: usize, is_stopping: &Arc<AtomicBool>) -> io::Result<Image> {
         let place = self.0.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let mut images = place.images.write();
+        if place.is_closed.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         images.retain(|image| image.strong_count() > 0);
         let kept = Kept { len: place.below.len()?, blocks_max, blocks: RwLock::default() };
         let kept = Arc::new(kept);
@@ -104,6 +111,11 @@ impl Lens {
 }
 
 impl Image {
+    /// As it is, for a reader who is told to stop by this.
+    pub(crate) fn stopped_by(self, is_stopping: &Arc<AtomicBool>) -> Image {
+        Image { is_stopping: Arc::clone(is_stopping), ..self }
+    }
+
     /// Tells whether it could not be read to the end, so that nothing follows from what a reader of it found.
     pub(crate) fn lost(&self) -> impl Fn() -> bool + use<> {
         let (place, kept, is_stopping) =
@@ -221,7 +233,11 @@ impl StorageBackend for Imaged {
 
     fn close(&self) -> io::Result<()> {
         let below = &self.place.below;
-        self.change(Kept::lose, || below.close())
+        let close = || {
+            self.place.is_closed.store(true, Ordering::Release);
+            below.close()
+        };
+        self.change(Kept::lose, close)
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {

@@ -66,6 +66,7 @@ mod kept;
 mod layout;
 pub mod limit;
 mod lock;
+mod mark;
 mod object;
 mod order;
 mod outbox;

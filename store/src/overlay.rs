@@ -124,6 +124,10 @@ impl StorageBackend for Overlay {
         }
         Ok(())
     }
+
+    fn close(&self) -> io::Result<()> {
+        self.below.close()
+    }
 }
 
 impl fmt::Debug for Overlay {

@@ -8,7 +8,7 @@
 //! redb trusts the pages that it reads, also when it opens a file that a crash left: it repairs without looking at them.
 //! And a page that is written anew gets a checksum that fits whatever it holds. So a start after a crash has all of them
 //! looked at once, beside everything else; a start after a good end does not, since that would read the whole file every
-//! time. Whoever copies the whole file looks first.
+//! time. Whoever copies the whole file looks first. What a look found no later one takes back, see `mark`.
 //! Never here: what the rows say.
 
 use std::sync::Arc;
@@ -44,8 +44,10 @@ enum Look {
 /// not replaced meanwhile. Commits wait only where they overtook all attempts before.
 ///
 /// # Errors
-/// [`Failure::Damaged`] when one is not as it was written; whatever else kept it from being told.
+/// [`Failure::Damaged`] when one is not as it was written, or an earlier look found such a one; whatever else kept it
+/// from being told.
 pub(crate) fn check(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    shared.mark.check()?;
     let mut meter = Meter::new(progress);
     meter.begin(Phase::Pages, 1);
     let never = Arc::default();
@@ -58,7 +60,8 @@ pub(crate) fn check(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Resu
     meter.step(1);
     meter.end();
     match look? {
-        Look::Whole => Ok(()),
+        // A look that began before may have found what was written anew since.
+        Look::Whole => shared.mark.check(),
         // Nobody wrote, so the handle was replaced.
         Look::Unfinished => Err(Failure::Reopening),
     }
@@ -71,20 +74,22 @@ pub(crate) struct StartLook {
     is_stopping: Arc<AtomicBool>,
 }
 
-/// Has every page looked at as it is now, in a thread of its own: nothing that is written later hides what was damaged
-/// before, unless it overtakes the look.
-pub(crate) fn begin(shared: &Arc<Shared>) {
+/// Has every page looked at as the start found it, in a thread of its own: nothing that is written later, the start's own
+/// writes included, hides what was damaged before, unless it overtakes the look.
+pub(crate) fn begin(shared: &Arc<Shared>, found: Image) {
     shared.stand.note_pages(PagesStanding::Unchecked);
-    let (of_thread, image) = (Arc::clone(shared), shared.database.image(&shared.start_look.is_stopping));
+    let (of_thread, image) = (Arc::clone(shared), Ok(found.stopped_by(&shared.start_look.is_stopping)));
     let look = move || {
         if let Err(failure) = bug::guard("the look at every page", || look_after_crash(&of_thread, image)) {
             tracing::error!(%failure, "the next start looks at the pages again");
         }
+        of_thread.stand.note_unfinished();
     };
     match std::thread::Builder::new().name("store-pages".into()).spawn(look) {
         Ok(thread) => *shared.start_look.thread.lock() = Some(thread),
         Err(cause) => {
-            tracing::warn!(%cause, "no thread could be had to look at the pages; the next start does")
+            shared.stand.note_unfinished();
+            tracing::warn!(%cause, "no thread could be had to look at the pages; the next start does");
         }
     }
 }
@@ -159,9 +164,8 @@ fn note(shared: &Shared, look: &Result<Look, Failure>) {
         Ok(Look::Whole) => shared.stand.note_pages(PagesStanding::Whole),
         Ok(Look::Unfinished) => {}
         Err(failure) if failure.is_damage() => {
-            // Whoever sees that pages are damaged sees what.
-            shared.stand.note_damage(&failure.to_string());
-            shared.stand.note_pages(PagesStanding::Damaged);
+            shared.mark.note(failure, shared.now_ms());
+            shared.heed_mark();
         }
         // The disk's, or the file is just being opened again.
         Err(failure) => shared.suspect(failure),

@@ -10,6 +10,7 @@
 //! ```
 //! A restore is a fact: it writes an audit row, in a commit of its own, into what it restores.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,9 @@ use crate::damage;
 use crate::database::Database;
 use crate::directory;
 use crate::error::{Failure, Fault, OpenError};
-use crate::id::Position;
+use crate::id::{ObjectId, Position};
 use crate::lock::DirectoryLock;
+use crate::mark;
 use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
 use crate::store::{self, BLOBS_DIR, DATABASE_FILE, Store, StoreOptions};
@@ -125,7 +127,8 @@ impl Store {
     /// `from` may also be the directory of a store that nobody has open, as an earlier restore kept it: one with a
     /// database and without a manifest.
     ///
-    /// Cost: reads the backup twice and its copy once; the room of a second store. Clients that were acknowledged
+    /// Cost: reads the backup twice and its copy once, and every page of the store that is replaced once; the room of a
+    /// second store. Clients that were acknowledged
     /// after the backup was made are not: their effects are in the store kept beside.
     ///
     /// # Errors
@@ -140,8 +143,11 @@ impl Store {
         at(into, directory::make_all(into))?;
         let _lock = DirectoryLock::take(into)?;
         switch::finish(into)?;
-        check_identity(into, &manifest, options)?;
-        let staged = Stage { path: switch::stage(into), into }.fill(from, &manifest, options, progress);
+        let current = Current::of(into);
+        check_identity(into, &current, &manifest, options)?;
+        let staged = Stage { path: switch::stage(into) }.fill(from, &current, &manifest, options, progress);
+        // Closed before its file is moved: some systems do not move an open one.
+        drop(current);
         let switched = staged.and_then(|staged| {
             fail::fail_point!("store::restore-staged");
             Ok((staged, switch_to_staged(into, progress)?))
@@ -174,6 +180,7 @@ fn read(
         Err(BackupError::NotABackup { .. }) if is_store(from) => {
             let lock = DirectoryLock::take(from)?;
             switch::finish(from)?;
+            mark::check(from)?;
             Ok((backup::describe(from, progress)?, Some(lock)))
         }
         manifest => {
@@ -191,9 +198,8 @@ fn is_store(dir: &Path) -> bool {
 }
 
 /// The copy inside the target.
-struct Stage<'a> {
+struct Stage {
     path: PathBuf,
-    into: &'a Path,
 }
 
 struct Staged {
@@ -202,11 +208,12 @@ struct Staged {
     problems: Vec<String>,
 }
 
-impl Stage<'_> {
+impl Stage {
     /// Copies, raises and checks the backup, and writes down that it was restored.
     fn fill(
         &self,
         from: &Path,
+        current: &Current,
         manifest: &Manifest,
         options: RestoreOptions,
         progress: &mut dyn FnMut(Progress),
@@ -219,11 +226,11 @@ impl Stage<'_> {
         let defaults = StoreOptions::default();
         let backend = Box::new(FileBackend::new(file.clone()));
         let database = store::open_database(&self.path, backend, backup::whole(&defaults))?;
-        let problems = verify::verify_offline(&database, &blobs, progress)?.problems;
+        let problems = verify::verify_offline(&database, &blobs, Ok(()), progress)?.problems;
         if !problems.is_empty() && !options.force {
             return Err(BackupError::Unsound { path: from.into(), problems }.into());
         }
-        let forgotten_back = forgotten_back(self.into, &database);
+        let forgotten_back = forgotten_back(current, &database);
         let position = write_down(&database, manifest, (defaults.clock)())?;
         drop(database);
         at(&file, directory::sync_closed_file(&file))?;
@@ -281,56 +288,81 @@ fn switch_to_staged(
     Ok(if fs::remove_dir(&aside).is_ok() { None } else { Some(aside) })
 }
 
-fn check_identity(into: &Path, manifest: &Manifest, options: RestoreOptions) -> Result<(), RestoreError> {
-    let file = into.join(DATABASE_FILE);
-    let holds_bytes = fs::metadata(&file).is_ok_and(|found| found.len() > 0);
-    if !holds_bytes || options.force {
-        return Ok(());
+/// The store that is replaced, opened without a change to it.
+enum Current {
+    /// There is none.
+    Absent,
+    /// It cannot be read.
+    Unreadable,
+    Open(Box<Database>),
+}
+
+impl Current {
+    /// Cost: reads every page.
+    fn of(into: &Path) -> Current {
+        let file = into.join(DATABASE_FILE);
+        if !fs::metadata(&file).is_ok_and(|found| found.len() > 0) {
+            return Current::Absent;
+        }
+        let backend = Box::new(Overlay::new(file));
+        store::open_database(into, backend, backup::whole(&StoreOptions::default()))
+            .map_or(Current::Unreadable, |database| Current::Open(Box::new(database)))
     }
-    let found = identity(into, &file);
-    if found == Some(manifest.store) {
+}
+
+fn check_identity(
+    into: &Path,
+    current: &Current,
+    manifest: &Manifest,
+    options: RestoreOptions,
+) -> Result<(), RestoreError> {
+    let found = match current {
+        Current::Absent => return Ok(()),
+        Current::Unreadable => None,
+        Current::Open(database) => identity(database),
+    };
+    if options.force || found == Some(manifest.store) {
         return Ok(());
     }
     Err(RestoreError::OtherStore { into: into.into(), found, backup: manifest.store })
 }
 
-/// Which store a file is, without changing it; none when that cannot be told.
-fn identity(into: &Path, file: &Path) -> Option<StoreId> {
-    let database = open_unchanged(into, file)?;
+/// Which store a database is; none when that cannot be told.
+fn identity(database: &Database) -> Option<StoreId> {
     damage::guard(|| -> Result<StoreId, Failure> { store_id::read(&database.read()?.open_table(META)?) }).ok()
 }
 
-/// Opens a file without a change to it; none when it cannot be read.
-fn open_unchanged(into: &Path, file: &Path) -> Option<Database> {
-    let backend = Box::new(Overlay::new(file));
-    store::open_database(into, backend, backup::whole(&StoreOptions::default())).ok()
-}
-
-/// How many objects the backup brings back that the store at `into` has forgotten since. An id is given once, so whoever
-/// is in both was forgotten later than the backup was made.
+/// How many objects the backup brings back that the store which is replaced has forgotten since. An id is given once, so
+/// whoever is in both was forgotten later than the backup was made.
 ///
-/// Cost: reads that store's audit, and looks a few rows up.
-fn forgotten_back(into: &Path, staged: &Database) -> Option<u64> {
-    let file = into.join(DATABASE_FILE);
-    if !fs::metadata(&file).is_ok_and(|found| found.len() > 0) {
-        return Some(0);
-    }
-    let current = open_unchanged(into, &file)?;
+/// Cost: reads that store's audit, and looks a row up for each object that was forgotten.
+fn forgotten_back(current: &Current, staged: &Database) -> Option<u64> {
+    let current = match current {
+        Current::Absent => return Some(0),
+        Current::Unreadable => return None,
+        Current::Open(current) => current,
+    };
     let count = || -> Result<u64, Failure> {
-        let (audit, objects) = (current.read()?.open_table(AUDIT)?, staged.read()?.open_table(OBJECTS)?);
+        let objects = staged.read()?.open_table(OBJECTS)?;
         let mut back = 0;
-        for row in audit.rows()? {
-            let row: AuditRow = tables::decode_json("audit", row?.1.value())?;
-            let id = row.subject.parse().ok().filter(|_| row.kind == OBJECT_FORGOTTEN);
-            if let Some(id) = id
-                && tables::read_object_position(&objects, id, Position::new(u64::MAX))? != Position::NONE
-            {
-                back += 1;
-            }
+        for id in forgotten(current)? {
+            let at = tables::read_object_position(&objects, id, Position::new(u64::MAX))?;
+            back += u64::from(at != Position::NONE);
         }
         Ok(back)
     };
     damage::guard(count).ok()
+}
+
+/// The objects that a store's audit says were forgotten, each once: others may have written rows of that kind too.
+fn forgotten(database: &Database) -> Result<HashSet<ObjectId>, Failure> {
+    let audit = database.read()?.open_table(AUDIT)?;
+    let mut forgotten = HashSet::new();
+    for row in audit.rows()? {
+        let row: AuditRow = tables::decode_json("audit", row?.1.value())?;
+        forgotten.extend(row.subject.parse::<ObjectId>().ok().filter(|_| row.kind == OBJECT_FORGOTTEN));
+    }
+    Ok(forgotten)
 }
 
 /// The restore's own commit.

@@ -19,6 +19,7 @@ use crate::history::Past;
 use crate::id::{ComponentId, ObjectName, Position, PostId};
 use crate::limit;
 use crate::lock::DirectoryLock;
+use crate::mark::Mark;
 use crate::order::Order;
 use crate::outbox::{Outbox, OutboxChange, OutboxRow};
 use crate::pages::StartLook;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Where the store is.
     pub(crate) dir: Arc<Path>,
     pub(crate) stand: Stand,
+    /// Whether a look found damaged pages, also before this opening.
+    pub(crate) mark: Mark,
     /// Whoever holds this knows that no unit is between its vote and its durable commit. The committer holds it for
     /// every group; a rewrite and each step of a collection hold it instead of it.
     pub(crate) turn: Mutex<()>,
@@ -134,6 +137,15 @@ impl Shared {
         self.suspect(failure);
     }
 
+    /// The store stands as its mark says.
+    pub(crate) fn heed_mark(&self) {
+        if let Err(failure) = self.mark.check() {
+            // Whoever sees that pages are damaged sees what.
+            self.stand.note_damage(&failure.to_string());
+            self.stand.note_pages(PagesStanding::Damaged);
+        }
+    }
+
     /// Asks the committer to look whether the handle works, after something failed that may not be the file's fault.
     pub(crate) fn suspect(&self, failure: &Failure) {
         if !matches!(failure, Failure::Storage(_) | Failure::Damaged { .. }) {
@@ -175,7 +187,8 @@ impl Drop for Shared {
     /// A file that is damaged, or was not looked at to the end, is left as by a crash: the next start looks at it.
     fn drop(&mut self) {
         let standing = self.stand.now();
-        if standing.damage.is_some() || standing.pages == PagesStanding::Unchecked {
+        let is_open = matches!(standing.pages, PagesStanding::Unchecked | PagesStanding::Unfinished);
+        if standing.damage.is_some() || is_open {
             self.database.give_up();
         }
     }

@@ -27,7 +27,7 @@ pub struct Standing {
     /// What the disk said the last time.
     pub last_failure: Option<Arc<str>>,
     /// What could not be read because it is not as it was written, the last time; the rest of the file is served. None
-    /// once a verification of the open store found nothing.
+    /// once a verification of the open store found nothing, unless it is the pages that are damaged.
     pub damage: Option<Arc<str>>,
     /// What is known of the file's pages.
     pub pages: PagesStanding,
@@ -44,9 +44,14 @@ pub enum PagesStanding {
     /// It had not been closed in good order, and the look at all of them has not come to its end. Closed like that it is
     /// looked at by the next start.
     Unchecked,
+    /// As [`PagesStanding::Unchecked`], and nobody is looking any more: too much was written meanwhile, the disk failed,
+    /// or no thread could be had. A verification looks, and so does the next start.
+    Unfinished,
     /// All of them were as they had been written when they were last looked at.
     Whole,
-    /// Some were not; see [`Standing::damage`].
+    /// Some were not, now or when an earlier process looked; see [`Standing::damage`]. It stays so until a backup is
+    /// restored, also over restarts: a page that was written anew since has a checksum that fits whatever it holds. To
+    /// live with it, remove the file `damaged` in the store's directory while nobody has the store open.
     Damaged,
 }
 
@@ -95,9 +100,20 @@ impl Stand {
         standing.damage = Some(what.into());
     }
 
-    /// What a look at every page found, or that one has begun.
+    /// What a look at every page found, or that one has begun. Damage that was found stays.
     pub(crate) fn note_pages(&self, pages: PagesStanding) {
-        self.now.write().pages = pages;
+        let mut standing = self.now.write();
+        if standing.pages != PagesStanding::Damaged {
+            standing.pages = pages;
+        }
+    }
+
+    /// The look after a start has ended without an end, unless somebody else's has had one.
+    pub(crate) fn note_unfinished(&self) {
+        let mut standing = self.now.write();
+        if standing.pages == PagesStanding::Unchecked {
+            standing.pages = PagesStanding::Unfinished;
+        }
     }
 
     /// How often damage was noted so far.
@@ -105,10 +121,11 @@ impl Stand {
         self.notes.load(Ordering::Acquire)
     }
 
-    /// The whole file was looked at, and nothing is wrong; damage that was noted after the first `notes` stays.
+    /// The whole file was looked at, and nothing is wrong; damage that was noted after the first `notes` stays,
+    /// and so does that of pages.
     pub(crate) fn note_whole(&self, notes: u64) {
         let mut standing = self.now.write();
-        if self.damage_notes() == notes {
+        if self.damage_notes() == notes && standing.pages != PagesStanding::Damaged {
             standing.damage = None;
         }
     }

@@ -29,6 +29,7 @@ use crate::id::{Digest, ObjectId, Position};
 use crate::layout::{LayoutMode, OnOlder};
 use crate::limit;
 use crate::lock::{self, DirectoryLock};
+use crate::mark::Mark;
 use crate::object::Object;
 use crate::pages::{self, StartLook};
 use crate::presence;
@@ -148,7 +149,8 @@ impl fmt::Debug for StoreOptions {
 }
 
 impl Store {
-    /// Opens the store in a directory, making both when they are absent.
+    /// Opens the store in a directory, making both when they are absent. From then on nobody but its owner may enter the
+    /// directory, where that is this process's to decide.
     ///
     /// # Errors
     /// [`OpenError::InUse`] by another process, [`OpenError::NewerLayout`], [`OpenError::OlderLayout`] when the
@@ -156,17 +158,22 @@ impl Store {
     /// is not there any more, [`OpenError::File`], [`OpenError::Failed`]. A database that is refused keeps every byte.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
         let lock = take(dir)?;
-        let opening = Opening { must_be_there: presence::check(dir)?, ..options.opening() };
+        let (must_be_there, mark) = (presence::check(dir)?, Mark::of(dir)?);
+        // A look would find no more than that.
+        let keeps_found = options.is_checked_after_crash && mark.check().is_ok();
+        let opening = Opening { must_be_there, keeps_found, ..options.opening() };
         let backend = Box::new(FileBackend::new(dir.join(DATABASE_FILE)));
-        let is_checked_after_crash = options.is_checked_after_crash;
-        let store = Store::open_locked(dir, backend, lock, opening, options)?;
-        if is_checked_after_crash && store.shared().database.was_unclean() {
-            pages::begin(store.shared());
+        let store = Store::open_locked(dir, backend, (lock, mark), opening, options)?;
+        if let Some(found) = store.shared().database.take_found() {
+            pages::begin(store.shared(), found);
         }
         let id = store.id().map_err(|cause| failed(dir, cause))?;
         if let Err(cause) = presence::note(dir, id) {
             // The next opening notes it; until then blobs tell.
             tracing::warn!(%cause, "that there is a store was not noted");
+        }
+        if let Err(cause) = directory::make_it_private(dir) {
+            tracing::warn!(%cause, "others may enter the store's directory, and this process may not change that");
         }
         Ok(store)
     }
@@ -182,13 +189,13 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         let lock = take(dir)?;
-        Store::open_locked(dir, Box::new(backend), lock, options.opening(), options)
+        Store::open_locked(dir, Box::new(backend), (lock, Mark::default()), options.opening(), options)
     }
 
     fn open_locked(
         dir: &Path,
         backend: Box<dyn Backend>,
-        lock: DirectoryLock,
+        (lock, mark): (DirectoryLock, Mark),
         opening: Opening,
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
@@ -199,7 +206,7 @@ impl Store {
             database,
             blobs,
             (SegmentFiles::of(dir), Shelves::of(dir)),
-            Some(lock),
+            (Some(lock), mark),
             options,
         )?;
         // A database file that was just made is lost with the power unless its directory knows it.
@@ -215,11 +222,13 @@ impl Store {
         let dir = Path::new("scratch");
         let database = open_database(dir, Box::new(MemoryBackend::new()), options.opening())?;
         let blobs = Blobs::in_memory(options.blob_bytes_max);
-        Store::assemble(dir, database, blobs, (SegmentFiles::none(), Shelves::none()), None, options)
+        let (files, unmarked) = ((SegmentFiles::none(), Shelves::none()), (None, Mark::default()));
+        Store::assemble(dir, database, blobs, files, unmarked, options)
     }
 
     /// Checks every invariant of the store in a directory that no process has open; see [`Report`]. An older layout
-    /// is checked as it is, and not raised; no byte of the database is changed.
+    /// is checked as it is, and not raised; no byte of the database is changed. Damaged pages are noted beside it, as those
+    /// that a look of an open store found; see [`crate::PagesStanding::Damaged`].
     ///
     /// # Errors
     /// As [`Store::open`]. Problems found are in the report, not here.
@@ -238,15 +247,18 @@ impl Store {
         let must_be_there = presence::check(dir)?;
         let opening = StoreOptions::default().opening();
         let opening = Opening { is_checked: true, on_older: OnOlder::Leave, must_be_there, ..opening };
-        let database = open_database(dir, backend, opening)?;
+        let mark = Mark::of(dir)?;
+        let database = open_database(dir, backend, opening);
+        let database = database.inspect_err(|refused| mark.note_refused(refused, system_clock()))?;
         let blobs = open_blobs(dir, u64::MAX)?;
-        verify::verify_offline(&database, &blobs, progress).map_err(|cause| failed(dir, cause))
+        let verified = verify::verify_offline(&database, &blobs, mark.check(), progress);
+        verified.map_err(|cause| failed(dir, cause))
     }
 
     /// Checks every page and every invariant of this open store as of now, and that the indexes in memory hold what the
-    /// rows say. Cost: reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at
-    /// the pages cannot keep up, they wait for one reading of the file. Not to be called from a reply or from
-    /// [`crate::OnDecided`].
+    /// rows say. Damage that an earlier look at the pages found is a problem, whatever the pages are now. Cost:
+    /// reads everything, pages twice. Commits go on; where so much is written meanwhile that the look at the pages cannot
+    /// keep up, they wait for one reading of the file. Not to be called from a reply or from [`crate::OnDecided`].
     ///
     /// # Errors
     /// [`Failure`] when it cannot be read. Problems found are in the report.
@@ -375,7 +387,7 @@ impl Store {
         database: Database,
         blobs: Blobs,
         (segments, shelves): (SegmentFiles, Shelves),
-        lock: Option<DirectoryLock>,
+        (lock, mark): (Option<DirectoryLock>, Mark),
         options: StoreOptions,
     ) -> Result<Store, OpenError> {
         fail::fail_point!("store::open-before-load");
@@ -405,11 +417,13 @@ impl Store {
                 whole: RwLock::new(()),
                 dir: place,
                 stand: Stand::default(),
+                mark,
                 queue: Mutex::new(Some(queue)),
                 is_reopen_asked: AtomicBool::new(false),
                 _lock: lock,
             };
             shared.install(loaded);
+            shared.heed_mark();
             Arc::new(shared)
         });
         let (shared, committer) = spawned.map_err(|cause| failed(dir, cause.into()))?;
@@ -485,6 +499,7 @@ impl StoreOptions {
             is_checked: false,
             on_older: self.layout.into(),
             must_be_there: false,
+            keeps_found: false,
         }
     }
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::directory;
 use crate::error::OpenError;
 use crate::kept::{self, KeptFor};
+use crate::mark::MARK_FILE;
 use crate::store::{BLOBS_DIR, DATABASE_FILE};
 
 const STAGE: &str = "restore-staged";
@@ -105,6 +106,7 @@ fn move_parts(dir: &Path, marker: &Path) -> io::Result<()> {
             move_part(part, &dir, &stage, &aside)?;
         }
     }
+    move_mark(&dir, &aside)?;
     fail::fail_point!("store::restore-moved");
     fs::remove_file(marker)?;
     directory::sync(&dir)?;
@@ -123,6 +125,18 @@ fn move_part(part: &str, dir: &Path, stage: &Path, aside: &Path) -> io::Result<(
     fs::rename(stage.join(part), &own)?;
     directory::sync(dir)?;
     fail::fail_point!("store::restore-part-moved");
+    Ok(())
+}
+
+/// What says that the old file is damaged stays with it.
+fn move_mark(dir: &Path, aside: &Path) -> io::Result<()> {
+    let mark = dir.join(MARK_FILE);
+    if mark.exists() {
+        fs::rename(&mark, aside.join(MARK_FILE))?;
+        directory::sync(aside)?;
+        directory::sync(dir)?;
+        fail::fail_point!("store::restore-mark-aside");
+    }
     Ok(())
 }
 

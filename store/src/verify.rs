@@ -1,7 +1,7 @@
 //! Every invariant of a stored database, checked offline or over one snapshot of an open store.
 //!
 //! ```text
-//! pages     each is as it was written, by its checksum
+//! pages     each is as it was written, by its checksum, and no look found otherwise since the last restore
 //! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
 //! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
@@ -80,10 +80,11 @@ impl Report {
     }
 }
 
-/// Checks a database that nobody else has open, redb's own pages first.
+/// Checks a database that nobody else has open, redb's own pages first. `marked`: whether a look found damage before.
 pub(crate) fn verify_offline(
     database: &Database,
     blobs: &Blobs,
+    marked: Result<(), Failure>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Failure> {
     let mut meter = Meter::new(progress);
@@ -94,6 +95,9 @@ pub(crate) fn verify_offline(
     let mut report = damage::guard(|| verify_rows(database, blobs, progress))?;
     if !pages_were_whole {
         report.problem("redb: damaged pages were found, which opening repairs".into());
+    }
+    if let Err(damage) = marked {
+        report.problem(format!("pages: {damage}"));
     }
     Ok(report)
 }

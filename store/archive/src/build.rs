@@ -135,7 +135,7 @@ pub fn build(
 }
 
 fn make_own(dir: &Path) -> Result<(), BuildError> {
-    match fs::create_dir(dir) {
+    match directory::make_private(dir) {
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
             let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
             if !is_empty {
@@ -308,7 +308,7 @@ impl Work<'_> {
 
     fn create(&self, name: &str) -> Result<Output, BuildError> {
         let path = self.dir.join(name);
-        Ok(Output { file: BufWriter::new(BuildError::at(&path, File::create(&path))?), path })
+        Ok(Output { file: BufWriter::new(BuildError::at(&path, directory::create(&path))?), path })
     }
 }
 

@@ -1,5 +1,5 @@
 //! Directories and files: one that was made or renamed is safe only after its directory was synced, and its bytes only
-//! after it was synced itself.
+//! after it was synced itself. What is made here nobody but its owner may read.
 
 #[cfg(unix)]
 #[path = "directory/unix.rs"]
@@ -22,16 +22,26 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     sync(parent(path))
 }
 
-/// Makes a directory and those that it is in, where they are absent, each safe in the one above.
+/// Makes a directory and those that it is in, where they are absent, private and each safe in the one above.
 pub(crate) fn make_all(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
     make_all(parent(dir))?;
-    match fs::create_dir(dir) {
+    match make_private(dir) {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(cause),
         _ => sync_parent(dir),
     }
+}
+
+/// Makes a directory that nobody but its owner may read.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    system::make_private(dir)
+}
+
+/// Makes a file that nobody but its owner may read, or empties the one that is there.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    system::private().write(true).create(true).truncate(true).open(path)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -54,7 +64,7 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()>
 
 /// Writes a whole file beside its name and synced, ready to be renamed.
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

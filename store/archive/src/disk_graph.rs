@@ -27,6 +27,7 @@ use diskann_utils::views::rowmajor::Matrix;
 use diskann_vector::distance::Metric;
 
 use crate::codes;
+use crate::directory;
 use crate::manifest::{CODEBOOK, CODES, DEGREE_MAX, Engine, GRAPH, VECTORS};
 use crate::sealed::BLOCK;
 
@@ -167,10 +168,10 @@ fn adopt(files: &Files, dim: usize, directions: u32) -> Result<Engine, ANNError>
     let table = PQStorage::new(PIVOTS, COMPRESSED, None).load_pivots(files)?;
     let starts = table.view_offsets().as_slice().to_vec();
     let codebook = codes::codebook(&starts, table.view_pivots().as_slice());
-    fs::write(files.dir.join(CODEBOOK), codebook)?;
+    directory::create(&files.dir.join(CODEBOOK))?.write_all(&codebook)?;
     let mut compressed = File::open(files.dir.join(COMPRESSED))?;
     compressed.seek(SeekFrom::Start(8))?;
-    io::copy(&mut compressed, &mut File::create(files.dir.join(CODES))?)?;
+    io::copy(&mut compressed, &mut directory::create(&files.dir.join(CODES))?)?;
     let mut header = [0; 48];
     File::open(files.dir.join(SECTORS))?.read_exact(&mut header)?;
     let mut header = header[8..].as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number));
@@ -186,7 +187,7 @@ fn adopt(files: &Files, dim: usize, directions: u32) -> Result<Engine, ANNError>
     }
     fs::rename(files.dir.join(SECTORS), files.dir.join(GRAPH))?;
     for name in [VECTORS, PIVOTS, COMPRESSED, MEMORY_GRAPH] {
-        crate::directory::remove(&files.dir.join(name))?;
+        directory::remove(&files.dir.join(name))?;
     }
     Ok(Engine::DiskAnn { version: VERSION.into(), degree, entry, pieces: pieces(dim) })
 }
@@ -259,7 +260,7 @@ impl StorageWriteProvider for Files {
     }
 
     fn create_for_write(&self, name: &str) -> io::Result<BufWriter<Watched>> {
-        Ok(BufWriter::new(self.note(name, File::create(self.dir.join(name)))?))
+        Ok(BufWriter::new(self.note(name, directory::create(&self.dir.join(name)))?))
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {

@@ -54,7 +54,7 @@ pub(crate) fn rows(
     let backend = Box::new(Overlay::new(dir.join(DATABASE_FILE)));
     let database = store::open_database(dir, backend, super::whole(&StoreOptions::default()))?;
     damage::guard(|| check_manifest(dir, &database, manifest))?;
-    Ok(verify::verify_offline(&database, &blobs_of(dir)?, progress)?)
+    Ok(verify::verify_offline(&database, &blobs_of(dir)?, Ok(()), progress)?)
 }
 
 /// Whether a database is the one that its manifest tells of.

@@ -1,8 +1,10 @@
 //! A directory that is not a backup yet: `<to>.partial-<16 hex digits>`, locked while its process lives.
 //!
 //! A process that dies leaves it, and with it what a store held: whoever makes the next backup in the same place removes
-//! it. One that cannot be locked is still being written, and one without a lock is about to get its name, or is not ours.
+//! it. One that cannot be locked is still being written, and one without a lock's files has just been made, or is not
+//! ours. So those files stay until it has its name, and are the last that is removed of one that died.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,10 +43,16 @@ impl Partial {
             // Only an empty one goes.
             at(to, fs::remove_dir(to))?;
         }
-        // Some systems do not rename a directory with an open file in it.
-        self.lock = None;
-        at(&self.path, lock::remove_files(&self.path))?;
+        if cfg!(windows) {
+            // A directory with an open file in it is not renamed there.
+            self.lock = None;
+        }
+        fail::fail_point!("store::backup-renaming");
         at(to, fs::rename(&self.path, to))?;
+        fail::fail_point!("store::backup-renamed");
+        if let Err(cause) = lock::remove_files(to) {
+            tracing::warn!(path = %to.display(), %cause, "the files of its lock stay in a backup; it needs none");
+        }
         at(to, directory::sync_parent(to))
     }
 }
@@ -86,7 +94,27 @@ fn discard_if_dead(dir: &Path) -> io::Result<()> {
     // Whoever writes it holds this.
     let Ok(lock) = DirectoryLock::take(dir) else { return Ok(()) };
     drop(lock);
-    fs::remove_dir_all(dir)
+    discard(dir)
+}
+
+/// Moved first, since its writer may have let the lock go to give it its name: only one of the two moves it.
+fn discard(dir: &Path) -> io::Result<()> {
+    let other = dir.with_extension(format!("partial-{:016x}", rand::random::<u64>()));
+    fs::rename(dir, &other)?;
+    fail::fail_point!("store::backup-discarding");
+    for entry in fs::read_dir(&other)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false if is_lock(&entry.file_name()) => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    fs::remove_dir_all(other)
+}
+
+fn is_lock(name: &OsStr) -> bool {
+    lock::FILES.iter().any(|file| name == *file)
 }
 
 fn holds_only_ours(dir: &Path) -> io::Result<bool> {

@@ -215,13 +215,22 @@ impl Draft {
 
     /// The generation that an object of a component begins in: what the component is being raised to, else what is in
     /// force, else that of the release that serves.
-    pub(super) fn generation_for(&self, component: &ComponentId) -> Result<u32, Failure> {
+    pub(super) fn generation_for(&mut self, component: &ComponentId) -> Result<u32, Failure> {
         let raised = self.raising.get(component).map(|raising| raising.to);
         let known = raised.or_else(|| self.generations.in_force(component, self.base));
         Ok(known.map_or_else(|| self.serving_generation(component), |known| Ok(Some(known)))?.unwrap_or(1))
     }
 
-    fn serving_generation(&self, component: &ComponentId) -> Result<Option<u32>, Failure> {
+    fn serving_generation(&mut self, component: &ComponentId) -> Result<Option<u32>, Failure> {
+        if let Some(serving) = self.serving.get(component) {
+            return Ok(*serving);
+        }
+        let serving = self.read_serving_generation(component)?;
+        self.serving.insert(component.clone(), serving);
+        Ok(serving)
+    }
+
+    fn read_serving_generation(&self, component: &ComponentId) -> Result<Option<u32>, Failure> {
         let Some(generation_of) = self.generation_of else { return Ok(None) };
         self.read(|txn| {
             let seats = txn.open_table(SEATS)?;

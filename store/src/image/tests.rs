@@ -69,6 +69,10 @@ fn an_image_is_lost_rather_than_wrong() {
     assert!(all_of(&cut).is_err() && cut.lost()());
     place.close().unwrap();
     assert!(closed.lost()());
+    // Somebody still holds it, and others may write to the bytes.
+    let refused = place.lens().image(&Arc::default()).map(|_| ()).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
+    let place = imaged(&[7; 5]);
     let (lens, left) = (place.lens(), taken(&place, 8));
     drop(place);
     assert!(all_of(&left).is_err() && left.lost()());

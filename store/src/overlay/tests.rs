@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use redb::StorageBackend;
 
 use super::Overlay;
 use crate::backend::{Backend, MemoryBackend};
+use crate::image::Imaged;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -51,4 +54,14 @@ proptest! {
         below.read(0, &mut found).unwrap();
         prop_assert!(found == first);
     }
+}
+
+#[test]
+fn an_overlay_that_is_closed_closes_what_is_below() {
+    let below = Imaged::over(Backend::open(&MemoryBackend::new()).unwrap());
+    let lens = below.lens();
+    let overlay = Overlay::over(Arc::new(below) as Arc<dyn StorageBackend>).unwrap();
+    lens.image(&Arc::default()).unwrap();
+    overlay.close().unwrap();
+    assert!(lens.image(&Arc::default()).is_err());
 }

@@ -7,13 +7,14 @@ mod crash;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telos_store::{
-    BackupError, BackupOptions, BackupReport, Commit, DedupeKey, Fault, Json, ObjectId, OpenError, Phase,
-    Position, Progress, RestoreError, RestoreOptions, RestoreReport, Store, StoreOptions, Vote,
+    BackupError, BackupOptions, BackupReport, Children, Commit, DedupeKey, Fault, Json, ObjectId, OpenError,
+    Phase, Position, Progress, RestoreError, RestoreOptions, RestoreReport, Store, StoreOptions, Vote,
 };
 
 use crate::death;
@@ -138,6 +139,25 @@ fn a_backup_of_an_old_layout_is_raised_in_the_copy_alone() {
     assert_eq!(open(&into).counts().unwrap().blobs, 1);
 }
 
+#[test]
+fn an_object_that_a_restore_brings_back_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (into, backup) = (dir.path().join("store"), dir.path().join("backup"));
+    let store = open(&into);
+    let ids: Vec<ObjectId> = (0..3).map(|value| object_with(&store, "a", value)).collect();
+    back_up(&store, &backup);
+    store.forget(&ids[..2], "a test", Children::Refuse).unwrap();
+    // As a host may have written that tells it itself, and about what is in no backup.
+    within(&store, |unit| {
+        unit.audit("object.forgotten", &ids[0].to_string(), Value::Null).unwrap();
+        unit.audit("object.forgotten", &format!("{:032x}", 7), Value::Null).unwrap();
+        unit.audit("object.forgotten", "no object", Value::Null).unwrap();
+    });
+    drop(store);
+    assert_eq!(restore(&backup, &into).unwrap().forgotten_back, Some(2));
+    assert_eq!(restore(&backup, &into).unwrap().forgotten_back, Some(0), "it had forgotten nothing");
+}
+
 /// As a home is.
 #[cfg(unix)]
 #[test]
@@ -165,9 +185,39 @@ fn a_backup_never_writes_over_anything() {
 
 #[track_caller]
 fn assert_no_partial(home: &Home) {
-    let names = fs::read_dir(home.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    let partial: Vec<_> = names.filter(|name| name.to_string_lossy().contains("partial")).collect();
+    let partial = partials(home.dir.path());
     assert!(partial.is_empty(), "{partial:?}");
+}
+
+/// What is left of backups in a directory.
+fn partials(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_string_lossy().contains("partial")).collect()
+}
+
+/// What another backup to the same place would remove, had its process died.
+#[cfg(unix)]
+#[test]
+fn a_backup_stays_locked_until_it_has_its_name() {
+    let home = Home::new();
+    let (place, met) = (home.path("backups"), Arc::new(AtomicBool::new(false)));
+    let (there, is_met) = (place.clone(), Arc::clone(&met));
+    let look = move || {
+        if let [partial] = &*partials(&there) {
+            let lock = fs::File::open(partial.join("lock")).unwrap();
+            assert!(matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)));
+            is_met.store(true, Ordering::Release);
+        }
+    };
+    fail::cfg_callback("store::backup-renaming", look).unwrap();
+    back_up(&open(&home.path("store")), &place.join("backup"));
+    fail::cfg("store::backup-renaming", "off").unwrap();
+    assert!(met.load(Ordering::Acquire));
+    Store::check_backup(&place.join("backup"), &mut |_| ()).unwrap();
+    let names = fs::read_dir(place.join("backup")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["MANIFEST.json", "blobs", "objects.redb"], "no lock is left in it");
 }
 
 #[test]

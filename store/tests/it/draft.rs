@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -350,6 +351,33 @@ fn what_is_made_begins_in_the_generation_that_serves() {
     let mut draft = Draft::begin(&dir, &options, &mut |_| ()).unwrap();
     let made = draft.create(ours.clone()).unwrap();
     assert_eq!(draft.object(made).unwrap().unwrap().generation, 2);
+}
+
+/// A descriptor may be long, and a script makes many objects.
+#[test]
+fn what_serves_is_read_once_however_much_is_made() {
+    static READ: AtomicUsize = AtomicUsize::new(0);
+    let (_home, dir) = home();
+    let store = open(&dir);
+    let ours = component("ours");
+    release(&store, &ours, "2");
+    within(&store, |unit| {
+        let digest = Digest::of(b"ours 2");
+        unit.set_seat(SeatRecord { component: ours.clone(), digest, previous: None, swaps: 1, since_ms: 0 })
+            .unwrap();
+    });
+    drop(store);
+    let generation_of: Option<fn(&ReleaseRecord) -> Option<u32>> = Some(|record| {
+        READ.fetch_add(1, Ordering::AcqRel);
+        record.descriptor.as_str().parse().ok()
+    });
+    let options = DraftOptions { is_rehearsal: true, generation_of, ..DraftOptions::default() };
+    let mut draft = Draft::begin(&dir, &options, &mut |_| ()).unwrap();
+    for _ in 0..50 {
+        let made = draft.create(ours.clone()).unwrap();
+        assert_eq!(draft.object(made).unwrap().unwrap().generation, 2);
+    }
+    assert_eq!(READ.load(Ordering::Acquire), 1);
 }
 
 /// In a process of its own, since failpoints are everyone's.

@@ -134,6 +134,17 @@ fn a_store_is_restored_as_it_stands_in_its_directory_only_if_it_is_whole() {
     restore(&dir, &into).unwrap();
 }
 
+/// Earlier hosts made directories and files that others may read.
+#[cfg(unix)]
+#[test]
+fn a_store_that_was_not_private_becomes_so_when_it_is_opened() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_home, dir, _) = home();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o2755)).unwrap();
+    open(&dir);
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o7777, 0o2700);
+}
+
 /// Whoever else may read the directory that they are in.
 #[cfg(unix)]
 #[test]

@@ -50,6 +50,24 @@ fn every_row_of_a_graph_is_found_and_most_of_the_nearest() {
     }
 }
 
+/// Whoever else may read the directory that it is in.
+#[cfg(unix)]
+#[test]
+fn nobody_but_its_owner_may_read_an_edition() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for count in [10, 301] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("edition");
+        built(&dir, &random_rows(5, count, 16));
+        assert_eq!(mode(&dir), 0o700);
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+}
+
 #[test]
 fn a_scan_is_exact_and_looks_at_what_is_shown() {
     for count in [200, 1_000] {

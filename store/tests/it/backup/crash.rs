@@ -16,6 +16,8 @@ fn a_process_that_dies_while_backing_up_leaves_no_half_backup_under_its_name() {
         "store::backup-blob",
         "store::backup-manifest",
         "store::backup-before-rename",
+        "store::backup-renaming",
+        "store::backup-renamed",
         "store::backup-after-rename",
     ];
     death::at_every_step(
@@ -31,8 +33,23 @@ fn a_process_that_dies_while_backing_up_leaves_no_half_backup_under_its_name() {
                 assert!(what.contains("died: true"), "{what}");
             }
             home.assert_says_the_same(&place.join("store"), what);
+            if what.contains("pass 1") && !to.exists() {
+                back_up(&open(&place.join("store")), &to);
+                assert!(partials(place).is_empty(), "{what}: {:?}", partials(place));
+            }
         },
     );
+}
+
+#[test]
+fn what_a_dead_backup_left_is_removed_also_by_whom_comes_after_one_that_died_removing_it() {
+    let home = Home::new();
+    for point in ["store::backup-copied", "store::backup-discarding"] {
+        assert!(death::dies("backup::crash::child_backs_up", home.dir.path(), point, 1), "{point}");
+        assert_eq!(partials(home.dir.path()).len(), 1, "{point}");
+    }
+    back_up(&open(&home.path("store")), &home.path("second"));
+    assert_no_partial(&home);
 }
 
 #[test]
