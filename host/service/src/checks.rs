@@ -136,6 +136,9 @@ fn looked_at(pages: PagesStanding) -> &'static str {
     match pages {
         PagesStanding::Unchecked => "; every page is being looked at, since it was not closed in good order",
         PagesStanding::Whole => "; every page was looked at and is whole",
+        PagesStanding::Unfinished => {
+            "; it was not closed in good order, and the look at its pages came to no end: `telos store verify` looks"
+        }
         _ => "",
     }
 }
