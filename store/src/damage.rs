@@ -17,7 +17,7 @@
 //! Not held, since only redb can mend it: such a panic inside one call of redb's. Its commit takes the pages that are free
 //! from tables of its own with the same iterator over rows to remove, so a page of those tables that rots below an open
 //! store may end the process; nothing that was acknowledged is lost, as in any crash. `retain_in` has that iterator inside
-//! too.
+//! too. Nor are pages that lie below themselves, because some were swapped: redb walks them until its thread's stack ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

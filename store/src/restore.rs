@@ -123,6 +123,12 @@ impl From<Failure> for RestoreError {
 }
 
 impl Store {
+    /// Whether a restore was decided in a directory and has not ended, since its process died: opening the store
+    /// finishes it.
+    pub fn is_restore_decided(dir: &Path) -> bool {
+        switch::is_decided(dir)
+    }
+
     /// Makes the store in the directory `into` what the backup `from` holds; makes the directory when it is absent.
     /// `from` may also be the directory of a store that nobody has open, as an earlier restore kept it: one with a
     /// database and without a manifest.

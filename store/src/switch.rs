@@ -19,7 +19,7 @@ use crate::directory;
 use crate::error::OpenError;
 use crate::kept::{self, KeptFor};
 use crate::mark::MARK_FILE;
-use crate::store::{BLOBS_DIR, DATABASE_FILE};
+use crate::store::{self, BLOBS_DIR, DATABASE_FILE};
 
 const STAGE: &str = "restore-staged";
 const DISCARDED: &str = "restore-discarded";
@@ -98,9 +98,8 @@ fn write_marker(dir: &Path, aside: &Path) -> io::Result<()> {
 }
 
 fn move_parts(dir: &Path, marker: &Path) -> io::Result<()> {
-    let Marker { aside } = serde_json::from_slice(&fs::read(marker)?)?;
     let dir = fs::canonicalize(dir)?;
-    let (stage, aside) = (stage(&dir), dir.with_file_name(aside));
+    let (stage, aside) = (stage(&dir), aside_of(&dir, &fs::read(marker)?)?);
     for part in [DATABASE_FILE, BLOBS_DIR] {
         if stage.join(part).exists() {
             move_part(part, &dir, &stage, &aside)?;
@@ -112,6 +111,22 @@ fn move_parts(dir: &Path, marker: &Path) -> io::Result<()> {
     directory::sync(&dir)?;
     fail::fail_point!("store::restore-ended");
     Ok(())
+}
+
+/// Where the old parts go: where the marker says, or a new place if it says nothing of use. That they go is decided by
+/// its being there.
+fn aside_of(dir: &Path, marker: &[u8]) -> io::Result<PathBuf> {
+    let said = serde_json::from_slice(marker).ok().map(|Marker { aside }| aside);
+    let named = said.filter(|aside| kept::parse(dir, aside).is_some());
+    match named.map(|aside| dir.with_file_name(aside)).filter(|aside| aside.is_dir()) {
+        Some(aside) => Ok(aside),
+        None => {
+            let aside = kept::place(dir, KeptFor::Restore, store::system_clock())?;
+            directory::make_private(&aside)?;
+            directory::sync_parent(&aside)?;
+            Ok(aside)
+        }
+    }
 }
 
 fn move_part(part: &str, dir: &Path, stage: &Path, aside: &Path) -> io::Result<()> {

@@ -184,6 +184,13 @@ pub(crate) fn older_store_line(set_back: &SetBack) -> Line {
         .with("missing", set_back.missing)
 }
 
+/// The line of a restore whose process died after it was decided.
+pub(crate) fn finished_restore_line() -> Line {
+    let body = "this start finished a restore that had been decided; what was there before is kept beside the store, and \
+                what was forgotten since the backup may be back";
+    Line::new(Severity::Warn, "store.restore-finished", body)
+}
+
 /// What is missing, as far as the journal knows it: every decision, and how far the store was.
 fn older_store(set_back: &SetBack) -> String {
     let position = set_back.position;

@@ -118,12 +118,16 @@ impl Host {
     async fn start_parts(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
         home.prepare()?;
+        let was_decided = Store::is_restore_decided(&home.store());
         let store = Store::open(&home.store(), config.store)?;
         let audit = journaling::audit_at_hand(&store);
         let journal = Arc::new(Journal::open_beside(home.journal(), JournalConfig::default(), audit)?);
         if let Some(set_back) = journal.set_back() {
             let line = checks::older_store_line(&set_back);
             journal.producer("host", Rate::HOST).record(&line);
+        }
+        if was_decided {
+            journal.producer("host", Rate::HOST).record(&checks::finished_restore_line());
         }
         for line in config.bundle.bring_back(&store) {
             journal.producer("host", Rate::HOST).record(&line);

@@ -171,9 +171,7 @@ fn a_file_that_was_cut_short_is_refused_and_left_alone() {
 fn a_flipped_bit_anywhere_ends_in_an_error_or_in_nothing() {
     if is_long() {
         let deaths = in_children("damage::bits_flip_in_a_child", 10_000);
-        return println!(
-            "{deaths} of 10,000 flipped bits ended their process, all of them in redb's own commit"
-        );
+        return println!("{deaths} of 10,000 flipped bits ended their process, all of them inside redb");
     }
     let tally = let_bits_flip(0..24);
     assert!(tally.refused > 0 && tally.met > 0, "{tally:?}");
@@ -303,8 +301,10 @@ fn in_children(test: &str, seeds: u64) -> u64 {
         let (seed, end) = last.split_once('\n').unwrap();
         let mut panics = end.rsplit("panicked at");
         let (last, second) = (panics.next().unwrap_or_default(), panics.next().unwrap_or_default());
-        let is_known =
+        let is_commit =
             last.contains("panic in a destructor") && MAY_END_IT.iter().any(|place| second.contains(place));
+        // redb walks pages that lie below themselves, by a swap, until the thread's stack ends.
+        let is_known = is_commit || end.contains("has overflowed its stack");
         assert!(is_known, "seed {seed}: {end}");
         (first, deaths) = (seed.parse::<u64>().unwrap() + 1, deaths + 1);
     }

@@ -148,6 +148,28 @@ fn a_process_that_dies_while_finishing_a_restore_leaves_it_to_the_next() {
     );
 }
 
+/// That it is there decides; what it says is only where the old store goes.
+#[test]
+fn a_decided_restore_whose_note_was_edited_is_finished_all_the_same() {
+    let home = Home::new();
+    for said in
+        ["", "{\"aside\": \"\"}", "{\"aside\": \"..\"}", "{\"aside\": \"store.before-restore-7\"}", "{"]
+    {
+        let place = home.copied();
+        assert!(death::dies("backup::crash::child_restores", place.path(), "store::restore-decided", 1));
+        for entry in fs::read_dir(place.path()).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().contains(".before-restore-") {
+                fs::remove_dir_all(entry.path()).unwrap();
+            }
+        }
+        assert!(Store::is_restore_decided(&place.path().join("store")));
+        fs::write(place.path().join("store/restore-decided.json"), said).unwrap();
+        assert!(is_restored(&open(&place.path().join("store"))), "{said}");
+        assert!(!Store::is_restore_decided(&place.path().join("store")));
+        home.assert_says_the_same(&kept_beside(place.path()), said);
+    }
+}
+
 #[test]
 fn child_opens() {
     let Some(place) = death::place() else { return };
