@@ -379,7 +379,7 @@ fn open_on(
             held.let_go()?;
             make_tables(&handle)?;
         }
-        Some(found) if found > LAYOUT => return Err(Refused::NewerLayout { found }),
+        Some(found) if found > LAYOUT => return Err(newer_layout(handle, found)),
         Some(found) if found < LAYOUT => match on_older {
             OnOlder::Raise => {
                 held.let_go()?;
@@ -391,6 +391,15 @@ fn open_on(
         Some(_) => copy::check_all_there(&handle.begin_read()?)?,
     }
     Ok((handle, held))
+}
+
+/// A number that is too high, or damage that looks like one: every page is looked at first.
+fn newer_layout(mut handle: redb::Database, found: u64) -> Refused {
+    match handle.check_integrity() {
+        Ok(true) => Refused::NewerLayout { found },
+        Ok(false) => Failure::Damaged { why: format!("its layout reads {found}") }.into(),
+        Err(cause) => cause.into(),
+    }
 }
 
 fn raise_layout(handle: &redb::Database, found: u64, at_ms: u64) -> Result<(), Failure> {
