@@ -29,7 +29,7 @@ use telos_archive::{Budget, Verify};
 use crate::curator;
 use crate::damage;
 use crate::error::Failure;
-use crate::id::{ComponentId, Position};
+use crate::id::ComponentId;
 use crate::shared::{Collection, Shared, read_collections};
 use crate::store::Store;
 use crate::vectors::Metric;
@@ -45,17 +45,8 @@ pub(crate) use work::Underway;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArchiveReport {
     /// The edition that serves now.
-    pub edition: u64,
-    /// The newest commit when it was begun: it holds the vectors of then, or of some later commit.
-    pub base: Position,
-    /// Vectors in it.
-    pub rows: u32,
-    /// How many of the ten nearest it finds, as measured on a sample.
-    pub recall: f64,
-    /// Bytes in memory for it.
-    pub bytes: usize,
-    /// How long it was built, in milliseconds.
-    pub build_ms: u64,
+    #[serde(flatten)]
+    pub about: BuiltAbout,
     /// How long the switch held up searches and commits, in microseconds.
     pub switch_us: u64,
 }

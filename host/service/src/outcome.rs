@@ -132,7 +132,8 @@ pub(crate) fn backed_up(to: &Path, outcome: Result<BackupReport, BackupError>) -
 pub(crate) fn archived(of: &str, outcome: Result<ArchiveReport, ArchiveError>) -> Ended {
     match outcome {
         Ok(report) => {
-            let body = format!("{} vectors of {of} are in edition {}", report.rows, report.edition);
+            let body =
+                format!("{} vectors of {of} are in edition {}", report.about.rows, report.about.edition);
             Ended::well("memory.archived", body, json!(report))
         }
         Err(error) => {

@@ -183,9 +183,8 @@ impl BuiltEdition {
         if !claim.tidy(about.edition) {
             return Err(ArchiveError::Forgotten);
         }
-        let BuiltAbout { edition, base, rows, recall, bytes, build_ms } = about;
         let switch_us = u64::try_from(switch.as_micros()).unwrap_or(u64::MAX);
-        Ok(ArchiveReport { edition, base, rows, recall, bytes, build_ms, switch_us })
+        Ok(ArchiveReport { about, switch_us })
     }
 }
 

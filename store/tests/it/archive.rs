@@ -142,7 +142,7 @@ fn what_is_archived_is_found_and_takes_little_memory() {
     let mut rows = fill(&store, &mut random, 600);
     let before = shape(&store).bytes;
     let report = archive(&store);
-    assert_eq!((report.edition, report.rows), (1, 600));
+    assert_eq!((report.about.edition, report.about.rows), (1, 600));
     let now = shape(&store);
     assert_eq!((now.archived, now.edition, now.tail, now.vectors), (600, Some(1), 0, 600));
     assert!(now.bytes < before, "{} {before}", now.bytes);
@@ -165,7 +165,7 @@ fn what_is_archived_is_found_and_takes_little_memory() {
     let store = open(dir.path());
     assert_eq!(shape(&store).edition, Some(1));
     assert_same(&store, &rows, "opened");
-    assert_eq!(archive(&store).edition, 2);
+    assert_eq!(archive(&store).about.edition, 2);
     assert_same(&store, &rows, "archived again");
     assert!(editions(dir.path()).iter().all(|file| !file.to_string_lossy().contains("edition-1/")));
     drop(store);
@@ -251,7 +251,7 @@ fn what_is_forgotten_is_in_no_edition() {
     drop(store);
     let store = open(dir.path());
     assert_same(&store, &rows, "opened");
-    assert_eq!(archive(&store).edition, 2, "numbers go on");
+    assert_eq!(archive(&store).about.edition, 2, "numbers go on");
     assert_same(&store, &rows, "archived again");
 }
 
@@ -313,7 +313,7 @@ fn what_is_forgotten_while_an_edition_waits_is_in_no_file() {
     assert!(matches!(built.publish(), Err(ArchiveError::Forgotten)));
     rows.remove(&id);
     assert_same(&store, &rows, "forgotten");
-    assert_eq!(archive(&store).rows, 99);
+    assert_eq!(archive(&store).about.rows, 99);
     assert_same(&store, &rows, "archived again");
 }
 
@@ -337,7 +337,7 @@ fn an_edition_waits_until_it_is_put_in_force_or_dropped() {
     assert_eq!((built.validate().unwrap(), built.about().rows), (built.about(), 100));
     rows.extend(fill(&store, &mut random, 20));
     let report = built.publish().unwrap();
-    assert_eq!((shape(&store).edition, report.rows), (Some(report.edition), 100));
+    assert_eq!((shape(&store).edition, report.about.rows), (Some(report.about.edition), 100));
     assert_same(&store, &rows, "published later");
 
     let built = build();
@@ -547,7 +547,7 @@ fn a_snapshot_that_is_open_during_a_switch_sees_what_it_saw() {
         within(&store, |unit| assert!(unit.remove_vector(&operator(), "notes", id).unwrap()));
         assert_eq!(shape(&store).edition, Some(1));
         drop(early);
-        assert_eq!(archiver.join().unwrap().edition, 2);
+        assert_eq!(archiver.join().unwrap().about.edition, 2);
         let found = search(&mut open_unit, &vector, 1, None);
         assert_eq!(found[0].object, id, "the unit began before it was removed");
     });

@@ -139,7 +139,7 @@ fn what_waits_is_not_deleted_when_the_edition_before_is_given_up() {
     store.forget(&[id], "ada", Children::Refuse).unwrap();
     assert!(!is_named(dir.path(), id));
     assert_eq!((shape(&store).edition, built.is_spoilt()), (None, false));
-    assert_eq!(built.publish().unwrap().edition, 2);
+    assert_eq!(built.publish().unwrap().about.edition, 2);
     assert_same(&store, &rows, "published");
     drop(store);
     let store = open(dir.path());
@@ -170,7 +170,7 @@ fn what_waits_is_not_deleted_when_the_database_is_opened_again() {
     leave_an_orphan(dir.path(), 7);
     reopen(&store);
     await_until("it was tidied", || !orphan(dir.path(), 7).exists());
-    assert_eq!(built.publish().unwrap().edition, 1);
+    assert_eq!(built.publish().unwrap().about.edition, 1);
     assert!(is_tidy(&store, dir.path()));
     assert_same(&store, &rows, "published");
 }
@@ -325,7 +325,7 @@ fn many_vectors_and_many_in_one_direction_are_found_as_before() {
         (0..200).map(&mut twin).collect()
     });
     twins.sort_unstable();
-    assert_eq!(archive(&store).rows, 4_500);
+    assert_eq!(archive(&store).about.rows, 4_500);
     let ids = |found: Vec<Neighbor>| found.into_iter().map(|neighbor| neighbor.object).collect::<Vec<_>>();
     for round in 0..3 {
         let mut unit = store.begin();
@@ -375,7 +375,7 @@ fn a_snapshot_from_before_the_newest_vector_holds_the_switch_back() {
         assert_eq!(shape(&store).edition, None);
         assert_eq!(search(&mut old, &[1.0; DIM], 200, None).len(), rows.len());
         drop(old);
-        assert_eq!(archiver.join().unwrap().edition, 1);
+        assert_eq!(archiver.join().unwrap().about.edition, 1);
     });
 }
 
@@ -417,5 +417,5 @@ fn no_row_names_an_edition_for_long_that_was_given_up() {
         let row = redb::ReadableTable::get(editions, 0).unwrap().unwrap().value();
         assert_eq!(row, (1, 0));
     });
-    assert_eq!(archive(&open(dir.path())).edition, 2);
+    assert_eq!(archive(&open(dir.path())).about.edition, 2);
 }

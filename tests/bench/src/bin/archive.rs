@@ -65,7 +65,7 @@ fn archive() {
         each(after.bytes),
         Some((each(before.bytes), "graphs in memory")),
         json!({
-            "rows": report.rows, "dim": DIM, "build_ms": report.build_ms, "switch_us": report.switch_us,
+            "rows": report.about.rows, "dim": DIM, "build_ms": report.about.build_ms, "switch_us": report.switch_us,
             "failed": while_switched.failed, "missing": while_switched.missing, "searches_meanwhile": while_switched.searches,
             "longest_ms": while_switched.longest.as_secs_f64() * 1e3,
         }),
