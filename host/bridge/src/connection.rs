@@ -13,14 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backlog::Unread;
 use crate::client::News;
 use crate::endpoint::Endpoint;
-use crate::frame::MESSAGE_PAYLOAD_MAX;
+use crate::frame::{MESSAGE_PAYLOAD_MAX, OrderTerms};
+use crate::pool::Class;
 use crate::rpc::{self, Effect};
 use crate::service::Role;
 use crate::token::Token;
 
 pub use error::{CallError, ConnectError};
 
-use driver::{Aside, Command, Listener, Started};
+use driver::{Aside, Command, Listener, NewCall, Started};
 
 /// How a client connects and how stubborn it is.
 #[derive(Debug, Clone)]
@@ -83,6 +84,23 @@ impl CallOptions {
     #[must_use]
     pub fn with_deadline(deadline: Duration) -> Self {
         Self { deadline }
+    }
+}
+
+/// How something is ordered of a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct OrderOptions {
+    /// From now, waiting for a worker included. At most 49 days. 30 s.
+    pub deadline: Duration,
+    /// Whether it may be done again when a worker dies of it. Once.
+    pub class: Class,
+    /// How long a worker may go without a sign of progress before another has it; none: until the deadline. None.
+    pub lease: Option<Duration>,
+}
+
+impl Default for OrderOptions {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(30), class: Class::Once, lease: None }
     }
 }
 
@@ -160,16 +178,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future cancels the call at the host.
     pub async fn call(&self, method: &str, params: Value, options: CallOptions) -> Result<Value, CallError> {
-        let mut stream = self.open(method, params, options, false).await;
-        loop {
-            match stream.recv().await {
-                Some(Event::Done(result)) => return result,
-                Some(_) => {}
-                None => {
-                    return Err(CallError::Closed { effect: Effect::Unknown });
-                }
-            }
-        }
+        finish(self.open(method, params, None, options.deadline, false).await).await
     }
 
     /// Calls `method` and hands out what happens as it happens. Dropping the stream cancels the call.
@@ -177,7 +186,29 @@ impl Client {
     /// A slow reader slows the host's producer down. Against one that cannot be slowed down, at most 1,024 chunks and
     /// 4 MiB wait to be received; beyond it the stream ends in [`CallError::SlowReader`].
     pub async fn stream(&self, method: &str, params: Value, options: CallOptions) -> Stream {
-        self.open(method, params, options, true).await
+        self.open(method, params, None, options.deadline, true).await
+    }
+
+    /// Orders something of a worker that offers `service`, and waits for the result. Operators may; clients where the
+    /// host opens the service to them. It waits until a worker is free.
+    ///
+    /// # Errors
+    /// [`CallError`]: the worker's own, or `worker-lost`, `dead-letter`, `timeout`, `busy`, `denied` of the host.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the order.
+    pub async fn order(
+        &self,
+        service: &str,
+        params: Value,
+        options: OrderOptions,
+    ) -> Result<Value, CallError> {
+        finish(self.open_order(service, params, options, false).await).await
+    }
+
+    /// The same, and hands out pieces of the answer as they come.
+    pub async fn order_stream(&self, service: &str, params: Value, options: OrderOptions) -> Stream {
+        self.open_order(service, params, options, true).await
     }
 
     /// Says goodbye: open calls of this session end in [`CallError::Closed`], at the host they are cancelled.
@@ -188,21 +219,51 @@ impl Client {
         }
     }
 
-    async fn open(&self, method: &str, params: Value, options: CallOptions, wants_chunks: bool) -> Stream {
+    async fn open_order(
+        &self,
+        service: &str,
+        params: Value,
+        options: OrderOptions,
+        wants_chunks: bool,
+    ) -> Stream {
+        let lease_ms = options.lease.map_or(0, |lease| u32::try_from(lease.as_millis().max(1)).unwrap_or(u32::MAX));
+        let terms = OrderTerms { service: service.into(), class: options.class, lease_ms };
+        self.open(service, params, Some(terms), options.deadline, wants_chunks).await
+    }
+
+    async fn open(
+        &self,
+        method: &str,
+        params: Value,
+        order: Option<OrderTerms>,
+        deadline: Duration,
+        wants_chunks: bool,
+    ) -> Stream {
         let (news, events) = mpsc::unbounded_channel();
         let number = Arc::new(OnceLock::new());
         let unread = Arc::new(Unread::default());
         let listener = Listener { news, unread: Arc::clone(&unread), wants_chunks };
-        let command = Command::Call {
+        let command = Command::Call(NewCall {
             number: Arc::clone(&number),
             method: method.to_owned(),
             params,
-            deadline: Instant::now() + options.deadline.min(DEADLINE_MAX),
+            order,
+            deadline: Instant::now() + deadline.min(DEADLINE_MAX),
             listener,
-        };
+        });
         // When the driver is gone, the listener goes with the command and the stream ends by itself.
         let _ = self.commands.send(command).await;
         Stream { number, events, unread, asides: self.asides.clone(), is_done: false }
+    }
+}
+
+async fn finish(mut stream: Stream) -> Result<Value, CallError> {
+    loop {
+        match stream.recv().await {
+            Some(Event::Done(result)) => return result,
+            Some(_) => {}
+            None => return Err(CallError::Closed { effect: Effect::Unknown }),
+        }
     }
 }
 

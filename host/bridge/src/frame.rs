@@ -14,6 +14,18 @@
 //! 16 BYE
 //! 17 PAUSE      channel u64, serial u64, received u64, number u64 (its reader fell behind: send it no more chunks)
 //! 18 RESUME     channel u64, serial u64, received u64, number u64 (its reader caught up)
+//! 19 ORDER      as REQUEST, then class u8, lease_ms u32 (0: none), service                              + payload
+//! worker to host
+//! 01 READY      channel u64, serial u64, received u64, credit u16, services, separated by commas
+//! 03 DRAIN      channel u64, serial u64, received u64
+//! 06 PROGRESS   channel u64, serial u64, received u64, job u64, attempt u32
+//! 07 GIVE BACK  channel u64, serial u64, received u64, job u64, attempt u32                             + payload
+//! 09 PIECE      channel u64, serial u64, received u64, job u64, attempt u32, index u64                  + payload
+//! 0a DONE       channel u64, serial u64, received u64, job u64, attempt u32                             + payload
+//! 0b FAILED     channel u64, serial u64, received u64, job u64, attempt u32                             + payload
+//! host to worker
+//! 04 JOB        channel u64, serial u64, received u64, job u64, attempt u32, remaining_ms u32, lease_ms u32, service + payload
+//! 08 RECALL     channel u64, serial u64, received u64, job u64, attempt u32
 //! host to client
 //! 21 WELCOME    protocol u8, incarnation u64, run u64, channel u64, received u64, heartbeat_ms u32, role u8
 //! 22 HEARTBEAT  channel u64, received u64, beat u64 (rising)
@@ -26,17 +38,22 @@
 //! 29 REFUSED    refusal u8                                                                               + payload
 //! 2a BYE
 //! ```
-//! A payload longer than [`FRAME_BYTES_MAX`] continues in the next frame. 01 to 0f are left to workers. Decoders
-//! are total: any bytes give a frame or a [`FrameError`], and nothing is allocated beyond what arrived.
+//! A payload longer than [`FRAME_BYTES_MAX`] continues in the next frame. Workers also say HELLO, HEARTBEAT, ACK and
+//! BYE, and hear what answers them. Decoders are total: any bytes give a frame or a [`FrameError`], and nothing is allocated beyond what arrived.
 
 mod fields;
+mod work;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::pool::{Class, ServiceName};
 use crate::service::{Fault, Role};
 use crate::token::Token;
 
 use fields::Fields;
+use work::{class_to_byte, decode_class};
+
+pub(crate) use work::{JobBody, WorkerBody, WorkerReport, is_service_name};
 
 /// The longest single frame.
 pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -46,8 +63,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const FRAMES_MAX: usize = 64;
 /// What a payload may have, so that its message keeps within [`MESSAGE_BYTES_MAX`] with any header.
 pub(crate) const MESSAGE_PAYLOAD_MAX: usize = MESSAGE_BYTES_MAX - 128;
-/// The protocol we speak. 2 added PAUSE and RESUME.
-pub(crate) const PROTOCOL: u8 = 2;
+/// The protocol we speak. 2 added PAUSE and RESUME; 3 workers and orders.
+pub(crate) const PROTOCOL: u8 = 3;
 
 /// Why bytes are not a frame of ours.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +184,8 @@ pub(crate) enum Refusal {
     Malformed,
     /// The message was too large, and not acted on.
     TooLarge,
+    /// The peer's role does not say such things.
+    Role,
 }
 
 /// Where a frame belongs: its channel, and what its sender has taken from the other side.
@@ -189,9 +208,37 @@ pub(crate) enum ToHost {
 /// What a client says within a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ClientBody {
-    Request { number: u64, acked_through: u64, remaining_ms: u32, attempt: u32, payload: Bytes },
+    Request {
+        number: u64,
+        acked_through: u64,
+        remaining_ms: u32,
+        attempt: u32,
+        /// For a worker; none: for the host itself.
+        order: Option<OrderTerms>,
+        payload: Bytes,
+    },
     Cancel { number: u64 },
     Pace { number: u64, is_paused: bool },
+    Work(WorkerBody),
+}
+
+impl ClientBody {
+    pub(crate) fn payload_len(&self) -> usize {
+        match self {
+            Self::Request { payload, .. } => payload.len(),
+            Self::Work(body) => body.payload_len(),
+            Self::Cancel { .. } | Self::Pace { .. } => 0,
+        }
+    }
+}
+
+/// What a client asks of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OrderTerms {
+    pub(crate) service: ServiceName,
+    pub(crate) class: Class,
+    /// How long a worker may go without a sign of progress; 0: until the deadline.
+    pub(crate) lease_ms: u32,
 }
 
 /// What a host says.
@@ -213,6 +260,7 @@ pub(crate) enum HostBody {
     Reset { number: u64, attempt: u32 },
     Result { number: u64, payload: Bytes },
     Error { number: u64, payload: Bytes },
+    Work(JobBody),
 }
 
 impl HostBody {
@@ -222,21 +270,33 @@ impl HostBody {
                 payload.len()
             }
             Self::Accepted { .. } | Self::Reset { .. } => 0,
+            Self::Work(body) => body.payload_len(),
         }
     }
 
-    pub(crate) fn number(&self) -> u64 {
+    /// Of the request that it answers; none for a worker's job.
+    pub(crate) fn number(&self) -> Option<u64> {
         match self {
             Self::Accepted { number }
             | Self::Chunk { number, .. }
             | Self::Reset { number, .. }
             | Self::Result { number, .. }
-            | Self::Error { number, .. } => *number,
+            | Self::Error { number, .. } => Some(*number),
+            Self::Work(_) => None,
         }
     }
 }
 
 mod kind {
+    pub(super) const READY: u8 = 0x01;
+    pub(super) const DRAIN: u8 = 0x03;
+    pub(super) const JOB: u8 = 0x04;
+    pub(super) const PROGRESS: u8 = 0x06;
+    pub(super) const GIVE_BACK: u8 = 0x07;
+    pub(super) const RECALL: u8 = 0x08;
+    pub(super) const PIECE: u8 = 0x09;
+    pub(super) const DONE: u8 = 0x0a;
+    pub(super) const FAILED: u8 = 0x0b;
     pub(super) const HELLO: u8 = 0x11;
     pub(super) const HEARTBEAT: u8 = 0x12;
     pub(super) const REQUEST: u8 = 0x13;
@@ -245,6 +305,7 @@ mod kind {
     pub(super) const BYE: u8 = 0x16;
     pub(super) const PAUSE: u8 = 0x17;
     pub(super) const RESUME: u8 = 0x18;
+    pub(super) const ORDER: u8 = 0x19;
     pub(super) const WELCOME: u8 = 0x21;
     pub(super) const HOST_HEARTBEAT: u8 = 0x22;
     pub(super) const ACCEPTED: u8 = 0x23;
@@ -284,9 +345,13 @@ impl ToHost {
             kind::HEARTBEAT => {
                 Self::Heartbeat { at: fields.place()?, acked_through: fields.u64()?, beat: fields.u64()? }
             }
-            kind::REQUEST | kind::CANCEL | kind::PAUSE | kind::RESUME => {
+            kind::REQUEST | kind::CANCEL | kind::PAUSE | kind::RESUME | kind::ORDER => {
                 let (at, serial) = fields.place_of_said()?;
                 Self::Said { at, serial, body: decode_client_body(&mut fields)? }
+            }
+            kind::READY | kind::DRAIN | kind::PROGRESS | kind::GIVE_BACK | kind::PIECE..=kind::FAILED => {
+                let (at, serial) = fields.place_of_said()?;
+                Self::Said { at, serial, body: ClientBody::Work(WorkerBody::decode(&mut fields)?) }
             }
             kind::ACK => Self::Ack { at: fields.place()? },
             kind::BYE => Self::Bye,
@@ -331,6 +396,10 @@ impl ToClient {
                 let (at, serial) = fields.place_of_said()?;
                 Self::Said { at, serial, body: decode_host_body(&mut fields)? }
             }
+            kind::JOB | kind::RECALL => {
+                let (at, serial) = fields.place_of_said()?;
+                Self::Said { at, serial, body: HostBody::Work(JobBody::decode(&mut fields)?) }
+            }
             kind::HOST_ACK => Self::Ack { at: fields.place()? },
             kind::REFUSED => {
                 Self::Refused { refusal: decode_refusal(&mut fields)?, payload: fields.payload()? }
@@ -344,8 +413,15 @@ impl ToClient {
 }
 
 impl Refusal {
-    const ALL: [Self; 6] =
-        [Self::Stranger, Self::Token, Self::Protocol, Self::Full, Self::Malformed, Self::TooLarge];
+    const ALL: [Self; 7] = [
+        Self::Stranger,
+        Self::Token,
+        Self::Protocol,
+        Self::Full,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Role,
+    ];
 
     fn to_byte(self) -> u8 {
         match self {
@@ -355,6 +431,7 @@ impl Refusal {
             Self::Full => 4,
             Self::Malformed => 5,
             Self::TooLarge => 6,
+            Self::Role => 7,
         }
     }
 }
@@ -445,12 +522,19 @@ fn decode_welcome(fields: &mut Fields<'_>) -> Result<Welcome, FrameError> {
 
 fn encode_client_body(header: &mut BytesMut, at: Place, serial: u64, body: &ClientBody) -> Option<Bytes> {
     match body {
-        ClientBody::Request { number, acked_through, remaining_ms, attempt, payload } => {
-            put(header, kind::REQUEST, &[at.channel, serial, at.received, *number, *acked_through]);
+        ClientBody::Request { number, acked_through, remaining_ms, attempt, order, payload } => {
+            let kind = if order.is_some() { kind::ORDER } else { kind::REQUEST };
+            put(header, kind, &[at.channel, serial, at.received, *number, *acked_through]);
             header.put_u32(*remaining_ms);
             header.put_u32(*attempt);
+            if let Some(terms) = order {
+                header.put_u8(class_to_byte(terms.class));
+                header.put_u32(terms.lease_ms);
+                header.put_slice(terms.service.as_bytes());
+            }
             Some(payload.clone())
         }
+        ClientBody::Work(body) => body.encode(header, at, serial),
         ClientBody::Cancel { number } => {
             put(header, kind::CANCEL, &[at.channel, serial, at.received, *number])
         }
@@ -467,19 +551,29 @@ fn decode_client_body(fields: &mut Fields<'_>) -> Result<ClientBody, FrameError>
         kind::CANCEL => ClientBody::Cancel { number },
         kind::PAUSE => ClientBody::Pace { number, is_paused: true },
         kind::RESUME => ClientBody::Pace { number, is_paused: false },
-        _ => ClientBody::Request {
+        kind => ClientBody::Request {
             number,
             acked_through: fields.u64()?,
             remaining_ms: fields.u32()?,
             attempt: fields.u32()?,
+            order: if kind == kind::ORDER { Some(decode_terms(fields)?) } else { None },
             payload: fields.payload()?,
         },
     })
 }
 
+fn decode_terms(fields: &mut Fields<'_>) -> Result<OrderTerms, FrameError> {
+    Ok(OrderTerms {
+        class: decode_class(fields)?,
+        lease_ms: fields.u32()?,
+        service: fields.rest_as_service()?,
+    })
+}
+
 fn encode_host_body(header: &mut BytesMut, at: Place, serial: u64, body: &HostBody) -> Option<Bytes> {
-    let common = [at.channel, serial, at.received, body.number()];
+    let common = [at.channel, serial, at.received, body.number().unwrap_or_default()];
     match body {
+        HostBody::Work(body) => body.encode(header, at, serial),
         HostBody::Accepted { .. } => put(header, kind::ACCEPTED, &common),
         HostBody::Chunk { attempt, index, payload, .. } => {
             put(header, kind::CHUNK, &common);

@@ -35,10 +35,16 @@ mod service;
 
 mod channel;
 mod client;
+mod link;
+mod pool;
 mod queue;
+mod worker;
 
 mod connection;
 mod io_thread;
+mod waits;
+mod work;
+mod workers;
 mod server;
 mod socket;
 
@@ -49,14 +55,18 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError, Event, Stream};
+pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError, Event, OrderOptions, Stream};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
-pub use queue::{Limits, PeerInfo, Stats};
+pub use pool::{Class, WorkerState};
+pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};
-pub use server::{BridgeConfig, BridgeError, Server, serve};
+pub use server::{BridgeConfig, BridgeError, Server, Watcher, serve};
 pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId};
 pub use token::{Token, TokenError};
+
+pub use work::{Standing, Worker, WorkerConfig, WorkerError};
+pub use workers::{Job, JobEvent, Workers};
 
 mod token;
 

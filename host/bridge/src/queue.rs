@@ -10,13 +10,18 @@
 //!   `timeout` with effect unknown.
 //! - A host that is closing lets what it has go on, and answers new calls `closing`, which their client takes to the
 //!   next host. What is not done when it leaves is not answered: its client asks the next host, as after a crash.
+//! - A call that is an order is not handed to the service but to a worker, by the [`Pool`]; to its caller that is no
+//!   difference. The host orders too, under tickets. Who a worker is and whether it lives, its session says.
 //!
 //! Never here: sockets, the clock (`now` comes in), JSON of requests, randomness.
 
 mod calls;
 mod limits;
+mod notice;
+mod orders;
 mod presence;
 mod session;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -24,14 +29,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::frame::{ClientBody, FrameError, HostBody, Place, ToClient, ToHost};
+use crate::pool::{JobId, Order, Pool, ServiceName};
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::{CancelReason, Role, SessionId};
 use crate::token::Token;
 
 use calls::{Request, RunningCall};
+use orders::Orderer;
 use session::Session;
 
-pub use limits::{Limits, PeerInfo, Stats};
+pub use limits::{Limits, PeerInfo, Stats, WorkerInfo};
+pub use notice::Notice;
+pub(crate) use orders::{Ticket, TicketNews};
 
 /// A connection, as the socket names it; means nothing beyond the connection's life.
 pub(crate) type Route = Bytes;
@@ -45,6 +54,8 @@ pub(crate) struct Rules {
     pub(crate) role_max: Role,
     pub(crate) token: Option<Token>,
     pub(crate) limits: Limits,
+    /// Services that clients may order from; operators may order from all.
+    pub(crate) open_services: Vec<ServiceName>,
 }
 
 /// Names one handing-over to the service; never reused.
@@ -86,6 +97,12 @@ pub(crate) enum Output {
     },
     /// A chunk could not be taken: stop.
     Refused(CancelReason),
+    /// It goes on.
+    Progress,
+    /// Not begun, or undone: somebody else may have it.
+    GaveBack {
+        reason: String,
+    },
     Finished(Outcome),
 }
 
@@ -110,6 +127,15 @@ pub(crate) enum Input {
     Said {
         call: CallId,
         output: Output,
+    },
+    /// The host orders something of a worker.
+    Order {
+        ticket: Ticket,
+        order: Order<Bytes>,
+    },
+    /// The host does not want it any more.
+    CancelOrder {
+        ticket: Ticket,
     },
     /// Take no more calls; those that run go on.
     Close,
@@ -136,6 +162,11 @@ pub(crate) enum Action {
     Pace {
         call: CallId,
         is_paused: bool,
+    },
+    /// What became of something that the host ordered.
+    Tell {
+        ticket: Ticket,
+        news: TicketNews,
     },
 }
 
@@ -166,6 +197,9 @@ pub(crate) struct Queue {
     calls: BTreeMap<CallId, RunningCall>,
     by_number: BTreeMap<(SessionId, u64), CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
+    pool: Pool<u128, Bytes>,
+    orderers: BTreeMap<JobId, Orderer>,
+    tickets: BTreeMap<Ticket, JobId>,
     next_call: u64,
     next_channel: u64,
     stepped_at: Instant,
@@ -173,12 +207,12 @@ pub(crate) struct Queue {
     is_closing: bool,
     stats: Stats,
     actions: Vec<Action>,
+    notices: Vec<Notice>,
 }
 
 impl Queue {
     pub(crate) fn new(rules: Rules, run: u64, now: Instant) -> Self {
         Self {
-            rules,
             run,
             sessions: BTreeMap::new(),
             routes: HashMap::new(),
@@ -186,6 +220,9 @@ impl Queue {
             calls: BTreeMap::new(),
             by_number: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            pool: Pool::new(rules.limits.pool_rules()),
+            orderers: BTreeMap::new(),
+            tickets: BTreeMap::new(),
             next_call: 1,
             next_channel: 1,
             stepped_at: now,
@@ -193,6 +230,8 @@ impl Queue {
             is_closing: false,
             stats: Stats::default(),
             actions: Vec::new(),
+            notices: Vec::new(),
+            rules,
         }
     }
 
@@ -208,28 +247,47 @@ impl Queue {
             Input::Garbage { route, error } => self.refuse_garbage(&route, error),
             Input::Lost { route } => self.lose(&route),
             Input::Said { call, output } => self.take_output(now, call, output),
+            Input::Order { ticket, order } => self.take_host_order(now, ticket, order),
+            Input::CancelOrder { ticket } => self.cancel_host_order(ticket),
             Input::Close => self.is_closing = true,
             Input::Leave => self.leave(),
         }
+        self.perform_pool();
         std::mem::take(&mut self.actions)
     }
 
     /// When a tick is due: at the next deadline, and four times a heartbeat to look for silent peers.
     pub(crate) fn wake_at(&self) -> Instant {
         let round = self.ticked_at + self.rules.heartbeat / 4;
-        self.deadlines.first().map_or(round, |(due, _)| round.min(*due))
+        let due = self.deadlines.first().map(|(due, _)| *due);
+        due.into_iter().chain(self.pool.wake_at()).fold(round, Instant::min)
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.sessions.values().all(Session::is_drained)
+        self.calls.is_empty() && self.pool.is_idle() && self.sessions.values().all(Session::is_drained)
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { sessions: self.sessions.len(), calls: self.calls.len(), ..self.stats }
+        let stats = Stats { sessions: self.sessions.len(), calls: self.calls.len(), ..self.stats };
+        stats.with_pool(&self.pool)
     }
 
     pub(crate) fn peers(&self, now: Instant) -> Vec<PeerInfo> {
-        self.sessions.values().map(|session| session.describe(now)).collect()
+        let describe = |session: &Session| PeerInfo {
+            worker: self.describe_worker(session.id.client),
+            ..session.describe(now)
+        };
+        self.sessions.values().map(describe).collect()
+    }
+
+    /// Whether a worker offers the service.
+    pub(crate) fn offers(&self, service: &str) -> bool {
+        self.pool.offers(service)
+    }
+
+    /// What a person may want to know, in order; empty until the next step.
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     fn patience(&self) -> Duration {
@@ -242,6 +300,7 @@ impl Queue {
         self.stepped_at = now;
         if absence > 2 * self.rules.heartbeat {
             self.sessions.values_mut().for_each(|session| session.heard_at += absence);
+            self.pool.forgive(absence);
         }
     }
 
@@ -261,7 +320,7 @@ impl Queue {
         session.heard_at = now.max(session.heard_at);
         match frame {
             ToHost::Hello(_) => {}
-            ToHost::Bye => return self.end_session(client, CancelReason::ClientGone),
+            ToHost::Bye => return self.say_farewell(client),
             ToHost::Ack { at } => {
                 session.acknowledge(at);
             }
@@ -283,8 +342,7 @@ impl Queue {
         session.release_finished(acked_through);
         let is_lost = session.hear_beat(beat);
         if session.beats_behind() > BEATS_BEHIND_MAX {
-            self.stats.expired += 1;
-            return self.end_session(client, CancelReason::SlowReader);
+            return self.expire(client, CancelReason::SlowReader);
         }
         let frame = session.next_beat();
         self.send(client, frame);
@@ -300,17 +358,17 @@ impl Queue {
         if !session.acknowledge(at) {
             return self.refuse_channel(client);
         }
-        let weight = if let ClientBody::Request { payload, .. } = &body { payload.len() } else { 0 };
-        if !session.receiver.take(serial, weight) {
+        if !session.receiver.take(serial, body.payload_len()) {
             return;
         }
         match body {
             ClientBody::Cancel { number } => self.cancel_by_caller(client, number),
             ClientBody::Pace { number, is_paused } => self.pace(client, number, is_paused),
-            ClientBody::Request { number, acked_through, remaining_ms, attempt, payload } => {
+            ClientBody::Work(body) => self.hear_worker(now, client, body),
+            ClientBody::Request { number, acked_through, remaining_ms, attempt, order, payload } => {
                 let deadline = now + Duration::from_millis(u64::from(remaining_ms));
                 session.release_finished(acked_through);
-                self.take_request(now, client, Request { number, attempt, deadline, payload });
+                self.take_request(now, client, Request { number, attempt, deadline, order, payload });
             }
         }
     }
@@ -349,9 +407,10 @@ impl Queue {
         let silent: Vec<u128> =
             self.sessions.values().filter(is_silent).map(|session| session.id.client).collect();
         for client in silent {
-            self.stats.expired += 1;
-            self.end_session(client, CancelReason::ClientGone);
+            self.expire(client, CancelReason::ClientGone);
         }
+        self.pool.tick(now);
+        self.perform_pool();
         while let Some(&(due, call)) = self.deadlines.first()
             && now >= due
         {
@@ -369,6 +428,7 @@ impl Queue {
         for call in calls {
             self.cancel(call, CancelReason::Shutdown);
         }
+        self.cancel_host_orders();
     }
 }
 

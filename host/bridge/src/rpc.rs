@@ -205,6 +205,22 @@ pub(crate) fn decode_error(number: Option<u64>, payload: &[u8]) -> Option<RpcErr
     (decoded.id == number).then_some(decoded.error)
 }
 
+/// Why a job came back, as far as the payload says so; at most 200 characters of it.
+pub(crate) fn decode_reason(payload: &[u8]) -> String {
+    let error = serde_json::from_slice::<ErrorIn>(payload).map(|decoded| decoded.error.message);
+    error.unwrap_or_else(|_| "it does not say why".to_owned()).chars().take(200).collect()
+}
+
+/// Number, method and parameters of whatever request the payload is.
+pub(crate) fn decode_any_request(payload: &[u8]) -> Result<(u64, String, Value), RpcError> {
+    let request: RequestIn = serde_json::from_slice(payload).map_err(|cause| refuse_request(0, &cause))?;
+    if request.jsonrpc != VERSION {
+        let found = format!("request {}: payload says jsonrpc {:?}", request.id, request.jsonrpc);
+        return Err(RpcError::new("invalid-request", Effect::None, found).with_code(code::INVALID_REQUEST));
+    }
+    Ok((request.id, request.method, request.params))
+}
+
 pub(crate) fn decode_chunk(number: u64, payload: &[u8]) -> Option<Value> {
     let decoded: ChunkIn = serde_json::from_slice(payload).ok()?;
     (decoded.params.id == number).then_some(decoded.params.value)

@@ -14,11 +14,14 @@ use tokio::task::JoinHandle;
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::ToHost;
-use crate::queue::{Action, CallId, Dispatch, Input, Limits, Outcome, Output, PeerInfo, Queue, Rules, Stats};
+use crate::queue::{
+    Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket, TicketNews,
+};
 use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
 use crate::socket::{self, Incoming, Listening, Outgoing};
 use crate::token::{Token, TokenError};
+use crate::workers::{Asked, Workers};
 
 /// How a host serves.
 #[derive(Debug, Clone)]
@@ -37,6 +40,29 @@ pub struct BridgeConfig {
     pub drain: Duration,
     /// What peers may make us hold.
     pub limits: Limits,
+    /// Services of workers that clients may order from; operators may from all. None.
+    pub open_services: Vec<String>,
+    /// Through which the host itself orders of its workers; only its first host counts.
+    pub workers: Workers,
+    /// Hears what happens among the peers; on the task that serves them, so it must not block.
+    pub watcher: Watcher,
+}
+
+/// Hears [`Notice`]s; by default nobody does.
+#[derive(Clone, Default)]
+pub struct Watcher(Option<Arc<dyn Fn(&Notice) + Send + Sync>>);
+
+impl Watcher {
+    /// One that hears them.
+    pub fn new(hear: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hear)))
+    }
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Watcher").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Default for BridgeConfig {
@@ -48,6 +74,9 @@ impl Default for BridgeConfig {
             token_file: None,
             drain: Duration::from_secs(5),
             limits: Limits::default(),
+            open_services: Vec::new(),
+            workers: Workers::default(),
+            watcher: Watcher::default(),
         }
     }
 }
@@ -135,11 +164,13 @@ pub async fn serve(
         role_max: config.role_max,
         token,
         limits: config.limits,
+        open_services: config.open_services.iter().map(|name| name.as_str().into()).collect(),
     };
     let queue = Arc::new(Mutex::new(Queue::new(rules, rand::random(), Instant::now())));
+    let asked = config.workers.attach(&queue);
     let (stop, stopped) = oneshot::channel();
     let endpoint = listening.endpoint.clone();
-    let shell = Shell::new(Arc::clone(&queue), service, listening);
+    let shell = Shell::new(Arc::clone(&queue), service, listening, asked, config.watcher);
     let task = tokio::spawn(shell.run(stopped, config.drain));
     tracing::info!(%endpoint, "bridge.listening");
     Ok(Server { endpoint, queue, stop: Some(stop), task })
@@ -239,6 +270,9 @@ struct Shell {
     listening: Listening,
     open: HashMap<CallId, OpenCall>,
     backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    orders: HashMap<Ticket, mpsc::Sender<TicketNews>>,
+    watcher: Watcher,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
 }
@@ -250,10 +284,17 @@ struct OpenCall {
 }
 
 impl Shell {
-    fn new(queue: Arc<Mutex<Queue>>, service: Arc<dyn Service>, listening: Listening) -> Self {
+    fn new(
+        queue: Arc<Mutex<Queue>>,
+        service: Arc<dyn Service>,
+        listening: Listening,
+        asked: mpsc::UnboundedReceiver<Asked>,
+        watcher: Watcher,
+    ) -> Self {
         // Unbounded, and bounded by `Backlog`: a call's chunks are counted until the peer has them.
         let (mouth, said) = mpsc::unbounded_channel();
-        Self { queue, service, listening, open: HashMap::new(), backlogs: HashMap::new(), said, mouth }
+        let (open, backlogs, orders) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { queue, service, listening, open, backlogs, asked, orders, watcher, said, mouth }
     }
 
     async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
@@ -286,7 +327,18 @@ impl Shell {
         tokio::select! {
             Some(incoming) = self.listening.incoming.recv() => decode(incoming),
             Some(said) = self.said.recv() => self.hear_service(said),
+            Some(asked) = self.asked.recv() => self.hear_host(asked),
             () = tokio::time::sleep_until(wake_at.into()) => Input::Tick,
+        }
+    }
+
+    fn hear_host(&mut self, asked: Asked) -> Input {
+        match asked {
+            Asked::Cancel { ticket } => Input::CancelOrder { ticket },
+            Asked::Order { ticket, order, news } => {
+                self.orders.insert(ticket, news);
+                Input::Order { ticket, order }
+            }
         }
     }
 
@@ -300,7 +352,13 @@ impl Shell {
     fn perform(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            let actions = self.queue.lock().step(Instant::now(), input);
+            let (actions, notices) = {
+                let mut queue = self.queue.lock();
+                (queue.step(Instant::now(), input), queue.take_notices())
+            };
+            if let Some(hear) = &self.watcher.0 {
+                notices.iter().for_each(|notice| hear(notice));
+            }
             for action in actions {
                 inputs.extend(self.act(action));
             }
@@ -331,7 +389,18 @@ impl Shell {
                 None
             }
             Action::Dispatch(dispatch) => self.dispatch(dispatch),
+            Action::Tell { ticket, news } => self.tell_host(ticket, news),
         }
+    }
+
+    /// One that does not take its news fast enough has no use for the rest.
+    fn tell_host(&mut self, ticket: Ticket, news: TicketNews) -> Option<Input> {
+        let is_end = matches!(news, TicketNews::Ended(_));
+        let is_told = self.orders.get(&ticket).is_some_and(|orderer| orderer.try_send(news).is_ok());
+        if is_end || !is_told {
+            self.orders.remove(&ticket);
+        }
+        (!is_end && !is_told).then_some(Input::CancelOrder { ticket })
     }
 
     /// Hands a call over, or says how it ended before it began.

@@ -37,10 +37,22 @@ pub enum Fault {
 pub enum Role {
     /// Sends messages to objects.
     Client,
-    /// Takes work. Nothing hands out work yet.
+    /// Takes work: see [`crate::Worker`].
     Worker,
     /// Also administers plugins, grants, the forge and the store.
     Operator,
+}
+
+impl Role {
+    /// As it is spelt in configuration and in the journal.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// One client's session: what a service keeps its memory of effects by.
@@ -244,6 +256,18 @@ impl Reply {
     fn say_chunk(&self, attempt: u32, index: u64, payload: Bytes) {
         let payload = Bytes::from_owner(Counted { payload, backlog: Arc::clone(&self.backlog) });
         self.say(Output::Chunk { attempt, index, payload });
+    }
+
+    /// Says that the work goes on, so that a lease is not run out: a worker that says so is never taken for stuck.
+    pub fn progress(&self) {
+        self.say(Output::Progress);
+    }
+
+    /// Gives the call back untouched, or undone, so that another worker may have it. In a host's own service, where
+    /// there is no other, it ends in an error of kind `gave-back` without effect.
+    pub fn give_back(mut self, reason: impl Into<String>) {
+        self.is_finished = true;
+        self.say(Output::GaveBack { reason: reason.into() });
     }
 
     /// Declares every chunk so far void; `attempt` is the one that follows.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::client::{self, LazyPirate, News, Settings};
 use crate::frame::{ToClient, ToHost};
+use crate::link::LinkSettings;
 use crate::queue::{self, CallId, Dispatch, Limits, Outcome, Output, Queue, Route, Rules};
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::{CancelReason, Role, SessionId};
@@ -253,18 +254,19 @@ impl World {
     }
 
     fn new_actor(&mut self, client: usize, life: u32) -> Actor {
-        let settings = Settings {
+        let link = LinkSettings {
             heartbeat: BEAT,
             liveness: 3,
             request_timeout: Duration::from_secs(2),
             retries: 3,
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(32),
-            // In the worst worlds every other client does not wait for a host for long.
-            silence_max: (self.trouble.is_rough && client % 2 == 1).then_some(Duration::from_secs(5)),
             role: Role::Client,
             token: None,
         };
+        // In the worst worlds every other client does not wait for a host for long.
+        let silence_max = (self.trouble.is_rough && client % 2 == 1).then_some(Duration::from_secs(5));
+        let settings = Settings { link, silence_max };
         let id = u128::from(self.dice.roll()) << 16 | client as u128;
         Actor { pirate: LazyPirate::new(settings, id, self.instant()), life, line: None, woken_at: None }
     }
@@ -384,6 +386,7 @@ impl World {
             role_max: Role::Operator,
             token: None,
             limits: if self.trouble.is_rough { tight_limits() } else { Limits::default() },
+            open_services: Vec::new(),
         };
         self.queue = Some(Queue::new(rules, self.run, self.instant()));
         self.host_woken_at = None;
@@ -459,7 +462,7 @@ impl World {
             self.after(delay, Event::GiveUp { client, life, number });
         }
         let deadline = self.instant() + Duration::from_millis(patience);
-        self.step_client(client, client::Input::Call { number, payload: name, deadline });
+        self.step_client(client, client::Input::Call { number, request: client::Request { payload: name, order: None, deadline } });
     }
 
     fn give_up(&mut self, client: usize, life: u32, number: u64) {
@@ -504,6 +507,7 @@ impl World {
         let now = self.instant();
         let Some(queue) = &mut self.queue else { return };
         let actions = queue.step(now, input);
+        drop(queue.take_notices());
         for action in actions {
             match action {
                 queue::Action::Send { route, frame } => {
@@ -521,6 +525,8 @@ impl World {
                         job.is_paused = is_paused;
                     }
                 }
+                // The host of this world orders nothing.
+                queue::Action::Tell { .. } => {}
             }
         }
         let wake_at = self.ms_of(self.queue.as_ref().unwrap().wake_at()).max(self.now_ms + 1);

@@ -5,9 +5,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::verdict::{self, Doubt, Verdict};
-use super::{Action, LazyPirate, News, State};
+use super::{Action, LazyPirate, News, Request};
 use crate::channel::Weigh;
-use crate::frame::HostBody;
+use crate::frame::{ClientBody, HostBody, OrderTerms};
 use crate::rpc::Effect;
 
 /// Calls open at once, and the bytes of their requests: beyond it a call is refused at once.
@@ -17,6 +17,7 @@ const CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct OpenCall {
     pub(super) payload: Bytes,
+    pub(super) order: Option<OrderTerms>,
     pub(super) deadline: Instant,
     pub(super) attempt: u32,
     /// A host may have begun it: to be without an answer is to be without knowledge of its effect.
@@ -32,7 +33,7 @@ pub(super) struct OpenCall {
 /// What goes through the channel; a request is complete here but for the clock.
 #[derive(Debug, Clone)]
 pub(super) enum Wish {
-    Request { number: u64, attempt: u32, deadline: Instant, payload: Bytes },
+    Request { number: u64, attempt: u32, deadline: Instant, order: Option<OrderTerms>, payload: Bytes },
     Cancel { number: u64 },
     Pace { number: u64, is_paused: bool },
 }
@@ -46,10 +47,31 @@ impl Weigh for Wish {
     }
 }
 
+impl Wish {
+    pub(super) fn frame(&self, now: Instant, acked_through: u64) -> ClientBody {
+        match self {
+            Self::Cancel { number } => ClientBody::Cancel { number: *number },
+            Self::Pace { number, is_paused } => ClientBody::Pace { number: *number, is_paused: *is_paused },
+            Self::Request { number, attempt, deadline, order, payload } => {
+                let remaining = deadline.saturating_duration_since(now).as_millis();
+                ClientBody::Request {
+                    number: *number,
+                    acked_through: acked_through.min(number - 1),
+                    remaining_ms: u32::try_from(remaining).unwrap_or(u32::MAX),
+                    attempt: *attempt,
+                    order: order.clone(),
+                    payload: payload.clone(),
+                }
+            }
+        }
+    }
+}
+
 impl OpenCall {
-    fn new(payload: Bytes, deadline: Instant) -> Self {
+    fn new(payload: Bytes, order: Option<OrderTerms>, deadline: Instant) -> Self {
         Self {
             payload,
+            order,
             deadline,
             attempt: 1,
             was_sent: false,
@@ -66,60 +88,57 @@ impl OpenCall {
             number,
             attempt: self.attempt,
             deadline: self.deadline,
+            order: self.order.clone(),
             payload: self.payload.clone(),
         }
     }
 }
 
 impl LazyPirate {
-    pub(super) fn open(&mut self, now: Instant, number: u64, payload: Bytes, deadline: Instant) {
-        if self.state == State::Closed {
+    pub(super) fn open(&mut self, now: Instant, number: u64, request: Request) {
+        let Request { payload, order, deadline } = request;
+        if self.link.is_closed() {
             return self.tell(number, News::Closed { was_sent: false });
         }
         if self.is_crowded(payload.len()) {
             return self.tell(number, News::Crowded);
         }
-        if self.sender.unacked_size().messages == 0 {
-            self.progress_at = now;
-        }
         if self.calls.is_empty() {
             self.silence.wait_from(now);
         }
-        let call = OpenCall::new(payload, deadline);
+        let call = OpenCall::new(payload, order, deadline);
         self.call_bytes += call.payload.len();
         self.deadlines.insert((deadline, number));
         // Before the first channel there is nothing to put it in; `begin_channel` does.
-        if self.channel != 0 {
-            self.sender.push(call.wish(number));
-        }
+        self.link.say(now, call.wish(number));
         self.calls.insert(number, call);
     }
 
     /// Cancelled calls may still wait in the channel, so both are counted.
     fn is_crowded(&self, more: usize) -> bool {
-        let waiting = self.sender.waiting_size();
+        let (waiting, waiting_bytes) = self.link.waiting();
         self.calls.len() >= CALLS_MAX
-            || waiting.messages >= 2 * CALLS_MAX
-            || self.call_bytes.max(waiting.bytes) + more > CALL_BYTES_MAX
+            || waiting >= 2 * CALLS_MAX
+            || self.call_bytes.max(waiting_bytes) + more > CALL_BYTES_MAX
     }
 
-    pub(super) fn cancel(&mut self, number: u64) {
-        if self.forget(number).is_some() && self.channel != 0 {
-            self.sender.push(Wish::Cancel { number });
+    pub(super) fn cancel(&mut self, now: Instant, number: u64) {
+        if self.forget(number).is_some() {
+            self.link.say(now, Wish::Cancel { number });
         }
     }
 
-    pub(super) fn pace(&mut self, number: u64, is_paused: bool) {
+    pub(super) fn pace(&mut self, now: Instant, number: u64, is_paused: bool) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
-        if std::mem::replace(&mut call.is_paused, is_paused) != is_paused && self.channel != 0 {
-            self.sender.push(Wish::Pace { number, is_paused });
+        if std::mem::replace(&mut call.is_paused, is_paused) != is_paused {
+            self.link.say(now, Wish::Pace { number, is_paused });
         }
     }
 
     /// Puts a call into the channel: anew, when a host may have begun it, and then what came of that is void.
-    pub(super) fn say(&mut self, number: u64) {
+    pub(super) fn say(&mut self, now: Instant, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
@@ -130,18 +149,21 @@ impl LazyPirate {
         if std::mem::take(&mut call.had_chunks) {
             self.actions.push(Action::Tell { number, news: News::Reset { attempt: call.attempt } });
         }
-        self.sender.push(call.wish(number));
+        self.link.say(now, call.wish(number));
         if call.is_paused {
-            self.sender.push(Wish::Pace { number, is_paused: true });
+            self.link.say(now, Wish::Pace { number, is_paused: true });
         }
     }
 
     pub(super) fn take(&mut self, now: Instant, body: HostBody) {
-        let number = body.number();
+        let Some(number) = body.number() else {
+            return;
+        };
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
         let news = match body {
+            HostBody::Work(_) => return,
             HostBody::Accepted { .. } => News::Accepted,
             HostBody::Chunk { attempt, payload, .. } => {
                 call.had_chunks = true;
@@ -204,7 +226,7 @@ impl LazyPirate {
             && now >= at
         {
             self.asks.remove(&(at, number));
-            self.say(number);
+            self.say(now, number);
         }
     }
 
@@ -212,17 +234,15 @@ impl LazyPirate {
         while let Some(&(deadline, number)) = self.deadlines.first()
             && now >= deadline + self.grace()
         {
-            let was_sent = self.give_up(number);
+            let was_sent = self.give_up(now, number);
             self.tell(number, News::TimedOut { was_sent });
         }
     }
 
     /// Forgets a call, and lets the host do so; whether a host may have begun it.
-    pub(super) fn give_up(&mut self, number: u64) -> bool {
+    pub(super) fn give_up(&mut self, now: Instant, number: u64) -> bool {
         let was_sent = self.forget(number).is_some_and(|call| call.was_sent);
-        if self.channel != 0 {
-            self.sender.push(Wish::Cancel { number });
-        }
+        self.link.say(now, Wish::Cancel { number });
         was_sent
     }
 

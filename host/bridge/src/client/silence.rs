@@ -44,7 +44,7 @@ impl LazyPirate {
         if !std::mem::replace(&mut self.silence.is_told, true) {
             self.actions.push(Action::Silence { is_silent: true });
         }
-        if self.settings.silence_max.is_some_and(|max| now >= self.silence.since + max) {
+        if self.silence_max.is_some_and(|max| now >= self.silence.since + max) {
             self.end_in_silence(now);
         }
     }
@@ -52,21 +52,21 @@ impl LazyPirate {
     /// When to look next; never while nobody waits. Each heartbeat, though that is no news: else a long pause between
     /// two attempts to connect would pass for an absence of our own.
     pub(super) fn silence_wakes_at(&self) -> Option<Instant> {
-        Some(self.silence_due_at()?.min(self.stepped_at + self.settings.heartbeat))
+        Some(self.silence_due_at()?.min(self.link.stepped_at() + self.link.heartbeat()))
     }
 
     fn silence_due_at(&self) -> Option<Instant> {
         if self.calls.is_empty() {
             return None;
         }
-        let wait = if self.silence.is_told { self.settings.silence_max? } else { self.patience() };
+        let wait = if self.silence.is_told { self.silence_max? } else { self.link.patience() };
         Some(self.silence.since + wait)
     }
 
     fn end_in_silence(&mut self, now: Instant) {
         let waited = now - self.silence.since;
         while let Some((&number, _)) = self.calls.first_key_value() {
-            let was_sent = self.give_up(number);
+            let was_sent = self.give_up(now, number);
             self.tell(number, News::Silent { was_sent, waited });
         }
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::client::calls::CALLS_MAX;
-use crate::frame::HostBody;
+use crate::frame::{ClientBody, HostBody, PROTOCOL, Place, Welcome};
+use crate::link::Backoff;
 use crate::rpc::Effect;
 
 const BEAT: Duration = Duration::from_secs(1);
@@ -14,17 +15,17 @@ struct Bench {
 }
 
 fn settings() -> Settings {
-    Settings {
+    let link = LinkSettings {
         heartbeat: BEAT,
         liveness: 3,
         request_timeout: Duration::from_secs(2),
         retries: 2,
         backoff_min: Duration::from_secs(1),
         backoff_max: Duration::from_secs(32),
-        silence_max: Some(SILENCE_MAX),
         role: Role::Client,
         token: None,
-    }
+    };
+    Settings { link, silence_max: Some(SILENCE_MAX) }
 }
 
 fn welcome(run: u64, channel: u64, received: u64) -> Input {
@@ -91,7 +92,7 @@ impl Bench {
     fn call(&mut self, seconds: u64) -> Vec<Action> {
         let number = self.pirate.take_number();
         let deadline = self.now + Duration::from_secs(seconds);
-        self.step(Input::Call { number, payload: Bytes::from_static(b"{}"), deadline })
+        self.step(Input::Call { number, request: Request { payload: Bytes::from_static(b"{}"), order: None, deadline } })
     }
 
     /// Ticks whenever the machine asks for it, until `at`.
@@ -109,7 +110,7 @@ impl Bench {
 #[test]
 fn pauses_double_from_1_to_32_s_give_or_take_a_fifth_and_differ_between_clients() {
     let pauses = |client: u128| {
-        let mut backoff = Backoff::new(settings().backoff_min, settings().backoff_max, client);
+        let mut backoff = Backoff::new(settings().link.backoff_min, settings().link.backoff_max, client);
         (0..8).map(|_| backoff.next_pause().as_secs_f64()).collect::<Vec<_>>()
     };
     for (pause, middle) in pauses(1).iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 32.0, 32.0]) {
@@ -131,11 +132,11 @@ fn only_a_welcome_ends_the_backing_off() {
     // Connected, and never greeted: that too is a failure.
     let greeted_at = bench.now - bench.start;
     assert!(bench.pass(greeted_at + 3 * BEAT).contains(&Action::Disconnect));
-    assert_eq!(bench.pirate.backoff.failures(), 4);
+    assert_eq!(bench.pirate.link.failures(), 4);
     bench.pass(greeted_at + Duration::from_secs(60));
     bench.step(Input::Connected);
     bench.step(welcome(1, 1, 0));
-    assert_eq!(bench.pirate.backoff.failures(), 0);
+    assert_eq!(bench.pirate.link.failures(), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::backoff::Backoff;
+use crate::link::Backoff;
 use crate::rpc::{self, Effect};
 
 /// Times that one number is asked again because nobody could tell its effect; then its caller is told so.

@@ -11,22 +11,37 @@ use tokio::task::JoinHandle;
 
 use super::{ClientConfig, ConnectError};
 use crate::backlog::Unread;
-use crate::client::{Action, Input, LazyPirate, News, Settings};
+use crate::client::{Action, Input, LazyPirate, News, Request, Settings};
 use crate::endpoint::Endpoint;
-use crate::frame::{MESSAGE_PAYLOAD_MAX, ToClient};
+use crate::frame::{MESSAGE_PAYLOAD_MAX, OrderTerms, ToClient};
 use crate::os;
+use crate::link::LinkSettings;
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::Role;
 use crate::socket::{self, Line};
 use crate::token::{Token, TokenError};
+use crate::waits;
 
 /// Commands on their way to the driver; more callers wait.
 const COMMANDS_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Call { number: Arc<OnceLock<u64>>, method: String, params: Value, deadline: Instant, listener: Listener },
+    Call(NewCall),
     Close { done: oneshot::Sender<()> },
+}
+
+/// What a caller wants, and where it is told.
+#[derive(Debug)]
+pub(super) struct NewCall {
+    /// Set when the call is taken.
+    pub(super) number: Arc<OnceLock<u64>>,
+    pub(super) method: String,
+    pub(super) params: Value,
+    /// For a worker; none: for the host itself.
+    pub(super) order: Option<OrderTerms>,
+    pub(super) deadline: Instant,
+    pub(super) listener: Listener,
 }
 
 /// Whom to tell about a call.
@@ -131,7 +146,7 @@ fn read_token(config: &ClientConfig) -> Result<Option<Token>, TokenError> {
 }
 
 fn settings(config: &ClientConfig, token: Option<Token>) -> Settings {
-    Settings {
+    let link = LinkSettings {
         // Until the host says otherwise.
         heartbeat: Duration::from_secs(1),
         liveness: config.liveness.max(1),
@@ -139,10 +154,10 @@ fn settings(config: &ClientConfig, token: Option<Token>) -> Settings {
         retries: config.retries,
         backoff_min: config.backoff_min,
         backoff_max: config.backoff_max,
-        silence_max: config.silence_max,
         role: config.role,
         token,
-    }
+    };
+    Settings { link, silence_max: config.silence_max }
 }
 
 struct Driver {
@@ -167,9 +182,7 @@ impl Driver {
             let wake_at = self.pirate.wake_at();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Call { number, method, params, deadline, listener }) => {
-                        self.open(&number, &method, &params, deadline, listener);
-                    }
+                    Some(Command::Call(call)) => self.open(call),
                     Some(Command::Close { done }) => {
                         self.step(Input::Close);
                         let _ = done.send(());
@@ -178,33 +191,27 @@ impl Driver {
                     None => return self.step(Input::Close),
                 },
                 Some(aside) = asides.recv() => self.take_aside(aside),
-                heard = hear(&mut self.line) => self.take_heard(heard),
-                connected = finish(&mut self.connecting) => self.take_connected(connected),
-                () = sleep_until(wake_at) => self.step(Input::Tick),
+                heard = waits::hear(&mut self.line) => self.take_heard(heard),
+                connected = waits::connected(&mut self.connecting) => self.take_connected(connected),
+                () = waits::until(wake_at) => self.step(Input::Tick),
             }
         }
     }
 
-    fn open(
-        &mut self,
-        slot: &OnceLock<u64>,
-        method: &str,
-        params: &Value,
-        deadline: Instant,
-        listener: Listener,
-    ) {
+    fn open(&mut self, call: NewCall) {
+        let NewCall { number: slot, method, params, order, deadline, listener } = call;
         let number = self.pirate.take_number();
         let _ = slot.set(number);
         if listener.news.is_closed() {
             return;
         }
-        let payload = rpc::encode_request(number, method, params);
+        let payload = rpc::encode_request(number, &method, &params);
         if payload.len() > MESSAGE_PAYLOAD_MAX {
             listener.tell(News::TooLarge { found: payload.len() });
             return;
         }
         self.listeners.insert(number, listener);
-        self.step(Input::Call { number, payload, deadline });
+        self.step(Input::Call { number, request: Request { payload, order, deadline } });
     }
 
     fn take_aside(&mut self, aside: Aside) {
@@ -310,27 +317,5 @@ impl Driver {
         if let Some(greeted) = self.greeted.take() {
             let _ = greeted.send(result);
         }
-    }
-}
-
-/// The next message; `None` when the line is lost. Without a line, for ever pending.
-async fn hear(line: &mut Option<Line>) -> Option<Vec<bytes::Bytes>> {
-    match line {
-        Some(line) => line.incoming.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn finish(connecting: &mut Option<JoinHandle<io::Result<Line>>>) -> io::Result<Line> {
-    match connecting {
-        Some(task) => task.await.unwrap_or_else(|cause| Err(io::Error::other(cause))),
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(wake_at: Option<Instant>) {
-    match wake_at {
-        Some(wake_at) => tokio::time::sleep_until(wake_at.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -2,7 +2,9 @@
 
 use bytes::{Buf as _, Bytes};
 
+use super::work::{is_name_byte, is_service_name};
 use super::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX, Place};
+use crate::pool::ServiceName;
 use crate::token::Token;
 
 /// A cursor over one message: every read is checked, and `close` insists that nothing is left.
@@ -36,6 +38,10 @@ impl<'a> Fields<'a> {
         self.header.try_get_u8().map_err(|_| self.wrong_length())
     }
 
+    pub(super) fn u16(&mut self) -> Result<u16, FrameError> {
+        self.header.try_get_u16().map_err(|_| self.wrong_length())
+    }
+
     pub(super) fn u32(&mut self) -> Result<u32, FrameError> {
         self.header.try_get_u32().map_err(|_| self.wrong_length())
     }
@@ -63,6 +69,30 @@ impl<'a> Fields<'a> {
             return Ok(None);
         }
         rest.try_into().map(Some).map_err(|_| self.wrong_length())
+    }
+
+    pub(super) fn rest_as_service(&mut self) -> Result<ServiceName, FrameError> {
+        let rest = std::mem::take(&mut self.header);
+        self.read_service(rest)
+    }
+
+    /// Any number of them, separated by commas.
+    pub(super) fn rest_as_services(&mut self) -> Result<Vec<ServiceName>, FrameError> {
+        let rest = std::mem::take(&mut self.header);
+        if rest.is_empty() {
+            return Ok(Vec::new());
+        }
+        rest.split(|byte| *byte == b',').map(|name| self.read_service(name)).collect()
+    }
+
+    fn read_service(&self, name: &[u8]) -> Result<ServiceName, FrameError> {
+        let wrong = |found| FrameError::Field { kind: self.kind, field: "service", found };
+        if let Some(byte) = name.iter().find(|byte| !is_name_byte(**byte)) {
+            return Err(wrong(*byte));
+        }
+        let name = std::str::from_utf8(name).ok().filter(|name| is_service_name(name));
+        // Too long or empty: the first byte stands for all.
+        name.map(ServiceName::from).ok_or(wrong(0))
     }
 
     /// The payload in one piece; copies only when it came in several.

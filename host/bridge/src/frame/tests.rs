@@ -24,18 +24,69 @@ fn hellos() -> impl Strategy<Value = ToHost> {
     )
 }
 
+fn services() -> impl Strategy<Value = ServiceName> {
+    "[a-z0-9._-]{1,64}".prop_map(ServiceName::from)
+}
+
+fn orders() -> impl Strategy<Value = OrderTerms> {
+    let classes = prop_oneof![Just(Class::Idempotent), Just(Class::Once)];
+    (services(), classes, any::<u32>()).prop_map(|(service, class, lease_ms)| OrderTerms {
+        service,
+        class,
+        lease_ms,
+    })
+}
+
+fn reports() -> impl Strategy<Value = WorkerReport> {
+    prop_oneof![
+        Just(WorkerReport::Progress),
+        (any::<u64>(), payloads()).prop_map(|(index, payload)| WorkerReport::Piece { index, payload }),
+        payloads().prop_map(|payload| WorkerReport::Done { payload }),
+        payloads().prop_map(|payload| WorkerReport::Failed { payload }),
+        payloads().prop_map(|payload| WorkerReport::GaveBack { payload }),
+    ]
+}
+
+fn worker_bodies() -> impl Strategy<Value = WorkerBody> {
+    prop_oneof![
+        (any::<u16>(), prop::collection::vec(services(), 0..5))
+            .prop_map(|(credit, services)| WorkerBody::Ready { credit, services }),
+        Just(WorkerBody::Drain),
+        (any::<u64>(), any::<u32>(), reports())
+            .prop_map(|(job, attempt, report)| WorkerBody::Report { job, attempt, report }),
+    ]
+}
+
+fn job_bodies() -> impl Strategy<Value = JobBody> {
+    prop_oneof![
+        (any::<u64>(), any::<[u32; 3]>(), services(), payloads()).prop_map(
+            |(job, [attempt, remaining_ms, lease_ms], service, payload)| JobBody::Job {
+                job,
+                attempt,
+                remaining_ms,
+                lease_ms,
+                service,
+                payload
+            }
+        ),
+        (any::<u64>(), any::<u32>()).prop_map(|(job, attempt)| JobBody::Recall { job, attempt }),
+    ]
+}
+
 fn client_bodies() -> impl Strategy<Value = ClientBody> {
-    let requests = (any::<[u64; 2]>(), any::<[u32; 2]>(), payloads()).prop_map(
-        |([number, acked_through], [remaining_ms, attempt], payload)| ClientBody::Request {
+    let requests = (any::<[u64; 2]>(), any::<[u32; 2]>(), prop::option::of(orders()), payloads()).prop_map(
+        |([number, acked_through], [remaining_ms, attempt], order, payload)| ClientBody::Request {
             number,
             acked_through,
             remaining_ms,
             attempt,
+            order,
             payload,
         },
     );
     let paces = any::<(u64, bool)>().prop_map(|(number, is_paused)| ClientBody::Pace { number, is_paused });
-    prop_oneof![requests, paces, any::<u64>().prop_map(|number| ClientBody::Cancel { number })]
+    let cancels = any::<u64>().prop_map(|number| ClientBody::Cancel { number });
+    prop_oneof![requests, paces, cancels, worker_bodies().prop_map(ClientBody::Work)]
 }
 
 fn to_host() -> impl Strategy<Value = ToHost> {
@@ -65,6 +116,7 @@ fn host_bodies() -> impl Strategy<Value = HostBody> {
         (any::<u64>(), any::<u32>()).prop_map(|(number, attempt)| HostBody::Reset { number, attempt }),
         (any::<u64>(), payloads()).prop_map(|(number, payload)| HostBody::Result { number, payload }),
         (any::<u64>(), payloads()).prop_map(|(number, payload)| HostBody::Error { number, payload }),
+        job_bodies().prop_map(HostBody::Work),
     ]
 }
 
@@ -112,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_decodes_is_exactly_what_we_would_have_written(kind in 0x10_u8..0x2c, mut frames in frames()) {
+    fn whatever_decodes_is_exactly_what_we_would_have_written(kind in 0x00_u8..0x2c, mut frames in frames()) {
         if let Some(first) = frames.first_mut() {
             let mut header = vec![kind];
             header.extend_from_slice(first);
@@ -131,7 +183,7 @@ proptest! {
         let frames = frame.encode();
         let mut short = frames.clone();
         short[0].truncate(cut);
-        if short[0].len() < frames[0].len() && !is_hello_without_token(&short[0]) {
+        if short[0].len() < frames[0].len() && !is_hello_without_token(&short[0]) && !ends_in_names(&short[0]) {
             prop_assert!(ToHost::decode(&short).is_err());
         }
         let mut long = frames.clone();
@@ -140,6 +192,11 @@ proptest! {
             prop_assert!(ToHost::decode(&long).is_err());
         }
     }
+}
+
+/// A name cut short is a name.
+fn ends_in_names(header: &[u8]) -> bool {
+    matches!(header.first(), Some(&kind::READY | &kind::ORDER))
 }
 
 fn is_hello(header: &[u8]) -> bool {
@@ -185,6 +242,7 @@ fn the_layout_is_frozen() {
         acked_through: 2,
         remaining_ms: 5_000,
         attempt: 1,
+        order: None,
         payload: Bytes::from_static(b"{}"),
     };
     let frames = ToHost::Said { at: AT, serial: 9, body }.encode();
@@ -204,4 +262,50 @@ fn the_layout_is_frozen() {
         header.extend([0, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!(frames, [Bytes::from(header)]);
     }
+}
+
+#[test]
+fn the_layout_of_workers_is_frozen() {
+    let check = |frames: Vec<Bytes>, kind: u8, tail: &[u8]| {
+        let mut header = vec![kind];
+        header.extend([0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8]);
+        header.extend(tail);
+        assert_eq!(frames[0], Bytes::from(header));
+    };
+    let worker = |body| ToHost::Said { at: AT, serial: 9, body: ClientBody::Work(body) }.encode();
+    let ready = WorkerBody::Ready { credit: 4, services: vec!["echo".into(), "inference".into()] };
+    check(worker(ready), 0x01, b"\0\x04echo,inference");
+    check(worker(WorkerBody::Drain), 0x03, b"");
+    let job = [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2];
+    for (report, kind, index) in [
+        (WorkerReport::Progress, 0x06, &[][..]),
+        (WorkerReport::GaveBack { payload: Bytes::new() }, 0x07, &[]),
+        (WorkerReport::Piece { index: 1, payload: Bytes::new() }, 0x09, &[0, 0, 0, 0, 0, 0, 0, 1]),
+        (WorkerReport::Done { payload: Bytes::new() }, 0x0a, &[]),
+        (WorkerReport::Failed { payload: Bytes::new() }, 0x0b, &[]),
+    ] {
+        check(worker(WorkerBody::Report { job: 3, attempt: 2, report }), kind, &[&job, index].concat());
+    }
+    let host = |body| ToClient::Said { at: AT, serial: 9, body: HostBody::Work(body) }.encode();
+    let given = JobBody::Job {
+        job: 3,
+        attempt: 2,
+        remaining_ms: 5_000,
+        lease_ms: 1_000,
+        service: "echo".into(),
+        payload: Bytes::from_static(b"{}"),
+    };
+    check(host(given), 0x04, &[&job[..], &[0, 0, 0x13, 0x88, 0, 0, 0x03, 0xe8], b"echo"].concat());
+    check(host(JobBody::Recall { job: 3, attempt: 2 }), 0x08, &job);
+    let order = OrderTerms { service: "echo".into(), class: Class::Once, lease_ms: 0 };
+    let body = ClientBody::Request {
+        number: 3,
+        acked_through: 2,
+        remaining_ms: 5_000,
+        attempt: 1,
+        order: Some(order),
+        payload: Bytes::new(),
+    };
+    let tail = [&[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2][..], &[0, 0, 0x13, 0x88, 0, 0, 0, 1, 2], b"\0\0\0\0echo"];
+    check(ToHost::Said { at: AT, serial: 9, body }.encode(), 0x19, &tail.concat());
 }

@@ -5,7 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Action, CallId, Dispatch, Outcome, Output, Queue};
-use crate::frame::HostBody;
+use crate::frame::{HostBody, OrderTerms};
+use crate::pool::JobId;
 use crate::rpc::{Effect, RpcError};
 use crate::service::{CancelReason, SessionId};
 
@@ -18,6 +19,8 @@ pub(super) struct Request {
     /// More than 1: it may have been begun before, perhaps by an earlier host.
     pub(super) attempt: u32,
     pub(super) deadline: Instant,
+    /// For a worker; none: for the service.
+    pub(super) order: Option<OrderTerms>,
     pub(super) payload: Bytes,
 }
 
@@ -28,6 +31,8 @@ pub(super) struct RunningCall {
     pub(super) deadline: Instant,
     /// Its entry among the deadlines: the deadline itself, then one heartbeat later.
     pub(super) due: Instant,
+    /// The worker's job that it became; none: the service has it.
+    pub(super) job: Option<JobId>,
     pub(super) is_accepted: bool,
     /// Somebody waits for the reply.
     pub(super) is_wanted: bool,
@@ -76,6 +81,12 @@ impl Queue {
                 "ask the next host under the same number",
             );
         }
+        if let Some(terms) = &request.order
+            && !self.may_order(client, &terms.service)
+        {
+            let message = format!("orders of `{}` are for operators", terms.service);
+            return refuse("denied", message, "ask an operator to open the service to clients");
+        }
         if request.deadline <= now {
             return refuse("timeout", "its deadline passed on the way".to_owned(), "allow it more time");
         }
@@ -102,7 +113,7 @@ impl Queue {
         session.calls += 1;
         let call = CallId(self.next_call);
         self.next_call += 1;
-        let Request { number, deadline, payload, .. } = request;
+        let Request { number, deadline, order, payload, .. } = request;
         let (role, acked_through) = (session.role, session.acked_through);
         self.by_number.insert((id, number), call);
         self.deadlines.insert((deadline, call));
@@ -113,6 +124,7 @@ impl Queue {
                 number,
                 deadline,
                 due: deadline,
+                job: None,
                 is_accepted: false,
                 is_wanted: true,
                 is_paused: false,
@@ -121,6 +133,9 @@ impl Queue {
                 overdue: None,
             },
         );
+        if let Some(terms) = order {
+            return self.order_for_call(call, deadline, terms, payload);
+        }
         self.stats.dispatched += 1;
         let dispatch = Dispatch { call, session: id, role, number, acked_through, deadline, payload };
         self.actions.push(Action::Dispatch(dispatch));
@@ -153,6 +168,9 @@ impl Queue {
         };
         if let Some(running) = self.calls.get_mut(&call) {
             running.is_paused = is_paused;
+            if running.job.is_some() {
+                return;
+            }
             self.actions.push(Action::Pace { call, is_paused });
         }
     }
@@ -174,7 +192,10 @@ impl Queue {
         };
         if running.cancelled.is_none() {
             running.cancelled = Some(reason);
-            self.actions.push(Action::Cancel { call, reason });
+            match running.job {
+                Some(job) => self.pool.cancel(self.stepped_at, job),
+                None => self.actions.push(Action::Cancel { call, reason }),
+            }
         }
     }
 
@@ -197,7 +218,15 @@ impl Queue {
             }
             Output::Refused(reason) if is_streaming => self.cut_stream(call, reason),
             Output::Finished(outcome) => self.finish(now, call, outcome),
-            Output::Accepted | Output::Chunk { .. } | Output::Reset { .. } | Output::Refused(_) => {}
+            Output::GaveBack { reason } => {
+                let error = RpcError::new("gave-back", Effect::None, format!("request {number}: {reason}"));
+                self.finish(now, call, Outcome::error(number, &error));
+            }
+            Output::Accepted
+            | Output::Chunk { .. }
+            | Output::Reset { .. }
+            | Output::Refused(_)
+            | Output::Progress => {}
         }
         self.flush(client);
     }
@@ -266,8 +295,7 @@ impl Queue {
         };
         let waiting = session.sender.waiting_size();
         if waiting.bytes > self.rules.limits.reply_bytes_max || waiting.messages > WAITING_MESSAGES_MAX {
-            self.stats.expired += 1;
-            self.end_session(client, CancelReason::SlowReader);
+            self.expire(client, CancelReason::SlowReader);
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::pool::{Pool, PoolRules, WorkerState};
 use crate::service::{Role, SessionId};
 
 /// What the host holds for its peers at most.
@@ -23,6 +26,14 @@ pub struct Limits {
     pub finished_max: usize,
     /// Bytes of the same. 4 MiB.
     pub finished_bytes_max: usize,
+    /// Orders that wait for a worker, all services together; beyond it `busy`. 1,024.
+    pub orders_waiting_max: usize,
+    /// Bytes of the same. 64 MiB.
+    pub orders_waiting_bytes_max: usize,
+    /// Attempts at an order before it is a dead letter. 3.
+    pub attempts_max: u32,
+    /// Orders that one worker may have at once, whatever it asks for. 64.
+    pub worker_credit_max: u16,
 }
 
 impl Default for Limits {
@@ -37,6 +48,22 @@ impl Default for Limits {
             reply_bytes_max: 32 * MIB,
             finished_max: 64,
             finished_bytes_max: 4 * MIB,
+            orders_waiting_max: 1_024,
+            orders_waiting_bytes_max: 64 * MIB,
+            attempts_max: 3,
+            worker_credit_max: 64,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn pool_rules(&self) -> PoolRules {
+        PoolRules {
+            attempts_max: self.attempts_max,
+            waiting_max: self.orders_waiting_max,
+            waiting_bytes_max: self.orders_waiting_bytes_max,
+            credit_max: self.worker_credit_max,
+            ..PoolRules::default()
         }
     }
 }
@@ -60,6 +87,21 @@ pub struct PeerInfo {
     pub waiting_bytes: usize,
     /// How long nothing was heard from it.
     pub silent: Duration,
+    /// What it offers, when it is a worker.
+    pub worker: Option<WorkerInfo>,
+}
+
+/// A worker's side of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// What it does.
+    pub services: Vec<String>,
+    /// How many jobs it takes at once.
+    pub credit: u16,
+    /// How many it has, those included that it was told to stop and has not yet stopped.
+    pub in_hand: usize,
+    /// How it stands.
+    pub state: WorkerState,
 }
 
 /// Counters since the host began to serve, except the first two, which are now.
@@ -87,4 +129,39 @@ pub struct Stats {
     pub refused: u64,
     /// Calls answered for the service, one heartbeat after their deadline.
     pub overdue: u64,
+    /// Sessions that came back on another connection.
+    pub reconnects: u64,
+    /// Workers alive, now.
+    pub workers: usize,
+    /// Orders that wait for a worker, now.
+    pub orders_waiting: usize,
+    /// Orders that workers have, now.
+    pub orders_in_hand: usize,
+    /// Orders given to a worker, every attempt counted.
+    pub given: u64,
+    /// Those that were not the first attempt.
+    pub redispatched: u64,
+    /// What workers said of an attempt that was void, and was dropped.
+    pub fenced: u64,
+    /// Workers that beat, got nowhere and did not stop.
+    pub dismissed: u64,
+    /// Orders that nobody could do.
+    pub dead_letters: u64,
+}
+
+impl Stats {
+    pub(super) fn with_pool(self, pool: &Pool<u128, Bytes>) -> Self {
+        let counted = pool.stats();
+        Self {
+            workers: pool.workers_count(),
+            orders_waiting: pool.waiting_count(),
+            orders_in_hand: pool.in_hand_count(),
+            given: counted.given,
+            redispatched: counted.redispatched,
+            fenced: counted.fenced,
+            dismissed: counted.dismissed,
+            dead_letters: counted.dead_letters,
+            ..self
+        }
+    }
 }

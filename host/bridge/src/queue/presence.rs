@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::session::Session;
-use super::{Action, Queue, Route};
+use super::{Action, Notice, Queue, Route};
 use crate::frame::{FrameError, Hello, PROTOCOL, Refusal, ToClient, Welcome};
+use crate::pool::Mishap;
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::{CancelReason, Role, SessionId};
 
@@ -24,10 +25,7 @@ impl Queue {
             |session: &Session| hello.incarnation == 0 || session.id.incarnation == hello.incarnation;
         match self.sessions.get(&hello.client).map(is_same_session) {
             Some(true) => self.take_back(now, route, hello),
-            Some(false) => {
-                self.end_session(hello.client, CancelReason::ClientGone);
-                self.admit(now, route, hello, wall_ms);
-            }
+            Some(false) => self.refuse_twin(&route, hello.client),
             None => self.admit(now, route, hello, wall_ms),
         }
     }
@@ -68,6 +66,7 @@ impl Queue {
         self.sessions.insert(hello.client, session);
         self.bind(route, hello.client);
         self.welcome(hello.client);
+        self.note(Notice::Came { session: id, role });
     }
 
     /// A worker is a worker; for the others the endpoint sets the most.
@@ -90,11 +89,16 @@ impl Queue {
         }
         session.heard_at = now.max(session.heard_at);
         session.role = role;
+        let id = session.id;
         if session.greet_again() > OFFENCES_MAX {
-            self.stats.expired += 1;
-            return self.end_session(hello.client, CancelReason::SlowReader);
+            return self.expire(hello.client, CancelReason::SlowReader);
+        }
+        if session.route.as_ref() != Some(&route) {
+            self.stats.reconnects += 1;
+            self.note(Notice::Returned { session: id });
         }
         self.bind(route, hello.client);
+        self.pool.trust(now, hello.client);
         self.welcome(hello.client);
         self.repeat(hello.client);
         self.flush(hello.client);
@@ -139,6 +143,26 @@ impl Queue {
         if let Some(session) = self.sessions.get_mut(&client) {
             session.route = None;
         }
+        self.pool.suspect(client);
+    }
+
+    /// A peer that is not there any more, or might as well not be.
+    pub(super) fn expire(&mut self, client: u128, reason: CancelReason) {
+        self.stats.expired += 1;
+        if let Some(session) = self.sessions.get(&client) {
+            let (session, silent) = (session.id, self.stepped_at.saturating_duration_since(session.heard_at));
+            self.note(Notice::Expired { session, silent, is_slow: reason == CancelReason::SlowReader });
+        }
+        self.end_session(client, reason);
+    }
+
+    pub(super) fn say_farewell(&mut self, client: u128) {
+        if let Some(session) = self.sessions.get(&client) {
+            let session = session.id;
+            self.note(Notice::Left { session });
+        }
+        self.pool.remove(self.stepped_at, client, Mishap::Left);
+        self.end_session(client, CancelReason::ClientGone);
     }
 
     pub(super) fn end_session(&mut self, client: u128, reason: CancelReason) {
@@ -146,6 +170,7 @@ impl Queue {
             return;
         };
         self.stats.dropped_replies += session.owed_replies();
+        self.pool.remove(self.stepped_at, client, Mishap::Died);
         for call in self.calls_of(session.id) {
             if let Some(running) = self.calls.get_mut(&call) {
                 running.is_wanted = false;
@@ -171,6 +196,29 @@ impl Queue {
         };
         let error = RpcError::new("stranger", Effect::None, "this channel has ended");
         self.refuse(&route, Refusal::Stranger, &error);
+    }
+
+    /// A worker's frame from one that was not granted to be one.
+    pub(super) fn refuse_role(&mut self, client: u128) {
+        self.stats.refused += 1;
+        let Some(route) = self.sessions.get(&client).and_then(|session| session.route.clone()) else {
+            return;
+        };
+        let error = RpcError::new("denied", Effect::None, "this connection was not granted the role of a worker")
+            .with_next("connect as a worker, where workers are taken");
+        self.refuse(&route, Refusal::Role, &error);
+    }
+
+    /// Another incarnation of a session that is there: whoever says so is not its owner, whose session it stays.
+    fn refuse_twin(&mut self, route: &Route, client: u128) {
+        self.stats.refused += 1;
+        if let Some(session) = self.sessions.get(&client) {
+            let session = session.id;
+            self.note(Notice::Twin { session });
+        }
+        let error = RpcError::new("twin", Effect::None, "another connection has this session")
+            .with_next("begin a session of your own");
+        self.refuse(route, Refusal::Full, &error);
     }
 
     pub(super) fn refuse_garbage(&mut self, route: &Route, error: FrameError) {

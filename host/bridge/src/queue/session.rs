@@ -32,6 +32,8 @@ pub(super) struct Session {
     pub(super) finished: Finished,
     /// Calls with the service.
     pub(super) calls: usize,
+    /// What it offers as a worker, and its credit.
+    pub(super) offer: Option<(Vec<String>, u16)>,
     beat: u64,
     beat_heard: u64,
     /// HELLOs since a heartbeat was heard.
@@ -58,6 +60,7 @@ impl Session {
             acked_through: 0,
             finished: Finished::default(),
             calls: 0,
+            offer: None,
             beat: 0,
             beat_heard: 0,
             greetings: 0,
@@ -153,6 +156,7 @@ impl Session {
             waiting_messages: waiting.messages,
             waiting_bytes: waiting.bytes,
             silent: now.saturating_duration_since(self.heard_at),
+            worker: None,
         }
     }
 

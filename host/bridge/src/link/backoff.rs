@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Doubles from failure to failure, give or take a fifth, so that a thousand clients do not return at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
@@ -13,12 +13,12 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// `client` is random: it is the jitter.
-    pub(super) fn new(min: Duration, max: Duration, client: u128) -> Self {
+    pub(crate) fn new(min: Duration, max: Duration, client: u128) -> Self {
         let seed = u64::try_from(client & u128::from(u64::MAX)).unwrap_or(0);
         Self { min, max, failures: 0, seed }
     }
 
-    pub(super) fn next_pause(&mut self) -> Duration {
+    pub(crate) fn next_pause(&mut self) -> Duration {
         let doubled = self.min.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         let dice = u32::try_from(scatter(self.seed ^ u64::from(self.failures)) >> 32).unwrap_or(0);

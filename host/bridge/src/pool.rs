@@ -1,0 +1,609 @@
+//! Who does which job, pure: workers, what they offer, what they have in hand, and what waits for them.
+//!
+//! ```text
+//! submit ─→ waiting ─→ given (attempt 1) ─→ done
+//!              ^            | the worker died, gave it back, or its lease ran out
+//!              └────────────┘ attempt 2, 3; then the job is a dead letter with its history
+//! ```
+//! - A job goes to the worker that was longest without a new one, among those that offer its service, have credit left
+//!   and are neither draining nor suspect.
+//! - What a worker says counts only with the job's present attempt: an answer of an earlier one is dropped and counted.
+//! - A lease is a worker's to renew with every sign of progress. Beating hearts renew nothing: a worker that beats and
+//!   gets nowhere is fenced off, and dismissed when it does not even answer to that.
+//! - A job of class [`Class::Once`] is never given twice once a worker may have begun it: it ends as
+//!   [`End::Unknown`]. One that a worker gave back untouched is.
+//!
+//! Never here: sockets, the clock, presence (the queue tells who died), what a payload means.
+
+mod job;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use job::{Job, State};
+use worker::{Slot, Worker};
+
+pub use job::Class;
+pub(crate) use job::{DeadLetter, End, Mishap, Order, Trial};
+pub use worker::WorkerState;
+
+/// What a worker offers and a job asks for; cheap to clone.
+pub(crate) type ServiceName = Arc<str>;
+
+/// Names one job for as long as the pool lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct JobId(pub(crate) u64);
+
+/// What a pool keeps to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolRules {
+    /// A job that went wrong so often is a dead letter.
+    pub(crate) attempts_max: u32,
+    /// Jobs that wait, all services together; beyond it [`End::Busy`].
+    pub(crate) waiting_max: usize,
+    /// What they weigh together.
+    pub(crate) waiting_bytes_max: usize,
+    /// Jobs that one worker may have at once, whatever it asks for.
+    pub(crate) credit_max: u16,
+    /// Services that one worker may offer.
+    pub(crate) services_max: usize,
+    /// Dead letters remembered, the newest.
+    pub(crate) dead_letters_max: usize,
+}
+
+impl Default for PoolRules {
+    fn default() -> Self {
+        Self {
+            attempts_max: 3,
+            waiting_max: 1_024,
+            waiting_bytes_max: 64 * 1024 * 1024,
+            credit_max: 64,
+            services_max: 16,
+            dead_letters_max: 64,
+        }
+    }
+}
+
+/// What a worker says about a job it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report<P> {
+    /// It goes on.
+    Progress,
+    /// A provisional piece of the answer; also progress.
+    Chunk { index: u64, payload: P },
+    /// The answer.
+    Done(P),
+    /// It went wrong in a way that another worker would not do better.
+    Failed(P),
+    /// Not begun, or undone: another worker may have it.
+    GaveBack { reason: String },
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PoolAction<W, P> {
+    /// Give a job to a worker. `remaining` is until the job's deadline.
+    Give { worker: W, job: JobId, attempt: u32, service: ServiceName, lease: Duration, remaining: Duration, payload: P },
+    /// Tell a worker that its attempt is void.
+    Recall { worker: W, job: JobId, attempt: u32 },
+    /// This worker answers to nothing any more: end its session.
+    Dismiss { worker: W },
+    /// A piece of the answer of the present attempt.
+    Streamed { job: JobId, attempt: u32, index: u64, payload: P },
+    /// The pieces so far are void; `attempt` is the one that follows.
+    Restarted { job: JobId, attempt: u32 },
+    /// The job is over; its id is void.
+    Ended { job: JobId, end: End<P> },
+}
+
+/// Counters since the pool began; see [`crate::Stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PoolStats {
+    pub(crate) given: u64,
+    pub(crate) redispatched: u64,
+    pub(crate) fenced: u64,
+    pub(crate) dismissed: u64,
+    pub(crate) dead_letters: u64,
+}
+
+/// What a payload weighs in the waiting room.
+pub(crate) trait Size {
+    fn size(&self) -> usize;
+}
+
+/// Workers and jobs. `W` names a worker, `P` is what jobs carry.
+#[derive(Debug)]
+pub(crate) struct Pool<W, P> {
+    rules: PoolRules,
+    workers: BTreeMap<W, Worker>,
+    jobs: BTreeMap<JobId, Job<W, P>>,
+    waiting: HashMap<ServiceName, VecDeque<JobId>>,
+    waiting_count: usize,
+    waiting_bytes: usize,
+    /// Who may be given a job of a service, by turn: the lowest goes first.
+    ready: HashMap<ServiceName, BTreeMap<u64, W>>,
+    /// Leases and deadlines.
+    due: BTreeSet<(Instant, JobId)>,
+    /// Fenced slots that have not been answered to.
+    overdue: BTreeSet<(Instant, W, JobId)>,
+    next_job: u64,
+    next_turn: u64,
+    dead_letters: VecDeque<DeadLetter<W>>,
+    stats: PoolStats,
+    actions: Vec<PoolAction<W, P>>,
+}
+
+impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
+    pub(crate) fn new(rules: PoolRules) -> Self {
+        Self {
+            rules,
+            workers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            waiting: HashMap::new(),
+            waiting_count: 0,
+            waiting_bytes: 0,
+            ready: HashMap::new(),
+            due: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+            next_job: 1,
+            next_turn: 1,
+            dead_letters: VecDeque::new(),
+            stats: PoolStats::default(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// A worker offers `services` and can have `credit` jobs in hand, those it has now included. Said again, it changes
+    /// both. Credit and services beyond the rules are cut off.
+    pub(crate) fn declare(&mut self, now: Instant, id: W, services: &[ServiceName], credit: u16) {
+        self.withdraw(id);
+        let turn = self.take_turn();
+        let worker = self.workers.entry(id).or_insert_with(|| Worker::new(turn));
+        worker.services = services.iter().take(self.rules.services_max).cloned().collect();
+        worker.credit = credit.min(self.rules.credit_max);
+        worker.is_draining = false;
+        worker.is_suspect = false;
+        self.offer(now, id);
+    }
+
+    /// The worker takes no more; what it has it ends.
+    pub(crate) fn drain(&mut self, id: W) {
+        self.withdraw(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_draining = true;
+        }
+    }
+
+    /// The worker cannot be reached for now: it keeps what it has and is given nothing.
+    pub(crate) fn suspect(&mut self, id: W) {
+        self.withdraw(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_suspect = true;
+        }
+    }
+
+    /// It can be reached again.
+    pub(crate) fn trust(&mut self, now: Instant, id: W) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_suspect = false;
+            self.offer(now, id);
+        }
+    }
+
+    /// The worker is dead, or its session is over: its jobs go to others.
+    pub(crate) fn remove(&mut self, now: Instant, id: W, mishap: Mishap) {
+        self.withdraw(id);
+        let Some(worker) = self.workers.remove(&id) else {
+            return;
+        };
+        for (job, slot) in worker.slots {
+            match slot {
+                Slot::Held => self.take_back(now, job, id, mishap.clone(), true),
+                Slot::Fenced { until } => drop(self.overdue.remove(&(until, id, job))),
+            }
+        }
+    }
+
+    /// Takes a job, or ends it at once when there is no room or time for it.
+    pub(crate) fn submit(&mut self, now: Instant, order: Order<P>) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        if order.deadline <= now {
+            self.actions.push(PoolAction::Ended { job: id, end: End::TimedOut { was_given: false } });
+            return id;
+        }
+        let size = order.payload.size();
+        let is_full = self.waiting_count >= self.rules.waiting_max
+            || self.waiting_bytes + size > self.rules.waiting_bytes_max;
+        if is_full && !self.has_ready(&order.service) {
+            self.actions.push(PoolAction::Ended { job: id, end: End::Busy });
+            return id;
+        }
+        let service = ServiceName::clone(&order.service);
+        self.due.insert((order.deadline, id));
+        self.jobs.insert(id, Job::new(order));
+        self.enqueue(id, &service, false);
+        self.dispatch(now, &service);
+        id
+    }
+
+    /// Nobody wants the job any more. It is over at once; a worker that has it is told.
+    pub(crate) fn cancel(&mut self, now: Instant, id: JobId) {
+        if let Some(job) = self.jobs.get(&id) {
+            let was_given = job.was_begun();
+            self.end(now, id, End::Cancelled { was_given });
+        }
+    }
+
+    /// Hears what a worker says about a job. False when it was of an attempt that is void.
+    pub(crate) fn hear(&mut self, now: Instant, id: W, job: JobId, attempt: u32, report: Report<P>) -> bool {
+        if !self.is_present(id, job, attempt) {
+            if !matches!(report, Report::Progress | Report::Chunk { .. }) {
+                self.release_fenced(now, id, job);
+            }
+            self.stats.fenced += 1;
+            return false;
+        }
+        match report {
+            Report::Progress => self.renew(now, job),
+            Report::Chunk { index, payload } => {
+                self.renew(now, job);
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.has_chunks = true;
+                }
+                self.actions.push(PoolAction::Streamed { job, attempt, index, payload });
+            }
+            Report::Done(payload) => self.conclude(now, id, job, End::Done(payload)),
+            Report::Failed(payload) => self.conclude(now, id, job, End::Failed(payload)),
+            Report::GaveBack { reason } => {
+                self.free(now, id, job);
+                self.take_back(now, job, id, Mishap::GaveBack { reason }, false);
+            }
+        }
+        true
+    }
+
+    /// Looks at leases, deadlines and fenced slots.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.due.first()
+            && now >= at
+        {
+            self.due.remove(&(at, id));
+            self.pass(now, id);
+        }
+        while let Some(&(at, worker, job)) = self.overdue.first()
+            && now >= at
+        {
+            self.overdue.remove(&(at, worker, job));
+            if self.workers.contains_key(&worker) {
+                self.stats.dismissed += 1;
+                self.actions.push(PoolAction::Dismiss { worker });
+            }
+        }
+    }
+
+    /// When [`Pool::tick`] has something to do.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let due = self.due.first().map(|(at, _)| *at);
+        let overdue = self.overdue.first().map(|(at, _, _)| *at);
+        due.into_iter().chain(overdue).min()
+    }
+
+    /// What to do, in order; empty until the next call.
+    pub(crate) fn take_actions(&mut self) -> Vec<PoolAction<W, P>> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Time in which we ourselves were away is nobody's lease.
+    pub(crate) fn forgive(&mut self, absence: Duration) {
+        let due = std::mem::take(&mut self.due);
+        for (at, id) in due {
+            let at = match self.jobs.get_mut(&id) {
+                Some(job) => job.forgive(at, absence),
+                None => continue,
+            };
+            self.due.insert((at, id));
+        }
+        let overdue = std::mem::take(&mut self.overdue);
+        for (at, worker, job) in overdue {
+            let until = at + absence;
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.slots.insert(job, Slot::Fenced { until });
+            }
+            self.overdue.insert((until, worker, job));
+        }
+    }
+
+    /// Whether a live worker offers the service, with room or without.
+    pub(crate) fn offers(&self, service: &str) -> bool {
+        self.workers.values().any(|worker| worker.is_serving() && worker.offers(service))
+    }
+
+    /// A worker's services, credit, jobs in hand, and standing.
+    pub(crate) fn worker(&self, id: W) -> Option<(&[ServiceName], u16, usize, WorkerState)> {
+        let worker = self.workers.get(&id)?;
+        Some((&worker.services, worker.credit, worker.slots.len(), worker.state()))
+    }
+
+    pub(crate) fn workers_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting_count
+    }
+
+    pub(crate) fn in_hand_count(&self) -> usize {
+        self.jobs.len() - self.waiting_count
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        self.stats
+    }
+
+    /// The newest dead letters, oldest first.
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &DeadLetter<W>> {
+        self.dead_letters.iter()
+    }
+
+    fn take_turn(&mut self) -> u64 {
+        self.next_turn += 1;
+        self.next_turn
+    }
+
+    fn has_ready(&self, service: &str) -> bool {
+        self.ready.get(service).is_some_and(|ready| !ready.is_empty())
+    }
+
+    /// Takes a worker from the lists of those that may be given something.
+    fn withdraw(&mut self, id: W) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        for service in &worker.services {
+            if let Some(ready) = self.ready.get_mut(service) {
+                ready.remove(&worker.turn);
+                if ready.is_empty() {
+                    self.ready.remove(service);
+                }
+            }
+        }
+    }
+
+    /// Puts a worker where it can be given something, and gives it what waits.
+    fn offer(&mut self, now: Instant, id: W) {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.has_room()) else {
+            return;
+        };
+        let services = worker.services.clone();
+        for service in &services {
+            self.ready.entry(ServiceName::clone(service)).or_default().insert(worker.turn, id);
+        }
+        for service in &services {
+            self.dispatch(now, service);
+        }
+    }
+
+    fn enqueue(&mut self, id: JobId, service: &ServiceName, is_first: bool) {
+        let size = self.jobs.get(&id).map_or(0, |job| job.order.payload.size());
+        self.waiting_count += 1;
+        self.waiting_bytes += size;
+        let waiting = self.waiting.entry(ServiceName::clone(service)).or_default();
+        if is_first { waiting.push_front(id) } else { waiting.push_back(id) }
+    }
+
+    /// Gives what waits for a service to whoever may have it.
+    fn dispatch(&mut self, now: Instant, service: &ServiceName) {
+        while self.has_ready(service)
+            && let Some(id) = self.waiting.get_mut(service).and_then(VecDeque::pop_front)
+        {
+            self.leave_waiting(id);
+            self.give(now, id, service);
+        }
+        if self.waiting.get(service).is_some_and(VecDeque::is_empty) {
+            self.waiting.remove(service);
+        }
+    }
+
+    fn leave_waiting(&mut self, id: JobId) {
+        self.waiting_count -= 1;
+        self.waiting_bytes -= self.jobs.get(&id).map_or(0, |job| job.order.payload.size());
+    }
+
+    fn give(&mut self, now: Instant, id: JobId, service: &ServiceName) {
+        let Some((_, &worker_id)) = self.ready.get(service).and_then(BTreeMap::first_key_value) else {
+            return;
+        };
+        self.withdraw(worker_id);
+        let turn = self.take_turn();
+        let (Some(worker), Some(job)) = (self.workers.get_mut(&worker_id), self.jobs.get_mut(&id)) else {
+            return;
+        };
+        worker.turn = turn;
+        worker.slots.insert(id, Slot::Held);
+        let lease_until = job.give(now, worker_id);
+        let action = PoolAction::Give {
+            worker: worker_id,
+            job: id,
+            attempt: job.attempt,
+            service: ServiceName::clone(service),
+            lease: job.lease(now),
+            remaining: job.order.deadline.saturating_duration_since(now),
+            payload: job.order.payload.clone(),
+        };
+        self.due.insert((lease_until, id));
+        self.stats.given += 1;
+        self.stats.redispatched += u64::from(job.attempt > 1);
+        self.actions.push(action);
+        self.relist(worker_id);
+    }
+
+    /// As `offer`, for one that was just given something.
+    fn relist(&mut self, id: W) {
+        if let Some(worker) = self.workers.get(&id).filter(|worker| worker.has_room()) {
+            for service in &worker.services {
+                self.ready.entry(ServiceName::clone(service)).or_default().insert(worker.turn, id);
+            }
+        }
+    }
+
+    fn is_present(&self, id: W, job: JobId, attempt: u32) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.attempt == attempt && job.holder() == Some(id))
+    }
+
+    fn renew(&mut self, now: Instant, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && let Some((old, new)) = job.renew(now)
+        {
+            self.due.remove(&(old, id));
+            self.due.insert((new, id));
+        }
+    }
+
+    fn conclude(&mut self, now: Instant, worker: W, id: JobId, end: End<P>) {
+        self.free(now, worker, id);
+        self.forget(id);
+        self.actions.push(PoolAction::Ended { job: id, end });
+    }
+
+    /// A worker has a slot free again.
+    fn free(&mut self, now: Instant, worker: W, job: JobId) {
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.slots.remove(&job);
+            self.withdraw(worker);
+            self.offer(now, worker);
+        }
+    }
+
+    fn release_fenced(&mut self, now: Instant, worker: W, job: JobId) {
+        let Some(Slot::Fenced { until }) = self.workers.get(&worker).and_then(|worker| worker.slots.get(&job)) else {
+            return;
+        };
+        self.overdue.remove(&(*until, worker, job));
+        self.free(now, worker, job);
+    }
+
+    /// A lease or a deadline has passed.
+    fn pass(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        if now >= job.order.deadline {
+            let was_given = job.was_begun();
+            return self.end(now, id, End::TimedOut { was_given });
+        }
+        if let Some((worker, _)) = job.lease_passed(now) {
+            self.fence(now, worker, id);
+            self.take_back(now, id, worker, Mishap::Wedged, true);
+        }
+    }
+
+    /// A worker's attempt is void; its slot stays taken until it answers.
+    fn fence(&mut self, now: Instant, worker: W, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let (attempt, until) = (job.attempt, now + job.patience());
+        self.withdraw(worker);
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.slots.insert(id, Slot::Fenced { until });
+            self.overdue.insert((until, worker, id));
+            self.relist(worker);
+        }
+        self.actions.push(PoolAction::Recall { worker, job: id, attempt });
+    }
+
+    /// A given job comes back: it is given again, or over.
+    fn take_back(&mut self, now: Instant, id: JobId, worker: W, mishap: Mishap, may_be_begun: bool) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if let State::Given { until, .. } = job.state {
+            self.due.remove(&(until, id));
+        }
+        // Its deadline may have shared the lease's entry.
+        self.due.insert((job.order.deadline, id));
+        job.history.push(Trial { worker, attempt: job.attempt, mishap });
+        job.state = State::Waiting;
+        job.is_in_doubt |= may_be_begun;
+        if may_be_begun && job.order.class == Class::Once {
+            return self.end(now, id, End::Unknown);
+        }
+        if job.attempt >= self.rules.attempts_max {
+            return self.bury(now, id);
+        }
+        let service = ServiceName::clone(&job.order.service);
+        if std::mem::take(&mut job.has_chunks) {
+            let attempt = job.attempt + 1;
+            self.actions.push(PoolAction::Restarted { job: id, attempt });
+        }
+        self.enqueue(id, &service, true);
+        self.dispatch(now, &service);
+    }
+
+    fn bury(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let (service, history) = (ServiceName::clone(&job.order.service), job.history.clone());
+        self.stats.dead_letters += 1;
+        self.dead_letters.push_back(DeadLetter { job: id, service, at: now, history: history.clone() });
+        while self.dead_letters.len() > self.rules.dead_letters_max {
+            self.dead_letters.pop_front();
+        }
+        let is_in_doubt = job.is_in_doubt;
+        self.forget(id);
+        let trials = history.into_iter().map(|trial| (trial.attempt, trial.mishap)).collect();
+        self.actions.push(PoolAction::Ended { job: id, end: End::Dead { trials, is_in_doubt } });
+    }
+
+    /// Ends a job for a reason of its own; whoever has it is told.
+    fn end(&mut self, now: Instant, id: JobId, end: End<P>) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        match job.holder() {
+            Some(worker) => self.fence(now, worker, id),
+            None => self.leave_queue(id),
+        }
+        self.forget(id);
+        self.actions.push(PoolAction::Ended { job: id, end });
+    }
+
+    /// Takes a waiting job out of its queue.
+    fn leave_queue(&mut self, id: JobId) {
+        let Some(service) = self.jobs.get(&id).map(|job| ServiceName::clone(&job.order.service)) else {
+            return;
+        };
+        let Some(waiting) = self.waiting.get_mut(&service) else {
+            return;
+        };
+        let Some(index) = waiting.iter().position(|waiting| *waiting == id) else {
+            return;
+        };
+        waiting.remove(index);
+        if waiting.is_empty() {
+            self.waiting.remove(&service);
+        }
+        self.leave_waiting(id);
+    }
+
+    fn forget(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.due.remove(&(job.order.deadline, id));
+        if let State::Given { until, .. } = job.state {
+            self.due.remove(&(until, id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

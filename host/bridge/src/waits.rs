@@ -1,0 +1,33 @@
+//! What the shells of clients and workers wait for. Each is safe to drop: nothing is lost.
+
+use std::io;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::socket::Line;
+
+/// The next message; `None` when the line is lost. Without a line, for ever pending.
+pub(crate) async fn hear(line: &mut Option<Line>) -> Option<Vec<Bytes>> {
+    match line {
+        Some(line) => line.incoming.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of an attempt to connect. Without one, for ever pending.
+pub(crate) async fn connected(connecting: &mut Option<JoinHandle<io::Result<Line>>>) -> io::Result<Line> {
+    match connecting {
+        Some(task) => task.await.unwrap_or_else(|cause| Err(io::Error::other(cause))),
+        None => std::future::pending().await,
+    }
+}
+
+/// That moment. Without one, for ever pending.
+pub(crate) async fn until(wake_at: Option<Instant>) {
+    match wake_at {
+        Some(wake_at) => tokio::time::sleep_until(wake_at.into()).await,
+        None => std::future::pending().await,
+    }
+}
