@@ -12,6 +12,7 @@
 //! backlog  chunks on their way and unread, and who waits for room
 //! socket   the only file that names ZeroMQ
 //! server, connection   one task each: socket and clock in, actions out
+//! ppp      bare Paranoid Pirate beside it, for programs that speak nothing else
 //! ```
 //!
 //! Promises. A call ends in exactly one outcome, by its deadline plus two heartbeats. A number is handed to the
@@ -46,6 +47,7 @@ mod waits;
 mod work;
 mod workers;
 mod server;
+mod ppp;
 mod socket;
 
 #[cfg(unix)]
@@ -59,6 +61,7 @@ pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError,
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use pool::{Class, WorkerState};
+pub use ppp::{PppConfig, PppLimits, PppServer, PppStanding, PppStats, PppWorker, PppWorkerConfig, serve_ppp};
 pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};
 pub use server::{BridgeConfig, BridgeError, Server, Watcher, serve};

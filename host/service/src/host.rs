@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use telos_bridge::{
-    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, RpcError, Server, serve,
+    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, PppConfig, PppServer, RpcError, Server,
+    Service, serve, serve_ppp,
 };
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
@@ -34,6 +35,8 @@ pub struct HostConfig {
     pub models: PathBuf,
     /// Loopback TCP instead of the private socket.
     pub tcp: Option<SocketAddr>,
+    /// A pair of endpoints for bare Paranoid Pirate besides; none unless asked for, because bare frames know no token.
+    pub ppp: Option<PppConfig>,
     /// How the store is kept: quotas, how much of the past.
     pub store: StoreOptions,
     /// What to do with staged plugins whose state is of an earlier generation.
@@ -92,6 +95,7 @@ pub struct Host {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     server: Server,
+    ppp: Option<PppServer>,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
@@ -150,7 +154,12 @@ impl Host {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
         };
-        let server = serve(endpoint, Arc::new(methods), bridge_config(&home)).await?;
+        let methods: Arc<dyn Service> = Arc::new(methods);
+        let server = serve(endpoint, Arc::clone(&methods), bridge_config(&home)).await?;
+        let ppp = match config.ppp {
+            Some(pair) => Some(serve_ppp(pair, methods).await?),
+            None => None,
+        };
         let host = Self {
             watcher: tokio::spawn(Arc::clone(&arrivals).watch()),
             home,
@@ -160,6 +169,7 @@ impl Host {
             minds,
             arrivals,
             server,
+            ppp,
             stopping,
             facts,
             evolutions,
@@ -171,6 +181,11 @@ impl Host {
     /// Where clients reach it.
     pub fn endpoint(&self) -> &Endpoint {
         self.server.endpoint()
+    }
+
+    /// The pair for bare Paranoid Pirate, when there is one.
+    pub fn ppp(&self) -> Option<&PppServer> {
+        self.ppp.as_ref()
     }
 
     /// Its home.
@@ -205,7 +220,12 @@ impl Host {
         let _ = std::fs::remove_file(self.home.endpoint_file());
         self.watcher.abort();
         self.stopping.cancel(CancelReason::Shutdown);
-        self.server.shutdown().await;
+        let bare = async {
+            if let Some(ppp) = self.ppp {
+                ppp.shutdown().await;
+            }
+        };
+        tokio::join!(self.server.shutdown(), bare);
         let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
         self.journal.producer("host", Rate::HOST).record(&stopped);
         // Joins the follower, so that every decision is in the journal before it closes.

@@ -6,5 +6,9 @@ mod calls;
 mod endpoints;
 mod fixture;
 mod hostile;
+#[cfg(unix)]
+mod ppp;
+#[cfg(unix)]
+mod python;
 mod restart;
 mod streams;
