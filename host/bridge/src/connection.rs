@@ -226,7 +226,8 @@ impl Client {
         options: OrderOptions,
         wants_chunks: bool,
     ) -> Stream {
-        let lease_ms = options.lease.map_or(0, |lease| u32::try_from(lease.as_millis().max(1)).unwrap_or(u32::MAX));
+        let lease_ms =
+            options.lease.map_or(0, |lease| u32::try_from(lease.as_millis().max(1)).unwrap_or(u32::MAX));
         let terms = OrderTerms { service: service.into(), class: options.class, lease_ms };
         self.open(service, params, Some(terms), options.deadline, wants_chunks).await
     }

@@ -42,11 +42,11 @@ mod worker;
 
 mod connection;
 mod io_thread;
+mod server;
+mod socket;
 mod waits;
 mod work;
 mod workers;
-mod server;
-mod socket;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -55,7 +55,9 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError, Event, OrderOptions, Stream};
+pub use connection::{
+    CallError, CallOptions, Client, ClientConfig, ConnectError, Event, OrderOptions, Stream,
+};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use pool::{Class, WorkerState};

@@ -137,6 +137,11 @@ pub(crate) enum Input {
     CancelOrder {
         ticket: Ticket,
     },
+    /// The host does not take an order's pieces as fast as they come, or does again.
+    PaceOrder {
+        ticket: Ticket,
+        is_paused: bool,
+    },
     /// Take no more calls; those that run go on.
     Close,
     /// Say goodbye to everybody, and stop what still runs: its answers reach nobody.
@@ -249,6 +254,7 @@ impl Queue {
             Input::Said { call, output } => self.take_output(now, call, output),
             Input::Order { ticket, order } => self.take_host_order(now, ticket, order),
             Input::CancelOrder { ticket } => self.cancel_host_order(ticket),
+            Input::PaceOrder { ticket, is_paused } => self.pace_host_order(ticket, is_paused),
             Input::Close => self.is_closing = true,
             Input::Leave => self.leave(),
         }
@@ -389,6 +395,7 @@ impl Queue {
         while let Some(frame) = session.next_frame() {
             self.actions.push(Action::Send { route: route.clone(), frame });
         }
+        self.release_held(client);
     }
 
     fn repeat(&mut self, client: u128) {

@@ -15,13 +15,14 @@ use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::ToHost;
 use crate::queue::{
-    Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket, TicketNews,
+    Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket,
+    TicketNews,
 };
 use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
 use crate::socket::{self, Incoming, Listening, Outgoing};
 use crate::token::{Token, TokenError};
-use crate::workers::{Asked, Workers};
+use crate::workers::{Asked, NewsSender, Workers};
 
 /// How a host serves.
 #[derive(Debug, Clone)]
@@ -50,7 +51,9 @@ pub struct BridgeConfig {
 
 /// Hears [`Notice`]s; by default nobody does.
 #[derive(Clone, Default)]
-pub struct Watcher(Option<Arc<dyn Fn(&Notice) + Send + Sync>>);
+pub struct Watcher(Option<Arc<Hear>>);
+
+type Hear = dyn Fn(&Notice) + Send + Sync;
 
 impl Watcher {
     /// One that hears them.
@@ -271,7 +274,7 @@ struct Shell {
     open: HashMap<CallId, OpenCall>,
     backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
     asked: mpsc::UnboundedReceiver<Asked>,
-    orders: HashMap<Ticket, mpsc::Sender<TicketNews>>,
+    orders: HashMap<Ticket, NewsSender>,
     watcher: Watcher,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
@@ -335,6 +338,7 @@ impl Shell {
     fn hear_host(&mut self, asked: Asked) -> Input {
         match asked {
             Asked::Cancel { ticket } => Input::CancelOrder { ticket },
+            Asked::GoOn { ticket } => Input::PaceOrder { ticket, is_paused: false },
             Asked::Order { ticket, order, news } => {
                 self.orders.insert(ticket, news);
                 Input::Order { ticket, order }
@@ -396,11 +400,13 @@ impl Shell {
     /// One that does not take its news fast enough has no use for the rest.
     fn tell_host(&mut self, ticket: Ticket, news: TicketNews) -> Option<Input> {
         let is_end = matches!(news, TicketNews::Ended(_));
-        let is_told = self.orders.get(&ticket).is_some_and(|orderer| orderer.try_send(news).is_ok());
+        let orderer = self.orders.get(&ticket)?;
+        let (is_told, wants_pause) = (orderer.send(news), orderer.wants_pause());
         if is_end || !is_told {
             self.orders.remove(&ticket);
+            return (!is_end).then_some(Input::CancelOrder { ticket });
         }
-        (!is_end && !is_told).then_some(Input::CancelOrder { ticket })
+        wants_pause.then_some(Input::PaceOrder { ticket, is_paused: true })
     }
 
     /// Hands a call over, or says how it ended before it began.

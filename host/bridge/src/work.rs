@@ -197,6 +197,7 @@ struct Shell {
 /// What the shell keeps of a job in hand.
 struct Open {
     cancelled: CancelToken,
+    backlog: Arc<Backlog>,
     /// Of the request inside the job.
     number: u64,
 }
@@ -323,6 +324,11 @@ impl Shell {
                     open.cancelled.cancel(reason);
                 }
             }
+            Action::Pace { slot, is_paused } => {
+                if let Some(open) = self.open.get(&slot) {
+                    open.backlog.pace(is_paused);
+                }
+            }
             Action::Welcomed => drop(self.standing.send_replace(Standing::Welcome)),
             Action::Refused { payload, .. } => {
                 let unknown = || RpcError::new("refused", Effect::None, "the host does not say why");
@@ -373,8 +379,9 @@ impl Shell {
             return Some(Input::Said { slot, report: gave_back(&reason) });
         }
         let cancelled = CancelToken::new();
-        self.open.insert(slot, Open { cancelled: cancelled.clone(), number });
         let backlog = Arc::new(Backlog::new(Arc::clone(&self.backlog)));
+        let open = Open { cancelled: cancelled.clone(), backlog: Arc::clone(&backlog), number };
+        self.open.insert(slot, open);
         let reply = Reply::new(CallId(slot.0), number, self.mouth.clone(), cancelled.clone(), backlog);
         let session = SessionId { client: self.id, incarnation: slot.0 };
         let role = Role::Worker;

@@ -74,6 +74,11 @@ pub(crate) enum Action {
         slot: SlotId,
         reason: CancelReason,
     },
+    /// Whoever reads its pieces fell behind, or caught up.
+    Pace {
+        slot: SlotId,
+        is_paused: bool,
+    },
     Welcomed,
     /// The host will not have us: for want of room now, for any other reason ever.
     Refused {
@@ -196,7 +201,14 @@ impl Pirate {
                 if is_new_channel { self.begin_channel(now) } else { self.link.repeat(now, frame_of) }
             }
             Some(LinkNews::Welcomed { role, .. }) => self.give_up_role(role),
-            Some(LinkNews::Said(HostBody::Work(JobBody::Recall { job, attempt }))) => self.recall(job, attempt),
+            Some(LinkNews::Said(HostBody::Work(JobBody::Recall { job, attempt }))) => {
+                self.recall(job, attempt)
+            }
+            Some(LinkNews::Said(HostBody::Work(JobBody::Pace { job, attempt, is_paused }))) => {
+                if let Some(slot) = self.find_slot(job, attempt) {
+                    self.actions.push(Action::Pace { slot, is_paused });
+                }
+            }
             Some(LinkNews::Said(HostBody::Work(body))) => self.take_job(now, body),
             Some(LinkNews::Said(_)) | None => {}
             Some(LinkNews::Refused { refusal, payload }) => {
@@ -254,12 +266,17 @@ impl Pirate {
     }
 
     fn recall(&mut self, job: u64, attempt: u32) {
-        let is_meant = |slot: &Slot| (slot.job, slot.attempt) == (job, attempt) && !slot.is_void;
-        if let Some((id, slot)) = self.slots.iter_mut().find(|(_, slot)| is_meant(slot))
+        if let Some(id) = self.find_slot(job, attempt)
+            && let Some(slot) = self.slots.get_mut(&id)
             && !std::mem::replace(&mut slot.is_stopped, true)
         {
-            self.actions.push(Action::Stop { slot: *id, reason: CancelReason::Caller });
+            self.actions.push(Action::Stop { slot: id, reason: CancelReason::Caller });
         }
+    }
+
+    fn find_slot(&self, job: u64, attempt: u32) -> Option<SlotId> {
+        let is_meant = |slot: &Slot| (slot.job, slot.attempt) == (job, attempt) && !slot.is_void;
+        self.slots.iter().find(|(_, slot)| is_meant(slot)).map(|(id, _)| *id)
     }
 
     fn take_report(&mut self, now: Instant, id: SlotId, report: WorkerReport) {

@@ -1,6 +1,6 @@
 //! Workers as the host sees them: whether somebody offers a service, and a job that somebody does for the host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::rpc::{self, Effect, RpcError};
 
 /// Pieces of an answer that wait to be taken; beyond it the job is cut.
 const PIECES_MAX: usize = 1_024;
+/// So many of them, and the worker pauses: what it has on its way by then still fits.
+const PAUSE_PIECES: usize = 256;
 
 /// The workers of a host. Cheap to clone; made before the host serves and given to it in
 /// [`crate::BridgeConfig::workers`]. Until then, and after the host has closed, nobody offers anything.
@@ -37,8 +39,37 @@ struct Seat {
 /// What the host's shell is asked.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Order { ticket: Ticket, order: Order<Bytes>, news: mpsc::Sender<TicketNews> },
-    Cancel { ticket: Ticket },
+    Order {
+        ticket: Ticket,
+        order: Order<Bytes>,
+        news: NewsSender,
+    },
+    Cancel {
+        ticket: Ticket,
+    },
+    /// Its pieces have been taken: more may come.
+    GoOn {
+        ticket: Ticket,
+    },
+}
+
+/// Where the news of one order go.
+#[derive(Debug)]
+pub(crate) struct NewsSender {
+    news: mpsc::Sender<TicketNews>,
+    is_paused: Arc<AtomicBool>,
+}
+
+impl NewsSender {
+    /// False when they are not taken fast enough.
+    pub(crate) fn send(&self, news: TicketNews) -> bool {
+        self.news.try_send(news).is_ok()
+    }
+
+    /// True when it is time to pause; once, until they have been taken.
+    pub(crate) fn wants_pause(&self) -> bool {
+        self.news.capacity() < PIECES_MAX - PAUSE_PIECES && !self.is_paused.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What becomes of a job, in order; after `Done` nothing more.
@@ -57,6 +88,8 @@ pub enum JobEvent {
 pub struct Job {
     ticket: Ticket,
     news: mpsc::Receiver<TicketNews>,
+    /// Set where the news are sent.
+    is_paused: Arc<AtomicBool>,
     workers: Workers,
     is_done: bool,
 }
@@ -91,8 +124,10 @@ impl Workers {
         let (news_in, news) = mpsc::channel(PIECES_MAX + 1);
         let payload = rpc::encode_request(ticket.0, service, params);
         let order = Order { service: service.into(), class, deadline, lease, payload };
-        self.ask(Asked::Order { ticket, order, news: news_in });
-        Job { ticket, news, workers: self.clone(), is_done: false }
+        let is_paused = Arc::<AtomicBool>::default();
+        let sender = NewsSender { news: news_in, is_paused: Arc::clone(&is_paused) };
+        self.ask(Asked::Order { ticket, order, news: sender });
+        Job { ticket, news, is_paused, workers: self.clone(), is_done: false }
     }
 
     /// From now on orders go to this host. Only the first host counts.
@@ -120,7 +155,11 @@ impl Job {
         if self.is_done {
             return None;
         }
-        let event = match self.news.recv().await {
+        let news = self.news.recv().await;
+        if self.news.len() < PAUSE_PIECES / 4 && self.is_paused.swap(false, Ordering::AcqRel) {
+            self.workers.ask(Asked::GoOn { ticket: self.ticket });
+        }
+        let event = match news {
             Some(TicketNews::Chunk { payload, .. }) => match rpc::decode_chunk(self.ticket.0, &payload) {
                 Some(value) => JobEvent::Piece(value),
                 None => JobEvent::Done(Err(malformed())),

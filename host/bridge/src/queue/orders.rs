@@ -35,7 +35,13 @@ impl Queue {
         is_operator || self.rules.open_services.iter().any(|open| **open == *service)
     }
 
-    pub(super) fn order_for_call(&mut self, call: CallId, deadline: Instant, terms: OrderTerms, payload: Bytes) {
+    pub(super) fn order_for_call(
+        &mut self,
+        call: CallId,
+        deadline: Instant,
+        terms: OrderTerms,
+        payload: Bytes,
+    ) {
         let lease = (terms.lease_ms > 0).then(|| Duration::from_millis(u64::from(terms.lease_ms)));
         let order = Order { service: terms.service, class: terms.class, deadline, lease, payload };
         let job = self.pool.submit(self.stepped_at, order);
@@ -76,9 +82,43 @@ impl Queue {
             Some(Orderer::Call(call)) => {
                 let (call, now) = (*call, self.stepped_at);
                 self.take_output(now, call, Output::Chunk { attempt, index, payload });
+                self.hold_if_behind(call, job);
             }
             Some(Orderer::Host(ticket)) => self.tell(*ticket, TicketNews::Chunk { attempt, payload }),
             None => {}
+        }
+    }
+
+    /// A worker is held back while much waits for its caller: nobody else would hold it.
+    fn hold_if_behind(&mut self, call: CallId, job: JobId) {
+        let Some(client) = self.calls.get(&call).map(|running| running.session.client) else {
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&client)
+            && session.is_behind()
+        {
+            session.held.insert(job);
+            self.pool.pace(self.stepped_at, job, true);
+        }
+    }
+
+    /// Lets the workers go on that were held for this client, if it has caught up.
+    pub(super) fn release_held(&mut self, client: u128) {
+        let Some(session) = self.sessions.get_mut(&client).filter(|session| session.has_caught_up()) else {
+            return;
+        };
+        for job in std::mem::take(&mut session.held) {
+            let call = self.orderers.get(&job);
+            let Some(Orderer::Call(call)) = call else { continue };
+            let is_paused = self.calls.get(call).is_some_and(|running| running.is_paused);
+            self.pool.pace(self.stepped_at, job, is_paused);
+        }
+    }
+
+    /// The host does not take its pieces as fast as they come, or does again.
+    pub(super) fn pace_host_order(&mut self, ticket: Ticket, is_paused: bool) {
+        if let Some(job) = self.tickets.get(&ticket) {
+            self.pool.pace(self.stepped_at, *job, is_paused);
         }
     }
 
@@ -129,10 +169,12 @@ fn conclude(number: u64, end: End<Bytes>) -> Outcome {
             let failed = crate::rpc::decode_error(Some(number), &payload).map(|error| error.data.effect);
             return Outcome { failed: Some(failed.unwrap_or(Effect::Unknown)), payload };
         }
-        End::Unknown => {
-            RpcError::new("worker-lost", Effect::Unknown, "its worker was lost, and it must not be done twice")
-                .with_next("look at what it would have changed before ordering it anew")
-        }
+        End::Unknown => RpcError::new(
+            "worker-lost",
+            Effect::Unknown,
+            "its worker was lost, and it must not be done twice",
+        )
+        .with_next("look at what it would have changed before ordering it anew"),
         End::Dead { trials, is_in_doubt } => {
             let told: Vec<String> = trials.iter().map(|(_, mishap)| mishap.to_string()).collect();
             let effect = if is_in_doubt { Effect::Unknown } else { Effect::None };

@@ -43,7 +43,7 @@ impl RawPeer {
 
 pub(crate) fn hello(client: u128) -> Vec<Bytes> {
     let mut header = BytesMut::new();
-    header.put_slice(&[0x11, 2]);
+    header.put_slice(&[0x11, 3]);
     header.put_u128(client);
     header.put_slice(&[0; 32]);
     header.put_u8(3);

@@ -8,3 +8,4 @@ mod fixture;
 mod hostile;
 mod restart;
 mod streams;
+mod workers;
