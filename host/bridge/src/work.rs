@@ -103,6 +103,9 @@ pub enum Standing {
     Welcome,
     /// The host will not have it, and it has stopped.
     Refused(RpcError),
+    /// Every job that it can have in hand is one that its host has given up, and none has stopped for half a minute:
+    /// only a new process helps.
+    Stuck,
     /// It has stopped.
     Closed,
 }
@@ -335,6 +338,7 @@ impl Shell {
                 let cause = rpc::decode_error(None, &payload).unwrap_or_else(unknown);
                 self.standing.send_replace(Standing::Refused(cause));
             }
+            Action::Stuck => drop(self.standing.send_replace(Standing::Stuck)),
             Action::Drained => {
                 if let Some(drained) = self.drained.take() {
                     let _ = drained.send(());

@@ -87,7 +87,12 @@ pub(crate) enum Action {
     },
     /// Every answer has arrived, and no more jobs come.
     Drained,
+    /// Every slot has a job that is void and does not stop.
+    Stuck,
 }
+
+/// How long void jobs may take all of a worker's credit before it is said to be stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// One job to begin.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,6 +143,9 @@ pub(crate) struct Pirate {
     next_slot: u64,
     is_draining: bool,
     is_drained: bool,
+    /// Since when every slot is void.
+    void_since: Option<Instant>,
+    is_stuck: bool,
     actions: Vec<Action>,
 }
 
@@ -152,6 +160,8 @@ impl Pirate {
             next_slot: 1,
             is_draining: false,
             is_drained: false,
+            void_since: None,
+            is_stuck: false,
             actions: Vec::new(),
         }
     }
@@ -183,13 +193,15 @@ impl Pirate {
         self.link.flush(frame_of);
         self.take_link_actions();
         self.look_whether_drained();
+        self.look_whether_stuck(now);
         std::mem::take(&mut self.actions)
     }
 
     /// When to step next, if nothing happens before.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let running = self.slots.values().filter(|slot| !slot.is_stopped);
-        running.map(|slot| slot.deadline).chain(self.link.wake_at()).min()
+        let stuck = self.void_since.filter(|_| !self.is_stuck).map(|since| since + STUCK_AFTER);
+        running.map(|slot| slot.deadline).chain(self.link.wake_at()).chain(stuck).min()
     }
 
     fn hear(&mut self, now: Instant, frame: ToClient) {
@@ -327,6 +339,17 @@ impl Pirate {
         if self.is_draining && !self.is_drained && self.slots.is_empty() && self.link.is_drained() {
             self.is_drained = true;
             self.actions.push(Action::Drained);
+        }
+    }
+
+    fn look_whether_stuck(&mut self, now: Instant) {
+        let is_full = self.slots.len() >= usize::from(self.credit);
+        if !is_full || self.slots.values().any(|slot| !slot.is_void) {
+            self.void_since = None;
+        } else if now >= *self.void_since.get_or_insert(now) + STUCK_AFTER
+            && !std::mem::replace(&mut self.is_stuck, true)
+        {
+            self.actions.push(Action::Stuck);
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::pool::{Class, Order};
-use crate::queue::{Queue, Ticket, TicketNews};
+use crate::queue::{PeerInfo, Queue, Stats, Ticket, TicketNews};
 use crate::rpc::{self, Effect, RpcError};
 
 /// Pieces of an answer that wait to be taken; beyond it the job is cut.
@@ -75,6 +75,8 @@ impl NewsSender {
 /// What becomes of a job, in order; after `Done` nothing more.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobEvent {
+    /// A worker has it; said at each attempt.
+    Begun,
     /// A provisional piece of the answer.
     Piece(Value),
     /// The pieces so far are void: another worker begins anew.
@@ -105,6 +107,13 @@ impl Workers {
     #[must_use]
     pub fn offer(&self, service: &str) -> bool {
         self.0.seat.get().is_some_and(|seat| seat.queue.lock().offers(service))
+    }
+
+    /// Who is there now, and what happened so far; none before the host serves.
+    #[must_use]
+    pub fn presence(&self) -> Option<(Vec<PeerInfo>, Stats)> {
+        let queue = self.0.seat.get()?.queue.lock();
+        Some((queue.peers(Instant::now()), queue.stats()))
     }
 
     /// Orders something of a worker, at once or as soon as one is free.
@@ -164,6 +173,7 @@ impl Job {
                 Some(value) => JobEvent::Piece(value),
                 None => JobEvent::Done(Err(malformed())),
             },
+            Some(TicketNews::Begun) => JobEvent::Begun,
             Some(TicketNews::Reset { .. }) => JobEvent::Reset,
             Some(TicketNews::Ended(outcome)) => JobEvent::Done(self.read(outcome.failed, &outcome.payload)),
             None => JobEvent::Done(Err(cut())),

@@ -98,6 +98,12 @@ impl Notice {
         )
     }
 
+    /// Whether it happens all the time, with every command that somebody runs.
+    #[must_use]
+    pub fn is_routine(&self) -> bool {
+        matches!(self, Self::Came { .. } | Self::Left { .. })
+    }
+
     /// Whose it is; none for a job.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {

@@ -17,8 +17,15 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// What becomes of it, in order; after `Ended` nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TicketNews {
-    Chunk { attempt: u32, payload: Bytes },
-    Reset { attempt: u32 },
+    /// A worker has it.
+    Begun,
+    Chunk {
+        attempt: u32,
+        payload: Bytes,
+    },
+    Reset {
+        attempt: u32,
+    },
     Ended(Outcome),
 }
 
@@ -70,10 +77,12 @@ impl Queue {
         tickets.into_iter().for_each(|ticket| self.cancel_host_order(ticket));
     }
 
-    /// A worker has the job: its caller is told, once.
+    /// A worker has the job: whoever ordered it is told; a caller once, the host at each attempt.
     pub(super) fn accept_order(&mut self, job: JobId) {
-        if let Some(Orderer::Call(call)) = self.orderers.get(&job) {
-            self.take_output(self.stepped_at, *call, Output::Accepted);
+        match self.orderers.get(&job) {
+            Some(Orderer::Call(call)) => self.take_output(self.stepped_at, *call, Output::Accepted),
+            Some(Orderer::Host(ticket)) => self.tell(*ticket, TicketNews::Begun),
+            None => {}
         }
     }
 

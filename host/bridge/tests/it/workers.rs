@@ -202,6 +202,7 @@ async fn the_host_orders_too_and_cancels_by_forgetting() {
     let job = workers.order("hands", Class::Once, deadline(), None, &json!([1, 2]));
     assert_eq!(job.outcome().await, Ok(json!([1, 2])));
     let mut job = workers.order("hands", Class::Once, deadline(), None, &json!("count"));
+    assert_eq!(job.next().await, Some(JobEvent::Begun));
     assert_eq!(job.next().await, Some(JobEvent::Piece(json!(0))));
     drop(job);
     let stuck = workers.order("hands", Class::Once, deadline(), None, &json!("wait"));
