@@ -336,7 +336,9 @@ impl Pirate {
     }
 
     fn look_whether_drained(&mut self) {
-        if self.is_draining && !self.is_drained && self.slots.is_empty() && self.link.is_drained() {
+        // Where no host is, nobody is owed anything: whoever had ordered has ordered anew.
+        let is_settled = self.slots.is_empty() && (self.link.is_drained() || !self.link.is_ready());
+        if self.is_draining && !self.is_drained && is_settled {
             self.is_drained = true;
             self.actions.push(Action::Drained);
         }

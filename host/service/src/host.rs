@@ -217,10 +217,10 @@ impl Host {
         let _ = std::fs::remove_file(self.home.endpoint_file());
         self.watcher.abort();
         self.stopping.cancel(CancelReason::Shutdown);
-        let crew = self.crew.map(|crew| tokio::spawn(crew.stop()));
         self.server.shutdown().await;
-        if let Some(crew) = crew {
-            let _ = crew.await;
+        // After the calls under way, which may need them.
+        if let Some(crew) = self.crew {
+            crew.stop().await;
         }
         let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
         self.journal.producer("host", Rate::HOST).record(&stopped);

@@ -109,11 +109,13 @@ fn start(mut command: Command) -> io::Result<Child> {
 
 /// None when it was told to end.
 async fn run(mut child: Child, stopping: &mut watch::Receiver<bool>) -> Option<ExitStatus> {
+    // Waiting for a child closes its input, unless somebody else has it.
+    let input = child.stdin.take();
     tokio::select! {
         status = child.wait() => return status.ok(),
         _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
     }
-    drop(child.stdin.take());
+    drop(input);
     if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
@@ -187,5 +189,24 @@ mod tests {
         let supervised = tokio::spawn(supervise(wait, stopping, told));
         stop.send_replace(true);
         assert_eq!(supervised.await.unwrap(), Ending::Done);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_child_that_is_wanted_keeps_its_input() {
+        let (_stop, stopping) = watch::channel(false);
+        let (tell, told) = std::sync::mpsc::channel();
+        let told_by: OnChild = Arc::new(move |event| tell.send(format!("{event:?}")).unwrap());
+        // Ends badly as soon as its input does.
+        let read = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "cat; exit 1"]);
+            command
+        };
+        let supervised = tokio::spawn(supervise(read, stopping, told_by));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        supervised.abort();
+        let told: Vec<String> = told.try_iter().collect();
+        assert_eq!(told.len(), 1, "{told:?}");
     }
 }

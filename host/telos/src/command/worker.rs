@@ -71,7 +71,7 @@ pub(crate) async fn run(
         None => endpoint_of(home)?,
     };
     let worker = start_worker(setup(&arguments, endpoint.clone(), home))
-        .map_err(|cause| refused(cause, "mend what it names and start it again"))?;
+        .map_err(|cause| refused(cause.to_string(), "mend what it names and start it again"))?;
     let mut standing = worker.standing();
     loop {
         tokio::select! {
@@ -89,7 +89,9 @@ pub(crate) async fn run(
 }
 
 async fn leave(worker: Worker, arguments: &WorkerArguments, output: &Output) -> Result<(), CommandError> {
-    output.note("stopping");
+    if !arguments.with_parent {
+        output.note("stopping");
+    }
     if !worker.drain(Duration::from_secs(arguments.drain_s)).await {
         output.note("jobs that were not done in time go to other workers");
     }

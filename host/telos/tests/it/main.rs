@@ -16,3 +16,5 @@ mod minds;
 mod room;
 mod running;
 mod store;
+#[cfg(target_os = "linux")]
+mod workers;
