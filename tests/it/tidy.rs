@@ -68,7 +68,7 @@ const HOMES: [(&str, &[&str], &[&str]); 15] = [
     ("diskann-utils", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
     ("diskann-vector", &GRAPHS, &GRAPH_FILES),
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
-    ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
+    ("zeromq", &["host/bridge"], &["host/bridge/src/socket/zeromq.rs", "host/bridge/tests/"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("wasmtime", &["host/kernel", "tests", "tests/bench"], &["host/kernel/", "tests/"]),
