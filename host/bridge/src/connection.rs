@@ -16,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::frame::MESSAGE_PAYLOAD_MAX;
 use crate::rpc::{self, Effect};
 use crate::service::Role;
+use crate::socket::Wire;
 use crate::token::Token;
 
 pub use error::{CallError, ConnectError};
@@ -46,6 +47,8 @@ pub struct ClientConfig {
     /// Open calls end when nothing was heard of any host for so long; longer than `liveness` heartbeats, and than
     /// `backoff_max`, or a host that comes back is not noticed. None: they wait until their deadlines.
     pub silence_max: Option<Duration>,
+    /// Who speaks ZeroMQ for us; the host need not have chosen the same. The `zeromq` crate.
+    pub wire: Wire,
 }
 
 impl Default for ClientConfig {
@@ -61,6 +64,7 @@ impl Default for ClientConfig {
             backoff_max: Duration::from_secs(32),
             liveness: 3,
             silence_max: None,
+            wire: Wire::default(),
         }
     }
 }

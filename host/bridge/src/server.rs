@@ -17,7 +17,7 @@ use crate::frame::ToHost;
 use crate::queue::{Action, CallId, Dispatch, Input, Limits, Outcome, Output, PeerInfo, Queue, Rules, Stats};
 use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Incoming, Listening, Outgoing};
+use crate::socket::{self, Incoming, Listening, Outgoing, Wire};
 use crate::token::{Token, TokenError};
 
 /// How a host serves.
@@ -37,6 +37,8 @@ pub struct BridgeConfig {
     pub drain: Duration,
     /// What peers may make us hold.
     pub limits: Limits,
+    /// Who speaks ZeroMQ for us; clients need not choose the same. The `zeromq` crate.
+    pub wire: Wire,
 }
 
 impl Default for BridgeConfig {
@@ -48,6 +50,7 @@ impl Default for BridgeConfig {
             token_file: None,
             drain: Duration::from_secs(5),
             limits: Limits::default(),
+            wire: Wire::default(),
         }
     }
 }
@@ -128,7 +131,7 @@ pub async fn serve(
     endpoint.check()?;
     check_config(&config)?;
     let token = prepare_token(&endpoint, &config)?;
-    let listening = socket::listen(&endpoint).await.map_err(|cause| explain(endpoint, cause))?;
+    let listening = socket::listen(config.wire, &endpoint).await.map_err(|cause| explain(endpoint, cause))?;
     let rules = Rules {
         heartbeat: config.heartbeat,
         liveness: config.liveness,
