@@ -17,6 +17,7 @@ use crate::frame::{MESSAGE_PAYLOAD_MAX, OrderTerms};
 use crate::pool::Class;
 use crate::rpc::{self, Effect};
 use crate::service::Role;
+use crate::socket::Wire;
 use crate::token::Token;
 
 pub use error::{CallError, ConnectError};
@@ -47,6 +48,8 @@ pub struct ClientConfig {
     /// Open calls end when nothing was heard of any host for so long; longer than `liveness` heartbeats, and than
     /// `backoff_max`, or a host that comes back is not noticed. None: they wait until their deadlines.
     pub silence_max: Option<Duration>,
+    /// Who speaks ZeroMQ for us; the host need not have chosen the same. The `zeromq` crate.
+    pub wire: Wire,
 }
 
 impl Default for ClientConfig {
@@ -62,6 +65,7 @@ impl Default for ClientConfig {
             backoff_max: Duration::from_secs(32),
             liveness: 3,
             silence_max: None,
+            wire: Wire::default(),
         }
     }
 }

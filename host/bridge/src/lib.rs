@@ -10,7 +10,7 @@
 //! client   Lazy Pirate: numbers, heartbeats, back-off, resend under the same number  pure
 //! queue    sessions, presence, calls in flight, finished replies                     pure
 //! backlog  chunks on their way and unread, and who waits for room
-//! socket   the only file that names ZeroMQ
+//! socket   the seam to the wire; the crates that speak ZeroMQ are named below it only
 //! server, connection   one task each: socket and clock in, actions out
 //! ```
 //!
@@ -65,6 +65,7 @@ pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};
 pub use server::{BridgeConfig, BridgeError, Server, Watcher, serve};
 pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId};
+pub use socket::Wire;
 pub use token::{Token, TokenError};
 
 pub use work::{Standing, Worker, WorkerConfig, WorkerError};

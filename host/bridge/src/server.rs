@@ -20,7 +20,7 @@ use crate::queue::{
 };
 use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Incoming, Listening, Outgoing};
+use crate::socket::{self, Incoming, Listening, Outgoing, Wire};
 use crate::token::{Token, TokenError};
 use crate::workers::{Asked, NewsSender, Workers};
 
@@ -41,6 +41,8 @@ pub struct BridgeConfig {
     pub drain: Duration,
     /// What peers may make us hold.
     pub limits: Limits,
+    /// Who speaks ZeroMQ for us; clients need not choose the same. The `zeromq` crate.
+    pub wire: Wire,
     /// Services of workers that clients may order from; operators may from all. None.
     pub open_services: Vec<String>,
     /// Through which the host itself orders of its workers; only its first host counts.
@@ -77,6 +79,7 @@ impl Default for BridgeConfig {
             token_file: None,
             drain: Duration::from_secs(5),
             limits: Limits::default(),
+            wire: Wire::default(),
             open_services: Vec::new(),
             workers: Workers::default(),
             watcher: Watcher::default(),
@@ -160,7 +163,7 @@ pub async fn serve(
     endpoint.check()?;
     check_config(&config)?;
     let token = prepare_token(&endpoint, &config)?;
-    let listening = socket::listen(&endpoint).await.map_err(|cause| explain(endpoint, cause))?;
+    let listening = socket::listen(config.wire, &endpoint).await.map_err(|cause| explain(endpoint, cause))?;
     let rules = Rules {
         heartbeat: config.heartbeat,
         liveness: config.liveness,

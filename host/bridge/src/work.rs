@@ -20,7 +20,7 @@ use crate::link::LinkSettings;
 use crate::queue::{CallId, Outcome, Output};
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Line};
+use crate::socket::{self, Line, Wire};
 use crate::token::Token;
 use crate::waits;
 use crate::worker::{Action, Begin, Input, Pirate, Settings, SlotId, gave_back};
@@ -48,6 +48,8 @@ pub struct WorkerConfig {
     pub backoff_max: Duration,
     /// So many heartbeats without a word, and the connection is made anew. The host sets the interval. 3.
     pub liveness: u32,
+    /// Who speaks ZeroMQ for it; the host need not choose the same. The `zeromq` crate.
+    pub wire: Wire,
 }
 
 impl Default for WorkerConfig {
@@ -63,6 +65,7 @@ impl Default for WorkerConfig {
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(32),
             liveness: 3,
+            wire: Wire::default(),
         }
     }
 }
@@ -357,8 +360,9 @@ impl Shell {
         if token.is_some() {
             self.pirate.set_token(token);
         }
-        let (endpoint, timeout) = (self.endpoint.clone(), self.config.connect_timeout);
-        self.connecting = Some(tokio::spawn(async move { socket::connect(&endpoint, timeout).await }));
+        let (endpoint, timeout, wire) =
+            (self.endpoint.clone(), self.config.connect_timeout, self.config.wire);
+        self.connecting = Some(tokio::spawn(async move { socket::connect(wire, &endpoint, timeout).await }));
     }
 
     fn disconnect(&mut self) {

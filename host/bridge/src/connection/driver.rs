@@ -284,8 +284,9 @@ impl Driver {
         if let Ok(token) = read_token(&self.config) {
             self.pirate.set_token(token);
         }
-        let (endpoint, timeout) = (self.endpoint.clone(), self.config.connect_timeout);
-        self.connecting = Some(tokio::spawn(async move { socket::connect(&endpoint, timeout).await }));
+        let (endpoint, timeout, wire) =
+            (self.endpoint.clone(), self.config.connect_timeout, self.config.wire);
+        self.connecting = Some(tokio::spawn(async move { socket::connect(wire, &endpoint, timeout).await }));
     }
 
     fn disconnect(&mut self) {

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use telos_bridge::{
     BridgeConfig, Call, CallError, Class, Client, ClientConfig, Endpoint, Event, JobEvent, Limits,
-    OrderOptions, Reply, Role, Service, Standing, Worker, WorkerConfig, WorkerState, Workers,
+    OrderOptions, Reply, Role, Service, Standing, Wire, Worker, WorkerConfig, WorkerState, Workers,
 };
 
 use crate::fixture::{Host, SOON, calm, eventually, quick};
+use crate::wires::{Wires, on_every_wire};
 
 /// Does what its parameters say.
 #[derive(Default)]
@@ -57,9 +58,10 @@ async fn work(call: Call, reply: Reply, hand: &Hand) {
     }
 }
 
-fn offer(service: &str, credit: u16) -> WorkerConfig {
+fn offer(wire: Wire, service: &str, credit: u16) -> WorkerConfig {
     let pause = Duration::from_millis(50);
     WorkerConfig {
+        wire,
         services: vec![service.into()],
         credit,
         backoff_min: pause,
@@ -71,7 +73,9 @@ fn offer(service: &str, credit: u16) -> WorkerConfig {
 async fn worker(host: &Host, credit: u16) -> (Worker, Arc<Hand>) {
     let hand = Arc::<Hand>::default();
     let service = Arc::new(Hands(Arc::clone(&hand)));
-    let worker = Worker::start(host.server.endpoint().clone(), offer("hands", credit), service).unwrap();
+    let worker =
+        Worker::start(host.server.endpoint().clone(), offer(host.wires.client, "hands", credit), service)
+            .unwrap();
     worker.standing().wait_for(|standing| *standing == Standing::Welcome).await.unwrap();
     (worker, hand)
 }
@@ -91,9 +95,8 @@ fn kind(result: Result<Value, CallError>) -> String {
     }
 }
 
-#[tokio::test]
-async fn an_order_waits_for_a_worker_and_has_its_answer() {
-    let host = Host::start(calm()).await;
+async fn an_order_waits_for_a_worker_and_has_its_answer(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let (first, early) = (client.clone(), client.clone());
     let waiting = tokio::spawn(async move { order(&first, "hello").await });
@@ -118,40 +121,37 @@ async fn an_order_waits_for_a_worker_and_has_its_answer() {
     assert_eq!((peer.services, peer.credit, peer.state), (vec!["hands".to_owned()], 2, WorkerState::Ready));
 }
 
-#[tokio::test]
-async fn clients_order_only_what_was_opened_to_them() {
+async fn clients_order_only_what_was_opened_to_them(wires: Wires) {
     let config = BridgeConfig { role_max: Role::Worker, open_services: vec!["hands".into()], ..calm() };
-    let host = Host::start(config).await;
+    let host = Host::start(wires, config).await;
     let (_worker, _) = worker(&host, 1).await;
-    let config = ClientConfig { role: Role::Client, ..ClientConfig::default() };
+    let config = wires.calling(ClientConfig { role: Role::Client, ..ClientConfig::default() });
     let client = Client::connect(host.server.endpoint().clone(), config).await.unwrap();
     assert_eq!(order(&client, "open").await.unwrap(), json!("open"));
     let other = client.order("inference", json!(1), soon(Class::Once)).await;
     assert_eq!(kind(other), "denied none");
 }
 
-#[tokio::test]
-async fn an_endpoint_for_clients_takes_no_workers() {
-    let host = Host::start(BridgeConfig { role_max: Role::Client, ..calm() }).await;
+async fn an_endpoint_for_clients_takes_no_workers(wires: Wires) {
+    let host = Host::start(wires, BridgeConfig { role_max: Role::Client, ..calm() }).await;
     let hands = Arc::new(Hands(Arc::default()));
-    let worker = Worker::start(host.server.endpoint().clone(), offer("hands", 1), hands).unwrap();
+    let worker =
+        Worker::start(host.server.endpoint().clone(), offer(wires.client, "hands", 1), hands).unwrap();
     let mut standing = worker.standing();
     let refused = standing.wait_for(|standing| matches!(standing, Standing::Refused(_))).await.unwrap();
     assert!(matches!(&*refused, Standing::Refused(cause) if cause.data.kind == "denied"));
 }
 
-#[tokio::test]
-async fn a_job_that_nobody_wants_is_a_dead_letter_with_its_history() {
-    let host = Host::start(calm()).await;
+async fn a_job_that_nobody_wants_is_a_dead_letter_with_its_history(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let (_worker, hand) = worker(&host, 1).await;
     assert_eq!(kind(order(&client, "refuse").await), "dead-letter none");
     assert_eq!((hand.begun.load(Ordering::SeqCst), host.server.stats().dead_letters), (3, 1));
 }
 
-#[tokio::test]
-async fn a_cancelled_order_stops_its_worker_which_is_free_again() {
-    let host = Host::start(calm()).await;
+async fn a_cancelled_order_stops_its_worker_which_is_free_again(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let (_worker, hand) = worker(&host, 1).await;
     let waiting = client.order_stream("hands", json!("wait"), soon(Class::Once)).await;
@@ -160,9 +160,8 @@ async fn a_cancelled_order_stops_its_worker_which_is_free_again() {
     assert_eq!(order(&client, "next").await.unwrap(), json!("next"));
 }
 
-#[tokio::test]
-async fn a_worker_that_gets_nowhere_loses_its_job_and_its_place() {
-    let host = Host::start(quick()).await;
+async fn a_worker_that_gets_nowhere_loses_its_job_and_its_place(wires: Wires) {
+    let host = Host::start(wires, quick()).await;
     let client = host.client().await;
     let (_wedged, _) = worker(&host, 1).await;
     let lease = Some(Duration::from_millis(300));
@@ -172,9 +171,8 @@ async fn a_worker_that_gets_nowhere_loses_its_job_and_its_place() {
     eventually(|| host.server.stats().dismissed == 1).await;
 }
 
-#[tokio::test]
-async fn a_drained_worker_ends_what_it_has_and_none_of_its_orders_fails() {
-    let host = Host::start(calm()).await;
+async fn a_drained_worker_ends_what_it_has_and_none_of_its_orders_fails(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let (leaving, _) = worker(&host, 8).await;
     let (_staying, _) = worker(&host, 8).await;
@@ -191,11 +189,10 @@ async fn a_drained_worker_ends_what_it_has_and_none_of_its_orders_fails() {
     }
 }
 
-#[tokio::test]
-async fn the_host_orders_too_and_cancels_by_forgetting() {
+async fn the_host_orders_too_and_cancels_by_forgetting(wires: Wires) {
     let workers = Workers::new();
     assert!(!workers.offer("hands"));
-    let host = Host::start(BridgeConfig { workers: workers.clone(), ..calm() }).await;
+    let host = Host::start(wires, BridgeConfig { workers: workers.clone(), ..calm() }).await;
     let (_worker, hand) = worker(&host, 1).await;
     eventually(|| workers.offer("hands")).await;
     let deadline = || Instant::now() + SOON;
@@ -219,7 +216,8 @@ async fn worker_in_a_child() {
         return;
     };
     let hands = Arc::new(Hands(Arc::default()));
-    let worker = Worker::start(Endpoint::Unix(socket.into()), offer("hands", 1), hands).unwrap();
+    let worker =
+        Worker::start(Endpoint::Unix(socket.into()), offer(Wire::default(), "hands", 1), hands).unwrap();
     let mut standing = worker.standing();
     let _ = standing.wait_for(|standing| *standing == Standing::Closed).await;
 }
@@ -235,7 +233,6 @@ impl ChildWorker {
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    #[cfg(unix)]
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
@@ -249,10 +246,8 @@ impl Drop for ChildWorker {
     }
 }
 
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_job_of_a_worker_killed_with_it_in_hand_is_done_by_another() {
-    let host = Host::start(quick()).await;
+async fn the_job_of_a_worker_killed_with_it_in_hand_is_done_by_another(wires: Wires) {
+    let host = Host::start(wires, quick()).await;
     let client = host.client().await;
     let mut doomed = ChildWorker::start(&host.socket_path());
     eventually(|| host.server.stats().workers == 1).await;
@@ -268,10 +263,8 @@ async fn the_job_of_a_worker_killed_with_it_in_hand_is_done_by_another() {
     assert_eq!(host.server.stats().redispatched, 1);
 }
 
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_must_not_be_done_twice_is_not_when_its_worker_is_killed() {
-    let host = Host::start(quick()).await;
+async fn what_must_not_be_done_twice_is_not_when_its_worker_is_killed(wires: Wires) {
+    let host = Host::start(wires, quick()).await;
     let client = host.client().await;
     let _doomed = ChildWorker::start(&host.socket_path());
     eventually(|| host.server.stats().workers == 1).await;
@@ -279,10 +272,8 @@ async fn what_must_not_be_done_twice_is_not_when_its_worker_is_killed() {
     assert_eq!(kind(lost), "worker-lost unknown");
 }
 
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poison_kills_three_workers_and_no_more() {
-    let host = Host::start(quick()).await;
+async fn poison_kills_three_workers_and_no_more(wires: Wires) {
+    let host = Host::start(wires, quick()).await;
     let client = host.client().await;
     let _doomed: Vec<ChildWorker> = (0..4).map(|_| ChildWorker::start(&host.socket_path())).collect();
     eventually(|| host.server.stats().workers == 4).await;
@@ -293,10 +284,8 @@ async fn poison_kills_three_workers_and_no_more() {
 
 /// Goal: a zombie's late answer is dropped. Method: a worker is stopped past its lease, its job done by another, then
 /// it goes on.
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_stopped_past_its_life_comes_back_as_a_new_one() {
-    let host = Host::start(quick()).await;
+async fn a_worker_stopped_past_its_life_comes_back_as_a_new_one(wires: Wires) {
+    let host = Host::start(wires, quick()).await;
     let client = host.client().await;
     let zombie = ChildWorker::start(&host.socket_path());
     eventually(|| host.server.stats().workers == 1).await;
@@ -312,10 +301,9 @@ async fn a_worker_stopped_past_its_life_comes_back_as_a_new_one() {
     assert_eq!((stats.redispatched, stats.orders_in_hand), (1, 0));
 }
 
-#[tokio::test]
-async fn as_many_orders_wait_as_are_kept() {
+async fn as_many_orders_wait_as_are_kept(wires: Wires) {
     let limits = Limits { orders_waiting_max: 2, ..Limits::default() };
-    let host = Host::start(BridgeConfig { limits, ..calm() }).await;
+    let host = Host::start(wires, BridgeConfig { limits, ..calm() }).await;
     let client = host.client().await;
     let mut streams = Vec::new();
     for _ in 0..2 {
@@ -323,4 +311,22 @@ async fn as_many_orders_wait_as_are_kept() {
     }
     eventually(|| host.server.stats().orders_waiting == 2).await;
     assert_eq!(kind(order(&client, "x").await), "busy none");
+}
+
+on_every_wire! {
+    "current_thread":
+        an_order_waits_for_a_worker_and_has_its_answer,
+        clients_order_only_what_was_opened_to_them,
+        an_endpoint_for_clients_takes_no_workers,
+        a_job_that_nobody_wants_is_a_dead_letter_with_its_history,
+        a_cancelled_order_stops_its_worker_which_is_free_again,
+        a_worker_that_gets_nowhere_loses_its_job_and_its_place,
+        a_drained_worker_ends_what_it_has_and_none_of_its_orders_fails,
+        the_host_orders_too_and_cancels_by_forgetting,
+        as_many_orders_wait_as_are_kept;
+    "multi_thread":
+        the_job_of_a_worker_killed_with_it_in_hand_is_done_by_another,
+        what_must_not_be_done_twice_is_not_when_its_worker_is_killed,
+        poison_kills_three_workers_and_no_more,
+        a_worker_stopped_past_its_life_comes_back_as_a_new_one;
 }
