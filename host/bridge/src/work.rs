@@ -190,6 +190,9 @@ struct Shell {
     config: WorkerConfig,
     service: Arc<dyn Service>,
     line: Option<Line>,
+    is_closing: bool,
+    /// On which goodbye was said.
+    left: Option<Line>,
     connecting: Option<JoinHandle<io::Result<Line>>>,
     open: HashMap<SlotId, Open>,
     backlog: Arc<SessionBacklog>,
@@ -224,6 +227,8 @@ impl Shell {
             config,
             service,
             line: None,
+            is_closing: false,
+            left: None,
             connecting: None,
             open: HashMap::new(),
             backlog: Arc::default(),
@@ -246,7 +251,9 @@ impl Shell {
                         self.step(Input::Drain);
                     }
                     Some(Order::Close { closed }) => {
+                        self.is_closing = true;
                         self.step(Input::Close);
+                        waits::farewell(self.left.take()).await;
                         self.standing.send_replace(Standing::Closed);
                         let _ = closed.send(());
                         return;
@@ -366,7 +373,8 @@ impl Shell {
     }
 
     fn disconnect(&mut self) {
-        self.line = None;
+        let line = self.line.take();
+        self.left = line.filter(|_| self.is_closing);
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }

@@ -121,6 +121,8 @@ pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<S
         endpoint: endpoint.clone(),
         config,
         line: None,
+        is_closing: false,
+        left: None,
         connecting: None,
         listeners: HashMap::new(),
         greeted: Some(greeted),
@@ -165,6 +167,9 @@ struct Driver {
     endpoint: Endpoint,
     config: ClientConfig,
     line: Option<Line>,
+    is_closing: bool,
+    /// On which goodbye was said.
+    left: Option<Line>,
     connecting: Option<JoinHandle<io::Result<Line>>>,
     listeners: HashMap<u64, Listener>,
     greeted: Option<oneshot::Sender<Result<Role, RpcError>>>,
@@ -184,7 +189,9 @@ impl Driver {
                 command = commands.recv() => match command {
                     Some(Command::Call(call)) => self.open(call),
                     Some(Command::Close { done }) => {
+                        self.is_closing = true;
                         self.step(Input::Close);
+                        waits::farewell(self.left.take()).await;
                         let _ = done.send(());
                         return;
                     }
@@ -290,7 +297,8 @@ impl Driver {
     }
 
     fn disconnect(&mut self) {
-        self.line = None;
+        let line = self.line.take();
+        self.left = line.filter(|_| self.is_closing);
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }
