@@ -2,12 +2,14 @@
 //!
 //! `cargo run --release -p telos-bridge --features omq --example round_trip`: 1 client, then 32 at once, each call
 //! echoing a small object through ROUTER and DEALER, both state machines and JSON; then one stream. Host and clients
-//! are in one process. Each wire that is compiled in takes its turn, three times.
+//! are in one process. Each wire that is compiled in takes its turn, three times. The processor's time is that of the
+//! whole process, and says more than the clock where a machine is shared.
 #![allow(clippy::print_stdout, reason = "the rows are its output")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use serde_json::{Value, json};
 use telos_bridge::{
     BridgeConfig, Call, CallError, CallOptions, Client, ClientConfig, Endpoint, Event, Reply, Server,
@@ -63,7 +65,7 @@ async fn connect(server: &Server, wire: Wire) -> Outcome<Client> {
 
 async fn measure_calls(server: &Server, wire: Wire, clients: usize, calls: usize) -> Outcome<()> {
     let mut tasks = Vec::new();
-    let since = Instant::now();
+    let (since, cpu_since) = (Instant::now(), ProcessTime::now());
     for _ in 0..clients {
         let client = connect(server, wire).await?;
         tasks.push(tokio::spawn(async move { time_calls(&client, calls).await }));
@@ -72,7 +74,7 @@ async fn measure_calls(server: &Server, wire: Wire, clients: usize, calls: usize
     for task in tasks {
         times.extend(task.await??);
     }
-    let elapsed = since.elapsed();
+    let (elapsed, cpu) = (since.elapsed(), cpu_since.elapsed());
     times.sort_unstable();
     let percentile = |percent: usize| times[(times.len() - 1) * percent / 100].as_micros();
     println!(
@@ -80,7 +82,7 @@ async fn measure_calls(server: &Server, wire: Wire, clients: usize, calls: usize
         json!({
             "bench": "bridge", "wire": wire.to_string(), "case": format!("round trip, {clients} clients"),
             "calls": times.len(), "p50_us": percentile(50), "p99_us": percentile(99), "max_us": percentile(100),
-            "calls_per_s": per_second(times.len(), elapsed)?,
+            "calls_per_s": per_second(times.len(), elapsed)?, "cpu_us_per_call": micros_each(times.len(), cpu)?,
         })
     );
     Ok(())
@@ -88,7 +90,7 @@ async fn measure_calls(server: &Server, wire: Wire, clients: usize, calls: usize
 
 async fn measure_stream(server: &Server, wire: Wire) -> Outcome<()> {
     let client = connect(server, wire).await?;
-    let since = Instant::now();
+    let (since, cpu_since) = (Instant::now(), ProcessTime::now());
     let mut stream = client.stream("count", json!(CHUNKS), CallOptions::default()).await;
     let mut chunks = 0;
     while let Some(event) = stream.recv().await {
@@ -98,12 +100,12 @@ async fn measure_stream(server: &Server, wire: Wire) -> Outcome<()> {
             _ => {}
         }
     }
-    let chunks_per_s = per_second(chunks, since.elapsed())?;
+    let (elapsed, cpu) = (since.elapsed(), cpu_since.elapsed());
     println!(
         "{}",
         json!({
             "bench": "bridge", "wire": wire.to_string(), "case": "stream, 1 client", "chunks": chunks,
-            "chunks_per_s": chunks_per_s,
+            "chunks_per_s": per_second(chunks, elapsed)?, "cpu_us_per_chunk": micros_each(chunks, cpu)?,
         })
     );
     Ok(())
@@ -117,6 +119,10 @@ async fn time_calls(client: &Client, calls: usize) -> Result<Vec<Duration>, Call
         times.push(since.elapsed());
     }
     Ok(times)
+}
+
+fn micros_each(count: usize, spent: Duration) -> Outcome<f64> {
+    Ok((spent.as_secs_f64() * 1e7 / f64::from(u32::try_from(count)?)).round() / 10.0)
 }
 
 fn per_second(count: usize, elapsed: Duration) -> Outcome<f64> {

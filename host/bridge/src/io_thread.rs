@@ -5,6 +5,8 @@
 //! nobody runs, and all of them stop for ever: a peer that is cut off while it sends is enough. On one thread no
 //! lock is ever waited for, because none is held across a wait. What crosses to it and back are channels, bounded by
 //! what the state machines feed them.
+//!
+//! The other wire needs no such care. It is here too, so that choosing it changes nothing else.
 
 use std::io;
 

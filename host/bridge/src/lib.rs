@@ -24,8 +24,9 @@
 //! missed heartbeats.
 //!
 //! Not promised: order between calls of different sessions; memory of anything after a host restart; defence
-//! against hostile peers below our frames, since the ZeroMQ crate trusts a frame's claimed length. So an endpoint is
-//! a Unix socket in a private directory, or loopback TCP with a token.
+//! against hostile peers below our frames, since the default [`Wire`] trusts a frame's claimed length. So an endpoint
+//! is a Unix socket in a private directory, or loopback TCP with a token. The wire behind the feature `omq` does not
+//! trust it, and either end may choose either.
 
 mod backlog;
 mod endpoint;
