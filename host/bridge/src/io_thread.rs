@@ -12,6 +12,7 @@ use std::io;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
 
 /// The thread's runtime, once it was asked for.
 static THREAD: Mutex<Option<Handle>> = Mutex::new(None);
@@ -25,6 +26,14 @@ pub(crate) async fn run<T: Send + 'static>(
 ) -> io::Result<T> {
     let running = thread()?.spawn(task);
     running.await.map_err(io::Error::other)?
+}
+
+/// Puts a task on the thread, beside the sockets that it serves, so that no message crosses threads on its way.
+///
+/// # Errors
+/// When there can be no such thread.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Ok(thread()?.spawn(task))
 }
 
 fn thread() -> io::Result<Handle> {

@@ -204,6 +204,8 @@ pub(crate) struct Queue {
     deadlines: BTreeSet<(Instant, CallId)>,
     pool: Pool<u128, Bytes>,
     orderers: BTreeMap<JobId, Orderer>,
+    /// Calls that a worker has and whose callers have not been told so.
+    unaccepted: BTreeSet<CallId>,
     tickets: BTreeMap<Ticket, JobId>,
     next_call: u64,
     next_channel: u64,
@@ -227,6 +229,7 @@ impl Queue {
             deadlines: BTreeSet::new(),
             pool: Pool::new(rules.limits.pool_rules()),
             orderers: BTreeMap::new(),
+            unaccepted: BTreeSet::new(),
             tickets: BTreeMap::new(),
             next_call: 1,
             next_channel: 1,
@@ -418,6 +421,7 @@ impl Queue {
         }
         self.pool.tick(now);
         self.perform_pool();
+        self.accept_orders();
         while let Some(&(due, call)) = self.deadlines.first()
             && now >= due
         {

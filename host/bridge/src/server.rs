@@ -8,12 +8,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::ToHost;
+use crate::io_thread;
 use crate::queue::{
     Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket,
     TicketNews,
@@ -177,7 +179,8 @@ pub async fn serve(
     let (stop, stopped) = oneshot::channel();
     let endpoint = listening.endpoint.clone();
     let shell = Shell::new(Arc::clone(&queue), service, listening, asked, config.watcher);
-    let task = tokio::spawn(shell.run(stopped, config.drain));
+    let serving = io_thread::spawn(shell.run(stopped, config.drain));
+    let task = serving.map_err(|cause| BridgeError::Listen { endpoint: endpoint.clone(), cause })?;
     tracing::info!(%endpoint, "bridge.listening");
     Ok(Server { endpoint, queue, stop: Some(stop), task })
 }
@@ -279,6 +282,8 @@ struct Shell {
     asked: mpsc::UnboundedReceiver<Asked>,
     orders: HashMap<Ticket, NewsSender>,
     watcher: Watcher,
+    /// Where the service's tasks belong: not on the sockets' thread.
+    home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
 }
@@ -300,7 +305,19 @@ impl Shell {
         // Unbounded, and bounded by `Backlog`: a call's chunks are counted until the peer has them.
         let (mouth, said) = mpsc::unbounded_channel();
         let (open, backlogs, orders) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { queue, service, listening, open, backlogs, asked, orders, watcher, said, mouth }
+        Self {
+            queue,
+            service,
+            listening,
+            open,
+            backlogs,
+            asked,
+            orders,
+            watcher,
+            home: Handle::current(),
+            said,
+            mouth,
+        }
     }
 
     async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
@@ -424,6 +441,7 @@ impl Shell {
         self.open.insert(call, OpenCall { cancelled: cancelled.clone(), backlog: Arc::clone(&backlog) });
         let reply = Reply::new(call, number, self.mouth.clone(), cancelled.clone(), backlog);
         let call = Call { session, role, number, acked_through, deadline, method, params, cancelled };
+        let _at_home = self.home.enter();
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(number, "bridge.service_panicked");

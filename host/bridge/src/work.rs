@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::{ToClient, WorkerReport, is_service_name};
+use crate::io_thread;
 use crate::link::LinkSettings;
 use crate::queue::{CallId, Outcome, Output};
 use crate::rpc::{self, Effect, RpcError};
@@ -80,6 +82,9 @@ pub enum WorkerError {
     /// It would offer nothing, or nothing at once.
     #[error("a worker offers 1 to 16 services and takes at least 1 job at once")]
     Nothing,
+    /// The system refused.
+    #[error("the thread of the sockets cannot start: {0}")]
+    Thread(#[source] io::Error),
     /// A service cannot be called so.
     #[error("service {name:?}: lowercase letters, digits, `.`, `-` and `_`, at most 64 of them")]
     Name {
@@ -89,10 +94,10 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// Always whoever configured it.
+    /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        Fault::Operator
+        if let Self::Thread(_) = self { Fault::Host } else { Fault::Operator }
     }
 }
 
@@ -138,7 +143,7 @@ impl Worker {
         let (orders, orders_out) = mpsc::unbounded_channel();
         let (standing_in, standing) = watch::channel(Standing::Away);
         let shell = Shell::new(endpoint, config, service, standing_in);
-        let task = tokio::spawn(shell.run(orders_out));
+        let task = io_thread::spawn(shell.run(orders_out)).map_err(WorkerError::Thread)?;
         Ok(Self { orders, standing, task })
     }
 
@@ -196,6 +201,8 @@ struct Shell {
     connecting: Option<JoinHandle<io::Result<Line>>>,
     open: HashMap<SlotId, Open>,
     backlog: Arc<SessionBacklog>,
+    /// Where the service's tasks belong: not on the sockets' thread.
+    home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
     drained: Option<oneshot::Sender<()>>,
@@ -232,6 +239,7 @@ impl Shell {
             connecting: None,
             open: HashMap::new(),
             backlog: Arc::default(),
+            home: Handle::current(),
             said,
             mouth,
             drained: None,
@@ -402,6 +410,7 @@ impl Shell {
         let session = SessionId { client: self.id, incarnation: slot.0 };
         let role = Role::Worker;
         let call = Call { session, role, number: job, acked_through: 0, deadline, method, params, cancelled };
+        let _at_home = self.home.enter();
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(job, "bridge.service_panicked");

@@ -14,6 +14,7 @@ use crate::backlog::Unread;
 use crate::client::{Action, Input, LazyPirate, News, Request, Settings};
 use crate::endpoint::Endpoint;
 use crate::frame::{MESSAGE_PAYLOAD_MAX, OrderTerms, ToClient};
+use crate::io_thread;
 use crate::link::LinkSettings;
 use crate::os;
 use crate::rpc::{self, Effect, RpcError};
@@ -128,7 +129,7 @@ pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<S
         greeted: Some(greeted),
         silence,
     };
-    let task = tokio::spawn(driver.run(command_out, aside_out));
+    let task = io_thread::spawn(driver.run(command_out, aside_out)).map_err(ConnectError::Thread)?;
     match tokio::time::timeout(waited, greeting).await {
         Ok(Ok(Ok(role))) => Ok(Started { commands, asides, silence: silence_out, role }),
         Ok(Ok(Err(cause))) => Err(ConnectError::Refused { endpoint: endpoint.clone(), cause }),

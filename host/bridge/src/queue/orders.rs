@@ -80,9 +80,22 @@ impl Queue {
     /// A worker has the job: whoever ordered it is told; a caller once, the host at each attempt.
     pub(super) fn accept_order(&mut self, job: JobId) {
         match self.orderers.get(&job) {
-            Some(Orderer::Call(call)) => self.take_output(self.stepped_at, *call, Output::Accepted),
+            Some(Orderer::Call(call)) => self.owe_acceptance(*call),
             Some(Orderer::Host(ticket)) => self.tell(*ticket, TicketNews::Begun),
             None => {}
+        }
+    }
+
+    /// To be said at the next tick: most orders are answered before, and then it would be a message for nothing.
+    fn owe_acceptance(&mut self, call: CallId) {
+        if self.calls.get(&call).is_some_and(|running| !running.is_accepted) {
+            self.unaccepted.insert(call);
+        }
+    }
+
+    pub(super) fn accept_orders(&mut self) {
+        for call in std::mem::take(&mut self.unaccepted) {
+            self.take_output(self.stepped_at, call, Output::Accepted);
         }
     }
 
@@ -90,6 +103,9 @@ impl Queue {
         match self.orderers.get(&job) {
             Some(Orderer::Call(call)) => {
                 let (call, now) = (*call, self.stepped_at);
+                if self.unaccepted.remove(&call) {
+                    self.take_output(now, call, Output::Accepted);
+                }
                 self.take_output(now, call, Output::Chunk { attempt, index, payload });
                 self.hold_if_behind(call, job);
             }
@@ -145,6 +161,7 @@ impl Queue {
         }
         match self.orderers.remove(&job) {
             Some(Orderer::Call(call)) => {
+                self.unaccepted.remove(&call);
                 let number = self.calls.get(&call).map(|running| running.number);
                 let outcome = conclude(number.unwrap_or_default(), end);
                 self.take_output(self.stepped_at, call, Output::Finished(outcome));

@@ -44,6 +44,9 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
+        if let Some((size, outstanding)) = asked() {
+            return alone(size, outstanding).await;
+        }
         let python = paranoid::set_up().map_err(|cause| eprintln!("no pyzmq to compare with: {cause}")).ok();
         for (size, name) in SIZES {
             for outstanding in OUTSTANDING {
@@ -52,6 +55,22 @@ fn main() {
         }
         idle().await;
     });
+}
+
+/// `SIZE OUTSTANDING`: ours alone, for a profiler.
+fn asked() -> Option<(usize, usize)> {
+    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+async fn alone(size: usize, outstanding: usize) {
+    let ours = ours::Echo::start().await;
+    let mut measured = ours.measure(size, outstanding, 5 * RUN).await;
+    let more = json!({
+        "ours_p50_us": measured.round_trips.percentile_us(50.0),
+        "ours_p99_us": measured.round_trips.percentile_us(99.0),
+    });
+    row(format!("{size} B, {outstanding} outstanding, alone"), measured.per_second(), None, more);
 }
 
 async fn compare(size: usize, name: &str, outstanding: usize, python: Option<&PathBuf>) {
@@ -68,7 +87,7 @@ async fn compare(size: usize, name: &str, outstanding: usize, python: Option<&Pa
         "goal_ratio": 0.8,
     });
     let case = |peer: &str| format!("{name}, {outstanding} outstanding, against {peer}");
-    row(case("bare zeromq"), own.per_second(), (bares.per_second(), "zeromq, forwarding"), more);
+    row(case("bare zeromq"), own.per_second(), Some((bares.per_second(), "zeromq, forwarding")), more);
     if outstanding == 32
         && let Some(python) = python
     {
@@ -81,7 +100,7 @@ async fn compare(size: usize, name: &str, outstanding: usize, python: Option<&Pa
         row(
             case("a pyzmq Paranoid Pirate"),
             own.per_second(),
-            (peer.per_second(), "pyzmq Paranoid Pirate"),
+            Some((peer.per_second(), "pyzmq Paranoid Pirate")),
             more,
         );
     }
@@ -93,7 +112,7 @@ fn median(mut runs: Vec<Measured>) -> Measured {
     runs.swap_remove(runs.len() / 2)
 }
 
-fn row(case: String, ours: f64, peer: (f64, &'static str), more: Value) {
+fn row(case: String, ours: f64, peer: Option<(f64, &'static str)>, more: Value) {
     let more = if let Value::Object(more) = more { more } else { Map::new() };
     Row {
         bench: "bridge",
@@ -101,7 +120,7 @@ fn row(case: String, ours: f64, peer: (f64, &'static str), more: Value) {
         unit: "echoes/s",
         better: Better::Higher,
         ours,
-        peer: Some(peer),
+        peer,
         runs: RUNS,
         more,
     }
