@@ -5,31 +5,25 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
 use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
+use crate::parts::{Part, stay};
 use crate::{Measured, check, is_over};
 
 pub(crate) struct Echo {
     client: tokio::sync::Mutex<DealerSocket>,
-    tasks: Vec<JoinHandle<()>>,
+    _parts: [Part; 2],
     sent: Mutex<VecDeque<Instant>>,
 }
 
 impl Echo {
     pub(crate) async fn start() -> Self {
-        let (mut front, mut back) = (RouterSocket::new(), RouterSocket::new());
-        let front_at = front.bind("tcp://127.0.0.1:0").await.expect("a port").to_string();
-        let back_at = back.bind("tcp://127.0.0.1:0").await.expect("a port").to_string();
-        let mut worker = DealerSocket::new();
-        worker.connect(&back_at).await.expect("a connection");
-        worker.send(ZmqMessage::from("READY")).await.expect("a worker that says so");
-        let ready = back.recv().await.expect("a worker that is ready");
-        let route = ready.into_vec().swap_remove(0);
-        let tasks = vec![tokio::spawn(mirror(worker)), tokio::spawn(forward(front, back, route))];
+        let queue = Part::start("bare-queue", &[]);
+        let (front, back) = queue.place.split_once(' ').expect("two places");
+        let worker = Part::start("bare-worker", &[back]);
         let mut client = DealerSocket::new();
-        client.connect(&front_at).await.expect("a connection");
-        Self { client: tokio::sync::Mutex::new(client), tasks, sent: Mutex::default() }
+        client.connect(front).await.expect("a connection");
+        Self { client: tokio::sync::Mutex::new(client), _parts: [queue, worker], sent: Mutex::default() }
     }
 
     /// One socket with so many messages under way.
@@ -65,10 +59,24 @@ impl Echo {
     }
 }
 
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+pub(crate) async fn be_queue() {
+    let (mut front, mut back) = (RouterSocket::new(), RouterSocket::new());
+    let front_at = front.bind("tcp://127.0.0.1:0").await.expect("a port").to_string();
+    let back_at = back.bind("tcp://127.0.0.1:0").await.expect("a port").to_string();
+    tokio::spawn(async move {
+        let ready = back.recv().await.expect("a worker that is ready");
+        let route = ready.into_vec().swap_remove(0);
+        forward(front, back, route).await;
+    });
+    stay(&format!("{front_at} {back_at}")).await;
+}
+
+pub(crate) async fn be_worker(back: &str) {
+    let mut worker = DealerSocket::new();
+    worker.connect(back).await.expect("a connection");
+    worker.send(ZmqMessage::from("READY")).await.expect("a worker that says so");
+    tokio::spawn(mirror(worker));
+    stay("ready").await;
 }
 
 async fn mirror(mut worker: DealerSocket) {

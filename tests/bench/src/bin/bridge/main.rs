@@ -1,17 +1,20 @@
 //! An echo, client → queue → worker → back: our bridge against bare `zeromq` sockets that forward, DEALER – ROUTER –
 //! ROUTER – DEALER, and against a Paranoid Pirate in pyzmq. Ours carries a call with deadline, lease, acknowledgements
 //! and JSON-RPC; the bare one carries bytes and promises nothing. All sockets are loopback TCP; client, queue and worker
-//! of ours and of the bare one are tasks of this process, those of the Paranoid Pirate are three processes.
+//! are three processes each, the first two clients are this one.
 
 mod bare;
 mod ours;
 mod paranoid;
+mod parts;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use telos_bench::{Better, Row, Samples};
+
+use parts::resident_bytes;
 
 /// How long one measurement lasts.
 const RUN: Duration = Duration::from_secs(1);
@@ -44,6 +47,10 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
+        let mut arguments = std::env::args().skip(1);
+        if arguments.next().as_deref() == Some("part") {
+            return parts::be(arguments).await;
+        }
         if let Some((size, outstanding)) = asked() {
             return alone(size, outstanding).await;
         }
@@ -127,33 +134,27 @@ fn row(case: String, ours: f64, peer: Option<(f64, &'static str)>, more: Value) 
     .print();
 }
 
-/// What a peer that only beats costs the host and itself.
+/// What a client that only beats costs the host, and what it costs itself.
 async fn idle() {
-    let host = ours::Echo::start().await;
-    let before = resident_bytes();
-    let peers = host.connect(IDLE_PEERS).await;
-    let after = resident_bytes();
-    let each = (after.saturating_sub(before)) as f64 / peers.len() as f64;
-    let more = json!({"peers": peers.len(), "both_ends": true});
+    let echo = ours::Echo::start().await;
+    let before = [echo.queue_bytes(), resident_bytes("self")];
+    let peers = echo.connect(IDLE_PEERS).await;
+    let after = [echo.queue_bytes(), resident_bytes("self")];
+    let each = |end: usize| after[end].saturating_sub(before[end]) as f64 / peers.len() as f64;
+    let mut more = Map::new();
+    more.insert("peers".into(), json!(peers.len()));
+    more.insert("client_bytes".into(), json!(each(1)));
     Row {
         bench: "bridge",
-        case: "memory of an idle peer, both ends of its connection",
+        case: "memory of the host for an idle peer",
         unit: "bytes",
         better: Better::Lower,
-        ours: each,
+        ours: each(0),
         peer: None,
         runs: 1,
-        more: if let Value::Object(more) = more { more } else { Map::new() },
+        more,
     }
     .print();
-}
-
-/// 0 where the system does not tell.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or_default() * 1_024
 }
 
 /// What comes back must be what went out.

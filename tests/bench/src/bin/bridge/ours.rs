@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use telos_bench::Samples;
 use telos_bridge::{
-    BridgeConfig, Call, Class, Client, ClientConfig, Effect, Endpoint, OrderOptions, Reply, RpcError, Server,
+    BridgeConfig, Call, Class, Client, ClientConfig, Effect, Endpoint, OrderOptions, Reply, RpcError,
     Service, Standing, Worker, WorkerConfig, serve,
 };
 
+use crate::parts::{Part, stay};
 use crate::{Measured, check, is_over};
 
 pub(crate) struct Echo {
-    server: Server,
+    endpoint: Endpoint,
     client: Client,
     config: ClientConfig,
-    _worker: Worker,
+    parts: [Part; 2],
     _scratch: tempfile::TempDir,
 }
 
@@ -40,29 +41,26 @@ impl Service for Mirror {
 impl Echo {
     pub(crate) async fn start() -> Self {
         let scratch = tempfile::tempdir().expect("a directory");
-        let token_file = Some(scratch.path().join("token"));
-        let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
-        let config = BridgeConfig { token_file: token_file.clone(), ..BridgeConfig::default() };
-        let server = serve(endpoint, Arc::new(Nothing), config).await.expect("a host");
-        let at = server.endpoint().clone();
-        let worker = WorkerConfig {
-            services: vec!["echo".into()],
-            credit: 64,
-            token_file: token_file.clone(),
-            ..WorkerConfig::default()
-        };
-        let worker = Worker::start(at.clone(), worker, Arc::new(Mirror)).expect("a worker");
-        worker.standing().wait_for(|standing| *standing == Standing::Welcome).await.expect("a welcome");
-        let config = ClientConfig { token_file, ..ClientConfig::default() };
-        let client = Client::connect(at, config.clone()).await.expect("a client");
-        Self { server, client, config, _worker: worker, _scratch: scratch }
+        let token_file = scratch.path().join("token");
+        let token = token_file.display().to_string();
+        let queue = Part::start("our-queue", &[&token]);
+        let worker = Part::start("our-worker", &[&queue.place, &token]);
+        let endpoint: Endpoint = queue.place.parse().expect("an endpoint");
+        let config = ClientConfig { token_file: Some(token_file), ..ClientConfig::default() };
+        let client = Client::connect(endpoint.clone(), config.clone()).await.expect("a client");
+        Self { endpoint, client, config, parts: [queue, worker], _scratch: scratch }
+    }
+
+    /// Memory of the queue's process, in bytes.
+    pub(crate) fn queue_bytes(&self) -> u64 {
+        self.parts[0].resident_bytes()
     }
 
     /// Clients that do nothing.
     pub(crate) async fn connect(&self, count: usize) -> Vec<Client> {
         let mut clients = Vec::new();
         for _ in 0..count {
-            let endpoint = self.server.endpoint().clone();
+            let endpoint = self.endpoint.clone();
             clients.push(Client::connect(endpoint, self.config.clone()).await.expect("a client"));
         }
         clients
@@ -80,6 +78,26 @@ impl Echo {
         measured.took = start.elapsed();
         measured
     }
+}
+
+pub(crate) async fn be_queue(token_file: &str) {
+    let endpoint = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
+    let config = BridgeConfig { token_file: Some(token_file.into()), ..BridgeConfig::default() };
+    let server = serve(endpoint, Arc::new(Nothing), config).await.expect("a host");
+    stay(&server.endpoint().to_string()).await;
+}
+
+pub(crate) async fn be_worker(host: &str, token_file: &str) {
+    let config = WorkerConfig {
+        services: vec!["echo".into()],
+        credit: 64,
+        token_file: Some(token_file.into()),
+        ..WorkerConfig::default()
+    };
+    let worker =
+        Worker::start(host.parse().expect("an endpoint"), config, Arc::new(Mirror)).expect("a worker");
+    worker.standing().wait_for(|standing| *standing == Standing::Welcome).await.expect("a welcome");
+    stay("ready").await;
 }
 
 async fn echo(client: Client, payload: Value, start: Instant, run: Duration) -> Samples {
