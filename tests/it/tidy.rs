@@ -60,7 +60,7 @@ const BENCHES: [&str; 9] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 15] = [
+const HOMES: [(&str, &[&str], &[&str]); 16] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &GRAPHS, &GRAPH_FILES),
     ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
@@ -68,7 +68,8 @@ const HOMES: [(&str, &[&str], &[&str]); 15] = [
     ("diskann-utils", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
     ("diskann-vector", &GRAPHS, &GRAPH_FILES),
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
-    ("zeromq", &["host/bridge"], &["host/bridge/src/socket.rs", "host/bridge/tests/"]),
+    ("zeromq", &["host/bridge"], &["host/bridge/src/socket/zeromq.rs", "host/bridge/tests/"]),
+    ("omq-tokio", &["host/bridge"], &["host/bridge/src/socket/omq.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("wasmtime", &["host/kernel", "tests", "tests/bench"], &["host/kernel/", "tests/"]),

@@ -140,7 +140,7 @@ impl TestKernel {
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
         std::fs::create_dir_all(&cache).expect("a cache directory");
-        let config = KernelConfig { cache: Some(cache), threads: 2 };
+        let config = KernelConfig { cache: Some(cache), threads: 2, ..KernelConfig::default() };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
         Self { kernel, store, journal, home }

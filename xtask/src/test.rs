@@ -44,6 +44,8 @@ enum Phase {
     Guests,
     /// Unit and integration tests.
     Nextest,
+    /// Clippy of the bridge with its second wire, and the tests that use it.
+    Omq,
     /// Clippy and tests of llama.cpp, on the default models.
     Llama,
     /// Examples in the documentation.
@@ -121,6 +123,7 @@ impl Run<'_> {
             Phase::ClippyGuests => self.clippy_guests(),
             Phase::Guests => guests::build(self.workspace).map(drop),
             Phase::Nextest => self.nextest(&[]),
+            Phase::Omq => self.omq(),
             Phase::Llama => self.llama(),
             Phase::Doctest => execute(&mut self.tools.cargo(["test", "--doc"])),
             Phase::Doc => execute(self.tools.cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
@@ -153,6 +156,14 @@ impl Run<'_> {
         let profile = if self.options.long { "long" } else { "ci" };
         let mut command = self.tools.cargo(["nextest", "run", "--profile", profile]);
         execute(self.surround(command.args(selection)))
+    }
+
+    /// Whatever has the first wire at both ends ran before, and so did what has none: only names of modules that tell
+    /// of the second one are run.
+    fn omq(&self) -> Result<()> {
+        let selection = ["--package", "telos-bridge", "--features", "omq"];
+        self.clippy(&selection)?;
+        self.nextest(&[&selection[..], &["-E", "kind(test) & test(/[:_]omq/)"]].concat())
     }
 
     fn llama(&self) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::frame::{MESSAGE_PAYLOAD_MAX, OrderTerms};
 use crate::pool::Class;
 use crate::rpc::{self, Effect};
 use crate::service::Role;
+use crate::socket::Wire;
 use crate::token::Token;
 
 pub use error::{CallError, ConnectError};
@@ -47,6 +48,8 @@ pub struct ClientConfig {
     /// Open calls end when nothing was heard of any host for so long; longer than `liveness` heartbeats, and than
     /// `backoff_max`, or a host that comes back is not noticed. None: they wait until their deadlines.
     pub silence_max: Option<Duration>,
+    /// Who speaks ZeroMQ for us; the host need not have chosen the same. The `zeromq` crate.
+    pub wire: Wire,
 }
 
 impl Default for ClientConfig {
@@ -62,6 +65,7 @@ impl Default for ClientConfig {
             backoff_max: Duration::from_secs(32),
             liveness: 3,
             silence_max: None,
+            wire: Wire::default(),
         }
     }
 }
@@ -226,7 +230,8 @@ impl Client {
         options: OrderOptions,
         wants_chunks: bool,
     ) -> Stream {
-        let lease_ms = options.lease.map_or(0, |lease| u32::try_from(lease.as_millis().max(1)).unwrap_or(u32::MAX));
+        let lease_ms =
+            options.lease.map_or(0, |lease| u32::try_from(lease.as_millis().max(1)).unwrap_or(u32::MAX));
         let terms = OrderTerms { service: service.into(), class: options.class, lease_ms };
         self.open(service, params, Some(terms), options.deadline, wants_chunks).await
     }

@@ -26,6 +26,8 @@
 //! host to worker
 //! 04 JOB        channel u64, serial u64, received u64, job u64, attempt u32, remaining_ms u32, lease_ms u32, service + payload
 //! 08 RECALL     channel u64, serial u64, received u64, job u64, attempt u32
+//! 0d HOLD       channel u64, serial u64, received u64, job u64, attempt u32 (whoever reads it fell behind)
+//! 0e GO ON      channel u64, serial u64, received u64, job u64, attempt u32 (and caught up)
 //! host to client
 //! 21 WELCOME    protocol u8, incarnation u64, run u64, channel u64, received u64, heartbeat_ms u32, role u8
 //! 22 HEARTBEAT  channel u64, received u64, beat u64 (rising)
@@ -217,8 +219,13 @@ pub(crate) enum ClientBody {
         order: Option<OrderTerms>,
         payload: Bytes,
     },
-    Cancel { number: u64 },
-    Pace { number: u64, is_paused: bool },
+    Cancel {
+        number: u64,
+    },
+    Pace {
+        number: u64,
+        is_paused: bool,
+    },
     Work(WorkerBody),
 }
 
@@ -297,6 +304,8 @@ mod kind {
     pub(super) const PIECE: u8 = 0x09;
     pub(super) const DONE: u8 = 0x0a;
     pub(super) const FAILED: u8 = 0x0b;
+    pub(super) const HOLD: u8 = 0x0d;
+    pub(super) const GO_ON: u8 = 0x0e;
     pub(super) const HELLO: u8 = 0x11;
     pub(super) const HEARTBEAT: u8 = 0x12;
     pub(super) const REQUEST: u8 = 0x13;
@@ -396,7 +405,7 @@ impl ToClient {
                 let (at, serial) = fields.place_of_said()?;
                 Self::Said { at, serial, body: decode_host_body(&mut fields)? }
             }
-            kind::JOB | kind::RECALL => {
+            kind::JOB | kind::RECALL | kind::HOLD | kind::GO_ON => {
                 let (at, serial) = fields.place_of_said()?;
                 Self::Said { at, serial, body: HostBody::Work(JobBody::decode(&mut fields)?) }
             }

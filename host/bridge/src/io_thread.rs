@@ -5,11 +5,14 @@
 //! nobody runs, and all of them stop for ever: a peer that is cut off while it sends is enough. On one thread no
 //! lock is ever waited for, because none is held across a wait. What crosses to it and back are channels, bounded by
 //! what the state machines feed them.
+//!
+//! The other wire needs no such care. It is here too, so that choosing it changes nothing else.
 
 use std::io;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
 
 /// The thread's runtime, once it was asked for.
 static THREAD: Mutex<Option<Handle>> = Mutex::new(None);
@@ -23,6 +26,14 @@ pub(crate) async fn run<T: Send + 'static>(
 ) -> io::Result<T> {
     let running = thread()?.spawn(task);
     running.await.map_err(io::Error::other)?
+}
+
+/// Puts a task on the thread, beside the sockets that it serves, so that no message crosses threads on its way.
+///
+/// # Errors
+/// When there can be no such thread.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Ok(thread()?.spawn(task))
 }
 
 fn thread() -> io::Result<Handle> {

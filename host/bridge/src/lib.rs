@@ -10,7 +10,7 @@
 //! client   Lazy Pirate: numbers, heartbeats, back-off, resend under the same number  pure
 //! queue    sessions, presence, calls in flight, finished replies                     pure
 //! backlog  chunks on their way and unread, and who waits for room
-//! socket   the only file that names ZeroMQ
+//! socket   the seam to the wire; the crates that speak ZeroMQ are named below it only
 //! server, connection   one task each: socket and clock in, actions out
 //! ppp      bare Paranoid Pirate beside it, for programs that speak nothing else
 //! ```
@@ -25,8 +25,9 @@
 //! missed heartbeats.
 //!
 //! Not promised: order between calls of different sessions; memory of anything after a host restart; defence
-//! against hostile peers below our frames, since the ZeroMQ crate trusts a frame's claimed length. So an endpoint is
-//! a Unix socket in a private directory, or loopback TCP with a token.
+//! against hostile peers below our frames, since the default [`Wire`] trusts a frame's claimed length. So an endpoint
+//! is a Unix socket in a private directory, or loopback TCP with a token. The wire behind the feature `omq` does not
+//! trust it, and either end may choose either.
 
 mod backlog;
 mod endpoint;
@@ -43,12 +44,12 @@ mod worker;
 
 mod connection;
 mod io_thread;
+mod ppp;
+mod server;
+mod socket;
 mod waits;
 mod work;
 mod workers;
-mod server;
-mod ppp;
-mod socket;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -57,7 +58,9 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError, Event, OrderOptions, Stream};
+pub use connection::{
+    CallError, CallOptions, Client, ClientConfig, ConnectError, Event, OrderOptions, Stream,
+};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use pool::{Class, WorkerState};
@@ -66,6 +69,7 @@ pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};
 pub use server::{BridgeConfig, BridgeError, Server, Watcher, serve};
 pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId};
+pub use socket::Wire;
 pub use token::{Token, TokenError};
 
 pub use work::{Standing, Worker, WorkerConfig, WorkerError};

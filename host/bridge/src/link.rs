@@ -182,7 +182,9 @@ impl<T: Weigh + Clone> Link<T> {
     pub(crate) fn close(&mut self) -> bool {
         match self.state {
             State::Closed => return false,
-            State::Ready { .. } => self.actions.extend([LinkAction::Send(ToHost::Bye), LinkAction::Disconnect]),
+            State::Ready { .. } => {
+                self.actions.extend([LinkAction::Send(ToHost::Bye), LinkAction::Disconnect])
+            }
             _ => self.actions.push(LinkAction::Disconnect),
         }
         self.state = State::Closed;
@@ -248,7 +250,9 @@ impl<T: Weigh + Clone> Link<T> {
             }
             _ => {}
         }
-        self.is_repeat_possible() && now >= self.progress_at + self.settings.request_timeout && self.may_repeat()
+        self.is_repeat_possible()
+            && now >= self.progress_at + self.settings.request_timeout
+            && self.may_repeat()
     }
 
     /// Says again what is under way.
@@ -382,7 +386,9 @@ impl<T: Weigh + Clone> Link<T> {
                 }
                 None
             }
-            Refusal::Token | Refusal::Protocol | Refusal::Role => Some(LinkNews::Refused { refusal, payload }),
+            Refusal::Token | Refusal::Protocol | Refusal::Role => {
+                Some(LinkNews::Refused { refusal, payload })
+            }
             Refusal::Full => {
                 self.give_up_connection(now);
                 Some(LinkNews::Refused { refusal, payload })

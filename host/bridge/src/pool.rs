@@ -85,9 +85,19 @@ pub(crate) enum Report<P> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PoolAction<W, P> {
     /// Give a job to a worker. `remaining` is until the job's deadline.
-    Give { worker: W, job: JobId, attempt: u32, service: ServiceName, lease: Duration, remaining: Duration, payload: P },
+    Give {
+        worker: W,
+        job: JobId,
+        attempt: u32,
+        service: ServiceName,
+        lease: Duration,
+        remaining: Duration,
+        payload: P,
+    },
     /// Tell a worker that its attempt is void.
     Recall { worker: W, job: JobId, attempt: u32 },
+    /// Whoever reads the job's pieces fell behind, or caught up.
+    Pace { worker: W, job: JobId, attempt: u32, is_paused: bool },
     /// This worker answers to nothing any more: end its session.
     Dismiss { worker: W },
     /// A piece of the answer of the present attempt.
@@ -127,7 +137,7 @@ pub(crate) struct Pool<W, P> {
     /// Leases and deadlines.
     due: BTreeSet<(Instant, JobId)>,
     /// Fenced slots that have not been answered to.
-    overdue: BTreeSet<(Instant, W, JobId)>,
+    overdue: BTreeSet<(Instant, W, JobId, u32)>,
     next_job: u64,
     next_turn: u64,
     dead_letters: VecDeque<DeadLetter<W>>,
@@ -198,10 +208,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
-        for (job, slot) in worker.slots {
+        for ((job, attempt), slot) in worker.slots {
             match slot {
                 Slot::Held => self.take_back(now, job, id, mishap.clone(), true),
-                Slot::Fenced { until } => drop(self.overdue.remove(&(until, id, job))),
+                Slot::Fenced { until } => drop(self.overdue.remove(&(until, id, job, attempt))),
             }
         }
     }
@@ -237,11 +247,25 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         }
     }
 
+    /// Whoever reads the job's pieces fell behind, or caught up; the worker that has it is told, now and later.
+    pub(crate) fn pace(&mut self, now: Instant, id: JobId, is_paused: bool) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut job.is_paused, is_paused) == is_paused {
+            return;
+        }
+        if let Some(worker) = job.holder() {
+            self.actions.push(PoolAction::Pace { worker, job: id, attempt: job.attempt, is_paused });
+            self.renew(now, id);
+        }
+    }
+
     /// Hears what a worker says about a job. False when it was of an attempt that is void.
     pub(crate) fn hear(&mut self, now: Instant, id: W, job: JobId, attempt: u32, report: Report<P>) -> bool {
         if !self.is_present(id, job, attempt) {
             if !matches!(report, Report::Progress | Report::Chunk { .. }) {
-                self.release_fenced(now, id, job);
+                self.release_fenced(now, id, job, attempt);
             }
             self.stats.fenced += 1;
             return false;
@@ -255,10 +279,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
                 }
                 self.actions.push(PoolAction::Streamed { job, attempt, index, payload });
             }
-            Report::Done(payload) => self.conclude(now, id, job, End::Done(payload)),
-            Report::Failed(payload) => self.conclude(now, id, job, End::Failed(payload)),
+            Report::Done(payload) => self.conclude(now, id, (job, attempt), End::Done(payload)),
+            Report::Failed(payload) => self.conclude(now, id, (job, attempt), End::Failed(payload)),
             Report::GaveBack { reason } => {
-                self.free(now, id, job);
+                self.free(now, id, (job, attempt));
                 self.take_back(now, job, id, Mishap::GaveBack { reason }, false);
             }
         }
@@ -273,21 +297,18 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             self.due.remove(&(at, id));
             self.pass(now, id);
         }
-        while let Some(&(at, worker, job)) = self.overdue.first()
+        while let Some(&(at, worker, job, attempt)) = self.overdue.first()
             && now >= at
         {
-            self.overdue.remove(&(at, worker, job));
-            if self.workers.contains_key(&worker) {
-                self.stats.dismissed += 1;
-                self.actions.push(PoolAction::Dismiss { worker });
-            }
+            self.overdue.remove(&(at, worker, job, attempt));
+            self.dismiss(worker);
         }
     }
 
     /// When [`Pool::tick`] has something to do.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let due = self.due.first().map(|(at, _)| *at);
-        let overdue = self.overdue.first().map(|(at, _, _)| *at);
+        let overdue = self.overdue.first().map(|(at, ..)| *at);
         due.into_iter().chain(overdue).min()
     }
 
@@ -307,12 +328,12 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             self.due.insert((at, id));
         }
         let overdue = std::mem::take(&mut self.overdue);
-        for (at, worker, job) in overdue {
+        for (at, worker, job, attempt) in overdue {
             let until = at + absence;
             if let Some(worker) = self.workers.get_mut(&worker) {
-                worker.slots.insert(job, Slot::Fenced { until });
+                worker.slots.insert((job, attempt), Slot::Fenced { until });
             }
-            self.overdue.insert((until, worker, job));
+            self.overdue.insert((until, worker, job, attempt));
         }
     }
 
@@ -335,7 +356,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
     /// Jobs of which a worker has the present attempt.
     pub(crate) fn held_by(&self, id: W) -> impl Iterator<Item = JobId> {
         let slots = self.workers.get(&id).into_iter().flat_map(|worker| &worker.slots);
-        slots.filter(|(_, slot)| matches!(slot, Slot::Held)).map(|(job, _)| *job)
+        slots.filter(|(_, slot)| matches!(slot, Slot::Held)).map(|((job, _), _)| *job)
     }
 
     pub(crate) fn workers_count(&self) -> usize {
@@ -437,8 +458,8 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             return;
         };
         worker.turn = turn;
-        worker.slots.insert(id, Slot::Held);
         let lease_until = job.give(now, worker_id);
+        worker.slots.insert((id, job.attempt), Slot::Held);
         let action = PoolAction::Give {
             worker: worker_id,
             job: id,
@@ -452,6 +473,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         self.stats.given += 1;
         self.stats.redispatched += u64::from(job.attempt > 1);
         self.actions.push(action);
+        if job.is_paused {
+            let attempt = job.attempt;
+            self.actions.push(PoolAction::Pace { worker: worker_id, job: id, attempt, is_paused: true });
+        }
         self.relist(worker_id);
     }
 
@@ -477,27 +502,28 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         }
     }
 
-    fn conclude(&mut self, now: Instant, worker: W, id: JobId, end: End<P>) {
-        self.free(now, worker, id);
-        self.forget(id);
-        self.actions.push(PoolAction::Ended { job: id, end });
+    fn conclude(&mut self, now: Instant, worker: W, held: (JobId, u32), end: End<P>) {
+        self.free(now, worker, held);
+        self.forget(held.0);
+        self.actions.push(PoolAction::Ended { job: held.0, end });
     }
 
     /// A worker has a slot free again.
-    fn free(&mut self, now: Instant, worker: W, job: JobId) {
+    fn free(&mut self, now: Instant, worker: W, held: (JobId, u32)) {
         if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.slots.remove(&job);
+            entry.slots.remove(&held);
             self.withdraw(worker);
             self.offer(now, worker);
         }
     }
 
-    fn release_fenced(&mut self, now: Instant, worker: W, job: JobId) {
-        let Some(Slot::Fenced { until }) = self.workers.get(&worker).and_then(|worker| worker.slots.get(&job)) else {
+    fn release_fenced(&mut self, now: Instant, worker: W, job: JobId, attempt: u32) {
+        let slots = self.workers.get(&worker).map(|worker| &worker.slots);
+        let Some(Slot::Fenced { until }) = slots.and_then(|slots| slots.get(&(job, attempt))) else {
             return;
         };
-        self.overdue.remove(&(*until, worker, job));
-        self.free(now, worker, job);
+        self.overdue.remove(&(*until, worker, job, attempt));
+        self.free(now, worker, (job, attempt));
     }
 
     /// A lease or a deadline has passed.
@@ -509,9 +535,26 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             let was_given = job.was_begun();
             return self.end(now, id, End::TimedOut { was_given });
         }
+        // Held back by whoever reads it, it cannot get on.
+        if job.is_paused {
+            return self.renew(now, id);
+        }
         if let Some((worker, _)) = job.lease_passed(now) {
             self.fence(now, worker, id);
             self.take_back(now, id, worker, Mishap::Wedged, true);
+        }
+    }
+
+    /// Once: it is given nothing from then on.
+    fn dismiss(&mut self, id: W) {
+        self.withdraw(id);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.is_draining = true;
+        if !std::mem::replace(&mut worker.is_dismissed, true) {
+            self.stats.dismissed += 1;
+            self.actions.push(PoolAction::Dismiss { worker: id });
         }
     }
 
@@ -523,8 +566,8 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         let (attempt, until) = (job.attempt, now + job.patience());
         self.withdraw(worker);
         if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.slots.insert(id, Slot::Fenced { until });
-            self.overdue.insert((until, worker, id));
+            entry.slots.insert((id, attempt), Slot::Fenced { until });
+            self.overdue.insert((until, worker, id, attempt));
             self.relist(worker);
         }
         self.actions.push(PoolAction::Recall { worker, job: id, attempt });

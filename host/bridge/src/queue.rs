@@ -137,6 +137,11 @@ pub(crate) enum Input {
     CancelOrder {
         ticket: Ticket,
     },
+    /// The host does not take an order's pieces as fast as they come, or does again.
+    PaceOrder {
+        ticket: Ticket,
+        is_paused: bool,
+    },
     /// Take no more calls; those that run go on.
     Close,
     /// Say goodbye to everybody, and stop what still runs: its answers reach nobody.
@@ -199,6 +204,8 @@ pub(crate) struct Queue {
     deadlines: BTreeSet<(Instant, CallId)>,
     pool: Pool<u128, Bytes>,
     orderers: BTreeMap<JobId, Orderer>,
+    /// Calls that a worker has and whose callers have not been told so.
+    unaccepted: BTreeSet<CallId>,
     tickets: BTreeMap<Ticket, JobId>,
     next_call: u64,
     next_channel: u64,
@@ -222,6 +229,7 @@ impl Queue {
             deadlines: BTreeSet::new(),
             pool: Pool::new(rules.limits.pool_rules()),
             orderers: BTreeMap::new(),
+            unaccepted: BTreeSet::new(),
             tickets: BTreeMap::new(),
             next_call: 1,
             next_channel: 1,
@@ -249,6 +257,7 @@ impl Queue {
             Input::Said { call, output } => self.take_output(now, call, output),
             Input::Order { ticket, order } => self.take_host_order(now, ticket, order),
             Input::CancelOrder { ticket } => self.cancel_host_order(ticket),
+            Input::PaceOrder { ticket, is_paused } => self.pace_host_order(ticket, is_paused),
             Input::Close => self.is_closing = true,
             Input::Leave => self.leave(),
         }
@@ -389,6 +398,7 @@ impl Queue {
         while let Some(frame) = session.next_frame() {
             self.actions.push(Action::Send { route: route.clone(), frame });
         }
+        self.release_held(client);
     }
 
     fn repeat(&mut self, client: u128) {
@@ -411,6 +421,7 @@ impl Queue {
         }
         self.pool.tick(now);
         self.perform_pool();
+        self.accept_orders();
         while let Some(&(due, call)) = self.deadlines.first()
             && now >= due
         {

@@ -8,20 +8,23 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::ToHost;
+use crate::io_thread;
 use crate::queue::{
-    Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket, TicketNews,
+    Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket,
+    TicketNews,
 };
 use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Incoming, Listening, Outgoing};
+use crate::socket::{self, Incoming, Listening, Outgoing, Wire};
 use crate::token::{Token, TokenError};
-use crate::workers::{Asked, Workers};
+use crate::workers::{Asked, NewsSender, Workers};
 
 /// How a host serves.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub struct BridgeConfig {
     pub drain: Duration,
     /// What peers may make us hold.
     pub limits: Limits,
+    /// Who speaks ZeroMQ for us; clients need not choose the same. The `zeromq` crate.
+    pub wire: Wire,
     /// Services of workers that clients may order from; operators may from all. None.
     pub open_services: Vec<String>,
     /// Through which the host itself orders of its workers; only its first host counts.
@@ -50,7 +55,9 @@ pub struct BridgeConfig {
 
 /// Hears [`Notice`]s; by default nobody does.
 #[derive(Clone, Default)]
-pub struct Watcher(Option<Arc<dyn Fn(&Notice) + Send + Sync>>);
+pub struct Watcher(Option<Arc<Hear>>);
+
+type Hear = dyn Fn(&Notice) + Send + Sync;
 
 impl Watcher {
     /// One that hears them.
@@ -74,6 +81,7 @@ impl Default for BridgeConfig {
             token_file: None,
             drain: Duration::from_secs(5),
             limits: Limits::default(),
+            wire: Wire::default(),
             open_services: Vec::new(),
             workers: Workers::default(),
             watcher: Watcher::default(),
@@ -157,7 +165,7 @@ pub async fn serve(
     endpoint.check()?;
     check_config(&config)?;
     let token = prepare_token(&endpoint, &config)?;
-    let listening = socket::listen(&endpoint).await.map_err(|cause| explain(endpoint, cause))?;
+    let listening = socket::listen(config.wire, &endpoint).await.map_err(|cause| explain(endpoint, cause))?;
     let rules = Rules {
         heartbeat: config.heartbeat,
         liveness: config.liveness,
@@ -171,7 +179,8 @@ pub async fn serve(
     let (stop, stopped) = oneshot::channel();
     let endpoint = listening.endpoint.clone();
     let shell = Shell::new(Arc::clone(&queue), service, listening, asked, config.watcher);
-    let task = tokio::spawn(shell.run(stopped, config.drain));
+    let serving = io_thread::spawn(shell.run(stopped, config.drain));
+    let task = serving.map_err(|cause| BridgeError::Listen { endpoint: endpoint.clone(), cause })?;
     tracing::info!(%endpoint, "bridge.listening");
     Ok(Server { endpoint, queue, stop: Some(stop), task })
 }
@@ -276,8 +285,10 @@ struct Shell {
     open: HashMap<CallId, OpenCall>,
     backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
     asked: mpsc::UnboundedReceiver<Asked>,
-    orders: HashMap<Ticket, mpsc::Sender<TicketNews>>,
+    orders: HashMap<Ticket, NewsSender>,
     watcher: Watcher,
+    /// Where the service's tasks belong: not on the sockets' thread.
+    home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
 }
@@ -299,7 +310,19 @@ impl Shell {
         // Unbounded, and bounded by `Backlog`: a call's chunks are counted until the peer has them.
         let (mouth, said) = mpsc::unbounded_channel();
         let (open, backlogs, orders) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { queue, service, listening, open, backlogs, asked, orders, watcher, said, mouth }
+        Self {
+            queue,
+            service,
+            listening,
+            open,
+            backlogs,
+            asked,
+            orders,
+            watcher,
+            home: Handle::current(),
+            said,
+            mouth,
+        }
     }
 
     async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
@@ -340,6 +363,7 @@ impl Shell {
     fn hear_host(&mut self, asked: Asked) -> Input {
         match asked {
             Asked::Cancel { ticket } => Input::CancelOrder { ticket },
+            Asked::GoOn { ticket } => Input::PaceOrder { ticket, is_paused: false },
             Asked::Order { ticket, order, news } => {
                 self.orders.insert(ticket, news);
                 Input::Order { ticket, order }
@@ -401,11 +425,13 @@ impl Shell {
     /// One that does not take its news fast enough has no use for the rest.
     fn tell_host(&mut self, ticket: Ticket, news: TicketNews) -> Option<Input> {
         let is_end = matches!(news, TicketNews::Ended(_));
-        let is_told = self.orders.get(&ticket).is_some_and(|orderer| orderer.try_send(news).is_ok());
+        let orderer = self.orders.get(&ticket)?;
+        let (is_told, wants_pause) = (orderer.send(news), orderer.wants_pause());
         if is_end || !is_told {
             self.orders.remove(&ticket);
+            return (!is_end).then_some(Input::CancelOrder { ticket });
         }
-        (!is_end && !is_told).then_some(Input::CancelOrder { ticket })
+        wants_pause.then_some(Input::PaceOrder { ticket, is_paused: true })
     }
 
     /// Hands a call over, or says how it ended before it began.
@@ -420,6 +446,7 @@ impl Shell {
         self.open.insert(call, OpenCall { cancelled: cancelled.clone(), backlog: Arc::clone(&backlog) });
         let reply = Reply::new(call, number, self.mouth.clone(), cancelled.clone(), backlog);
         let call = Call { session, role, number, acked_through, deadline, method, params, cancelled };
+        let _at_home = self.home.enter();
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(number, "bridge.service_panicked");

@@ -462,7 +462,10 @@ impl World {
             self.after(delay, Event::GiveUp { client, life, number });
         }
         let deadline = self.instant() + Duration::from_millis(patience);
-        self.step_client(client, client::Input::Call { number, request: client::Request { payload: name, order: None, deadline } });
+        self.step_client(
+            client,
+            client::Input::Call { number, request: client::Request { payload: name, order: None, deadline } },
+        );
     }
 
     fn give_up(&mut self, client: usize, life: u32, number: u64) {

@@ -18,10 +18,15 @@ pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> 
 /// A listener at `path`. The file of a host that died is replaced; `AddrInUse` when one answers,
 /// `AlreadyExists` when the file is something else.
 pub(crate) fn bind_socket_file(path: &Path) -> io::Result<UnixListener> {
-    remove_stale(path)?;
+    clear_socket_file(path)?;
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    protect_socket_file(path)?;
     Ok(listener)
+}
+
+/// Nobody but this user may connect.
+pub(crate) fn protect_socket_file(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }
 
 /// Whether somebody listens at `path`, without keeping the connection.
@@ -29,7 +34,8 @@ pub(crate) async fn probe_socket_file(path: &Path) -> io::Result<()> {
     tokio::net::UnixStream::connect(path).await.map(drop)
 }
 
-fn remove_stale(path: &Path) -> io::Result<()> {
+/// Removes the file of a host that died; errors as in [`bind_socket_file`].
+pub(crate) fn clear_socket_file(path: &Path) -> io::Result<()> {
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -20,6 +20,18 @@ pub(crate) fn bind_socket_file(_path: &Path) -> io::Result<std::net::TcpListener
 }
 
 /// Always refuses, like [`bind_socket_file`].
+#[cfg(feature = "omq")]
+pub(crate) fn clear_socket_file(_path: &Path) -> io::Result<()> {
+    Err(unsupported())
+}
+
+/// Always refuses, like [`bind_socket_file`].
+#[cfg(feature = "omq")]
+pub(crate) fn protect_socket_file(_path: &Path) -> io::Result<()> {
+    Err(unsupported())
+}
+
+/// Always refuses, like [`bind_socket_file`].
 pub(crate) async fn probe_socket_file(_path: &Path) -> io::Result<()> {
     Err(unsupported())
 }

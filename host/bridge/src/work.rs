@@ -10,17 +10,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::{ToClient, WorkerReport, is_service_name};
+use crate::io_thread;
 use crate::link::LinkSettings;
 use crate::queue::{CallId, Outcome, Output};
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Line};
+use crate::socket::{self, Line, Wire};
 use crate::token::Token;
 use crate::waits;
 use crate::worker::{Action, Begin, Input, Pirate, Settings, SlotId, gave_back};
@@ -48,6 +50,8 @@ pub struct WorkerConfig {
     pub backoff_max: Duration,
     /// So many heartbeats without a word, and the connection is made anew. The host sets the interval. 3.
     pub liveness: u32,
+    /// Who speaks ZeroMQ for it; the host need not choose the same. The `zeromq` crate.
+    pub wire: Wire,
 }
 
 impl Default for WorkerConfig {
@@ -63,6 +67,7 @@ impl Default for WorkerConfig {
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(32),
             liveness: 3,
+            wire: Wire::default(),
         }
     }
 }
@@ -77,6 +82,9 @@ pub enum WorkerError {
     /// It would offer nothing, or nothing at once.
     #[error("a worker offers 1 to 16 services and takes at least 1 job at once")]
     Nothing,
+    /// The system refused.
+    #[error("the thread of the sockets cannot start: {0}")]
+    Thread(#[source] io::Error),
     /// A service cannot be called so.
     #[error("service {name:?}: lowercase letters, digits, `.`, `-` and `_`, at most 64 of them")]
     Name {
@@ -86,10 +94,10 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// Always whoever configured it.
+    /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        Fault::Operator
+        if let Self::Thread(_) = self { Fault::Host } else { Fault::Operator }
     }
 }
 
@@ -103,6 +111,9 @@ pub enum Standing {
     Welcome,
     /// The host will not have it, and it has stopped.
     Refused(RpcError),
+    /// Every job that it can have in hand is one that its host has given up, and none has stopped for half a minute:
+    /// only a new process helps.
+    Stuck,
     /// It has stopped.
     Closed,
 }
@@ -132,7 +143,7 @@ impl Worker {
         let (orders, orders_out) = mpsc::unbounded_channel();
         let (standing_in, standing) = watch::channel(Standing::Away);
         let shell = Shell::new(endpoint, config, service, standing_in);
-        let task = tokio::spawn(shell.run(orders_out));
+        let task = io_thread::spawn(shell.run(orders_out)).map_err(WorkerError::Thread)?;
         Ok(Self { orders, standing, task })
     }
 
@@ -184,9 +195,14 @@ struct Shell {
     config: WorkerConfig,
     service: Arc<dyn Service>,
     line: Option<Line>,
+    is_closing: bool,
+    /// On which goodbye was said.
+    left: Option<Line>,
     connecting: Option<JoinHandle<io::Result<Line>>>,
     open: HashMap<SlotId, Open>,
     backlog: Arc<SessionBacklog>,
+    /// Where the service's tasks belong: not on the sockets' thread.
+    home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
     drained: Option<oneshot::Sender<()>>,
@@ -197,6 +213,7 @@ struct Shell {
 /// What the shell keeps of a job in hand.
 struct Open {
     cancelled: CancelToken,
+    backlog: Arc<Backlog>,
     /// Of the request inside the job.
     number: u64,
 }
@@ -217,9 +234,12 @@ impl Shell {
             config,
             service,
             line: None,
+            is_closing: false,
+            left: None,
             connecting: None,
             open: HashMap::new(),
             backlog: Arc::default(),
+            home: Handle::current(),
             said,
             mouth,
             drained: None,
@@ -239,7 +259,9 @@ impl Shell {
                         self.step(Input::Drain);
                     }
                     Some(Order::Close { closed }) => {
+                        self.is_closing = true;
                         self.step(Input::Close);
+                        waits::farewell(self.left.take()).await;
                         self.standing.send_replace(Standing::Closed);
                         let _ = closed.send(());
                         return;
@@ -323,12 +345,18 @@ impl Shell {
                     open.cancelled.cancel(reason);
                 }
             }
+            Action::Pace { slot, is_paused } => {
+                if let Some(open) = self.open.get(&slot) {
+                    open.backlog.pace(is_paused);
+                }
+            }
             Action::Welcomed => drop(self.standing.send_replace(Standing::Welcome)),
             Action::Refused { payload, .. } => {
                 let unknown = || RpcError::new("refused", Effect::None, "the host does not say why");
                 let cause = rpc::decode_error(None, &payload).unwrap_or_else(unknown);
                 self.standing.send_replace(Standing::Refused(cause));
             }
+            Action::Stuck => drop(self.standing.send_replace(Standing::Stuck)),
             Action::Drained => {
                 if let Some(drained) = self.drained.take() {
                     let _ = drained.send(());
@@ -347,12 +375,14 @@ impl Shell {
         if token.is_some() {
             self.pirate.set_token(token);
         }
-        let (endpoint, timeout) = (self.endpoint.clone(), self.config.connect_timeout);
-        self.connecting = Some(tokio::spawn(async move { socket::connect(&endpoint, timeout).await }));
+        let (endpoint, timeout, wire) =
+            (self.endpoint.clone(), self.config.connect_timeout, self.config.wire);
+        self.connecting = Some(tokio::spawn(async move { socket::connect(wire, &endpoint, timeout).await }));
     }
 
     fn disconnect(&mut self) {
-        self.line = None;
+        let line = self.line.take();
+        self.left = line.filter(|_| self.is_closing);
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }
@@ -373,12 +403,14 @@ impl Shell {
             return Some(Input::Said { slot, report: gave_back(&reason) });
         }
         let cancelled = CancelToken::new();
-        self.open.insert(slot, Open { cancelled: cancelled.clone(), number });
         let backlog = Arc::new(Backlog::new(Arc::clone(&self.backlog)));
+        let open = Open { cancelled: cancelled.clone(), backlog: Arc::clone(&backlog), number };
+        self.open.insert(slot, open);
         let reply = Reply::new(CallId(slot.0), number, self.mouth.clone(), cancelled.clone(), backlog);
         let session = SessionId { client: self.id, incarnation: slot.0 };
         let role = Role::Worker;
         let call = Call { session, role, number: job, acked_through: 0, deadline, method, params, cancelled };
+        let _at_home = self.home.enter();
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(job, "bridge.service_panicked");

@@ -74,6 +74,11 @@ pub(crate) enum Action {
         slot: SlotId,
         reason: CancelReason,
     },
+    /// Whoever reads its pieces fell behind, or caught up.
+    Pace {
+        slot: SlotId,
+        is_paused: bool,
+    },
     Welcomed,
     /// The host will not have us: for want of room now, for any other reason ever.
     Refused {
@@ -82,7 +87,12 @@ pub(crate) enum Action {
     },
     /// Every answer has arrived, and no more jobs come.
     Drained,
+    /// Every slot has a job that is void and does not stop.
+    Stuck,
 }
+
+/// How long void jobs may take all of a worker's credit before it is said to be stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// One job to begin.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +143,9 @@ pub(crate) struct Pirate {
     next_slot: u64,
     is_draining: bool,
     is_drained: bool,
+    /// Since when every slot is void.
+    void_since: Option<Instant>,
+    is_stuck: bool,
     actions: Vec<Action>,
 }
 
@@ -147,6 +160,8 @@ impl Pirate {
             next_slot: 1,
             is_draining: false,
             is_drained: false,
+            void_since: None,
+            is_stuck: false,
             actions: Vec::new(),
         }
     }
@@ -178,13 +193,15 @@ impl Pirate {
         self.link.flush(frame_of);
         self.take_link_actions();
         self.look_whether_drained();
+        self.look_whether_stuck(now);
         std::mem::take(&mut self.actions)
     }
 
     /// When to step next, if nothing happens before.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let running = self.slots.values().filter(|slot| !slot.is_stopped);
-        running.map(|slot| slot.deadline).chain(self.link.wake_at()).min()
+        let stuck = self.void_since.filter(|_| !self.is_stuck).map(|since| since + STUCK_AFTER);
+        running.map(|slot| slot.deadline).chain(self.link.wake_at()).chain(stuck).min()
     }
 
     fn hear(&mut self, now: Instant, frame: ToClient) {
@@ -196,7 +213,14 @@ impl Pirate {
                 if is_new_channel { self.begin_channel(now) } else { self.link.repeat(now, frame_of) }
             }
             Some(LinkNews::Welcomed { role, .. }) => self.give_up_role(role),
-            Some(LinkNews::Said(HostBody::Work(JobBody::Recall { job, attempt }))) => self.recall(job, attempt),
+            Some(LinkNews::Said(HostBody::Work(JobBody::Recall { job, attempt }))) => {
+                self.recall(job, attempt)
+            }
+            Some(LinkNews::Said(HostBody::Work(JobBody::Pace { job, attempt, is_paused }))) => {
+                if let Some(slot) = self.find_slot(job, attempt) {
+                    self.actions.push(Action::Pace { slot, is_paused });
+                }
+            }
             Some(LinkNews::Said(HostBody::Work(body))) => self.take_job(now, body),
             Some(LinkNews::Said(_)) | None => {}
             Some(LinkNews::Refused { refusal, payload }) => {
@@ -254,12 +278,17 @@ impl Pirate {
     }
 
     fn recall(&mut self, job: u64, attempt: u32) {
-        let is_meant = |slot: &Slot| (slot.job, slot.attempt) == (job, attempt) && !slot.is_void;
-        if let Some((id, slot)) = self.slots.iter_mut().find(|(_, slot)| is_meant(slot))
+        if let Some(id) = self.find_slot(job, attempt)
+            && let Some(slot) = self.slots.get_mut(&id)
             && !std::mem::replace(&mut slot.is_stopped, true)
         {
-            self.actions.push(Action::Stop { slot: *id, reason: CancelReason::Caller });
+            self.actions.push(Action::Stop { slot: id, reason: CancelReason::Caller });
         }
+    }
+
+    fn find_slot(&self, job: u64, attempt: u32) -> Option<SlotId> {
+        let is_meant = |slot: &Slot| (slot.job, slot.attempt) == (job, attempt) && !slot.is_void;
+        self.slots.iter().find(|(_, slot)| is_meant(slot)).map(|(id, _)| *id)
     }
 
     fn take_report(&mut self, now: Instant, id: SlotId, report: WorkerReport) {
@@ -307,9 +336,22 @@ impl Pirate {
     }
 
     fn look_whether_drained(&mut self) {
-        if self.is_draining && !self.is_drained && self.slots.is_empty() && self.link.is_drained() {
+        // Where no host is, nobody is owed anything: whoever had ordered has ordered anew.
+        let is_settled = self.slots.is_empty() && (self.link.is_drained() || !self.link.is_ready());
+        if self.is_draining && !self.is_drained && is_settled {
             self.is_drained = true;
             self.actions.push(Action::Drained);
+        }
+    }
+
+    fn look_whether_stuck(&mut self, now: Instant) {
+        let is_full = self.slots.len() >= usize::from(self.credit);
+        if !is_full || self.slots.values().any(|slot| !slot.is_void) {
+            self.void_since = None;
+        } else if now >= *self.void_since.get_or_insert(now) + STUCK_AFTER
+            && !std::mem::replace(&mut self.is_stuck, true)
+        {
+            self.actions.push(Action::Stuck);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Workers as the host sees them: whether somebody offers a service, and a job that somebody does for the host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,13 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::pool::{Class, Order};
-use crate::queue::{Queue, Ticket, TicketNews};
+use crate::queue::{PeerInfo, Queue, Stats, Ticket, TicketNews};
 use crate::rpc::{self, Effect, RpcError};
 
 /// Pieces of an answer that wait to be taken; beyond it the job is cut.
 const PIECES_MAX: usize = 1_024;
+/// So many of them, and the worker pauses: what it has on its way by then still fits.
+const PAUSE_PIECES: usize = 256;
 
 /// The workers of a host. Cheap to clone; made before the host serves and given to it in
 /// [`crate::BridgeConfig::workers`]. Until then, and after the host has closed, nobody offers anything.
@@ -37,13 +39,44 @@ struct Seat {
 /// What the host's shell is asked.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Order { ticket: Ticket, order: Order<Bytes>, news: mpsc::Sender<TicketNews> },
-    Cancel { ticket: Ticket },
+    Order {
+        ticket: Ticket,
+        order: Order<Bytes>,
+        news: NewsSender,
+    },
+    Cancel {
+        ticket: Ticket,
+    },
+    /// Its pieces have been taken: more may come.
+    GoOn {
+        ticket: Ticket,
+    },
+}
+
+/// Where the news of one order go.
+#[derive(Debug)]
+pub(crate) struct NewsSender {
+    news: mpsc::Sender<TicketNews>,
+    is_paused: Arc<AtomicBool>,
+}
+
+impl NewsSender {
+    /// False when they are not taken fast enough.
+    pub(crate) fn send(&self, news: TicketNews) -> bool {
+        self.news.try_send(news).is_ok()
+    }
+
+    /// True when it is time to pause; once, until they have been taken.
+    pub(crate) fn wants_pause(&self) -> bool {
+        self.news.capacity() < PIECES_MAX - PAUSE_PIECES && !self.is_paused.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What becomes of a job, in order; after `Done` nothing more.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobEvent {
+    /// A worker has it; said at each attempt.
+    Begun,
     /// A provisional piece of the answer.
     Piece(Value),
     /// The pieces so far are void: another worker begins anew.
@@ -57,6 +90,8 @@ pub enum JobEvent {
 pub struct Job {
     ticket: Ticket,
     news: mpsc::Receiver<TicketNews>,
+    /// Set where the news are sent.
+    is_paused: Arc<AtomicBool>,
     workers: Workers,
     is_done: bool,
 }
@@ -72,6 +107,13 @@ impl Workers {
     #[must_use]
     pub fn offer(&self, service: &str) -> bool {
         self.0.seat.get().is_some_and(|seat| seat.queue.lock().offers(service))
+    }
+
+    /// Who is there now, and what happened so far; none before the host serves.
+    #[must_use]
+    pub fn presence(&self) -> Option<(Vec<PeerInfo>, Stats)> {
+        let queue = self.0.seat.get()?.queue.lock();
+        Some((queue.peers(Instant::now()), queue.stats()))
     }
 
     /// Orders something of a worker, at once or as soon as one is free.
@@ -91,8 +133,10 @@ impl Workers {
         let (news_in, news) = mpsc::channel(PIECES_MAX + 1);
         let payload = rpc::encode_request(ticket.0, service, params);
         let order = Order { service: service.into(), class, deadline, lease, payload };
-        self.ask(Asked::Order { ticket, order, news: news_in });
-        Job { ticket, news, workers: self.clone(), is_done: false }
+        let is_paused = Arc::<AtomicBool>::default();
+        let sender = NewsSender { news: news_in, is_paused: Arc::clone(&is_paused) };
+        self.ask(Asked::Order { ticket, order, news: sender });
+        Job { ticket, news, is_paused, workers: self.clone(), is_done: false }
     }
 
     /// From now on orders go to this host. Only the first host counts.
@@ -120,11 +164,16 @@ impl Job {
         if self.is_done {
             return None;
         }
-        let event = match self.news.recv().await {
+        let news = self.news.recv().await;
+        if self.news.len() < PAUSE_PIECES / 4 && self.is_paused.swap(false, Ordering::AcqRel) {
+            self.workers.ask(Asked::GoOn { ticket: self.ticket });
+        }
+        let event = match news {
             Some(TicketNews::Chunk { payload, .. }) => match rpc::decode_chunk(self.ticket.0, &payload) {
                 Some(value) => JobEvent::Piece(value),
                 None => JobEvent::Done(Err(malformed())),
             },
+            Some(TicketNews::Begun) => JobEvent::Begun,
             Some(TicketNews::Reset { .. }) => JobEvent::Reset,
             Some(TicketNews::Ended(outcome)) => JobEvent::Done(self.read(outcome.failed, &outcome.payload)),
             None => JobEvent::Done(Err(cut())),

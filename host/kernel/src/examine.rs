@@ -68,19 +68,37 @@ pub enum ExamineError {
     /// What it describes is not acceptable.
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
+    /// The sandbox that tried it refused it.
+    #[error("{cause}")]
+    Elsewhere {
+        /// Why.
+        cause: String,
+        /// Every host refuses these bytes, always.
+        is_of_the_bytes: bool,
+        /// The same bytes may pass in a moment.
+        is_of_the_moment: bool,
+    },
+    /// The sandbox that tried it did not come to an end with it.
+    #[error("its trial in a sandbox did not come to an end: {0}")]
+    SandboxLost(String),
 }
 
 impl ExamineError {
     /// Whether every host refuses these bytes, always. What asks for a newer contract or for something unknown may be
     /// right for the next host, and what this machine was at fault for may pass the next time.
     pub(crate) fn is_of_the_bytes(&self) -> bool {
-        let is_of_this_host = matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_));
+        if let Self::Elsewhere { is_of_the_bytes, .. } = self {
+            return *is_of_the_bytes;
+        }
+        let is_of_this_host =
+            matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_) | Self::SandboxLost(_));
         !is_of_this_host && !self.is_of_the_moment()
     }
 
     /// Whether this machine had too little time, memory or room just now: the same bytes may pass in a moment.
     pub fn is_of_the_moment(&self) -> bool {
-        matches!(self, Self::DescribeSlow | Self::DescribeHindered(_))
+        let is_of_the_moment = matches!(self, Self::Elsewhere { is_of_the_moment: true, .. });
+        is_of_the_moment || matches!(self, Self::DescribeSlow | Self::DescribeHindered(_))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::lane::Lanes;
 use crate::listing;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
+use crate::sandbox::SandboxSeat;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
 use crate::standing::ReleaseStanding;
@@ -35,6 +36,8 @@ pub struct KernelConfig {
     pub cache: Option<PathBuf>,
     /// Threads for guests. 0, the default: as many as the machine has.
     pub threads: usize,
+    /// Where candidates are tried before this process compiles them; none tries them in this process.
+    pub sandbox: SandboxSeat,
 }
 
 /// Why the kernel did not start.
@@ -104,6 +107,7 @@ impl Kernel {
         let swapper = Swapper::new(
             store.clone(),
             examiner,
+            config.sandbox.clone(),
             Arc::clone(&seats),
             Arc::clone(&grants),
             Arc::clone(&journal),

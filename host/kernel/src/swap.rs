@@ -28,7 +28,7 @@ use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
-use crate::examine::{Examined, Examiner};
+use crate::examine::{ExamineError, Examined, Examiner};
 use crate::failure::Effect;
 use crate::generation::{self, Standing, waits_for_start};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
@@ -38,6 +38,7 @@ use crate::notice::{Notice, Notices};
 use crate::publication::Change;
 use crate::pure::Pure;
 use crate::root_object;
+use crate::sandbox::{SandboxSeat, TrialEnd};
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::trial::{ExampleResult, run_examples};
@@ -60,6 +61,7 @@ pub(crate) struct Leaving {
 pub(crate) struct Swapper {
     pub(crate) store: Store,
     examiner: Examiner,
+    sandbox: SandboxSeat,
     pub(crate) seats: Arc<Seats>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
@@ -69,17 +71,38 @@ pub(crate) struct Swapper {
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
+/// What could become a release that serves.
+struct Candidate {
+    release: Arc<Release>,
+    trial: Trial,
+}
+
+/// Its examples.
+enum Trial {
+    /// To be run by this process, on the metered engine.
+    Here(Arc<Release>),
+    /// Run elsewhere.
+    Done(Vec<ExampleResult>),
+}
+
+impl From<Examined> for Candidate {
+    fn from(examined: Examined) -> Self {
+        Self { release: examined.release, trial: Trial::Here(examined.on_trial) }
+    }
+}
+
 impl Swapper {
     pub(crate) fn new(
         store: Store,
         examiner: Examiner,
+        sandbox: SandboxSeat,
         seats: Arc<Seats>,
         grants: Arc<Grants>,
         journal: Arc<dyn JournalSink>,
         lanes: Arc<Lanes>,
     ) -> Self {
         let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
-        Self { store, examiner, seats, grants, journal, lanes, notices, turn }
+        Self { store, examiner, sandbox, seats, grants, journal, lanes, notices, turn }
     }
 
     /// Examines and tries bytes as an install would; nothing changes.
@@ -391,13 +414,32 @@ impl Swapper {
         Ok(release)
     }
 
-    async fn examine(&self, bytes: &[u8], source: &str, limits: Limits) -> Result<Examined, SwapError> {
+    /// In the sandbox, where there is one; then this process only compiles what passed there.
+    async fn examine(&self, bytes: &[u8], source: &str, limits: Limits) -> Result<Candidate, SwapError> {
         let refused = |error| SwapError::Examine { source_name: source.to_owned(), error };
-        self.examiner.examine(bytes, limits).await.map_err(refused)
+        let elsewhere = match &self.sandbox.0 {
+            Some(sandbox) => sandbox.try_out(bytes, limits).await,
+            None => None,
+        };
+        match elsewhere {
+            None => self.examiner.examine(bytes, limits).await.map(Candidate::from).map_err(refused),
+            Some(TrialEnd::Tried { descriptor, results }) => {
+                let release = self.examiner.load(bytes, *descriptor, limits).map_err(refused)?;
+                Ok(Candidate { release: Arc::new(release), trial: Trial::Done(results) })
+            }
+            Some(TrialEnd::Refused { cause, is_of_the_bytes, is_of_the_moment }) => {
+                Err(refused(ExamineError::Elsewhere { cause, is_of_the_bytes, is_of_the_moment }))
+            }
+            Some(TrialEnd::Lost(how)) => Err(refused(ExamineError::SandboxLost(how))),
+        }
     }
 
-    async fn try_out(&self, examined: &Examined) -> Result<Vec<ExampleResult>, SwapError> {
-        let tried = run_examples(self.examiner.engines(), &examined.on_trial, &self.journal).await;
+    async fn try_out(&self, examined: &Candidate) -> Result<Vec<ExampleResult>, SwapError> {
+        let on_trial = match &examined.trial {
+            Trial::Done(results) => return Ok(results.clone()),
+            Trial::Here(on_trial) => on_trial,
+        };
+        let tried = run_examples(self.examiner.engines(), on_trial, &self.journal).await;
         tried.map_err(|cause| SwapError::Untried {
             component: examined.release.component.clone(),
             version: examined.release.version().to_string(),
@@ -405,7 +447,7 @@ impl Swapper {
         })
     }
 
-    async fn demand_examples(&self, examined: &Examined) -> Result<(), SwapError> {
+    async fn demand_examples(&self, examined: &Candidate) -> Result<(), SwapError> {
         let results = self.try_out(examined).await?;
         match results.into_iter().find(|result| !result.passed) {
             None => Ok(()),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use telos_store::{Json, MethodSlot, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError};
 
@@ -28,7 +28,7 @@ const EXAMPLE_TIME: Duration = Duration::from_secs(10);
 const EXAMPLE_WALL: Duration = Duration::from_secs(1_767_225_600);
 
 /// How one example went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExampleResult {
     /// The selector it is an example of.
     pub selector: String,

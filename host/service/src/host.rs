@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use telos_bridge::{
-    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, PppConfig, PppServer, RpcError, Server,
-    Service, serve, serve_ppp,
+    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, PppConfig, PppServer, RpcError,
+    Server, Service, Watcher, Workers, serve, serve_ppp,
 };
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
-use telos_kernel::{Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving};
+use telos_kernel::{Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving, SandboxSeat};
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
+use crate::crew::{Crew, CrewConfig};
 use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
 use crate::minding::KernelMinds;
+use crate::minding::shared::SharedMinds;
 use crate::outcome;
+use crate::sandboxing::WorkerSandbox;
 
 /// What a host is started with.
 pub struct HostConfig {
@@ -45,6 +48,8 @@ pub struct HostConfig {
     pub on_evolving: Option<OnEvolving>,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
+    /// Workers of its own; none starts none.
+    pub crew: Option<CrewConfig>,
 }
 
 /// Why a host did not start.
@@ -96,6 +101,7 @@ pub struct Host {
     arrivals: Arc<Arrivals>,
     server: Server,
     ppp: Option<PppServer>,
+    crew: Option<Crew>,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
@@ -138,10 +144,13 @@ impl Host {
         }
         let facts = Facts::follow(store.clone(), Arc::clone(&journal))?;
         let minds = Arc::new(minds(config.engine, &config.models)?);
-        let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0 };
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
-        let kernel =
-            Kernel::start(store.clone(), &kernel_config, sink, Arc::new(KernelMinds(Arc::clone(&minds))))?;
+        let workers = Workers::new();
+        let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(workers.clone()))));
+        let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0, sandbox };
+        let own = Arc::new(KernelMinds(Arc::clone(&minds)));
+        let shared = Arc::new(SharedMinds { own, workers: workers.clone() });
+        let kernel = Kernel::start(store.clone(), &kernel_config, sink, shared)?;
         let mut directories = vec![home.inbox()];
         directories.extend(config.plugins);
         let arrivals = Arrivals::new(kernel.clone(), store.clone(), config.bundle, directories);
@@ -149,18 +158,21 @@ impl Host {
         let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
         kernel.begin();
         let stopping = CancelToken::new();
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &workers, &stopping);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
         };
         let methods: Arc<dyn Service> = Arc::new(methods);
-        let server = serve(endpoint, Arc::clone(&methods), bridge_config(&home)).await?;
+        let bridge = bridge_config(&home, workers, &journal);
+        let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
         let ppp = match config.ppp {
             Some(pair) => Some(serve_ppp(pair, methods).await?),
             None => None,
         };
+        let crew = config.crew.map(|crew| Crew::start(&crew, server.endpoint(), &journal));
         let host = Self {
+            crew,
             watcher: tokio::spawn(Arc::clone(&arrivals).watch()),
             home,
             store,
@@ -226,6 +238,10 @@ impl Host {
             }
         };
         tokio::join!(self.server.shutdown(), bare);
+        // After the calls under way, which may need them.
+        if let Some(crew) = self.crew {
+            crew.stop().await;
+        }
         let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
         self.journal.producer("host", Rate::HOST).record(&stopped);
         // Joins the follower, so that every decision is in the journal before it closes.
@@ -273,8 +289,15 @@ fn minds(engine: Option<Arc<dyn Engine>>, models: &std::path::Path) -> Result<Mi
     Ok(Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default()))
 }
 
-fn bridge_config(home: &Home) -> BridgeConfig {
-    BridgeConfig { token_file: Some(home.run().join("token")), ..BridgeConfig::default() }
+fn bridge_config(home: &Home, workers: Workers, journal: &Journal) -> BridgeConfig {
+    let peers = journal.producer("bridge", Rate::default());
+    let watcher = Watcher::new(move |notice| {
+        if !notice.is_routine() {
+            peers.record(&journaling::peer_line(notice));
+        }
+    });
+    let token_file = Some(home.run().join("token"));
+    BridgeConfig { token_file, workers, watcher, ..BridgeConfig::default() }
 }
 
 #[cfg(unix)]

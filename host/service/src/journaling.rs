@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use telos_bridge::Notice;
 use telos_journal::{AuditAtHand, AuditFact, Journal, Line, Producer, Rate};
 use telos_kernel::seams::{JournalLine, JournalSink, Severity};
 use telos_store::{AuditRow, Store};
@@ -78,6 +79,22 @@ fn severity(severity: Severity) -> telos_journal::Severity {
         Severity::Warn => telos_journal::Severity::Warn,
         Severity::Error => telos_journal::Severity::Error,
     }
+}
+
+/// What happens among the peers of the bridge.
+pub(crate) fn peer_line(notice: &Notice) -> Line {
+    let severity =
+        if notice.is_warning() { telos_journal::Severity::Warn } else { telos_journal::Severity::Info };
+    let line = Line::new(severity, notice.event(), notice.to_string());
+    match notice.session() {
+        Some(session) => line.with("session", session_label(session)),
+        None => line,
+    }
+}
+
+/// Enough of a session's id to tell it from others, and too little to claim it.
+pub(crate) fn session_label(session: telos_bridge::SessionId) -> String {
+    format!("{:08x}", session.client >> 96)
 }
 
 /// The store's audit, for a journal that may have seen a newer one before a restore.

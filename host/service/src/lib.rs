@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod checks;
+mod crew;
 mod home;
 mod host;
 mod journaling;
@@ -14,13 +15,19 @@ mod methods;
 mod minding;
 mod offline;
 mod outcome;
+mod sandboxing;
 mod store_watch;
+mod supervisor;
 mod tail;
 mod turnstile;
+mod worker;
 
 pub use arrivals::Bundle;
 pub use checks::{Check, CheckState};
+pub use crew::CrewConfig;
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
+pub use supervisor::{ChildEvent, Ending, OnChild, supervise};
 pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving};
+pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

@@ -13,12 +13,13 @@ mod object;
 mod past;
 mod plugin;
 mod store;
+mod vitals;
 
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{Call, CancelReason, CancelToken, Effect, Reply, Role, RpcError, Service};
+use telos_bridge::{Call, CancelReason, CancelToken, Effect, Reply, Role, RpcError, Service, Workers};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -37,6 +38,7 @@ pub(crate) struct Methods {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
+    workers: Workers,
     turnstile: Turnstile,
     /// Fires when the host begins to stop: what goes on for ever ends then.
     stopping: CancelToken,
@@ -50,6 +52,7 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
+        workers: &Workers,
         stopping: &CancelToken,
     ) -> Self {
         Self {
@@ -59,6 +62,7 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
+            workers: workers.clone(),
             turnstile: Turnstile::default(),
             stopping: stopping.clone(),
         }
@@ -70,6 +74,7 @@ impl Methods {
         }
         match call.method.as_str() {
             "host.info" => self.host_info(),
+            "host.vitals" => Ok(self.host_vitals()),
             "object.send" => self.object_send(call, turn, reply).await,
             "object.list" => self.object_list(params(call)?),
             "object.show" => self.object_show(call),

@@ -1,5 +1,8 @@
 //! The minds of `telos-inference` as the kernel sees them.
 
+pub(crate) mod shared;
+pub(crate) mod wire;
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -13,6 +13,9 @@ mod plugin;
 mod send;
 mod store;
 mod up;
+mod vitals;
+mod worker;
+mod worker_ppp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,6 +78,10 @@ pub(crate) enum Command {
     /// List and fetch minds.
     #[command(subcommand)]
     Model(model::Model),
+    /// Show who is connected, what workers do, and what the bridge has seen.
+    Vitals(vitals::Vitals),
+    /// Do work for a host: minds and trials in a process of their own.
+    Worker(worker::WorkerArguments),
 }
 
 /// Runs the command; the code is 0 unless the command's answer is a no that was printed as its result.
@@ -92,6 +99,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
                 journal::run(journal, reach, output).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
+            Command::Worker(worker) => worker::run(worker, &home, output).await.map(|()| ExitCode::SUCCESS),
             command => {
                 let host = Connection::open(reach, output).await?;
                 let done = run_with(command, &host, output).await;
@@ -124,7 +132,13 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
         Command::Memory(memory) => return memory::run(memory, host, output).await,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
-        Command::Up(_) | Command::Doctor | Command::Store(_) | Command::Journal(_) | Command::Model(_) => {}
+        Command::Vitals(vitals) => vitals::run(vitals, host, output).await?,
+        Command::Up(_)
+        | Command::Doctor
+        | Command::Store(_)
+        | Command::Journal(_)
+        | Command::Model(_)
+        | Command::Worker(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,8 +17,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Methods that change nothing: without an answer, too, their effect is known.
-const LOOKING: [&str; 15] = [
+const LOOKING: [&str; 16] = [
     "host.info",
+    "host.vitals",
     "object.list",
     "object.show",
     "object.history",

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::verdict::{self, Doubt, Verdict};
+use super::verdict::{self, Doubt, Past, Verdict};
 use super::{Action, LazyPirate, News, Request};
 use crate::channel::Weigh;
 use crate::frame::{ClientBody, HostBody, OrderTerms};
@@ -186,7 +186,9 @@ impl LazyPirate {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
-        match verdict::judge(number, &payload, call.attempt, call.doubt.is_some()) {
+        let past =
+            Past { attempt: call.attempt, is_in_doubt: call.doubt.is_some(), is_order: call.order.is_some() };
+        match verdict::judge(number, &payload, past) {
             Verdict::Final => self.end(number, News::Error(payload)),
             Verdict::Unknowable => self.end(number, News::Unresolved { asks: 0, cause: payload }),
             Verdict::AskAgain => self.put_off(now, number, payload),

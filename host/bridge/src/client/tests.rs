@@ -92,7 +92,10 @@ impl Bench {
     fn call(&mut self, seconds: u64) -> Vec<Action> {
         let number = self.pirate.take_number();
         let deadline = self.now + Duration::from_secs(seconds);
-        self.step(Input::Call { number, request: Request { payload: Bytes::from_static(b"{}"), order: None, deadline } })
+        self.step(Input::Call {
+            number,
+            request: Request { payload: Bytes::from_static(b"{}"), order: None, deadline },
+        })
     }
 
     /// Ticks whenever the machine asks for it, until `at`.

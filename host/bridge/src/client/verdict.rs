@@ -32,14 +32,26 @@ pub(super) enum Verdict {
     NewSession,
 }
 
-/// Judges the error that answers `number`. `attempt` is its last one; `is_in_doubt`: an earlier answer could not tell
-/// the effect.
-pub(super) fn judge(number: u64, payload: &[u8], attempt: u32, is_in_doubt: bool) -> Verdict {
+/// What the client knows about a call that ended in an error.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Past {
+    /// The last attempt.
+    pub(super) attempt: u32,
+    /// An earlier answer could not tell the effect.
+    pub(super) is_in_doubt: bool,
+    /// A worker's, of whom nobody can ask what became of it.
+    pub(super) is_order: bool,
+}
+
+/// Judges the error that answers `number`.
+pub(super) fn judge(number: u64, payload: &[u8], past: Past) -> Verdict {
+    let Past { attempt, is_in_doubt, is_order } = past;
     let Some(error) = rpc::decode_error(Some(number), payload) else {
         return Verdict::Final;
     };
     match (error.data.kind.as_str(), error.data.effect) {
         ("closing", effect) => Verdict::NextHost(effect),
+        _ if is_order => Verdict::Final,
         ("unknown-session", _) if attempt > 1 => Verdict::Unknowable,
         ("unknown-session", Effect::None) => Verdict::NewSession,
         // They answer for the time, the reader or the number itself, which another try does not change.
@@ -86,7 +98,8 @@ mod tests {
     #[track_caller]
     fn check(kind: &str, effect: Effect, attempt: u32, is_in_doubt: bool, expected: Verdict) {
         let payload = rpc::encode_error(Some(7), &RpcError::new(kind, effect, "it says"));
-        assert_eq!(judge(7, &payload, attempt, is_in_doubt), expected, "{kind}, {effect}");
+        let past = Past { attempt, is_in_doubt, is_order: false };
+        assert_eq!(judge(7, &payload, past), expected, "{kind}, {effect}");
     }
 
     #[test]
@@ -101,7 +114,11 @@ mod tests {
         check("timeout", Effect::Unknown, 1, false, Verdict::Final);
         check("closing", Effect::None, 1, false, Verdict::NextHost(Effect::None));
         check("closing", Effect::Unknown, 2, false, Verdict::NextHost(Effect::Unknown));
-        assert_eq!(judge(7, b"{", 1, false), Verdict::Final, "not understood");
+        assert_eq!(
+            judge(7, b"{", Past { attempt: 1, is_in_doubt: false, is_order: false }),
+            Verdict::Final,
+            "not understood"
+        );
     }
 
     #[test]

@@ -14,8 +14,9 @@ use crate::backlog::Unread;
 use crate::client::{Action, Input, LazyPirate, News, Request, Settings};
 use crate::endpoint::Endpoint;
 use crate::frame::{MESSAGE_PAYLOAD_MAX, OrderTerms, ToClient};
-use crate::os;
+use crate::io_thread;
 use crate::link::LinkSettings;
+use crate::os;
 use crate::rpc::{self, Effect, RpcError};
 use crate::service::Role;
 use crate::socket::{self, Line};
@@ -121,12 +122,14 @@ pub(super) async fn start(endpoint: &Endpoint, config: ClientConfig) -> Result<S
         endpoint: endpoint.clone(),
         config,
         line: None,
+        is_closing: false,
+        left: None,
         connecting: None,
         listeners: HashMap::new(),
         greeted: Some(greeted),
         silence,
     };
-    let task = tokio::spawn(driver.run(command_out, aside_out));
+    let task = io_thread::spawn(driver.run(command_out, aside_out)).map_err(ConnectError::Thread)?;
     match tokio::time::timeout(waited, greeting).await {
         Ok(Ok(Ok(role))) => Ok(Started { commands, asides, silence: silence_out, role }),
         Ok(Ok(Err(cause))) => Err(ConnectError::Refused { endpoint: endpoint.clone(), cause }),
@@ -165,6 +168,9 @@ struct Driver {
     endpoint: Endpoint,
     config: ClientConfig,
     line: Option<Line>,
+    is_closing: bool,
+    /// On which goodbye was said.
+    left: Option<Line>,
     connecting: Option<JoinHandle<io::Result<Line>>>,
     listeners: HashMap<u64, Listener>,
     greeted: Option<oneshot::Sender<Result<Role, RpcError>>>,
@@ -184,7 +190,9 @@ impl Driver {
                 command = commands.recv() => match command {
                     Some(Command::Call(call)) => self.open(call),
                     Some(Command::Close { done }) => {
+                        self.is_closing = true;
                         self.step(Input::Close);
+                        waits::farewell(self.left.take()).await;
                         let _ = done.send(());
                         return;
                     }
@@ -284,12 +292,14 @@ impl Driver {
         if let Ok(token) = read_token(&self.config) {
             self.pirate.set_token(token);
         }
-        let (endpoint, timeout) = (self.endpoint.clone(), self.config.connect_timeout);
-        self.connecting = Some(tokio::spawn(async move { socket::connect(&endpoint, timeout).await }));
+        let (endpoint, timeout, wire) =
+            (self.endpoint.clone(), self.config.connect_timeout, self.config.wire);
+        self.connecting = Some(tokio::spawn(async move { socket::connect(wire, &endpoint, timeout).await }));
     }
 
     fn disconnect(&mut self) {
-        self.line = None;
+        let line = self.line.take();
+        self.left = line.filter(|_| self.is_closing);
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }

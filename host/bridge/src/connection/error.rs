@@ -43,6 +43,9 @@ pub enum ConnectError {
         /// How long we waited.
         waited: Duration,
     },
+    /// The system refused the thread of the sockets.
+    #[error("the thread of the sockets cannot start: {0}")]
+    Thread(#[source] io::Error),
     /// The host refuses us, and says why.
     #[error("the host at {endpoint} refuses us: {cause}")]
     Refused {
@@ -65,7 +68,7 @@ impl ConnectError {
             Self::Endpoint(cause) => cause.fault(),
             Self::Token(cause) => cause.fault(),
             Self::NoHost { .. } | Self::NotAllowed { .. } => Fault::Operator,
-            Self::Silent { .. } => Fault::Host,
+            Self::Silent { .. } | Self::Thread(_) => Fault::Host,
             Self::Refused { .. } => Fault::Peer,
         }
     }

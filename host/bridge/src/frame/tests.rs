@@ -52,8 +52,11 @@ fn worker_bodies() -> impl Strategy<Value = WorkerBody> {
         (any::<u16>(), prop::collection::vec(services(), 0..5))
             .prop_map(|(credit, services)| WorkerBody::Ready { credit, services }),
         Just(WorkerBody::Drain),
-        (any::<u64>(), any::<u32>(), reports())
-            .prop_map(|(job, attempt, report)| WorkerBody::Report { job, attempt, report }),
+        (any::<u64>(), any::<u32>(), reports()).prop_map(|(job, attempt, report)| WorkerBody::Report {
+            job,
+            attempt,
+            report
+        }),
     ]
 }
 
@@ -70,6 +73,11 @@ fn job_bodies() -> impl Strategy<Value = JobBody> {
             }
         ),
         (any::<u64>(), any::<u32>()).prop_map(|(job, attempt)| JobBody::Recall { job, attempt }),
+        any::<(u64, u32, bool)>().prop_map(|(job, attempt, is_paused)| JobBody::Pace {
+            job,
+            attempt,
+            is_paused
+        }),
     ]
 }
 
@@ -297,6 +305,8 @@ fn the_layout_of_workers_is_frozen() {
     };
     check(host(given), 0x04, &[&job[..], &[0, 0, 0x13, 0x88, 0, 0, 0x03, 0xe8], b"echo"].concat());
     check(host(JobBody::Recall { job: 3, attempt: 2 }), 0x08, &job);
+    check(host(JobBody::Pace { job: 3, attempt: 2, is_paused: true }), 0x0d, &job);
+    check(host(JobBody::Pace { job: 3, attempt: 2, is_paused: false }), 0x0e, &job);
     let order = OrderTerms { service: "echo".into(), class: Class::Once, lease_ms: 0 };
     let body = ClientBody::Request {
         number: 3,
@@ -306,6 +316,10 @@ fn the_layout_of_workers_is_frozen() {
         order: Some(order),
         payload: Bytes::new(),
     };
-    let tail = [&[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2][..], &[0, 0, 0x13, 0x88, 0, 0, 0, 1, 2], b"\0\0\0\0echo"];
+    let tail = [
+        &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2][..],
+        &[0, 0, 0x13, 0x88, 0, 0, 0, 1, 2],
+        b"\0\0\0\0echo",
+    ];
     check(ToHost::Said { at: AT, serial: 9, body }.encode(), 0x19, &tail.concat());
 }

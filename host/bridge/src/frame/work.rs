@@ -27,19 +27,44 @@ pub(crate) enum WorkerBody {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WorkerReport {
     Progress,
-    Piece { index: u64, payload: Bytes },
-    Done { payload: Bytes },
-    Failed { payload: Bytes },
+    Piece {
+        index: u64,
+        payload: Bytes,
+    },
+    Done {
+        payload: Bytes,
+    },
+    Failed {
+        payload: Bytes,
+    },
     /// Not begun, or undone; the payload says why.
-    GaveBack { payload: Bytes },
+    GaveBack {
+        payload: Bytes,
+    },
 }
 
 /// What a host tells a worker within a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum JobBody {
-    Job { job: u64, attempt: u32, remaining_ms: u32, lease_ms: u32, service: ServiceName, payload: Bytes },
+    Job {
+        job: u64,
+        attempt: u32,
+        remaining_ms: u32,
+        lease_ms: u32,
+        service: ServiceName,
+        payload: Bytes,
+    },
     /// The attempt is void: stop, and say so by giving it back.
-    Recall { job: u64, attempt: u32 },
+    Recall {
+        job: u64,
+        attempt: u32,
+    },
+    /// Whoever reads its pieces fell behind, or caught up.
+    Pace {
+        job: u64,
+        attempt: u32,
+        is_paused: bool,
+    },
 }
 
 impl WorkerBody {
@@ -132,13 +157,22 @@ impl JobBody {
                 header.put_u32(*attempt);
                 None
             }
+            Self::Pace { job, attempt, is_paused } => {
+                let kind = if *is_paused { kind::HOLD } else { kind::GO_ON };
+                put(header, kind, &[at.channel, serial, at.received, *job]);
+                header.put_u32(*attempt);
+                None
+            }
         }
     }
 
     pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Self, FrameError> {
         let (job, attempt) = (fields.u64()?, fields.u32()?);
-        if fields.kind == kind::RECALL {
-            return Ok(Self::Recall { job, attempt });
+        match fields.kind {
+            kind::RECALL => return Ok(Self::Recall { job, attempt }),
+            kind::HOLD => return Ok(Self::Pace { job, attempt, is_paused: true }),
+            kind::GO_ON => return Ok(Self::Pace { job, attempt, is_paused: false }),
+            _ => {}
         }
         let (remaining_ms, lease_ms) = (fields.u32()?, fields.u32()?);
         let service = fields.rest_as_service()?;

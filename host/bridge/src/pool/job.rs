@@ -105,6 +105,7 @@ pub(super) struct Job<W, P> {
     pub(super) has_chunks: bool,
     /// A worker that did not answer may have done it.
     pub(super) is_in_doubt: bool,
+    pub(super) is_paused: bool,
 }
 
 impl<W: Copy, P> Job<W, P> {
@@ -116,6 +117,7 @@ impl<W: Copy, P> Job<W, P> {
             history: Vec::new(),
             has_chunks: false,
             is_in_doubt: false,
+            is_paused: false,
         }
     }
 

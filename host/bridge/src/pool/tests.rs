@@ -57,6 +57,7 @@ fn spell(action: &TestAction) -> String {
     match action {
         PoolAction::Give { worker, job, attempt, .. } => format!("give {} to {worker} as {attempt}", job.0),
         PoolAction::Recall { worker, job, attempt } => format!("recall {} of {worker} as {attempt}", job.0),
+        PoolAction::Pace { worker, job, is_paused, .. } => format!("pace {} of {worker} {is_paused}", job.0),
         PoolAction::Dismiss { worker } => format!("dismiss {worker}"),
         PoolAction::Streamed { job, attempt, index, .. } => format!("streamed {} {attempt}.{index}", job.0),
         PoolAction::Restarted { job, attempt } => format!("restarted {} as {attempt}", job.0),
@@ -169,7 +170,10 @@ fn poison_is_a_dead_letter_after_three_attempts_with_its_history() {
         stage.pool.remove(stage.now, worker, if worker == 2 { Mishap::Left } else { Mishap::Died });
     }
     let actions = stage.actions();
-    assert_eq!(actions.last().unwrap(), "ended 1: dead true its worker died, its worker left, its worker died");
+    assert_eq!(
+        actions.last().unwrap(),
+        "ended 1: dead true its worker died, its worker left, its worker died"
+    );
     let letter = stage.pool.dead_letters().next().unwrap();
     assert_eq!((letter.job, letter.history.len()), (job, 3));
     stage.ready(4, 1);
@@ -208,6 +212,21 @@ fn drained_and_unreachable_workers_get_nothing_and_keep_what_they_have() {
 }
 
 #[test]
+fn a_pause_follows_the_job_from_worker_to_worker() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let job = stage.submit(Class::Idempotent);
+    stage.pool.pace(stage.now, job, true);
+    stage.pool.pace(stage.now, job, true);
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1", "pace 1 of 1 true"]);
+    stage.ready(2, 1);
+    stage.pool.remove(stage.now, 1, Mishap::Died);
+    stage.wait(3 * LEASE);
+    stage.pool.pace(stage.now, job, false);
+    assert_eq!(stage.actions(), ["give 1 to 2 as 2", "pace 1 of 2 true", "pace 1 of 2 false"]);
+}
+
+#[test]
 fn what_waits_is_bounded() {
     let mut stage = Stage::new();
     let max = PoolRules::default().waiting_max;
@@ -243,7 +262,7 @@ struct Ledger {
     given: BTreeMap<u64, (u8, u32)>,
     untouched: BTreeSet<u64>,
     live: BTreeMap<u8, (u16, bool)>,
-    in_hand: BTreeMap<u8, BTreeSet<u64>>,
+    in_hand: BTreeMap<u8, BTreeSet<(u64, u32)>>,
 }
 
 impl Ledger {
@@ -253,7 +272,7 @@ impl Ledger {
                 let (credit, takes) = self.live.get(worker).copied().unwrap_or_default();
                 prop_assert!(takes, "given to one that takes nothing");
                 let in_hand = self.in_hand.entry(*worker).or_default();
-                in_hand.insert(job.0);
+                in_hand.insert((job.0, *attempt));
                 prop_assert!(in_hand.len() <= usize::from(credit), "more than its credit");
                 if let Some((_, last)) = self.given.insert(job.0, (*worker, *attempt)) {
                     prop_assert_eq!(*attempt, last + 1);
@@ -268,7 +287,10 @@ impl Ledger {
             PoolAction::Streamed { job, attempt, .. } => {
                 prop_assert_eq!(self.given.get(&job.0).map(|(_, attempt)| *attempt), Some(*attempt));
             }
-            PoolAction::Dismiss { .. } | PoolAction::Recall { .. } | PoolAction::Restarted { .. } => {}
+            PoolAction::Dismiss { .. }
+            | PoolAction::Recall { .. }
+            | PoolAction::Restarted { .. }
+            | PoolAction::Pace { .. } => {}
         }
         Ok(())
     }
@@ -320,7 +342,8 @@ proptest! {
                     stage.submit(class);
                 }
                 Step::Declare(worker, credit) => {
-                    ledger.live.insert(worker, (credit.max(ledger.in_hand.get(&worker).map_or(0, |jobs| jobs.len() as u16)), true));
+                    let in_hand = ledger.in_hand.get(&worker).map_or(0, |jobs| u16::try_from(jobs.len()).unwrap());
+                    ledger.live.insert(worker, (credit.max(in_hand), true));
                     stage.ready(worker, credit);
                 }
                 Step::Drain(worker) | Step::Suspect(worker) if ledger.live.contains_key(&worker) => {
@@ -348,7 +371,7 @@ proptest! {
                     let is_present = ledger.given.get(&job) == Some(&(worker, attempt)) && !ledger.ended.contains(&job);
                     if what == 4 && is_present { ledger.untouched.insert(job); }
                     if what >= 2
-                        && let Some(jobs) = ledger.in_hand.get_mut(&worker) { jobs.remove(&job); }
+                        && let Some(jobs) = ledger.in_hand.get_mut(&worker) { jobs.remove(&(job, attempt)); }
                     stage.hear(worker, JobId(job), attempt, report);
                 }
                 Step::Cancel(job) => stage.pool.cancel(stage.now, JobId(job)),
@@ -356,12 +379,18 @@ proptest! {
                 Step::Forgive => stage.pool.forgive(LEASE),
                 Step::Drain(_) | Step::Suspect(_) => {}
             }
-            for action in stage.pool.take_actions() {
-                ledger.take(&action)?;
-                if let PoolAction::Dismiss { worker } = action {
-                    ledger.live.remove(&worker);
-                    ledger.in_hand.remove(&worker);
-                    stage.pool.remove(stage.now, worker, Mishap::Died);
+            loop {
+                let actions = stage.pool.take_actions();
+                if actions.is_empty() {
+                    break;
+                }
+                for action in actions {
+                    ledger.take(&action)?;
+                    if let PoolAction::Dismiss { worker } = action {
+                        ledger.live.remove(&worker);
+                        ledger.in_hand.remove(&worker);
+                        stage.pool.remove(stage.now, worker, Mishap::Died);
+                    }
                 }
             }
             prop_assert!(stage.pool.worker(0).is_none_or(|worker| worker.2 <= 64));

@@ -33,9 +33,11 @@ pub(super) struct Worker {
     pub(super) credit: u16,
     /// When it was last given something, in turns.
     pub(super) turn: u64,
-    pub(super) slots: BTreeMap<JobId, Slot>,
+    /// By job and attempt: it may have two attempts at one job, of which the earlier is void.
+    pub(super) slots: BTreeMap<(JobId, u32), Slot>,
     pub(super) is_draining: bool,
     pub(super) is_suspect: bool,
+    pub(super) is_dismissed: bool,
 }
 
 impl Worker {
@@ -47,6 +49,7 @@ impl Worker {
             slots: BTreeMap::new(),
             is_draining: false,
             is_suspect: false,
+            is_dismissed: false,
         }
     }
 

@@ -452,7 +452,10 @@ impl Queue {
                 }
             }
             // Bare workers cannot be told, and say nothing piece by piece.
-            PoolAction::Recall { .. } | PoolAction::Streamed { .. } | PoolAction::Restarted { .. } => {}
+            PoolAction::Recall { .. }
+            | PoolAction::Pace { .. }
+            | PoolAction::Streamed { .. }
+            | PoolAction::Restarted { .. } => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -14,10 +15,11 @@ use super::queue::{Action, Dispatch, Input, Queue, Rules};
 use super::unread::Unread;
 use crate::backlog::Backlog;
 use crate::endpoint::Endpoint;
+use crate::io_thread;
 use crate::queue::{CallId, Output, Route};
 use crate::server::{BridgeError, check_pace, explain, read_wall_clock_ms, wait_until_free};
 use crate::service::{Call, CancelToken, Reply, Role, Said, Service};
-use crate::socket::{self, Incoming, Listening, Outgoing};
+use crate::socket::{self, Incoming, Listening, Outgoing, Wire};
 
 /// A queue between bare clients and bare workers. Dropping it stops at once; [`PppServer::shutdown`] stops kindly.
 #[derive(Debug)]
@@ -49,7 +51,8 @@ pub async fn serve_ppp(config: PppConfig, service: Arc<dyn Service>) -> Result<P
     let (frontend, backend) = (clients.endpoint.clone(), workers.endpoint.clone());
     let (stop, stopped) = oneshot::channel();
     let shell = Shell::new(Arc::clone(&queue), service, clients, workers, config.limits);
-    let task = tokio::spawn(shell.run(stopped, config.drain));
+    let serving = io_thread::spawn(shell.run(stopped, config.drain));
+    let task = serving.map_err(|cause| BridgeError::Listen { endpoint: frontend.clone(), cause })?;
     tracing::info!(%frontend, %backend, "bridge.ppp_listening");
     Ok(PppServer { frontend, backend, queue, stop: Some(stop), task })
 }
@@ -105,8 +108,9 @@ fn check(config: &PppConfig) -> Result<(), BridgeError> {
     Ok(())
 }
 
+/// By the `zeromq` crate always: the other refuses peers that bring an identity of their own, as the guide's workers do.
 async fn listen(endpoint: Endpoint) -> Result<Listening, BridgeError> {
-    socket::listen(&endpoint).await.map_err(|cause| explain(endpoint, cause))
+    socket::listen(Wire::ZeroMq, &endpoint).await.map_err(|cause| explain(endpoint, cause))
 }
 
 struct Shell {
@@ -117,6 +121,8 @@ struct Shell {
     open: HashMap<CallId, CancelToken>,
     unread: Unread,
     limits: PppLimits,
+    /// Where the service's tasks belong: not on the sockets' thread.
+    home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
 }
@@ -131,7 +137,8 @@ impl Shell {
     ) -> Self {
         // Unbounded, and bounded by `Backlog`: what a call streams is dropped as soon as it is heard.
         let (mouth, said) = mpsc::unbounded_channel();
-        Self { queue, service, clients, workers, open: HashMap::new(), unread: Unread::default(), limits, said, mouth }
+        let (open, unread, home) = (HashMap::new(), Unread::default(), Handle::current());
+        Self { queue, service, clients, workers, open, unread, limits, home, said, mouth }
     }
 
     async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
@@ -232,6 +239,7 @@ impl Shell {
         let reply = Reply::new(call, number, self.mouth.clone(), cancelled.clone(), backlog);
         let role = Role::Client;
         let call = Call { session, role, number, acked_through, deadline, method, params, cancelled };
+        let _at_home = self.home.enter();
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(number, "bridge.service_panicked");

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -23,12 +24,14 @@ use super::envelope::Content;
 use super::queue::SERVICE;
 use super::worker::{Action, Input, Pirate, Settings, SlotId};
 use crate::backlog::Backlog;
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoint::Endpoint;
+use crate::io_thread;
 use crate::queue::{CallId, Outcome, Output};
 use crate::rpc::{self, HostRequest, RequestId};
 use crate::service::{Call, CancelReason, CancelToken, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Line};
+use crate::socket::{self, Line, Wire};
 use crate::waits;
+use crate::work::WorkerError;
 
 /// How a bare worker works. The queue has to keep to the same interval; nothing in bare frames tells it.
 #[derive(Debug, Clone)]
@@ -86,16 +89,17 @@ impl PppWorker {
     /// worker.
     ///
     /// # Errors
-    /// [`EndpointError`] where the address is not of this machine.
+    /// [`WorkerError::Endpoint`] where the address is not of this machine, and [`WorkerError::Thread`].
     pub fn start(
         endpoint: Endpoint,
         config: PppWorkerConfig,
         service: Arc<dyn Service>,
-    ) -> Result<Self, EndpointError> {
+    ) -> Result<Self, WorkerError> {
         endpoint.check()?;
         let (orders, orders_out) = mpsc::unbounded_channel();
         let (standing_in, standing) = watch::channel(PppStanding::Away);
-        let task = tokio::spawn(Shell::new(endpoint, &config, service, standing_in).run(orders_out));
+        let shell = Shell::new(endpoint, &config, service, standing_in);
+        let task = io_thread::spawn(shell.run(orders_out)).map_err(WorkerError::Thread)?;
         Ok(Self { orders, standing, task })
     }
 
@@ -135,8 +139,13 @@ struct Shell {
     connect_timeout: Duration,
     service: Arc<dyn Service>,
     line: Option<Line>,
+    is_closing: bool,
+    /// The last one, on which a reply may still be on its way.
+    left: Option<Line>,
     connecting: Option<JoinHandle<io::Result<Line>>>,
     open: Option<Open>,
+    /// Where the service's tasks belong: not on the sockets' thread.
+    home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
     mouth: mpsc::UnboundedSender<Said>,
     drained: Option<oneshot::Sender<()>>,
@@ -168,8 +177,11 @@ impl Shell {
             connect_timeout: config.connect_timeout,
             service,
             line: None,
+            is_closing: false,
+            left: None,
             connecting: None,
             open: None,
+            home: Handle::current(),
             said,
             mouth,
             drained: None,
@@ -189,7 +201,10 @@ impl Shell {
                         self.step(Input::Drain);
                     }
                     Some(Order::Close) | None => {
+                        self.is_closing = true;
                         self.step(Input::Close);
+                        // What a process leaves unwritten when it ends, nobody hears.
+                        waits::farewell(self.left.take()).await;
                         self.standing.send_replace(PppStanding::Closed);
                         return;
                     }
@@ -252,7 +267,7 @@ impl Shell {
         match action {
             Action::Connect => {
                 let (endpoint, timeout) = (self.endpoint.clone(), self.connect_timeout);
-                self.connecting = Some(tokio::spawn(async move { socket::connect(&endpoint, timeout).await }));
+                self.connecting = Some(tokio::spawn(async move { socket::connect(Wire::ZeroMq, &endpoint, timeout).await }));
             }
             Action::Disconnect => self.disconnect(),
             Action::Send(frames) => {
@@ -276,7 +291,8 @@ impl Shell {
     }
 
     fn disconnect(&mut self) {
-        self.line = None;
+        let line = self.line.take();
+        self.left = line.filter(|_| self.is_closing);
         self.standing.send_replace(PppStanding::Away);
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
@@ -304,6 +320,7 @@ impl Shell {
         let session = SessionId { client: self.id, incarnation: slot.0 };
         let (role, number) = (Role::Worker, slot.0);
         let call = Call { session, role, number, acked_through: 0, deadline, method, params, cancelled };
+        let _at_home = self.home.enter();
         // The reply went with the call: when the service panics, dropping it answers.
         if catch_unwind(AssertUnwindSafe(|| self.service.call(call, reply))).is_err() {
             tracing::error!(number, "bridge.service_panicked");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Action, CallId, Dispatch, Outcome, Output, Queue};
 use crate::frame::{HostBody, OrderTerms};
-use crate::pool::JobId;
+use crate::pool::{Class, JobId};
 use crate::rpc::{Effect, RpcError};
 use crate::service::{CancelReason, SessionId};
 
@@ -86,6 +86,17 @@ impl Queue {
         {
             let message = format!("orders of `{}` are for operators", terms.service);
             return refuse("denied", message, "ask an operator to open the service to clients");
+        }
+        if let Some(terms) = &request.order
+            && terms.class == Class::Once
+            && request.attempt > 1
+        {
+            let message = "a worker may have begun it before, and it must not be done twice".to_owned();
+            return refuse(
+                "worker-lost",
+                message,
+                "look at what it would have changed before ordering it anew",
+            );
         }
         if request.deadline <= now {
             return refuse("timeout", "its deadline passed on the way".to_owned(), "allow it more time");
@@ -168,8 +179,8 @@ impl Queue {
         };
         if let Some(running) = self.calls.get_mut(&call) {
             running.is_paused = is_paused;
-            if running.job.is_some() {
-                return;
+            if let Some(job) = running.job {
+                return self.pool.pace(self.stepped_at, job, is_paused);
             }
             self.actions.push(Action::Pace { call, is_paused });
         }
@@ -271,14 +282,20 @@ impl Queue {
             self.stats.dropped_replies += 1;
             return;
         }
-        self.answer(id.client, number, explain(number, running.cancelled, outcome));
+        let is_order = running.job.is_some();
+        self.answer(id.client, number, explain(number, running.cancelled, outcome), is_order);
     }
 
-    fn answer(&mut self, client: u128, number: u64, outcome: Outcome) {
+    fn answer(&mut self, client: u128, number: u64, outcome: Outcome, is_order: bool) {
         let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        session.finished.remember(number, outcome.clone(), &self.rules.limits);
+        let limits = &self.rules.limits;
+        if is_order {
+            session.finished.keep(number, outcome.clone(), limits);
+        } else {
+            session.finished.remember(number, outcome.clone(), limits);
+        }
         self.stats.replies += 1;
         self.push(client, outcome.into_body(number));
         self.drop_if_overfull(client);

@@ -98,6 +98,12 @@ impl Notice {
         )
     }
 
+    /// Whether it happens all the time, with every command that somebody runs.
+    #[must_use]
+    pub fn is_routine(&self) -> bool {
+        matches!(self, Self::Came { .. } | Self::Left { .. })
+    }
+
     /// Whose it is; none for a job.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
@@ -127,14 +133,16 @@ impl fmt::Display for Notice {
             Self::Expired { silent, .. } => {
                 write!(f, "a peer was silent for {} ms and was given up", silent.as_millis())
             }
-            Self::Twin { .. } => f.write_str("another connection claimed a session that is there, and was refused"),
+            Self::Twin { .. } => {
+                f.write_str("another connection claimed a session that is there, and was refused")
+            }
             Self::Ready { services, credit, .. } => {
                 write!(f, "a worker offers {}, {credit} at once", services.join(", "))
             }
             Self::Draining { .. } => f.write_str("a worker takes no more jobs"),
-            Self::Dismissed { .. } => {
-                f.write_str("a worker got nowhere with a job, and did not stop when it was told to: it was dismissed")
-            }
+            Self::Dismissed { .. } => f.write_str(
+                "a worker got nowhere with a job, and did not stop when it was told to: it was dismissed",
+            ),
             Self::DeadLetter { service, history } => {
                 write!(f, "nobody could do a job for `{service}`: {}", history.join("; "))
             }

@@ -17,8 +17,15 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// What becomes of it, in order; after `Ended` nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TicketNews {
-    Chunk { attempt: u32, payload: Bytes },
-    Reset { attempt: u32 },
+    /// A worker has it.
+    Begun,
+    Chunk {
+        attempt: u32,
+        payload: Bytes,
+    },
+    Reset {
+        attempt: u32,
+    },
     Ended(Outcome),
 }
 
@@ -35,7 +42,13 @@ impl Queue {
         is_operator || self.rules.open_services.iter().any(|open| **open == *service)
     }
 
-    pub(super) fn order_for_call(&mut self, call: CallId, deadline: Instant, terms: OrderTerms, payload: Bytes) {
+    pub(super) fn order_for_call(
+        &mut self,
+        call: CallId,
+        deadline: Instant,
+        terms: OrderTerms,
+        payload: Bytes,
+    ) {
         let lease = (terms.lease_ms > 0).then(|| Duration::from_millis(u64::from(terms.lease_ms)));
         let order = Order { service: terms.service, class: terms.class, deadline, lease, payload };
         let job = self.pool.submit(self.stepped_at, order);
@@ -64,10 +77,25 @@ impl Queue {
         tickets.into_iter().for_each(|ticket| self.cancel_host_order(ticket));
     }
 
-    /// A worker has the job: its caller is told, once.
+    /// A worker has the job: whoever ordered it is told; a caller once, the host at each attempt.
     pub(super) fn accept_order(&mut self, job: JobId) {
-        if let Some(Orderer::Call(call)) = self.orderers.get(&job) {
-            self.take_output(self.stepped_at, *call, Output::Accepted);
+        match self.orderers.get(&job) {
+            Some(Orderer::Call(call)) => self.owe_acceptance(*call),
+            Some(Orderer::Host(ticket)) => self.tell(*ticket, TicketNews::Begun),
+            None => {}
+        }
+    }
+
+    /// To be said at the next tick: most orders are answered before, and then it would be a message for nothing.
+    fn owe_acceptance(&mut self, call: CallId) {
+        if self.calls.get(&call).is_some_and(|running| !running.is_accepted) {
+            self.unaccepted.insert(call);
+        }
+    }
+
+    pub(super) fn accept_orders(&mut self) {
+        for call in std::mem::take(&mut self.unaccepted) {
+            self.take_output(self.stepped_at, call, Output::Accepted);
         }
     }
 
@@ -75,10 +103,47 @@ impl Queue {
         match self.orderers.get(&job) {
             Some(Orderer::Call(call)) => {
                 let (call, now) = (*call, self.stepped_at);
+                if self.unaccepted.remove(&call) {
+                    self.take_output(now, call, Output::Accepted);
+                }
                 self.take_output(now, call, Output::Chunk { attempt, index, payload });
+                self.hold_if_behind(call, job);
             }
             Some(Orderer::Host(ticket)) => self.tell(*ticket, TicketNews::Chunk { attempt, payload }),
             None => {}
+        }
+    }
+
+    /// A worker is held back while much waits for its caller: nobody else would hold it.
+    fn hold_if_behind(&mut self, call: CallId, job: JobId) {
+        let Some(client) = self.calls.get(&call).map(|running| running.session.client) else {
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&client)
+            && session.is_behind()
+        {
+            session.held.insert(job);
+            self.pool.pace(self.stepped_at, job, true);
+        }
+    }
+
+    /// Lets the workers go on that were held for this client, if it has caught up.
+    pub(super) fn release_held(&mut self, client: u128) {
+        let Some(session) = self.sessions.get_mut(&client).filter(|session| session.has_caught_up()) else {
+            return;
+        };
+        for job in std::mem::take(&mut session.held) {
+            let call = self.orderers.get(&job);
+            let Some(Orderer::Call(call)) = call else { continue };
+            let is_paused = self.calls.get(call).is_some_and(|running| running.is_paused);
+            self.pool.pace(self.stepped_at, job, is_paused);
+        }
+    }
+
+    /// The host does not take its pieces as fast as they come, or does again.
+    pub(super) fn pace_host_order(&mut self, ticket: Ticket, is_paused: bool) {
+        if let Some(job) = self.tickets.get(&ticket) {
+            self.pool.pace(self.stepped_at, *job, is_paused);
         }
     }
 
@@ -96,6 +161,7 @@ impl Queue {
         }
         match self.orderers.remove(&job) {
             Some(Orderer::Call(call)) => {
+                self.unaccepted.remove(&call);
                 let number = self.calls.get(&call).map(|running| running.number);
                 let outcome = conclude(number.unwrap_or_default(), end);
                 self.take_output(self.stepped_at, call, Output::Finished(outcome));
@@ -129,10 +195,12 @@ fn conclude(number: u64, end: End<Bytes>) -> Outcome {
             let failed = crate::rpc::decode_error(Some(number), &payload).map(|error| error.data.effect);
             return Outcome { failed: Some(failed.unwrap_or(Effect::Unknown)), payload };
         }
-        End::Unknown => {
-            RpcError::new("worker-lost", Effect::Unknown, "its worker was lost, and it must not be done twice")
-                .with_next("look at what it would have changed before ordering it anew")
-        }
+        End::Unknown => RpcError::new(
+            "worker-lost",
+            Effect::Unknown,
+            "its worker was lost, and it must not be done twice",
+        )
+        .with_next("look at what it would have changed before ordering it anew"),
         End::Dead { trials, is_in_doubt } => {
             let told: Vec<String> = trials.iter().map(|(_, mishap)| mishap.to_string()).collect();
             let effect = if is_in_doubt { Effect::Unknown } else { Effect::None };

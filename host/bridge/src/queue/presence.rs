@@ -204,8 +204,9 @@ impl Queue {
         let Some(route) = self.sessions.get(&client).and_then(|session| session.route.clone()) else {
             return;
         };
-        let error = RpcError::new("denied", Effect::None, "this connection was not granted the role of a worker")
-            .with_next("connect as a worker, where workers are taken");
+        let error =
+            RpcError::new("denied", Effect::None, "this connection was not granted the role of a worker")
+                .with_next("connect as a worker, where workers are taken");
         self.refuse(&route, Refusal::Role, &error);
     }
 

@@ -1,11 +1,12 @@
 //! One client's session in the queue: its channel, its presence, its finished replies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{Limits, Outcome, PeerInfo, Route};
 use crate::channel::{Receiver, Sender, Weigh};
 use crate::frame::{HostBody, Place, ToClient};
+use crate::pool::JobId;
 use crate::rpc::Effect;
 use crate::service::{Role, SessionId};
 
@@ -34,6 +35,8 @@ pub(super) struct Session {
     pub(super) calls: usize,
     /// What it offers as a worker, and its credit.
     pub(super) offer: Option<(Vec<String>, u16)>,
+    /// Jobs whose workers are held back because the client reads their pieces too slowly.
+    pub(super) held: BTreeSet<JobId>,
     beat: u64,
     beat_heard: u64,
     /// HELLOs since a heartbeat was heard.
@@ -45,6 +48,12 @@ pub(super) struct Session {
 /// Bare acknowledgements between two heartbeats of the peer; beyond it they wait for the next beat, because each
 /// lies in memory if the peer does not read.
 const ACKS_MAX: u32 = 4_096;
+
+/// What may wait for a client before the workers whose pieces it reads are held back: what they have on their way by
+/// then still fits below the limit at which a stream is cut.
+const BEHIND_MESSAGES: usize = 256;
+/// The same in bytes.
+const BEHIND_BYTES: usize = 1024 * 1024;
 
 impl Session {
     pub(super) fn new(id: SessionId, role: Role, channel: u64, now: Instant) -> Self {
@@ -61,6 +70,7 @@ impl Session {
             finished: Finished::default(),
             calls: 0,
             offer: None,
+            held: BTreeSet::new(),
             beat: 0,
             beat_heard: 0,
             greetings: 0,
@@ -136,6 +146,18 @@ impl Session {
             .collect()
     }
 
+    /// So much waits for the client that workers had better pause.
+    pub(super) fn is_behind(&self) -> bool {
+        let waiting = self.sender.waiting_size();
+        waiting.messages >= BEHIND_MESSAGES || waiting.bytes >= BEHIND_BYTES
+    }
+
+    /// Workers are held back, and may go on.
+    pub(super) fn has_caught_up(&self) -> bool {
+        let waiting = self.sender.waiting_size();
+        !self.held.is_empty() && waiting.messages < BEHIND_MESSAGES / 4 && waiting.bytes < BEHIND_BYTES / 4
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         self.sender.unacked_size().messages == 0 && self.sender.waiting_size().messages == 0
     }
@@ -179,9 +201,13 @@ impl Finished {
     }
 
     pub(super) fn remember(&mut self, number: u64, outcome: Outcome, limits: &Limits) {
-        if outcome.failed == Some(Effect::Unknown) {
-            return;
+        if outcome.failed != Some(Effect::Unknown) {
+            self.keep(number, outcome, limits);
         }
+    }
+
+    /// The same for an outcome that nobody will ever know better.
+    pub(super) fn keep(&mut self, number: u64, outcome: Outcome, limits: &Limits) {
         self.bytes += outcome.payload.len();
         if let Some(old) = self.replies.insert(number, outcome) {
             self.bytes -= old.payload.len();

@@ -11,7 +11,14 @@ struct Bench {
 }
 
 fn rules() -> Rules {
-    Rules { heartbeat: BEAT, liveness: 3, role_max: Role::Operator, token: None, limits: Limits::default(), open_services: Vec::new() }
+    Rules {
+        heartbeat: BEAT,
+        liveness: 3,
+        role_max: Role::Operator,
+        token: None,
+        limits: Limits::default(),
+        open_services: Vec::new(),
+    }
 }
 
 fn route(name: &'static str) -> Route {
@@ -268,7 +275,14 @@ fn a_refusal_knows_that_an_earlier_host_may_have_done_it() {
     bench.greet("a", hello(7));
     for (attempt, effect) in [(1, Effect::None), (2, Effect::Unknown)] {
         let (number, payload) = (u64::from(attempt), Bytes::from_static(b"{}"));
-        let body = ClientBody::Request { number, acked_through: 0, remaining_ms: 1_000, attempt, order: None, payload };
+        let body = ClientBody::Request {
+            number,
+            acked_through: 0,
+            remaining_ms: 1_000,
+            attempt,
+            order: None,
+            payload,
+        };
         let bodies = said(&bench.say((number, body)));
         let HostBody::Error { payload, .. } = &bodies[0] else { panic!("{bodies:?}") };
         let error = rpc::decode_error(Some(number), payload).unwrap();

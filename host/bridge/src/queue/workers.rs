@@ -73,6 +73,10 @@ impl Queue {
                 self.push(worker, HostBody::Work(JobBody::Recall { job: job.0, attempt }));
                 self.flush(worker);
             }
+            PoolAction::Pace { worker, job, attempt, is_paused } => {
+                self.push(worker, HostBody::Work(JobBody::Pace { job: job.0, attempt, is_paused }));
+                self.flush(worker);
+            }
             PoolAction::Dismiss { worker } => {
                 if let Some(session) = self.sessions.get(&worker) {
                     let session = session.id;

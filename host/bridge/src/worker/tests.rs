@@ -88,6 +88,7 @@ fn spell(actions: Vec<Action>) -> Vec<String> {
         Action::Stop { slot, reason } => Some(format!("stop {} {reason:?}", slot.0)),
         Action::Refused { refusal, .. } => Some(format!("refused {refusal:?}")),
         Action::Drained => Some("drained".to_owned()),
+        Action::Stuck => Some("stuck".to_owned()),
         _ => None,
     };
     actions.into_iter().filter_map(spell).collect()
@@ -188,4 +189,15 @@ fn an_endpoint_that_takes_no_workers_ends_it() {
     bench.step(Input::Connected);
     assert_eq!(bench.welcome(Role::Client), ["refused Role", "bye"]);
     assert_eq!(bench.pirate.wake_at(), None);
+}
+
+#[test]
+fn one_whose_every_job_is_void_and_does_not_stop_is_stuck() {
+    let (mut bench, _) = Bench::ready(1);
+    bench.give(1, MINUTE);
+    bench.step(Input::Lost);
+    bench.step(Input::Connected);
+    assert_eq!(bench.welcome(Role::Worker), ["stop 1 ClientGone", "ready 0 echo"]);
+    bench.now += STUCK_AFTER;
+    assert!(bench.step(Input::Tick).contains(&"stuck".to_owned()));
 }

@@ -8,10 +8,10 @@ use telos_bridge::{
 
 use crate::fixture::{Host, SOON, calm, echo, eventually, within};
 use crate::hostile::{RawPeer, heartbeat, hello, request};
+use crate::wires::{Wires, on_every_wire};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly() {
-    let host = Host::start(calm()).await;
+async fn a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let big = client.call("big", json!(15 * 1024 * 1024), within(SOON)).await.unwrap();
     assert_eq!(big.as_str().unwrap().len(), 15 * 1024 * 1024);
@@ -21,9 +21,8 @@ async fn a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly() {
     assert!(error.data.next.is_some());
 }
 
-#[tokio::test]
-async fn a_request_too_large_never_leaves() {
-    let host = Host::start(calm()).await;
+async fn a_request_too_large_never_leaves(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let error = client.call("echo", json!("z".repeat(17 * 1024 * 1024)), within(SOON)).await.unwrap_err();
     assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
@@ -31,10 +30,9 @@ async fn a_request_too_large_never_leaves() {
     assert_eq!(echo(&client, json!(1)).await, json!(1));
 }
 
-#[tokio::test]
-async fn a_session_with_too_many_calls_is_told_busy() {
+async fn a_session_with_too_many_calls_is_told_busy(wires: Wires) {
     let limits = Limits { session_calls_max: 3, ..Limits::default() };
-    let host = Host::start(BridgeConfig { limits, ..calm() }).await;
+    let host = Host::start(wires, BridgeConfig { limits, ..calm() }).await;
     let client = host.client().await;
     let mut held = Vec::new();
     for _ in 0..3 {
@@ -48,13 +46,13 @@ async fn a_session_with_too_many_calls_is_told_busy() {
     assert_eq!(echo(&client, json!(1)).await, json!(1));
 }
 
-#[tokio::test]
-async fn a_full_host_lets_nobody_in_and_those_inside_go_on() {
+async fn a_full_host_lets_nobody_in_and_those_inside_go_on(wires: Wires) {
     let limits = Limits { sessions_max: 1, ..Limits::default() };
-    let host = Host::start(BridgeConfig { limits, ..calm() }).await;
+    let host = Host::start(wires, BridgeConfig { limits, ..calm() }).await;
     let client = host.client().await;
     let config =
         ClientConfig { connect_timeout: std::time::Duration::from_millis(500), ..ClientConfig::default() };
+    let config = wires.calling(config);
     let refused = Client::connect(host.server.endpoint().clone(), config).await.unwrap_err();
     assert!(matches!(refused, ConnectError::Refused { .. }), "{refused}");
     assert!(refused.to_string().contains("1 clients are connected"), "{refused}");
@@ -63,10 +61,9 @@ async fn a_full_host_lets_nobody_in_and_those_inside_go_on() {
 
 /// A raw peer that greets, asks for a flood and never reads: the host holds one window and one stream buffer for it,
 /// cuts the stream, and serves the others meanwhile.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_never_reads_costs_a_window_and_a_buffer() {
+async fn a_peer_that_never_reads_costs_a_window_and_a_buffer(wires: Wires) {
     // It does not beat either, and must not be found dead before it is found slow.
-    let host = Host::start(calm()).await;
+    let host = Host::start(wires, calm()).await;
     let good = host.client().await;
     let mut slow = RawPeer::connect(&host.socket_path()).await;
     slow.send(hello(7)).await;
@@ -86,9 +83,8 @@ async fn a_peer_that_never_reads_costs_a_window_and_a_buffer() {
 }
 
 /// It beats but reads nothing, so its heartbeats fall behind ours.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_beats_without_reading_is_dropped() {
-    let host = Host::start(calm()).await;
+async fn a_peer_that_beats_without_reading_is_dropped(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let mut slow = RawPeer::connect(&host.socket_path()).await;
     slow.send(hello(7)).await;
     let channel = slow.read_channel().await;
@@ -100,9 +96,8 @@ async fn a_peer_that_beats_without_reading_is_dropped() {
     assert_eq!(host.server.stats().expired, 1);
 }
 
-#[tokio::test]
-async fn an_oversize_message_is_refused_in_words() {
-    let host = Host::start(calm()).await;
+async fn an_oversize_message_is_refused_in_words(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let mut raw = RawPeer::connect(&host.socket_path()).await;
     raw.send(vec![Bytes::from(vec![0x12; 5 * 1024 * 1024])]).await;
     let refusal = raw.read().await;
@@ -110,4 +105,16 @@ async fn an_oversize_message_is_refused_in_words() {
     let error: Value = serde_json::from_slice(&refusal[1]).unwrap();
     assert_eq!(error["error"]["data"]["kind"], "too-large");
     assert!(error["error"]["message"].as_str().unwrap().contains("at most 4194304"), "{error}");
+}
+
+on_every_wire! {
+    "current_thread":
+        a_request_too_large_never_leaves,
+        a_session_with_too_many_calls_is_told_busy,
+        a_full_host_lets_nobody_in_and_those_inside_go_on,
+        an_oversize_message_is_refused_in_words;
+    "multi_thread":
+        a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly,
+        a_peer_that_never_reads_costs_a_window_and_a_buffer,
+        a_peer_that_beats_without_reading_is_dropped;
 }

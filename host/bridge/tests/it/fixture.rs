@@ -12,6 +12,8 @@ use telos_bridge::{
 };
 use tempfile::TempDir;
 
+use crate::wires::Wires;
+
 /// A generous bound for anything that should happen soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -114,6 +116,7 @@ fn end_cancelled(call: &Call, reply: Reply, deeds: &Deeds) {
 
 /// One host on a socket in a directory of its own.
 pub(crate) struct Host {
+    pub(crate) wires: Wires,
     pub(crate) server: Server,
     pub(crate) deeds: Arc<Deeds>,
     pub(crate) dir: TempDir,
@@ -130,16 +133,17 @@ pub(crate) fn quick() -> BridgeConfig {
 }
 
 impl Host {
-    pub(crate) async fn start(config: BridgeConfig) -> Self {
+    pub(crate) async fn start(wires: Wires, config: BridgeConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let endpoint = Endpoint::Unix(dir.path().join("host.sock"));
         let deeds = Arc::<Deeds>::default();
-        let server = serve(endpoint, Arc::new(Performer(Arc::clone(&deeds))), config).await.unwrap();
-        Self { server, deeds, dir }
+        let server = serve(endpoint, performer(&deeds), wires.serving(config)).await.unwrap();
+        Self { wires, server, deeds, dir }
     }
 
     pub(crate) async fn client(&self) -> Client {
-        Client::connect(self.server.endpoint().clone(), ClientConfig::default()).await.unwrap()
+        let config = self.wires.calling(ClientConfig::default());
+        Client::connect(self.server.endpoint().clone(), config).await.unwrap()
     }
 
     pub(crate) fn open(&self) -> usize {

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ::zeromq::{DealerSocket, Socket as _, SocketRecv as _, SocketSend as _, ZmqMessage};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use zeromq::{DealerSocket, Socket as _, SocketRecv as _, SocketSend as _, ZmqMessage};
 
 use crate::fixture::{Host, SOON, calm, echo, eventually, quick};
+use crate::wires::{Wires, on_every_wire};
 
 pub(crate) struct RawPeer(DealerSocket);
 
@@ -43,7 +44,7 @@ impl RawPeer {
 
 pub(crate) fn hello(client: u128) -> Vec<Bytes> {
     let mut header = BytesMut::new();
-    header.put_slice(&[0x11, 2]);
+    header.put_slice(&[0x11, 3]);
     header.put_u128(client);
     header.put_slice(&[0; 32]);
     header.put_u8(3);
@@ -84,9 +85,8 @@ fn send_apart(path: &Path, messages: Vec<Vec<Bytes>>) {
     });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn garbage_does_not_disturb_the_host() {
-    let host = Host::start(calm()).await;
+async fn garbage_does_not_disturb_the_host(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let good = host.client().await;
     let frames = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..70);
     let mut runner = TestRunner::deterministic();
@@ -101,9 +101,8 @@ async fn garbage_does_not_disturb_the_host() {
     assert_eq!(host.server.peers().len(), 1);
 }
 
-#[tokio::test]
-async fn a_stranger_is_told_to_say_hello_and_then_hung_up_on() {
-    let host = Host::start(calm()).await;
+async fn a_stranger_is_told_to_say_hello_and_then_hung_up_on(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let mut raw = RawPeer::connect(&host.socket_path()).await;
     for _ in 0..8 {
         raw.send(heartbeat(1, 0)).await;
@@ -122,9 +121,8 @@ async fn a_stranger_is_told_to_say_hello_and_then_hung_up_on() {
     assert!(is_hung_up);
 }
 
-#[tokio::test]
-async fn a_request_that_is_not_json_rpc_is_answered_as_such() {
-    let host = Host::start(calm()).await;
+async fn a_request_that_is_not_json_rpc_is_answered_as_such(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let mut raw = RawPeer::connect(&host.socket_path()).await;
     raw.send(hello(9)).await;
     let channel = raw.read_channel().await;
@@ -146,9 +144,8 @@ async fn a_request_that_is_not_json_rpc_is_answered_as_such() {
 
 /// A plain Lazy Pirate that knows nothing of channels beyond their fields: it asks again with a new serial, and the
 /// answer comes from the queue's memory.
-#[tokio::test]
-async fn a_repeated_number_is_answered_from_memory() {
-    let host = Host::start(calm()).await;
+async fn a_repeated_number_is_answered_from_memory(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let mut raw = RawPeer::connect(&host.socket_path()).await;
     raw.send(hello(9)).await;
     let channel = raw.read_channel().await;
@@ -162,9 +159,8 @@ async fn a_repeated_number_is_answered_from_memory() {
     assert_eq!((stats.dispatched, stats.repeats), (1, 2));
 }
 
-#[tokio::test]
-async fn a_client_that_falls_silent_expires_and_its_call_is_cancelled() {
-    let host = Host::start(quick()).await;
+async fn a_client_that_falls_silent_expires_and_its_call_is_cancelled(wires: Wires) {
+    let host = Host::start(wires, quick()).await;
     let mut raw = RawPeer::connect(&host.socket_path()).await;
     raw.send(hello(9)).await;
     let channel = raw.read_channel().await;
@@ -176,4 +172,14 @@ async fn a_client_that_falls_silent_expires_and_its_call_is_cancelled() {
     assert_eq!(*host.deeds.cancelled.lock(), [telos_bridge::CancelReason::ClientGone]);
     assert_eq!((host.server.stats().expired, host.server.peers().len()), (1, 0));
     assert_eq!(host.server.stats().dropped_replies, 1);
+}
+
+on_every_wire! {
+    "current_thread":
+        a_stranger_is_told_to_say_hello_and_then_hung_up_on,
+        a_request_that_is_not_json_rpc_is_answered_as_such,
+        a_repeated_number_is_answered_from_memory,
+        a_client_that_falls_silent_expires_and_its_call_is_cancelled;
+    "multi_thread":
+        garbage_does_not_disturb_the_host;
 }

@@ -1,6 +1,7 @@
 //! The bridge over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod below;
 mod bounds;
 mod calls;
 mod endpoints;
@@ -12,3 +13,5 @@ mod ppp;
 mod python;
 mod restart;
 mod streams;
+mod wires;
+mod workers;

@@ -209,7 +209,9 @@ impl Service for FreshCounter {
 async fn the_example_client_prints_what_its_header_says() {
     let Some(python) = python() else { return };
     let pair = Pair::serving(Arc::new(FreshCounter), |_| {}).await;
-    let said = example(&python, "ppp_client.py", &[&pair.frontend(), "counter", "increment"]).await;
+    let frontend = pair.frontend();
+    let run = move || example(&python, "ppp_client.py", &[&frontend, "counter", "increment"]);
+    let said = tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(said, expected_output("ppp_client.py"));
 }
 

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-
-use crate::fixture::SOON;
+use std::time::Duration;
 
 const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/ppp/requirements.txt");
+
+/// How long anything may take that should take a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file of the checkout.
 pub(crate) fn file(path: &str) -> PathBuf {
@@ -82,7 +84,7 @@ impl Program {
     #[track_caller]
     pub(crate) fn wait_for(&self, wanted: &str) {
         loop {
-            match self.lines.recv_timeout(SOON) {
+            match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) if line == wanted => return,
                 Ok(_) => {}
                 Err(cause) => panic!("it never said {wanted:?}: {cause}"),
@@ -116,14 +118,14 @@ impl Drop for Program {
 pub(crate) async fn ask(python: &Path, frontend: &str, requests: &[&str]) -> Vec<String> {
     let mut command = Command::new(python);
     command.arg(file("tests/ppp/client.py")).args([frontend, "15", "2"]).args(requests);
-    lines(finish(command).await)
+    tokio::task::spawn_blocking(move || lines(command)).await.unwrap()
 }
 
-/// The example of that name.
-pub(crate) async fn example(python: &Path, name: &str, arguments: &[&str]) -> Vec<String> {
+/// What the example of that name prints.
+pub(crate) fn example(python: &Path, name: &str, arguments: &[&str]) -> Vec<String> {
     let mut command = Command::new(python);
     command.arg(file("examples").join(name)).args(arguments);
-    lines(finish(command).await)
+    lines(command)
 }
 
 /// What the example's header says of its output.
@@ -133,13 +135,8 @@ pub(crate) fn expected_output(name: &str) -> Vec<String> {
     lines.take_while(|line| line.starts_with("    ")).map(|line| line.trim().to_owned()).collect()
 }
 
-async fn finish(mut command: Command) -> Output {
-    command.stdin(Stdio::null());
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-}
-
-#[track_caller]
-fn lines(output: Output) -> Vec<String> {
+fn lines(mut command: Command) -> Vec<String> {
+    let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }

@@ -14,10 +14,13 @@ use serde_json::json;
 use telos_bridge::{BridgeConfig, Call, Client, ClientConfig, Endpoint, Reply, Service, serve};
 
 use crate::fixture::{eventually, within};
+use crate::wires::{Wires, on_every_pair};
 
 const CLIENTS: u64 = 8;
 const CALLS: u64 = 60;
 const KILLS: usize = 4;
+/// Where the host is to be; set in its own process only.
+pub(crate) const HOST_DIRECTORY: &str = "TELOS_BRIDGE_TEST_HOST";
 
 /// Appends one line per effect. A repeat finds the line of the first time and answers from it.
 struct Ledger {
@@ -60,20 +63,22 @@ impl Service for Ledger {
 }
 
 /// The child's whole life.
-async fn be_the_host(dir: &Path) {
+async fn be_the_host(wires: Wires, dir: &Path) {
     let config = BridgeConfig { heartbeat: Duration::from_millis(200), ..BridgeConfig::default() };
+    let config = wires.serving(config);
     let ledger = Arc::new(Ledger::open(&dir.join("ledger")));
     let _server = serve(Endpoint::Unix(dir.join("host.sock")), ledger, config).await.unwrap();
     std::future::pending::<()>().await;
 }
 
-struct HostProcess(Child);
+pub(crate) struct HostProcess(pub(crate) Child);
 
 impl HostProcess {
-    fn start(dir: &Path) -> Self {
+    /// Runs the test of that name in a process of its own, which is to be the host.
+    pub(crate) fn start(test: &str, dir: &Path) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "restart::a_host_killed_and_restarted_loses_and_repeats_nothing"])
-            .env("TELOS_BRIDGE_TEST_HOST", dir)
+            .args(["--exact", test])
+            .env(HOST_DIRECTORY, dir)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -94,27 +99,27 @@ impl Drop for HostProcess {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_killed_and_restarted_loses_and_repeats_nothing() {
-    if let Some(dir) = std::env::var_os("TELOS_BRIDGE_TEST_HOST") {
-        return be_the_host(Path::new(&dir)).await;
+async fn a_host_killed_and_restarted_loses_and_repeats_nothing(wires: Wires) {
+    if let Some(dir) = std::env::var_os(HOST_DIRECTORY) {
+        return be_the_host(wires, Path::new(&dir)).await;
     }
     let dir = tempfile::tempdir().unwrap();
     let endpoint = Endpoint::Unix(dir.path().join("host.sock"));
-    let mut host = HostProcess::start(dir.path());
+    let test = format!("restart::{}::a_host_killed_and_restarted_loses_and_repeats_nothing", wires.module);
+    let mut host = HostProcess::start(&test, dir.path());
     eventually(|| std::os::unix::net::UnixStream::connect(dir.path().join("host.sock")).is_ok()).await;
 
     let are_killing = Arc::new(AtomicBool::new(true));
     let mut clients = Vec::new();
     for index in 0..CLIENTS {
-        let client = Client::connect(endpoint.clone(), ClientConfig::default()).await.unwrap();
+        let client = Client::connect(endpoint.clone(), wires.calling(ClientConfig::default())).await.unwrap();
         let are_killing = Arc::clone(&are_killing);
         clients.push(tokio::spawn(async move { count(&client, index, &are_killing).await }));
     }
     for _ in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(300)).await;
         host.kill();
-        host = HostProcess::start(dir.path());
+        host = HostProcess::start(&test, dir.path());
     }
     are_killing.store(false, Ordering::SeqCst);
     let mut expected = Vec::new();
@@ -142,4 +147,9 @@ async fn count(client: &Client, index: u64, are_killing: &AtomicBool) -> Vec<Str
         done.push(value.to_string());
     }
     done
+}
+
+on_every_pair! {
+    "multi_thread":
+        a_host_killed_and_restarted_loses_and_repeats_nothing;
 }

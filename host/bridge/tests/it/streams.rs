@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use telos_bridge::{BridgeConfig, CallError, CancelReason, Effect, Event, Stream};
 
 use crate::fixture::{Host, SOON, calm, echo, eventually, within};
+use crate::wires::{Wires, on_every_pair};
 
 async fn next(stream: &mut Stream) -> Event {
     tokio::time::timeout(SOON, stream.recv()).await.expect("an event in time").expect("an event")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_is_accepted_then_counts_in_order_then_is_done() {
-    let host = Host::start(calm()).await;
+async fn a_stream_is_accepted_then_counts_in_order_then_is_done(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let mut stream = client.stream("count", json!(5_000), within(SOON)).await;
     assert_eq!(next(&mut stream).await, Event::Accepted);
@@ -26,9 +26,8 @@ async fn a_stream_is_accepted_then_counts_in_order_then_is_done() {
 }
 
 /// It reads nothing until the host waits for it, and then everything: the rest waited at the host, not in memory here.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_is_late_slows_the_host_down_and_misses_nothing() {
-    let host = Host::start(calm()).await;
+async fn a_reader_that_is_late_slows_the_host_down_and_misses_nothing(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let mut stream = client.stream("count", json!(20_000), within(Duration::from_secs(120))).await;
     let said = || host.deeds.said.load(Ordering::SeqCst);
@@ -50,9 +49,8 @@ async fn a_reader_that_is_late_slows_the_host_down_and_misses_nothing() {
 }
 
 /// Together they are far beyond what one peer's streams are cut at.
-#[tokio::test(flavor = "multi_thread")]
-async fn many_streams_of_one_session_share_its_room() {
-    let host = Host::start(calm()).await;
+async fn many_streams_of_one_session_share_its_room(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let streams = (0..40).map(|_| async {
         let mut stream = client.stream("count", json!(500), within(Duration::from_secs(120))).await;
@@ -72,9 +70,8 @@ async fn many_streams_of_one_session_share_its_room() {
 }
 
 /// A producer that does not wait for room is cut, and its success is no success to a reader who missed chunks.
-#[tokio::test]
-async fn a_rushed_stream_has_no_hole_that_looks_like_success() {
-    let host = Host::start(calm()).await;
+async fn a_rushed_stream_has_no_hole_that_looks_like_success(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let mut stream = client.stream("rush", json!(50_000), within(SOON)).await;
     let mut expected = 0_u64;
@@ -95,9 +92,8 @@ async fn a_rushed_stream_has_no_hole_that_looks_like_success() {
     assert!(expected >= 1_000, "what was on its way arrives: {expected}");
 }
 
-#[tokio::test]
-async fn a_reset_comes_between_the_chunks_of_two_attempts() {
-    let host = Host::start(calm()).await;
+async fn a_reset_comes_between_the_chunks_of_two_attempts(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let mut stream = client.stream("restart", Value::Null, within(SOON)).await;
     let mut events = Vec::new();
@@ -113,9 +109,8 @@ async fn a_reset_comes_between_the_chunks_of_two_attempts() {
     assert_eq!(events, expected);
 }
 
-#[tokio::test]
-async fn a_dropped_stream_frees_its_call() {
-    let host = Host::start(calm()).await;
+async fn a_dropped_stream_frees_its_call(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let mut stream = client.stream("flow", Value::Null, within(SOON)).await;
     assert!(matches!(next(&mut stream).await, Event::Chunk { .. }));
@@ -127,9 +122,8 @@ async fn a_dropped_stream_frees_its_call() {
 }
 
 /// The stream is not received, so it overflows on the client's side while other calls go on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_nobody_receives_is_cut_and_others_go_on() {
-    let host = Host::start(calm()).await;
+async fn a_stream_nobody_receives_is_cut_and_others_go_on(wires: Wires) {
+    let host = Host::start(wires, calm()).await;
     let client = host.client().await;
     let mut stream = client.stream("flood", json!(100_000), within(SOON)).await;
     eventually(|| !host.deeds.cancelled.lock().is_empty()).await;
@@ -149,12 +143,24 @@ async fn a_stream_nobody_receives_is_cut_and_others_go_on() {
     assert!(bytes <= 4 * 1024 * 1024, "{bytes} bytes were kept for it");
 }
 
-#[tokio::test]
-async fn a_stream_outlives_quiet_times_longer_than_the_liveness() {
-    let host = Host::start(BridgeConfig { heartbeat: Duration::from_millis(500), ..calm() }).await;
+async fn a_stream_outlives_quiet_times_longer_than_the_liveness(wires: Wires) {
+    let host = Host::start(wires, BridgeConfig { heartbeat: Duration::from_millis(500), ..calm() }).await;
     let client = host.client().await;
     let error = client.call("wait", Value::Null, within(Duration::from_millis(3_000))).await.unwrap_err();
     let CallError::Host(error) = error else { panic!("{error:?}") };
     assert_eq!(error.message, "Deadline");
     assert_eq!(host.server.stats().expired, 0);
+}
+
+on_every_pair! {
+    "current_thread":
+        a_rushed_stream_has_no_hole_that_looks_like_success,
+        a_reset_comes_between_the_chunks_of_two_attempts,
+        a_dropped_stream_frees_its_call,
+        a_stream_outlives_quiet_times_longer_than_the_liveness;
+    "multi_thread":
+        a_stream_is_accepted_then_counts_in_order_then_is_done,
+        a_reader_that_is_late_slows_the_host_down_and_misses_nothing,
+        many_streams_of_one_session_share_its_room,
+        a_stream_nobody_receives_is_cut_and_others_go_on;
 }

@@ -1,5 +1,7 @@
 //! `telos up`: runs a host in the foreground until it is told to stop.
 
+mod supervised;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,12 +9,15 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_bridge::{Endpoint, PppConfig};
-use telos_service::{Bundle, Check, CheckState, GenerationMode, Home, Host, HostConfig, OnEvolving};
+use telos_service::{
+    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving,
+};
 use telos_store::{StoreOptions, VectorEngine};
 
 use crate::command::{absolute, models_dir};
 use crate::error::{CommandError, refused};
 use crate::output::{Output, Paint};
+use crate::stop::{StopSignal, parent_gone};
 
 /// Arguments of `telos up`.
 #[derive(Args, Debug)]
@@ -64,6 +69,18 @@ pub(crate) struct Up {
     /// What to do for plugins whose state is of an earlier generation than their own.
     #[arg(long, value_enum, default_value_t = Generations::Evolve)]
     generations: Generations,
+
+    /// Workers to start with the host, each a process of its own: minds and trials run there.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
+    workers: u8,
+
+    /// Start the host again when it dies.
+    #[arg(long)]
+    supervise: bool,
+
+    /// End when standard input ends, as whoever started it does.
+    #[arg(long, hide = true)]
+    with_parent: bool,
 }
 
 /// See [`GenerationMode`].
@@ -111,10 +128,15 @@ impl Up {
     }
 }
 
-/// Starts, says so, and serves until SIGINT, SIGTERM, or the SIGHUP of a terminal that closes.
+/// Starts, says so, and serves until it is told to stop; under supervision, in a process that is started again.
 pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
+    if up.supervise { supervised::run(output).await } else { serve(up, home, output).await }
+}
+
+async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
     let start = Instant::now();
     let mut stop = StopSignal::new()?;
+    let home_path = home;
     let home = Home::at(home);
     let (store, ppp) = (up.store_options(), up.ppp());
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
@@ -135,6 +157,7 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
         engine: None,
+        crew: crew(up.workers, home_path)?,
     };
     let started = tokio::select! {
         started = Host::start(config) => started,
@@ -146,10 +169,21 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
     let host = started.map_err(|error| error.to_rpc())?;
     output.progress("");
     output.result(&announcement(&host, start), render)?;
-    stop.wait().await;
+    tokio::select! {
+        () = stop.wait() => {}
+        () = parent_gone(up.with_parent) => {}
+    }
     output.note("stopping");
     host.stop().await;
     Ok(())
+}
+
+fn crew(workers: u8, home: &Path) -> Result<Option<CrewConfig>, CommandError> {
+    if workers == 0 {
+        return Ok(None);
+    }
+    let arguments = vec!["--home".into(), home.as_os_str().to_owned()];
+    Ok(Some(CrewConfig { workers: workers.into(), program: std::env::current_exe()?, arguments }))
 }
 
 /// A line that the next one replaces.
@@ -216,86 +250,11 @@ fn render(ready: &Value, paint: Paint) -> String {
     text
 }
 
-#[cfg(unix)]
-struct StopSignal {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    /// None where hang-ups are ignored, as `nohup` has it.
-    hang_up: Option<tokio::signal::unix::Signal>,
-}
-
-#[cfg(unix)]
-impl StopSignal {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let hang_up = match ignores_hang_ups() {
-            true => None,
-            false => Some(signal(SignalKind::hangup())?),
-        };
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, hang_up })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = received(self.hang_up.as_mut()) => {}
-        }
-    }
-}
-
-#[cfg(unix)]
-async fn received(signal: Option<&mut tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether this process was started with hang-ups ignored; no where the system does not tell in /proc.
-#[cfg(unix)]
-fn ignores_hang_ups() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_hang_up(&status))
-}
-
-/// The bit of SIGHUP, the first signal, in the mask of ignored ones.
-#[cfg(unix)]
-fn has_hang_up(status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
-}
-
-#[cfg(not(unix))]
-struct StopSignal;
-
-#[cfg(not(unix))]
-impl StopSignal {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn wait(&mut self) {
-        // When even the handler cannot be set, the host serves until its process is ended.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn an_ignored_hang_up_stays_ignored() {
-        assert!(has_hang_up("Name:\ttelos\nSigIgn:\t0000000000001001\n"));
-        assert!(!has_hang_up("SigIgn:\t0000000000001000\n"));
-        assert!(!has_hang_up("Name:\ttelos\n"));
-    }
 
     #[derive(Parser)]
     struct Asked {

@@ -1,48 +1,53 @@
-//! `telos worker --ppp ENDPOINT`: work for a bare Paranoid Pirate queue, the ZeroMQ guide's or a host's backend.
+//! `telos worker --ppp`: the same work for a bare Paranoid Pirate queue, the ZeroMQ guide's or a host's backend.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use telos_bridge::{Endpoint, PppStanding, PppWorker, PppWorkerConfig, Service};
+use serde_json::json;
+use telos_bridge::{Endpoint, PppStanding};
+use telos_service::{WorkerSetup, start_ppp_worker};
 
 use crate::error::{CommandError, refused};
 use crate::output::Output;
 
-/// How long the request in hand may still take once it is told to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Answers requests with `service`, one at a time, until `stop` is ready; the one in hand is then answered first.
+/// Works until `stop` is ready; the request in hand is then answered first, within `patience`.
 ///
 /// # Errors
-/// An endpoint that other machines can reach.
-pub(crate) async fn run_ppp(
-    endpoint: Endpoint,
-    service: Arc<dyn Service>,
+/// What the worker could not start with.
+pub(crate) async fn run(
+    setup: WorkerSetup,
+    patience: Duration,
     stop: impl Future<Output = ()>,
     output: &Output,
 ) -> Result<(), CommandError> {
-    let worker = PppWorker::start(endpoint.clone(), PppWorkerConfig::default(), service)
-        .map_err(|cause| refused(cause.to_string(), "name a socket, or an address of this machine"))?;
+    let endpoint = setup.endpoint.clone();
+    let worker = start_ppp_worker(setup)
+        .map_err(|cause| refused(cause.to_string(), "mend what it names and start it again"))?;
     let mut standing = worker.standing();
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
-            changed = standing.changed() => match changed {
-                Ok(()) => output.note(&tell(*standing.borrow_and_update(), &endpoint)),
-                Err(_) => break,
-            },
+            changed = standing.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                tell(*standing.borrow_and_update(), &endpoint, output)?;
+            }
         }
     }
-    if !worker.drain(PATIENCE).await {
-        output.note("a request was not done in time and is lost to its queue");
+    output.note("stopping");
+    if !worker.drain(patience).await {
+        output.note("the request that was not done in time is its queue's to give to another");
     }
     Ok(())
 }
 
-fn tell(standing: PppStanding, endpoint: &Endpoint) -> String {
-    match standing {
-        PppStanding::Heard => format!("ready for the queue at {endpoint}"),
-        _ => format!("no queue answers at {endpoint}; looking for one"),
-    }
+fn tell(standing: PppStanding, endpoint: &Endpoint, output: &Output) -> Result<(), CommandError> {
+    let state = match standing {
+        PppStanding::Heard => "ready",
+        PppStanding::Away => "looking for its queue",
+        _ => return Ok(()),
+    };
+    let value = json!({"worker": state, "endpoint": endpoint.to_string()});
+    output.result(&value, |_, _| format!("{state}  endpoint {endpoint}\n"))
 }

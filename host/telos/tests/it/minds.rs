@@ -43,3 +43,30 @@ fn babs_streams_answers_and_recalls_by_meaning_after_a_restart() {
     let told = (&stats["owner"], &stats["collection"], &stats["vectors"], &stats["dim"], &stats["tail"]);
     assert_eq!(told, (&json!("babs"), &json!("turns"), &json!(2), &json!(384), &json!(2)), "{stats}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_killed_in_the_middle_of_an_answer_does_not_take_the_host_with_it() {
+    use crate::running::eventually;
+    use crate::workers::{bridge, kill, processes};
+
+    let mut running = babs();
+    running.stop();
+    running.start_with(&["--workers", "1"]);
+    eventually("the worker is ready", || bridge(&running, "workers") == 1);
+    let host = running.host.as_ref().unwrap().id();
+    let (answer, tokens) = say(&running, "My dog is called Rex.");
+    assert!(tokens > 3 && bridge(&running, "given") > 0, "{answer}");
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| {
+            let arguments = json!({ "text": "Tell me everything about the sea." }).to_string();
+            running.run(&["send", "babs", "say", &arguments])
+        });
+        eventually("the worker is at it", || bridge(&running, "orders_in_hand") == 1);
+        processes(&running, "worker --connect").into_iter().for_each(kill);
+        // Whether the mind was done by then or not, its caller is told.
+        long.join().unwrap();
+    });
+    say(&running, "Are you still there?");
+    assert_eq!(running.host.as_ref().unwrap().id(), host);
+}

@@ -93,6 +93,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         generations: telos_service::GenerationMode::Evolve,
         on_evolving: None,
         engine: None,
+        crew: None,
     };
     Host::start(config).await.expect("a host")
 }

@@ -1,0 +1,70 @@
+//! `host.vitals`: who is connected, what workers do, and what the bridge has seen.
+
+use serde_json::{Value, json};
+use telos_bridge::{PeerInfo, Stats, WorkerState};
+
+use super::Methods;
+
+impl Methods {
+    pub(super) fn host_vitals(&self) -> Value {
+        let (peers, stats) = self.workers.presence().unwrap_or_default();
+        json!({
+            "peers": peers.iter().map(peer).collect::<Vec<_>>(),
+            "bridge": counters(&stats),
+            "dispatch": self.kernel.dispatch_stats(),
+        })
+    }
+}
+
+fn peer(peer: &PeerInfo) -> Value {
+    json!({
+        "session": crate::journaling::session_label(peer.session),
+        "role": peer.role.name(),
+        "calls": peer.calls,
+        "unacked_messages": peer.unacked_messages,
+        "unacked_bytes": peer.unacked_bytes,
+        "waiting_messages": peer.waiting_messages,
+        "waiting_bytes": peer.waiting_bytes,
+        "silent_ms": u64::try_from(peer.silent.as_millis()).unwrap_or(u64::MAX),
+        "worker": peer.worker.as_ref().map(|worker| json!({
+            "services": worker.services,
+            "credit": worker.credit,
+            "in_hand": worker.in_hand,
+            "state": state(worker.state),
+        })),
+    })
+}
+
+fn state(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Ready => "ready",
+        WorkerState::Busy => "busy",
+        WorkerState::Draining => "draining",
+        WorkerState::Suspect => "suspect",
+    }
+}
+
+fn counters(stats: &Stats) -> Value {
+    json!({
+        "sessions": stats.sessions,
+        "calls": stats.calls,
+        "workers": stats.workers,
+        "orders_waiting": stats.orders_waiting,
+        "orders_in_hand": stats.orders_in_hand,
+        "dispatched": stats.dispatched,
+        "repeats": stats.repeats,
+        "replies": stats.replies,
+        "dropped_replies": stats.dropped_replies,
+        "expired": stats.expired,
+        "reconnects": stats.reconnects,
+        "slow_readers": stats.slow_readers,
+        "malformed": stats.malformed,
+        "refused": stats.refused,
+        "overdue": stats.overdue,
+        "given": stats.given,
+        "redispatched": stats.redispatched,
+        "fenced": stats.fenced,
+        "dismissed": stats.dismissed,
+        "dead_letters": stats.dead_letters,
+    })
+}

@@ -1,0 +1,212 @@
+//! Processes that are started again when they end: a host's own workers, and a host itself.
+//!
+//! ```text
+//! start ─→ runs ─→ ended ─→ pause (100 ms .. 10 s, doubling) ─→ start
+//!                    └ 5 restarts within a minute were not enough: given up
+//! ```
+//! A child knows that it is not wanted any more by the end of its standard input, so it goes with whoever started it,
+//! however that ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// Restarts within [`WINDOW`], beyond which a child is given up.
+const RESTARTS_MAX: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A child that is told to end has so long before it is killed: longer than a host takes to stop.
+const FAREWELL: Duration = Duration::from_secs(15);
+
+/// What happens to a child.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ChildEvent {
+    /// It runs.
+    Started {
+        /// Its process.
+        pid: u32,
+    },
+    /// It ended, and is started again after a pause.
+    Ended {
+        /// How.
+        how: String,
+        /// The pause.
+        pause: Duration,
+    },
+    /// It cannot be started; that is tried again after a pause.
+    NotStarted {
+        /// Why.
+        cause: io::Error,
+        /// The pause.
+        pause: Duration,
+    },
+    /// It ended too often, and is not started again.
+    GivenUp {
+        /// How it ended last.
+        how: String,
+    },
+}
+
+/// How a child's life under supervision ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to end, or ended well by itself.
+    Done,
+    /// It ended too often.
+    GivenUp,
+}
+
+/// Hears what happens to a child; must not block.
+pub type OnChild = Arc<dyn Fn(&ChildEvent) + Send + Sync>;
+
+/// Runs what `command` makes, again and again, until it ends well, too often, or `stopping` turns true.
+///
+/// # Cancel safety
+/// Dropping the future kills the child.
+pub async fn supervise(
+    command: impl Fn() -> Command,
+    mut stopping: watch::Receiver<bool>,
+    told: OnChild,
+) -> Ending {
+    let mut budget = Budget::default();
+    loop {
+        let how = match start(command()) {
+            Ok(child) => {
+                told(&ChildEvent::Started { pid: child.id().unwrap_or_default() });
+                match run(child, &mut stopping).await {
+                    Some(status) if !status.success() => Ok(status.to_string()),
+                    _ => return Ending::Done,
+                }
+            }
+            Err(cause) => Err(cause),
+        };
+        let Some(pause) = budget.next_pause(Instant::now()) else {
+            let how = how.unwrap_or_else(|cause| cause.to_string());
+            told(&ChildEvent::GivenUp { how });
+            return Ending::GivenUp;
+        };
+        told(&match how {
+            Ok(how) => ChildEvent::Ended { how, pause },
+            Err(cause) => ChildEvent::NotStarted { cause, pause },
+        });
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return Ending::Done,
+        }
+    }
+}
+
+fn start(mut command: Command) -> io::Result<Child> {
+    command.stdin(Stdio::piped()).kill_on_drop(true).spawn()
+}
+
+/// None when it was told to end.
+async fn run(mut child: Child, stopping: &mut watch::Receiver<bool>) -> Option<ExitStatus> {
+    // Waiting for a child closes its input, unless somebody else has it.
+    let input = child.stdin.take();
+    tokio::select! {
+        status = child.wait() => return status.ok(),
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
+    }
+    drop(input);
+    if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+    None
+}
+
+/// How soon, and whether, something is tried again.
+#[derive(Debug, Default)]
+struct Budget {
+    restarts: VecDeque<Instant>,
+}
+
+impl Budget {
+    /// None when it was tried too often.
+    fn next_pause(&mut self, now: Instant) -> Option<Duration> {
+        while self.restarts.front().is_some_and(|at| now.saturating_duration_since(*at) > WINDOW) {
+            self.restarts.pop_front();
+        }
+        let tries = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
+        if self.restarts.len() >= RESTARTS_MAX {
+            return None;
+        }
+        self.restarts.push_back(now);
+        Some(PAUSE_MIN.saturating_mul(2_u32.saturating_pow(tries)).min(PAUSE_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_a_child_that_ends_too_often_is_given_up() {
+        let mut budget = Budget::default();
+        let start = Instant::now();
+        let pauses: Vec<_> = (0..6).map(|_| budget.next_pause(start)).collect();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(pauses, [ms(100), ms(200), ms(400), ms(800), ms(1_600), None]);
+        let later = start + WINDOW + Duration::from_secs(1);
+        assert_eq!(budget.next_pause(later), ms(100), "what was long ago does not count");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_child_that_keeps_failing_is_started_again_and_then_given_up() {
+        let (_stop, stopping) = watch::channel(false);
+        let heard = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let hearing = Arc::clone(&heard);
+        let told: OnChild = Arc::new(move |event| hearing.lock().push(format!("{event:?}")));
+        let fail = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "exit 3"]);
+            command
+        };
+        assert_eq!(supervise(fail, stopping, told).await, Ending::GivenUp);
+        let heard = heard.lock();
+        assert_eq!(heard.iter().filter(|event| event.starts_with("Started")).count(), RESTARTS_MAX + 1);
+        assert!(heard.last().unwrap().starts_with("GivenUp"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_child_is_told_to_end_by_the_end_of_its_input() {
+        let (stop, stopping) = watch::channel(false);
+        let told: OnChild = Arc::new(|_| {});
+        let wait = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "cat; exit 0"]);
+            command
+        };
+        let supervised = tokio::spawn(supervise(wait, stopping, told));
+        stop.send_replace(true);
+        assert_eq!(supervised.await.unwrap(), Ending::Done);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_child_that_is_wanted_keeps_its_input() {
+        let (_stop, stopping) = watch::channel(false);
+        let (tell, told) = std::sync::mpsc::channel();
+        let told_by: OnChild = Arc::new(move |event| tell.send(format!("{event:?}")).unwrap());
+        // Ends badly as soon as its input does.
+        let read = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "cat; exit 1"]);
+            command
+        };
+        let supervised = tokio::spawn(supervise(read, stopping, told_by));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        supervised.abort();
+        let told: Vec<String> = told.try_iter().collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}

@@ -1,0 +1,68 @@
+//! `telos up --supervise`: the same command in a process of its own, started again when that dies.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use telos_service::{ChildEvent, Ending, supervise};
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::error::{CommandError, refused};
+use crate::output::Output;
+use crate::stop::StopSignal;
+
+/// Runs the host until this process is told to stop, the host stops by itself, or it dies too often.
+pub(super) async fn run(output: &Output) -> Result<(), CommandError> {
+    let mut stop = StopSignal::new()?;
+    let program = std::env::current_exe()?;
+    let (tell_stop, stopping) = watch::channel(false);
+    let notes = *output;
+    let told = Arc::new(move |event: &ChildEvent| tell(event, &notes));
+    let command = move || {
+        let mut command = Command::new(&program);
+        command.args(arguments()).arg("--with-parent");
+        apart(&mut command);
+        command
+    };
+    let mut supervised = Box::pin(supervise(command, stopping, told));
+    let ending = tokio::select! {
+        ending = &mut supervised => ending,
+        () = stop.wait() => {
+            tell_stop.send_replace(true);
+            supervised.await
+        }
+    };
+    match ending {
+        Ending::Done => Ok(()),
+        Ending::GivenUp => Err(refused(
+            "the host died too often and is not started again",
+            "read why with `telos journal tail`, or start it without --supervise",
+        )),
+    }
+}
+
+/// Those of this process, but for the supervision.
+fn arguments() -> Vec<OsString> {
+    std::env::args_os().skip(1).filter(|argument| argument != "--supervise").collect()
+}
+
+/// A terminal's interrupt is for the supervisor alone, which tells the host.
+#[cfg(unix)]
+fn apart(command: &mut Command) {
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn apart(_command: &mut Command) {}
+
+fn tell(event: &ChildEvent, output: &Output) {
+    match event {
+        ChildEvent::Ended { how, pause } => {
+            output.note(&format!("the host died ({how}); it is started again in {} ms", pause.as_millis()));
+        }
+        ChildEvent::NotStarted { cause, pause } => {
+            output.note(&format!("the host cannot be started ({cause}); again in {} ms", pause.as_millis()));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,139 @@
+//! Goal: what a worker dies of ends nobody else, and a host that dies comes back.
+//! Method: real processes; workers and hosts are killed where they stand.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::running::{Running, eventually, guest};
+
+/// Journal lines of an event, oldest first.
+fn lines(running: &Running, event: &str) -> Vec<Value> {
+    let directory = std::fs::read_dir(running.path().join("journal")).unwrap();
+    let mut files: Vec<_> = directory.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let text: String = texts.collect();
+    let parsed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    parsed.filter(|line| line.to_string().contains(&format!("\"{event}\""))).collect()
+}
+
+pub(crate) fn bridge(running: &Running, counter: &str) -> u64 {
+    running.ok(&["vitals"])["bridge"][counter].as_u64().unwrap()
+}
+
+/// Processes that have this home among their arguments.
+pub(crate) fn processes(running: &Running, what: &str) -> Vec<u32> {
+    let home = running.path().display().to_string();
+    let is_ours = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+        arguments.contains(&home) && arguments.contains(what)
+    };
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(is_ours).collect()
+}
+
+pub(crate) fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+fn with_workers(count: &str) -> Running {
+    let mut running = Running::new();
+    running.stop();
+    running.start_with(&["--workers", count]);
+    eventually("the workers are ready", || bridge(&running, "workers").to_string() == count);
+    running
+}
+
+#[test]
+fn candidates_are_tried_by_a_worker() {
+    let running = with_workers("1");
+    let checked = running.ok(&["plugin", "check", guest("counter").to_str().unwrap()]);
+    assert_eq!((checked["ok"].as_bool(), &checked["id"]), (Some(true), &json!("counter")));
+    assert!(!checked["examples"].as_array().unwrap().is_empty());
+    assert_eq!(bridge(&running, "given"), 1);
+    running.ok(&["plugin", "install", guest("counter").to_str().unwrap()]);
+    assert_eq!(running.value("counter", "increment"), json!(1));
+    assert_eq!(bridge(&running, "given"), 2);
+    let worker = running.ok(&["vitals"])["peers"].as_array().unwrap().clone();
+    let worker = worker.into_iter().find(|peer| peer["role"] == "worker").unwrap();
+    assert_eq!(worker["worker"]["services"], json!(["inference", "sandbox"]));
+}
+
+#[test]
+fn what_is_no_component_is_refused_by_a_worker_in_the_hosts_words() {
+    let alone = Running::new();
+    let with = with_workers("1");
+    let file = with.path().join("no.wasm");
+    std::fs::write(&file, b"\0asm\x0d\0\x01\0nonsense").unwrap();
+    let refusal = |running: &Running| running.refused(&["plugin", "check", file.to_str().unwrap()]);
+    assert_eq!(refusal(&with), refusal(&alone));
+    assert_eq!(bridge(&with, "given"), 1);
+}
+
+#[test]
+fn a_killed_worker_is_started_again_and_the_host_does_its_work_meanwhile() {
+    let running = with_workers("1");
+    let [worker] = processes(&running, "worker --connect")[..] else { panic!("one worker") };
+    kill(worker);
+    running.ok(&["plugin", "install", guest("counter").to_str().unwrap()]);
+    eventually("it runs again", || lines(&running, "worker.started").len() == 2);
+    assert_eq!(lines(&running, "worker.ended").len(), 1);
+    eventually("and offers itself", || bridge(&running, "workers") == 1);
+    assert_eq!(running.value("counter", "increment"), json!(1));
+}
+
+#[test]
+fn workers_go_with_their_host_however_it_ends() {
+    let mut running = with_workers("2");
+    running.kill();
+    eventually("they are gone", || processes(&running, "worker --connect").is_empty());
+    running.start_with(&["--workers", "2"]);
+    eventually("they are there", || bridge(&running, "workers") == 2);
+    running.stop();
+    assert!(processes(&running, "worker --connect").is_empty());
+}
+
+#[test]
+fn a_worker_started_by_hand_works_for_the_host_of_its_home_and_leaves_when_told() {
+    let running = Running::with_counter();
+    let mut worker = crate::running::command(running.path());
+    worker.args(["--json", "worker", "--roles", "sandbox"]).stdout(std::process::Stdio::null());
+    let mut worker = worker.spawn().unwrap();
+    eventually("it is there", || bridge(&running, "workers") == 1);
+    running.ok(&["plugin", "check", guest("counter").to_str().unwrap()]);
+    assert_eq!(bridge(&running, "given"), 1);
+    let told = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
+    assert!(told.success() && worker.wait().unwrap().success());
+    eventually("it has left", || bridge(&running, "workers") == 0);
+}
+
+#[test]
+fn a_supervised_host_comes_back_with_everything_that_it_acknowledged() {
+    let mut running = Running::with_counter();
+    running.stop();
+    running.start_with(&["--supervise"]);
+    for count in 1..=3 {
+        assert_eq!(running.value("counter", "increment"), json!(count));
+        let [host] = processes(&running, "--with-parent")[..] else { panic!("one host") };
+        kill(host);
+        eventually("another runs", || {
+            let now = processes(&running, "--with-parent");
+            now.len() == 1 && now != [host] && running.run(&["vitals"]).status.success()
+        });
+    }
+    assert_eq!(running.value("counter", "increment"), json!(4));
+    running.stop();
+    assert!(processes(&running, "--with-parent").is_empty());
+}
+
+#[test]
+fn a_supervised_host_goes_with_its_supervisor() {
+    let mut running = Running::new();
+    running.stop();
+    running.start_with(&["--supervise"]);
+    running.kill();
+    eventually("the host is gone", || processes(&running, "--with-parent").is_empty());
+}
