@@ -82,7 +82,8 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let strip = |ours: &str, zeromqs: &str| text.strip_prefix(zeromqs).or_else(|| text.strip_prefix(ours));
+        let strip =
+            |ours: &str, zeromqs: &str| text.strip_prefix(zeromqs).or_else(|| text.strip_prefix(ours));
         let endpoint = if let Some(path) = strip("unix:", "ipc://") {
             parse_path(path)?
         } else if let Some(address) = strip("tcp:", "tcp://") {
@@ -121,7 +122,9 @@ mod tests {
 
     #[test]
     fn zeromqs_own_spellings_mean_the_same() {
-        for (theirs, ours) in [("ipc:///run/a.sock", "unix:/run/a.sock"), ("tcp://127.0.0.1:1", "tcp:127.0.0.1:1")] {
+        for (theirs, ours) in
+            [("ipc:///run/a.sock", "unix:/run/a.sock"), ("tcp://127.0.0.1:1", "tcp:127.0.0.1:1")]
+        {
             assert_eq!(theirs.parse::<Endpoint>(), ours.parse());
         }
         assert!("tcp://0.0.0.0:1".parse::<Endpoint>().is_err());

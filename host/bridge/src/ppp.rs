@@ -24,15 +24,15 @@
 //! # Source
 //! ZeroMQ RFC 6/PPP; ZeroMQ Guide, chapter 4, Paranoid Pirate and Lazy Pirate patterns.
 
-mod envelope;
-mod queue;
 mod calls;
+mod envelope;
 mod limits;
-mod unread;
+mod queue;
 mod server;
+mod unread;
 
-mod worker;
 mod work;
+mod worker;
 
 pub use limits::{PppConfig, PppLimits, PppStats};
 pub use server::{PppServer, serve_ppp};

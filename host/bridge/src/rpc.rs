@@ -274,7 +274,9 @@ pub(crate) struct HostRequest {
 ///
 /// # Errors
 /// What claims to be JSON-RPC 2.0 and names a method, but cannot be answered; with the id to refuse it under.
-pub(crate) fn decode_host_request(frames: &[Bytes]) -> Result<Option<HostRequest>, (RequestId, RpcError)> {
+pub(crate) fn decode_host_request(
+    frames: &[Bytes],
+) -> Result<Option<HostRequest>, Box<(RequestId, RpcError)>> {
     let [frame] = frames else { return Ok(None) };
     if !frame.trim_ascii_start().starts_with(b"{") {
         return Ok(None);
@@ -289,11 +291,13 @@ pub(crate) fn decode_host_request(frames: &[Bytes]) -> Result<Option<HostRequest
     let (id, method, params) = (take("id"), take("method"), take("params"));
     let refuse = |id: Option<RequestId>, found: &str| {
         let error = RpcError::new("invalid-request", Effect::None, found).with_code(code::INVALID_REQUEST);
-        Err((id.unwrap_or(RequestId(Value::Null)), error))
+        Err(Box::new((id.unwrap_or(RequestId(Value::Null)), error)))
     };
     match (RequestId::of(id), method) {
         (Some(id), Value::String(method)) => Ok(Some(HostRequest { id, method, params })),
-        (None, _) => refuse(None, "the id has to be an integer, or a string of at most 255 bytes: each is answered"),
+        (None, _) => {
+            refuse(None, "the id has to be an integer, or a string of at most 255 bytes: each is answered")
+        }
         (id, _) => refuse(id, "the method has to be a string"),
     }
 }
@@ -307,9 +311,12 @@ pub(crate) fn encode_refusal(id: &RequestId, error: &RpcError) -> Bytes {
 pub(crate) fn readdress(id: &RequestId, outcome: &Outcome) -> Bytes {
     let unread = |_| RpcError::new("malformed", Effect::Unknown, "the service's answer cannot be read");
     match (serde_json::from_slice::<AnswerIn<'_>>(&outcome.payload), outcome.failed) {
-        (Ok(AnswerIn { result, .. }), None) => {
-            encode(&AnswerOut { jsonrpc: VERSION, id, result: Some(result.unwrap_or(RawValue::NULL)), error: None::<()> })
-        }
+        (Ok(AnswerIn { result, .. }), None) => encode(&AnswerOut {
+            jsonrpc: VERSION,
+            id,
+            result: Some(result.unwrap_or(RawValue::NULL)),
+            error: None::<()>,
+        }),
         (Ok(AnswerIn { error, .. }), Some(_)) => {
             encode(&AnswerOut { jsonrpc: VERSION, id, result: None, error })
         }
@@ -375,7 +382,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","method":"m","id":1.5}"#, Value::Null),
             (r#"{"jsonrpc":"2.0","method":7,"id":1}"#, json!(1)),
         ] {
-            let (found, error) = decode(invalid).unwrap_err();
+            let (found, error) = *decode(invalid).unwrap_err();
             assert_eq!((found, error.code), (RequestId(id), code::INVALID_REQUEST), "{invalid}");
         }
     }
@@ -386,7 +393,10 @@ mod tests {
         let read = |payload: Bytes| serde_json::from_slice::<Value>(&payload).unwrap();
         for result in [json!({"a": [1, null]}), Value::Null] {
             let outcome = Outcome { failed: None, payload: encode_result(7, &result) };
-            assert_eq!(read(readdress(&id, &outcome)), json!({"jsonrpc": "2.0", "id": "mine", "result": result}));
+            assert_eq!(
+                read(readdress(&id, &outcome)),
+                json!({"jsonrpc": "2.0", "id": "mine", "result": result})
+            );
         }
         let error = RpcError::new("busy", Effect::None, "too much");
         let said = read(readdress(&id, &Outcome::error(7, &error)));

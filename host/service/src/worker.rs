@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use telos_bridge::{
-    Call, Effect, Endpoint, PppWorker, PppWorkerConfig, Reply, RpcError, Service, Worker, WorkerConfig, WorkerError,
+    Call, Effect, Endpoint, PppWorker, PppWorkerConfig, Reply, RpcError, Service, Worker, WorkerConfig,
+    WorkerError,
 };
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, MindError, Minds, MindsConfig};

@@ -55,7 +55,28 @@ struct Session {
     since: Instant,
     next_number: u64,
     /// Running ones, by their id.
-    running: HashMap<RequestId, CallId>,
+    running: HashMap<RequestId, Running>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    call: CallId,
+    number: u64,
+}
+
+impl Session {
+    fn begin(&mut self, id: RequestId, call: CallId) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.running.insert(id, Running { call, number });
+        number
+    }
+
+    /// Nobody asks again for what is answered.
+    fn acked_through(&self) -> u64 {
+        let oldest = self.running.values().map(|running| running.number).min();
+        oldest.unwrap_or(self.next_number) - 1
+    }
 }
 
 #[derive(Debug)]
@@ -87,7 +108,11 @@ impl Calls {
     ///
     /// # Errors
     /// The refusal of an id that another request has, with the envelope that it goes in.
-    pub(super) fn take(&mut self, now: Instant, asked: Asked) -> Result<Option<Dispatch>, (Vec<Bytes>, Bytes)> {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        asked: Asked,
+    ) -> Result<Option<Dispatch>, (Vec<Bytes>, Bytes)> {
         let Asked { route, envelope, content, request: HostRequest { id, method, params }, wall_ms } = asked;
         if let Some(running) = self.running(&route, &id) {
             if running.content != content {
@@ -100,14 +125,11 @@ impl Calls {
         self.next_call += 1;
         let deadline = now + self.deadline;
         let owner = self.session(now, &route, wall_ms);
-        owner.running.insert(id.clone(), call);
-        let (session, number) = (owner.id, owner.next_number);
-        owner.next_number += 1;
+        let number = owner.begin(id.clone(), call);
+        let (session, acked_through) = (owner.id, owner.acked_through());
         self.due.insert((deadline, call));
         let back = Some((route, envelope));
         self.calls.insert(call, Call { back, id, content, due: deadline, is_cancelled: false });
-        // Nobody asks for an earlier number again.
-        let acked_through = number - 1;
         Ok(Some(Dispatch { call, session, number, acked_through, deadline, method, params }))
     }
 
@@ -152,7 +174,7 @@ impl Calls {
         let Some(session) = self.sessions.remove(route) else {
             return;
         };
-        for id in session.running.into_values() {
+        for Running { call: id, .. } in session.running.into_values() {
             if let Some(call) = self.calls.get_mut(&id) {
                 call.back = None;
                 actions.push(Action::Cancel { call: id, reason: CancelReason::ClientGone });
@@ -187,14 +209,13 @@ impl Calls {
     }
 
     fn running(&mut self, route: &Route, id: &RequestId) -> Option<&mut Call> {
-        let call = self.sessions.get(route)?.running.get(id)?;
-        self.calls.get_mut(call)
+        let running = self.sessions.get(route)?.running.get(id)?;
+        self.calls.get_mut(&running.call)
     }
 
     fn session(&mut self, now: Instant, route: &Route, wall_ms: u64) -> &mut Session {
         let next = SessionId { client: self.next_session, incarnation: wall_ms };
-        let fresh =
-            |id| Session { id, since: now, next_number: 1, running: HashMap::new() };
+        let fresh = |id| Session { id, since: now, next_number: 1, running: HashMap::new() };
         let session = self.sessions.entry(route.clone()).or_insert_with(|| fresh(next));
         if now >= session.since + SESSION_AGE_MAX && session.running.is_empty() {
             *session = fresh(next);

@@ -85,7 +85,10 @@ pub(super) enum WorkerSaid {
     Ready,
     Heartbeat,
     /// `token` is none when the address is no token at all.
-    Reply { token: Option<AttemptToken>, content: Content },
+    Reply {
+        token: Option<AttemptToken>,
+        content: Content,
+    },
 }
 
 impl WorkerSaid {

@@ -47,14 +47,30 @@ pub(super) struct WorkerNumber(u64);
 pub(super) enum Input {
     Tick,
     /// `wall_ms`: the wall clock, for the incarnation of a new session.
-    ClientSaid { route: Route, frames: Vec<Bytes>, wall_ms: u64 },
-    WorkerSaid { route: Route, frames: Vec<Bytes> },
-    ClientLost { route: Route },
+    ClientSaid {
+        route: Route,
+        frames: Vec<Bytes>,
+        wall_ms: u64,
+    },
+    WorkerSaid {
+        route: Route,
+        frames: Vec<Bytes>,
+    },
+    ClientLost {
+        route: Route,
+    },
     /// It did not read; it is hung up on.
-    ClientSlow { route: Route },
-    WorkerLost { route: Route },
+    ClientSlow {
+        route: Route,
+    },
+    WorkerLost {
+        route: Route,
+    },
     /// The service says something about a call.
-    Said { call: CallId, output: Output },
+    Said {
+        call: CallId,
+        output: Output,
+    },
     /// Take nothing new.
     Close,
     /// Stop what still runs: its answers reach nobody.
@@ -174,10 +190,13 @@ impl Queue {
 
     /// When a tick is due: at the next deadline, and four times a heartbeat to look for silent workers.
     pub(super) fn wake_at(&self) -> Instant {
-        let round = self.ticked_at + self.rules.heartbeat / 4;
-        let beat = self.beat_at + self.rules.heartbeat;
         let due = self.pool.wake_at().into_iter().chain(self.calls.wake_at());
-        due.fold(round.min(beat), Instant::min)
+        due.fold(self.ticked_at + self.round(), Instant::min)
+    }
+
+    /// Workers are looked at so often.
+    fn round(&self) -> Duration {
+        self.rules.heartbeat / 4
     }
 
     /// Nobody waits for anything.
@@ -213,7 +232,9 @@ impl Queue {
 
     fn hear_client(&mut self, now: Instant, route: Route, frames: Vec<Bytes>, wall_ms: u64) {
         let Some(request) = Request::decode(frames) else {
-            return if self.offend(&route) { self.actions.push(Action::HangUpClient { route }) };
+            return if self.offend(&route) {
+                self.actions.push(Action::HangUpClient { route })
+            };
         };
         if !self.clients.contains_key(&route) {
             if self.clients.len() >= self.rules.limits.clients_max {
@@ -225,7 +246,10 @@ impl Queue {
         match rpc::decode_host_request(&request.content.0) {
             Ok(None) => self.take_job(now, route, request),
             Ok(Some(asked)) => self.take_call(now, route, request, asked, wall_ms),
-            Err((id, error)) => self.answer(route, request.envelope, rpc::encode_refusal(&id, &error)),
+            Err(invalid) => {
+                let (id, error) = *invalid;
+                self.answer(route, request.envelope, rpc::encode_refusal(&id, &error));
+            }
         }
     }
 
@@ -236,7 +260,8 @@ impl Queue {
         {
             return self.answer(route, envelope, rpc::encode_refusal(&asked.id, &error));
         }
-        match self.calls.take(now, Asked { route: route.clone(), envelope, content, request: asked, wall_ms }) {
+        match self.calls.take(now, Asked { route: route.clone(), envelope, content, request: asked, wall_ms })
+        {
             Ok(Some(dispatch)) => {
                 self.stats.dispatched += 1;
                 self.actions.push(Action::Dispatch(dispatch));
@@ -248,7 +273,8 @@ impl Queue {
 
     fn may_call(&mut self, route: &Route) -> Result<(), RpcError> {
         let limits = &self.rules.limits;
-        let is_full = self.calls.len() >= limits.calls_max || self.under_way(route) >= limits.client_requests_max;
+        let is_full =
+            self.calls.len() >= limits.calls_max || self.under_way(route) >= limits.client_requests_max;
         if self.is_closing {
             return Err(RpcError::new("closing", Effect::None, "the host is stopping")
                 .with_next("ask again when it is back"));
@@ -327,7 +353,9 @@ impl Queue {
 
     fn hear_worker(&mut self, now: Instant, route: Route, frames: Vec<Bytes>) {
         let Some(said) = WorkerSaid::decode(frames) else {
-            return if self.offend(&route) { self.actions.push(Action::HangUpWorker { route }) };
+            return if self.offend(&route) {
+                self.actions.push(Action::HangUpWorker { route })
+            };
         };
         let known = self.by_route.get(&route).copied();
         if let Some(worker) = known.and_then(|number| self.workers.get_mut(&number)) {
@@ -345,7 +373,8 @@ impl Queue {
     }
 
     fn hear_reply(&mut self, now: Instant, number: WorkerNumber, token: AttemptToken, content: Content) {
-        let handed = self.workers.get_mut(&number).and_then(|worker| worker.handed.take_if(|handed| *handed == token));
+        let handed =
+            self.workers.get_mut(&number).and_then(|worker| worker.handed.take_if(|handed| *handed == token));
         match handed {
             // The pool counts what is void meanwhile.
             Some(_) => drop(self.pool.hear(now, number, token.job, token.attempt, Report::Done(content))),
@@ -397,22 +426,29 @@ impl Queue {
     }
 
     fn look_at_clock(&mut self, now: Instant) {
-        self.ticked_at = now;
-        self.expire_silent(now);
         self.pool.tick(now);
         for answer in self.calls.tick(now, &mut self.actions) {
             if let Some((route, envelope)) = answer.back {
                 self.answer(route, envelope, answer.payload);
             }
         }
-        if now >= self.beat_at + self.rules.heartbeat {
-            self.beat_at = now;
-            let beat = |worker: &Worker| {
-                let frames = vec![Bytes::from_static(HEARTBEAT)];
-                Action::ToWorker { route: worker.route.clone(), frames }
-            };
-            self.actions.extend(self.workers.values().map(beat));
+        if now >= self.ticked_at + self.round() {
+            self.ticked_at = now;
+            self.expire_silent(now);
+            self.beat(now);
         }
+    }
+
+    fn beat(&mut self, now: Instant) {
+        if now < self.beat_at + self.rules.heartbeat {
+            return;
+        }
+        self.beat_at = now;
+        let beat = |worker: &Worker| {
+            let frames = vec![Bytes::from_static(HEARTBEAT)];
+            Action::ToWorker { route: worker.route.clone(), frames }
+        };
+        self.actions.extend(self.workers.values().map(beat));
     }
 
     /// An idle worker has to beat; one with a request in hand may have no hands free.
@@ -443,7 +479,9 @@ impl Queue {
 
     fn perform(&mut self, now: Instant, action: PoolAction<WorkerNumber, Content>) {
         match action {
-            PoolAction::Give { worker, job, attempt, payload, .. } => self.give(worker, job, attempt, payload),
+            PoolAction::Give { worker, job, attempt, payload, .. } => {
+                self.give(worker, job, attempt, payload)
+            }
             PoolAction::Ended { job, end } => self.end(job, end),
             PoolAction::Dismiss { worker } => {
                 if let Some(route) = self.workers.get(&worker).map(|worker| worker.route.clone()) {

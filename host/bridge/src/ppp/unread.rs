@@ -42,10 +42,16 @@ impl Drop for Counted {
 
 impl Unread {
     /// The frames, counted from now on; none when the client has too much unread. A single larger reply goes alone.
-    pub(super) fn admit(&mut self, route: &Route, frames: Vec<Bytes>, limits: &PppLimits) -> Option<Vec<Bytes>> {
+    pub(super) fn admit(
+        &mut self,
+        route: &Route,
+        frames: Vec<Bytes>,
+        limits: &PppLimits,
+    ) -> Option<Vec<Bytes>> {
         let pile = self.0.entry(route.clone()).or_default();
         let bytes: usize = frames.iter().map(Bytes::len).sum();
-        let (unread_frames, unread_bytes) = (pile.frames.load(Ordering::Acquire), pile.bytes.load(Ordering::Acquire));
+        let (unread_frames, unread_bytes) =
+            (pile.frames.load(Ordering::Acquire), pile.bytes.load(Ordering::Acquire));
         let has_room = unread_frames + frames.len() <= limits.client_unread_frames_max
             && unread_bytes + bytes <= limits.client_unread_bytes_max;
         if !has_room && unread_frames > 0 {
@@ -68,9 +74,11 @@ mod tests {
 
     #[test]
     fn what_is_written_makes_room_and_one_larger_reply_goes_alone() {
-        let limits = PppLimits { client_unread_bytes_max: 10, client_unread_frames_max: 3, ..PppLimits::default() };
+        let limits =
+            PppLimits { client_unread_bytes_max: 10, client_unread_frames_max: 3, ..PppLimits::default() };
         let (mut unread, route) = (Unread::default(), Route::from_static(b"r"));
-        let mut admit = |length: usize| unread.admit(&route, vec![Bytes::new(), Bytes::from(vec![0; length])], &limits);
+        let mut admit =
+            |length: usize| unread.admit(&route, vec![Bytes::new(), Bytes::from(vec![0; length])], &limits);
         let first = admit(6);
         assert!(first.is_some() && admit(6).is_none(), "bytes");
         assert!(admit(0).is_none(), "frames");

@@ -267,7 +267,10 @@ impl Shell {
         match action {
             Action::Connect => {
                 let (endpoint, timeout) = (self.endpoint.clone(), self.connect_timeout);
-                self.connecting = Some(tokio::spawn(async move { socket::connect(Wire::ZeroMq, &endpoint, timeout).await }));
+                self.connecting =
+                    Some(tokio::spawn(
+                        async move { socket::connect(Wire::ZeroMq, &endpoint, timeout).await },
+                    ));
             }
             Action::Disconnect => self.disconnect(),
             Action::Send(frames) => {
@@ -310,7 +313,8 @@ impl Shell {
                 open.id = Some(id);
                 (method, params)
             }
-            Err((id, error)) => {
+            Err(invalid) => {
+                let (id, error) = *invalid;
                 open.id = Some(id);
                 self.open = Some(open);
                 return reply.finish(Err(error));
@@ -359,7 +363,8 @@ fn content_of(open: &Open, outcome: &Outcome) -> Content {
     if let Some(id) = &open.id {
         return Content(vec![rpc::readdress(id, outcome)]);
     }
-    let answered = outcome.failed.is_none().then(|| rpc::decode_result(open.slot.0, &outcome.payload)).flatten();
+    let answered =
+        outcome.failed.is_none().then(|| rpc::decode_result(open.slot.0, &outcome.payload)).flatten();
     let frames = match &answered {
         // The error, as it is.
         None => return Content(vec![outcome.payload.clone()]),
@@ -383,7 +388,7 @@ fn frame_of(value: &Value) -> Option<Bytes> {
 
 fn from_hex(text: &str) -> Option<Bytes> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let is_hex = text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hex.then(|| text.as_bytes().chunks_exact(2).map(byte).collect::<Option<Vec<u8>>>())?.map(Bytes::from)
 }
 

@@ -51,7 +51,10 @@ pub(super) enum Input {
     Lost,
     Heard(Vec<Bytes>),
     /// The work is over; no content: it was not done, and another worker may have it.
-    Done { slot: SlotId, content: Option<Content> },
+    Done {
+        slot: SlotId,
+        content: Option<Content>,
+    },
     /// Take no more.
     Drain,
     Close,
@@ -64,9 +67,16 @@ pub(super) enum Action {
     /// Drop the socket, whether connected or not yet.
     Disconnect,
     Send(Vec<Bytes>),
-    Begin { slot: SlotId, deadline: Instant, content: Content },
+    Begin {
+        slot: SlotId,
+        deadline: Instant,
+        content: Content,
+    },
     /// Nobody wants its reply: stop, and say that it is over.
-    Stop { slot: SlotId, reason: CancelReason },
+    Stop {
+        slot: SlotId,
+        reason: CancelReason,
+    },
     /// The queue has said something, the first time in this connection.
     Heard,
     /// Every reply is sent, and no more requests come.
@@ -282,7 +292,9 @@ impl Pirate {
                 self.actions.push(Action::Disconnect);
                 self.back_off(now);
             }
-            State::Ready { beat_at, .. } if self.slot.is_none() && now >= *beat_at + self.settings.heartbeat => {
+            State::Ready { beat_at, .. }
+                if self.slot.is_none() && now >= *beat_at + self.settings.heartbeat =>
+            {
                 *beat_at = now;
                 self.send_signal(HEARTBEAT);
             }

@@ -171,13 +171,23 @@ async fn a_worker_finds_the_queue_that_comes_after_a_dead_one() {
 async fn a_json_rpc_request_reaches_the_host_with_the_role_of_a_client() {
     let Some(python) = python() else { return };
     let pair = Pair::start().await;
-    let request = |id: Value, method: &str| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [7]}).to_string();
-    let requests = [request(json!(1), "echo"), request(json!("x"), "role"), request(json!(1), "missing"), request(json!(2), "panic")];
+    let request = |id: Value, method: &str| {
+        json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [7]}).to_string()
+    };
+    let requests = [
+        request(json!(1), "echo"),
+        request(json!("x"), "role"),
+        request(json!(1), "missing"),
+        request(json!(2), "panic"),
+    ];
     let answers = ask(&python, &pair.frontend(), &requests.each_ref().map(String::as_str)).await;
     let answers: Vec<Value> = answers.iter().map(|answer| serde_json::from_str(answer).unwrap()).collect();
     assert_eq!(answers[0], json!({"jsonrpc": "2.0", "id": 1, "result": [7]}));
     assert_eq!(answers[1], json!({"jsonrpc": "2.0", "id": "x", "result": "Client"}));
-    assert_eq!((&answers[2]["id"], &answers[2]["error"]["data"]["kind"]), (&json!(1), &json!("unknown-method")));
+    assert_eq!(
+        (&answers[2]["id"], &answers[2]["error"]["data"]["kind"]),
+        (&json!(1), &json!("unknown-method"))
+    );
     assert_eq!(answers[3]["error"]["data"]["kind"], "abandoned");
     assert_eq!(pair.server.stats().dispatched, 4);
 }
@@ -200,7 +210,10 @@ struct FreshCounter;
 
 impl Service for FreshCounter {
     fn call(&self, call: Call, reply: Reply) {
-        assert_eq!((call.method.as_str(), &call.params), ("object.send", &json!({"to": "counter", "selector": "increment"})));
+        assert_eq!(
+            (call.method.as_str(), &call.params),
+            ("object.send", &json!({"to": "counter", "selector": "increment"}))
+        );
         reply.finish(Ok(json!(1)));
     }
 }
@@ -226,7 +239,8 @@ impl TheirQueue {
     fn start(python: &Path, dir: &Path) -> Self {
         let (front, back) = (dir.join("front.sock"), dir.join("back.sock"));
         let frontend = format!("ipc://{}", front.display());
-        let program = Program::start(python, "queue", &[&frontend, &format!("ipc://{}", back.display()), INTERVAL]);
+        let program =
+            Program::start(python, "queue", &[&frontend, &format!("ipc://{}", back.display()), INTERVAL]);
         program.wait_for("up");
         Self { program, frontend, backend: Endpoint::Unix(back) }
     }

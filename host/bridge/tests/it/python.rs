@@ -33,12 +33,14 @@ fn set_up() -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|cause| cause.to_string())?;
     let target = program.ancestors().nth(3).ok_or("this program is in no directory")?;
     let pinned = std::fs::read_to_string(REQUIREMENTS).map_err(|cause| cause.to_string())?;
-    let version = pinned.lines().find_map(|line| line.strip_prefix("pyzmq==")).ok_or("pyzmq is not pinned")?;
+    let version =
+        pinned.lines().find_map(|line| line.strip_prefix("pyzmq==")).ok_or("pyzmq is not pinned")?;
     let place = target.join(format!("ppp-python-{}", version.trim_end_matches(['\\', ' '])));
     if !place.is_dir() {
         let fresh = tempfile::tempdir_in(target).map_err(|cause| cause.to_string())?;
         run(Command::new("python3").args(["-m", "venv"]).arg(fresh.path()))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
+        let pip =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
         let pinned = ["--require-hashes", "--requirement", REQUIREMENTS];
         run(Command::new(interpreter(fresh.path())).args(pip).args(pinned))?;
         // Where another was quicker, theirs is as good.

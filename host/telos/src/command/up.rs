@@ -244,7 +244,9 @@ fn render(ready: &Value, paint: Paint) -> String {
         field("endpoint"),
         field("try")
     ));
-    if let (Some(frontend), Some(backend)) = (ready["ppp"]["frontend"].as_str(), ready["ppp"]["backend"].as_str()) {
+    if let (Some(frontend), Some(backend)) =
+        (ready["ppp"]["frontend"].as_str(), ready["ppp"]["backend"].as_str())
+    {
         text.push_str(&format!("bare Paranoid Pirate  clients {frontend}  workers {backend}\n"));
     }
     text
@@ -292,7 +294,8 @@ mod tests {
     fn a_bare_pair_has_both_endpoints_or_none() {
         let ppp = |flags: &[&str]| {
             let asked = Asked::try_parse_from(std::iter::once(&"up").chain(flags));
-            asked.map(|asked| asked.up.ppp().map(|pair| (pair.frontend.to_string(), pair.backend.to_string())))
+            asked
+                .map(|asked| asked.up.ppp().map(|pair| (pair.frontend.to_string(), pair.backend.to_string())))
         };
         assert_eq!(ppp(&[]).unwrap(), None);
         let pair = ["--ppp-frontend", "ipc:///f", "--ppp-backend", "tcp:127.0.0.1:0"];

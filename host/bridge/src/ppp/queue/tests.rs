@@ -9,7 +9,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const RUN: u64 = 9;
 
 fn rules() -> Rules {
-    let limits = PppLimits { clients_max: 4, client_requests_max: 3, workers_max: 3, waiting_max: 4, ..PppLimits::default() };
+    let limits = PppLimits {
+        clients_max: 4,
+        client_requests_max: 3,
+        workers_max: 3,
+        waiting_max: 4,
+        ..PppLimits::default()
+    };
     Rules { heartbeat: BEAT, liveness: 3, deadline: DEADLINE, lease: None, limits }
 }
 
@@ -54,7 +60,8 @@ impl Stage {
 
     fn step(&mut self, input: Input) -> Vec<String> {
         let actions = self.queue.step(self.now, input);
-        let is_beat = |action: &Action| matches!(action, Action::ToWorker { frames, .. } if frames.len() == 1);
+        let is_beat =
+            |action: &Action| matches!(action, Action::ToWorker { frames, .. } if frames.len() == 1);
         self.beats += actions.iter().filter(|action| is_beat(action)).count();
         actions.iter().filter(|action| !is_beat(action)).map(tell).collect()
     }
@@ -83,7 +90,9 @@ impl Stage {
             ["beat", who] => self.say(who, vec![bytes("\u{2}")]),
             ["junk", who] => self.say(who, vec![bytes("\u{3}")]),
             ["reply", who, at, what] => self.say(who, vec![token(at, RUN), Bytes::new(), bytes(what)]),
-            ["reply-of-old", who, at, what] => self.say(who, vec![token(at, RUN + 1), Bytes::new(), bytes(what)]),
+            ["reply-of-old", who, at, what] => {
+                self.say(who, vec![token(at, RUN + 1), Bytes::new(), bytes(what)])
+            }
             ["ask", who, what] => self.say(who, vec![Bytes::new(), bytes(what)]),
             ["ask-by", who, proxy, what] => self.say(who, vec![bytes(proxy), Bytes::new(), bytes(what)]),
             ["call", who, id, method] => self.say(who, vec![Bytes::new(), call_of(id, method)]),
@@ -176,7 +185,8 @@ fn a_heartbeat_is_no_ready() {
 
 #[test]
 fn an_idle_worker_is_gone_after_three_silent_intervals_and_a_busy_one_is_not() {
-    let stats = check("ready w1; wait 2999; beat w1; wait 2999; wait 500; beat w1; ask c1 a", &["hang up w1"]);
+    let stats =
+        check("ready w1; wait 2999; beat w1; wait 2999; wait 500; beat w1; ask c1 a", &["hang up w1"]);
     assert_eq!((stats.expired, stats.strangers, stats.waiting), (1, 1, 1));
     // Ten times its patience with a job in hand; from its reply on it has to beat again.
     let stats = check(
@@ -309,6 +319,28 @@ fn a_json_rpc_request_is_the_hosts_and_ends_in_an_answer() {
     assert_eq!((stats.dispatched, stats.replies, stats.calls), (3, 3, 0));
 }
 
+/// What is acknowledged the service may forget, so nothing that still runs ever is.
+#[test]
+fn only_what_is_answered_is_acknowledged_to_the_service() {
+    let mut stage = Stage::new(rules());
+    let mut acked = |id: &str| {
+        let frames = vec![Bytes::new(), call_of(id, "m")];
+        let asked = Input::ClientSaid { route: bytes("c1"), frames, wall_ms: 1 };
+        match stage.queue.step(stage.now, asked).pop() {
+            Some(Action::Dispatch(dispatch)) => {
+                let payload = rpc::encode_result(1, &Value::Null);
+                let output = Output::Finished(Outcome { failed: None, payload });
+                if id != "slow" {
+                    stage.step(Input::Said { call: dispatch.call, output });
+                }
+                dispatch.acked_through
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([acked("a"), acked("b"), acked("slow"), acked("c"), acked("d")], [0, 1, 2, 2, 2]);
+}
+
 #[test]
 fn a_repeat_joins_the_running_request_and_is_answered_once() {
     let stats = check(
@@ -316,36 +348,37 @@ fn a_repeat_joins_the_running_request_and_is_answered_once() {
         &["dispatch 1 as 1 of 1: m", "c1 hears \"a\"=\"x\""],
     );
     assert_eq!((stats.dispatched, stats.repeats, stats.replies), (1, 2, 1));
-    check("call c1 a m; call c1 a other; answer 1 x", &[
-        "dispatch 1 as 1 of 1: m",
-        "c1 hears \"a\"!id-in-use",
-        "c1 hears \"a\"=\"x\"",
-    ]);
+    check(
+        "call c1 a m; call c1 a other; answer 1 x",
+        &["dispatch 1 as 1 of 1: m", "c1 hears \"a\"!id-in-use", "c1 hears \"a\"=\"x\""],
+    );
     // A full client may still repeat.
-    check("call c1 a m; ask c1 x; ask c1 y; call c1 a m; answer 1 x", &[
-        "dispatch 1 as 1 of 1: m",
-        "c1 hears \"a\"=\"x\"",
-    ]);
+    check(
+        "call c1 a m; ask c1 x; ask c1 y; call c1 a m; answer 1 x",
+        &["dispatch 1 as 1 of 1: m", "c1 hears \"a\"=\"x\""],
+    );
 }
 
 #[test]
 fn a_late_call_is_cancelled_and_a_beat_later_answered_for() {
-    let stats = check("call c1 a m; wait 60000; wait 999; wait 1; answer 1 late", &[
-        "dispatch 1 as 1 of 1: m",
-        "cancel 1: Deadline",
-        "c1 hears \"a\"!timeout",
-    ]);
+    let stats = check(
+        "call c1 a m; wait 60000; wait 999; wait 1; answer 1 late",
+        &["dispatch 1 as 1 of 1: m", "cancel 1: Deadline", "c1 hears \"a\"!timeout"],
+    );
     assert_eq!((stats.calls, stats.replies), (0, 1));
 }
 
 #[test]
 fn the_calls_of_a_client_that_leaves_are_cancelled_and_a_new_connection_is_a_new_session() {
-    let stats = check("call c1 a m; lose c1; call c1 a m; answer 1 x; answer 2 y", &[
-        "dispatch 1 as 1 of 1: m",
-        "cancel 1: ClientGone",
-        "dispatch 2 as 1 of 2: m",
-        "c1 hears \"a\"=\"y\"",
-    ]);
+    let stats = check(
+        "call c1 a m; lose c1; call c1 a m; answer 1 x; answer 2 y",
+        &[
+            "dispatch 1 as 1 of 1: m",
+            "cancel 1: ClientGone",
+            "dispatch 2 as 1 of 2: m",
+            "c1 hears \"a\"=\"y\"",
+        ],
+    );
     assert_eq!((stats.unwanted, stats.replies), (1, 1));
     let stats = check("ask c1 a; slow c1; ready w1", &["hang up c1"]);
     assert_eq!((stats.slow_readers, stats.waiting), (1, 0));
@@ -362,14 +395,17 @@ fn a_connection_of_half_a_day_is_given_a_new_session() {
 
 #[test]
 fn a_queue_that_closes_ends_what_it_has_and_takes_nothing_new() {
-    let stats = check("ready w1; ask c1 a; call c1 i m; close; ask c2 b; call c2 j m; reply w1 1/1 x; leave; answer 1 y", &[
-        "w1 does 1/1 a",
-        "dispatch 1 as 1 of 1: m",
-        "c2 hears \"j\"!closing",
-        "c1 hears |x",
-        "cancel 1: Shutdown",
-        "c1 hears \"i\"=\"y\"",
-    ]);
+    let stats = check(
+        "ready w1; ask c1 a; call c1 i m; close; ask c2 b; call c2 j m; reply w1 1/1 x; leave; answer 1 y",
+        &[
+            "w1 does 1/1 a",
+            "dispatch 1 as 1 of 1: m",
+            "c2 hears \"j\"!closing",
+            "c1 hears |x",
+            "cancel 1: Shutdown",
+            "c1 hears \"i\"=\"y\"",
+        ],
+    );
     assert_eq!(stats.refused, 1);
 }
 
@@ -500,7 +536,7 @@ proptest! {
         let stats = stage.queue.stats();
         prop_assert!(stage.queue.is_idle() && stage.queue.askers.is_empty(), "every request ends");
         prop_assert_eq!(stage.queue.by_route.len(), stage.queue.workers.len());
-        prop_assert_eq!(stats.replies as usize, ledger.answered.len());
+        prop_assert_eq!(stats.replies, ledger.answered.len() as u64);
         prop_assert!(stage.queue.clients.values().all(|client| client.jobs.is_empty()));
     }
 }

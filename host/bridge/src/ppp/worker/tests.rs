@@ -57,7 +57,9 @@ impl Stage {
                 let (slot, content) = (SlotId(slot.parse().unwrap()), Some(Content(vec![bytes(what)])));
                 self.step(Input::Done { slot, content })
             }
-            ["gave-back", slot] => self.step(Input::Done { slot: SlotId(slot.parse().unwrap()), content: None }),
+            ["gave-back", slot] => {
+                self.step(Input::Done { slot: SlotId(slot.parse().unwrap()), content: None })
+            }
             ["drain"] => self.step(Input::Drain),
             ["close"] => self.step(Input::Close),
             ["wait", ms] => self.wait(ms.parse().unwrap()),
@@ -94,7 +96,10 @@ fn check(script: &str, expected: &[&str]) {
 
 #[test]
 fn a_conversation_begins_with_ready_and_beats_while_idle() {
-    check("begin; connected; beat; wait 1000; beat; wait 1000", &["connect", "READY", "heard", "beat", "beat"]);
+    check(
+        "begin; connected; beat; wait 1000; beat; wait 1000",
+        &["connect", "READY", "heard", "beat", "beat"],
+    );
 }
 
 #[test]
@@ -135,12 +140,18 @@ fn a_silent_queue_is_left_and_looked_for_with_growing_pauses() {
     stage.play("connected");
     stage.play("beat");
     stage.wait(3_000);
-    assert!(stage.pirate.wake_at().unwrap() <= stage.now + Duration::from_millis(1_200), "forgotten when it was heard");
+    assert!(
+        stage.pirate.wake_at().unwrap() <= stage.now + Duration::from_millis(1_200),
+        "forgotten when it was heard"
+    );
 }
 
 #[test]
 fn a_connection_that_ends_is_made_anew_at_once_when_a_queue_was_heard() {
-    check("begin; connected; beat; lost; connected", &["connect", "READY", "heard", "disconnect", "connect", "READY"]);
+    check(
+        "begin; connected; beat; lost; connected",
+        &["connect", "READY", "heard", "disconnect", "connect", "READY"],
+    );
     check("begin; connected; lost; wait 700", &["connect", "READY", "disconnect"]);
     check("begin; failed; wait 700", &["connect"]);
     check("begin; failed; wait 1200", &["connect", "connect"]);
@@ -151,7 +162,15 @@ fn work_of_a_lost_connection_is_void_and_ends_before_the_next_ready() {
     check(
         "begin; connected; ask c1 a; ask c2 b; lost; connected; wait 5000; done 1 x; beat; ask c3 c",
         &[
-            "connect", "READY", "heard", "begin 1 a", "stop 1: ClientGone", "disconnect", "connect", "READY", "heard",
+            "connect",
+            "READY",
+            "heard",
+            "begin 1 a",
+            "stop 1: ClientGone",
+            "disconnect",
+            "connect",
+            "READY",
+            "heard",
             "begin 2 c",
         ],
     );
@@ -193,7 +212,8 @@ fn one_that_drains_answers_what_it_has_and_takes_no_more() {
         &["connect", "READY", "heard", "begin 1 a", "say c1||x", "drained", "disconnect"],
     );
     check("begin; drain", &["connect", "drained"]);
-    check("begin; connected; ask c1 a; close; done 1 x", &[
-        "connect", "READY", "heard", "begin 1 a", "stop 1: Shutdown", "disconnect",
-    ]);
+    check(
+        "begin; connected; ask c1 a; close; done 1 x",
+        &["connect", "READY", "heard", "begin 1 a", "stop 1: Shutdown", "disconnect"],
+    );
 }
