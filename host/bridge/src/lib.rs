@@ -65,7 +65,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use pool::{Class, WorkerState};
 pub use ppp::{
-    PppConfig, PppLimits, PppServer, PppStanding, PppStats, PppWorker, PppWorkerConfig, serve_ppp,
+    PppConfig, PppGauge, PppLimits, PppServer, PppStanding, PppStats, PppWorker, PppWorkerConfig, serve_ppp,
 };
 pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};

@@ -35,5 +35,5 @@ mod work;
 mod worker;
 
 pub use limits::{PppConfig, PppLimits, PppStats};
-pub use server::{PppServer, serve_ppp};
+pub use server::{PppGauge, PppServer, serve_ppp};
 pub use work::{PppStanding, PppWorker, PppWorkerConfig};

@@ -163,7 +163,8 @@ impl Host {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
         };
-        let methods: Arc<dyn Service> = Arc::new(methods);
+        let gauge = config.ppp.as_ref().map(|pair| pair.gauge.clone());
+        let methods: Arc<dyn Service> = Arc::new(methods.with_bare(gauge));
         let bridge = bridge_config(&home, workers, &journal);
         let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
         let ppp = match config.ppp {
@@ -258,6 +259,13 @@ impl Host {
             .with("pid", std::process::id())
             .with("version", env!("CARGO_PKG_VERSION"))
             .with("position", self.store.position().get());
+        // Whoever reads the journal later has to see that this door was open.
+        let started = match &self.ppp {
+            Some(ppp) => started
+                .with("ppp_frontend", ppp.frontend().to_string())
+                .with("ppp_backend", ppp.backend().to_string()),
+            None => started,
+        };
         self.journal.producer("host", Rate::HOST).record(&started);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::server::PppGauge;
 use crate::endpoint::Endpoint;
 use crate::pool::PoolRules;
 
@@ -28,6 +29,8 @@ pub struct PppConfig {
     pub drain: Duration,
     /// What peers may make us hold.
     pub limits: PppLimits,
+    /// Through which its counters are read.
+    pub gauge: PppGauge,
 }
 
 impl PppConfig {
@@ -43,6 +46,7 @@ impl PppConfig {
             lease: None,
             drain: Duration::from_secs(5),
             limits: PppLimits::default(),
+            gauge: PppGauge::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -31,6 +31,19 @@ pub struct PppServer {
     task: JoinHandle<()>,
 }
 
+/// Reads what a pair has seen. Cheap to clone; made before the pair serves and given to it in [`PppConfig::gauge`]. Only
+/// its first pair counts.
+#[derive(Debug, Clone, Default)]
+pub struct PppGauge(Arc<OnceLock<Arc<Mutex<Queue>>>>);
+
+impl PppGauge {
+    /// What happened so far; none before the pair serves.
+    #[must_use]
+    pub fn read(&self) -> Option<PppStats> {
+        Some(self.0.get()?.lock().stats())
+    }
+}
+
 /// Listens at both endpoints of `config`, and hands JSON-RPC requests of clients to `service`, with the role of a
 /// client. See [`PppConfig`] for who may then connect.
 ///
@@ -48,6 +61,7 @@ pub async fn serve_ppp(config: PppConfig, service: Arc<dyn Service>) -> Result<P
         limits: config.limits.clone(),
     };
     let queue = Arc::new(Mutex::new(Queue::new(rules, rand::random(), rand::random(), Instant::now())));
+    let _ = config.gauge.0.set(Arc::clone(&queue));
     let (frontend, backend) = (clients.endpoint.clone(), workers.endpoint.clone());
     let (stop, stopped) = oneshot::channel();
     let shell = Shell::new(Arc::clone(&queue), service, clients, workers, config.limits);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use telos_bridge::{
     Call, Endpoint, PppConfig, PppServer, PppStanding, PppWorker, PppWorkerConfig, Reply, Service, serve_ppp,
@@ -15,6 +16,7 @@ use telos_bridge::{
 use tempfile::TempDir;
 
 use crate::fixture::{Deeds, SOON, eventually, performer};
+use crate::hostile::RawPeer;
 use crate::python::{Program, ask, example, expected_output, python};
 
 /// What both sides beat by, in seconds: theirs and ours have to agree.
@@ -203,6 +205,59 @@ async fn a_client_that_gives_up_cancels_what_it_asked_of_the_host() {
     eventually(|| pair.deeds.open.load(Ordering::SeqCst) == 0).await;
     assert_eq!(*pair.deeds.cancelled.lock(), [telos_bridge::CancelReason::ClientGone]);
     eventually(|| pair.server.stats().clients == 0).await;
+}
+
+fn path(endpoint: &Endpoint) -> &Path {
+    match endpoint {
+        Endpoint::Unix(path) => path,
+        Endpoint::Tcp(_) => panic!("not a socket file"),
+    }
+}
+
+/// Goal: nobody holds memory of ours by not reading. Method: a client asks for more than it may have unread, and what
+/// the kernel takes for it, and reads nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_hung_up_on() {
+    let pair = Pair::start_with(|config| config.limits.client_unread_bytes_max = 2 << 20).await;
+    let mut client = RawPeer::connect(path(pair.server.frontend())).await;
+    for id in 0..30 {
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": "big", "params": 1 << 20}).to_string();
+        if !client.try_send(vec![Bytes::new(), Bytes::from(request)]).await {
+            break;
+        }
+    }
+    eventually(|| pair.server.stats().slow_readers == 1 && pair.server.stats().clients == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_understood_is_dropped_and_its_sender_hung_up_on_in_the_end() {
+    let pair = Pair::start().await;
+    let mut good = RawPeer::connect(path(pair.server.frontend())).await;
+    let mut worker = RawPeer::connect(path(pair.server.backend())).await;
+    worker.send(vec![Bytes::from_static(&[1])]).await;
+    for endpoint in [pair.server.frontend(), pair.server.backend()] {
+        let mut bad = RawPeer::connect(path(endpoint)).await;
+        let mut is_hung_up = false;
+        for _ in 0..2_000 {
+            is_hung_up = !bad.try_send(vec![Bytes::from_static(b"no"), Bytes::from_static(b"sense")]).await;
+            if is_hung_up {
+                break;
+            }
+            // Receiving is what notices the end of the connection.
+            let _ = tokio::time::timeout(Duration::from_millis(5), bad.try_read()).await;
+        }
+        assert!(is_hung_up);
+    }
+    assert!(pair.server.stats().malformed >= 18);
+    good.send(vec![Bytes::new(), Bytes::from_static(b"hello")]).await;
+    let asked = loop {
+        let message = worker.read().await;
+        if message.len() > 1 {
+            break message;
+        }
+    };
+    worker.send(asked).await;
+    assert_eq!(good.read().await, [Bytes::new(), Bytes::from_static(b"hello")]);
 }
 
 /// Answers as a host with the plugin `counter` in a fresh home.
