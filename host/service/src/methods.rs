@@ -52,7 +52,6 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
-        workers: &Workers,
         stopping: &CancelToken,
     ) -> Self {
         Self {
@@ -62,10 +61,15 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
-            workers: workers.clone(),
+            workers: Workers::new(),
             turnstile: Turnstile::default(),
             stopping: stopping.clone(),
         }
+    }
+
+    /// With these, it can tell of peers.
+    pub(crate) fn with_workers(self, workers: &Workers) -> Self {
+        Self { workers: workers.clone(), ..self }
     }
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {
