@@ -68,7 +68,12 @@ const HOMES: [(&str, &[&str], &[&str]); 16] = [
     ("diskann-utils", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
     ("diskann-vector", &GRAPHS, &GRAPH_FILES),
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
-    ("zeromq", &["host/bridge"], &["host/bridge/src/socket/zeromq.rs", "host/bridge/tests/"]),
+    (
+        "zeromq",
+        &["host/bridge", "tests/bench"],
+        // Tests speak against it, and the benchmark of the bridge measures it bare.
+        &["host/bridge/src/socket/zeromq.rs", "host/bridge/tests/", "tests/bench/src/bin/bridge/bare.rs"],
+    ),
     ("omq-tokio", &["host/bridge"], &["host/bridge/src/socket/omq.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),

@@ -55,6 +55,12 @@ impl<T: Weigh + Clone, M> Sender<T, M> {
         self.waiting.push_back(item);
     }
 
+    /// Takes back what waits and is meant.
+    pub(crate) fn withdraw(&mut self, is_meant: impl Fn(&T) -> bool) {
+        self.waiting.retain(|item| !is_meant(item));
+        self.waiting_bytes = self.waiting.iter().map(Weigh::weight).sum();
+    }
+
     /// The next item that fits the window, with its serial; from now on it is under way.
     pub(crate) fn take_next(&mut self, mark: M) -> Option<(u64, T)> {
         let weight = self.waiting.front()?.weight();

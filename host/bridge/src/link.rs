@@ -233,6 +233,11 @@ impl<T: Weigh + Clone> Link<T> {
         true
     }
 
+    /// Takes back what has not gone out yet.
+    pub(crate) fn withdraw(&mut self, is_meant: impl Fn(&T) -> bool) {
+        self.sender.withdraw(is_meant);
+    }
+
     /// Looks at the clock. True when what is under way is to be said again.
     pub(crate) fn tick(&mut self, now: Instant, acked_through: u64) -> bool {
         match self.state {

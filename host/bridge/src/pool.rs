@@ -280,7 +280,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
                 self.actions.push(PoolAction::Streamed { job, attempt, index, payload });
             }
             Report::Done(payload) => self.conclude(now, id, (job, attempt), End::Done(payload)),
-            Report::Failed(payload) => self.conclude(now, id, (job, attempt), End::Failed(payload)),
+            Report::Failed(payload) => {
+                let is_in_doubt = self.jobs.get(&job).is_some_and(|job| job.is_in_doubt);
+                self.conclude(now, id, (job, attempt), End::Failed { payload, is_in_doubt });
+            }
             Report::GaveBack { reason } => {
                 self.free(now, id, (job, attempt));
                 self.take_back(now, job, id, Mishap::GaveBack { reason }, false);

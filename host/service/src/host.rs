@@ -158,7 +158,8 @@ impl Host {
         let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
         kernel.begin();
         let stopping = CancelToken::new();
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &workers, &stopping);
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
+        let methods = methods.with_workers(&workers);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),

@@ -56,7 +56,6 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
-        workers: &Workers,
         stopping: &CancelToken,
     ) -> Self {
         Self {
@@ -66,11 +65,16 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
-            workers: workers.clone(),
+            workers: Workers::new(),
             turnstile: Turnstile::default(),
             bare: None,
             stopping: stopping.clone(),
         }
+    }
+
+    /// With these, it can tell of peers.
+    pub(crate) fn with_workers(self, workers: &Workers) -> Self {
+        Self { workers: workers.clone(), ..self }
     }
 
     /// With the counters of a bare pair.

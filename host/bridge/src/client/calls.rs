@@ -48,6 +48,12 @@ impl Weigh for Wish {
 }
 
 impl Wish {
+    fn number(&self) -> u64 {
+        match self {
+            Self::Request { number, .. } | Self::Cancel { number } | Self::Pace { number, .. } => *number,
+        }
+    }
+
     pub(super) fn frame(&self, now: Instant, acked_through: u64) -> ClientBody {
         match self {
             Self::Cancel { number } => ClientBody::Cancel { number: *number },
@@ -123,8 +129,8 @@ impl LazyPirate {
     }
 
     pub(super) fn cancel(&mut self, now: Instant, number: u64) {
-        if self.forget(number).is_some() {
-            self.link.say(now, Wish::Cancel { number });
+        if self.calls.contains_key(&number) {
+            self.give_up(now, number);
         }
     }
 
@@ -241,10 +247,14 @@ impl LazyPirate {
         }
     }
 
-    /// Forgets a call, and lets the host do so; whether a host may have begun it.
+    /// Forgets a call, and lets the host do so; whether a host may have begun it. What has not gone out never does: its
+    /// caller is told that it had no effect.
     pub(super) fn give_up(&mut self, now: Instant, number: u64) -> bool {
         let was_sent = self.forget(number).is_some_and(|call| call.was_sent);
-        self.link.say(now, Wish::Cancel { number });
+        self.link.withdraw(|wish| wish.number() == number);
+        if was_sent {
+            self.link.say(now, Wish::Cancel { number });
+        }
         was_sent
     }
 

@@ -433,6 +433,14 @@ fn a_silence_is_told_once_and_at_its_bound_every_call_ends_and_knows_whether_it_
     let waited = SILENCE_MAX;
     let ends = [(1, News::Silent { was_sent: true, waited }), (2, News::Silent { was_sent: false, waited })];
     assert_eq!(told(actions), ends);
+    bench.now = bench.pirate.wake_at().unwrap();
+    assert_eq!(bench.step(Input::Tick), [Action::Connect]);
+    bench.step(Input::Connected);
+    let said = bench.step(welcome(1, 5, 1));
+    let is_request = |action: &&Action| {
+        matches!(action, Action::Send(ToHost::Said { body: ClientBody::Request { .. }, .. }))
+    };
+    assert_eq!(said.iter().find(is_request), None, "what was told to have no effect never goes out");
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub(crate) struct Order<P> {
 pub(crate) enum End<P> {
     /// Its worker's answer.
     Done(P),
-    /// Its worker's error.
-    Failed(P),
+    /// Its worker's error. `is_in_doubt`: an earlier worker, which did not answer, may have done it.
+    Failed { payload: P, is_in_doubt: bool },
     /// It must not be done twice, and the worker that may have done it is gone.
     Unknown,
     /// As many attempts as the rules allow went wrong.

@@ -68,7 +68,8 @@ fn spell(action: &TestAction) -> String {
 fn spell_end(end: &End<&'static str>) -> String {
     match end {
         End::Done(payload) => format!("done {payload}"),
-        End::Failed(payload) => format!("failed {payload}"),
+        End::Failed { payload, is_in_doubt: false } => format!("failed {payload}"),
+        End::Failed { payload, is_in_doubt: true } => format!("failed {payload}, in doubt"),
         End::Unknown => "unknown".into(),
         End::Dead { trials, is_in_doubt } => {
             let trials: Vec<String> = trials.iter().map(|(_, mishap)| mishap.to_string()).collect();
@@ -112,6 +113,18 @@ fn a_dead_workers_job_goes_to_another_and_its_late_answer_is_void() {
     assert_eq!(stage.pool.stats().fenced, 2);
     assert!(stage.hear(2, job, 2, Report::Done("good")));
     assert_eq!(stage.actions(), ["ended 1: done good"]);
+}
+
+#[test]
+fn the_error_of_a_later_worker_says_nothing_of_an_earlier_one() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    stage.ready(2, 1);
+    let job = stage.submit(Class::Idempotent);
+    stage.pool.remove(stage.now, 1, Mishap::Died);
+    stage.actions();
+    assert!(stage.hear(2, job, 2, Report::Failed("no")));
+    assert_eq!(stage.actions(), ["ended 1: failed no, in doubt"]);
 }
 
 #[test]

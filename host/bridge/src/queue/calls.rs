@@ -33,6 +33,8 @@ pub(super) struct RunningCall {
     pub(super) due: Instant,
     /// The worker's job that it became; none: the service has it.
     pub(super) job: Option<JobId>,
+    /// It is not the first attempt: it may have been begun before, perhaps under an earlier host.
+    pub(super) was_asked_before: bool,
     pub(super) is_accepted: bool,
     /// Somebody waits for the reply.
     pub(super) is_wanted: bool,
@@ -124,7 +126,7 @@ impl Queue {
         session.calls += 1;
         let call = CallId(self.next_call);
         self.next_call += 1;
-        let Request { number, deadline, order, payload, .. } = request;
+        let Request { number, attempt, deadline, order, payload } = request;
         let (role, acked_through) = (session.role, session.acked_through);
         self.by_number.insert((id, number), call);
         self.deadlines.insert((deadline, call));
@@ -136,6 +138,7 @@ impl Queue {
                 deadline,
                 due: deadline,
                 job: None,
+                was_asked_before: attempt > 1,
                 is_accepted: false,
                 is_wanted: true,
                 is_paused: false,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Action, CallId, Notice, Outcome, Output, Queue};
 use crate::frame::OrderTerms;
 use crate::pool::{End, JobId, Mishap, Order};
-use crate::rpc::{Effect, RpcError};
+use crate::rpc::{self, Effect, RpcError};
 use crate::service::Role;
 
 /// Names something that the host ordered; chosen by it, never reused.
@@ -162,8 +162,12 @@ impl Queue {
         match self.orderers.remove(&job) {
             Some(Orderer::Call(call)) => {
                 self.unaccepted.remove(&call);
-                let number = self.calls.get(&call).map(|running| running.number);
-                let outcome = conclude(number.unwrap_or_default(), end);
+                let Some(running) = self.calls.get(&call) else {
+                    return;
+                };
+                let (number, was_asked_before) = (running.number, running.was_asked_before);
+                let outcome = conclude(number, end);
+                let outcome = if was_asked_before { in_doubt(number, outcome) } else { outcome };
                 self.take_output(self.stepped_at, call, Output::Finished(outcome));
             }
             Some(Orderer::Host(ticket)) => {
@@ -191,9 +195,10 @@ fn conclude(number: u64, end: End<Bytes>) -> Outcome {
     let error = match end {
         End::Done(payload) => return Outcome { failed: None, payload },
         // Only the worker knows what it did; it says so in its error.
-        End::Failed(payload) => {
-            let failed = crate::rpc::decode_error(Some(number), &payload).map(|error| error.data.effect);
-            return Outcome { failed: Some(failed.unwrap_or(Effect::Unknown)), payload };
+        End::Failed { payload, is_in_doubt } => {
+            let failed = rpc::decode_error(Some(number), &payload).map(|error| error.data.effect);
+            let outcome = Outcome { failed: Some(failed.unwrap_or(Effect::Unknown)), payload };
+            return if is_in_doubt { in_doubt(number, outcome) } else { outcome };
         }
         End::Unknown => RpcError::new(
             "worker-lost",
@@ -225,3 +230,18 @@ fn conclude(number: u64, end: End<Bytes>) -> Outcome {
     };
     Outcome::error(number, &error)
 }
+
+/// Who says that it had no effect speaks for the last attempt; an earlier one, here or under another host, may have had.
+fn in_doubt(number: u64, outcome: Outcome) -> Outcome {
+    let error = rpc::decode_error(Some(number), &outcome.payload);
+    match error.filter(|_| outcome.failed == Some(Effect::None)) {
+        Some(mut error) => {
+            error.data.effect = Effect::Unknown;
+            Outcome::error(number, &error)
+        }
+        None => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests;
