@@ -200,8 +200,9 @@ impl World {
     }
 
     pub(super) fn check_fenced(&self, name: &[u8], token: Token) {
-        // One that whoever reads it holds back, or held back, cannot be told from one that is stuck so soon.
-        let is_it = |work: &Work| work.token == token && !work.was_paused;
+        // One that whoever reads it holds back, or held back, cannot be told from one that is stuck so soon; one that was
+        // told to stop was found out, if only because its worker was dismissed for another job.
+        let is_it = |work: &Work| work.token == token && !work.was_paused && !work.is_stopped;
         let is_on_a_desk = self.desks().flat_map(|desk| desk.works.values()).any(is_it);
         assert!(
             !is_on_a_desk || self.ledger.is_off(name, token),
