@@ -1,6 +1,7 @@
 //! Where a host listens: a Unix socket, or a loopback TCP port.
 //!
-//! Spelt `unix:PATH` and `tcp:ADDRESS:PORT`. Any other address than loopback is refused here, in one place.
+//! Spelt `unix:PATH` and `tcp:ADDRESS:PORT`; ZeroMQ's own `ipc://PATH` and `tcp://ADDRESS:PORT` are understood too. Any
+//! other address than loopback is refused here, in one place.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -81,9 +82,11 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let endpoint = if let Some(path) = text.strip_prefix("unix:") {
+        let strip =
+            |ours: &str, zeromqs: &str| text.strip_prefix(zeromqs).or_else(|| text.strip_prefix(ours));
+        let endpoint = if let Some(path) = strip("unix:", "ipc://") {
             parse_path(path)?
-        } else if let Some(address) = text.strip_prefix("tcp:") {
+        } else if let Some(address) = strip("tcp:", "tcp://") {
             parse_address(address, text)?
         } else {
             return Err(EndpointError::Scheme { text: text.to_owned() });
@@ -115,6 +118,16 @@ mod tests {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), text);
         }
+    }
+
+    #[test]
+    fn zeromqs_own_spellings_mean_the_same() {
+        for (theirs, ours) in
+            [("ipc:///run/a.sock", "unix:/run/a.sock"), ("tcp://127.0.0.1:1", "tcp:127.0.0.1:1")]
+        {
+            assert_eq!(theirs.parse::<Endpoint>(), ours.parse());
+        }
+        assert!("tcp://0.0.0.0:1".parse::<Endpoint>().is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! backlog  chunks on their way and unread, and who waits for room
 //! socket   the seam to the wire; the crates that speak ZeroMQ are named below it only
 //! server, connection   one task each: socket and clock in, actions out
+//! ppp      bare Paranoid Pirate beside it, for programs that speak nothing else
 //! ```
 //!
 //! Promises. A call ends in exactly one outcome, by its deadline plus two heartbeats. A number is handed to the
@@ -43,6 +44,7 @@ mod worker;
 
 mod connection;
 mod io_thread;
+mod ppp;
 mod server;
 mod socket;
 mod waits;
@@ -62,6 +64,9 @@ pub use connection::{
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use pool::{Class, WorkerState};
+pub use ppp::{
+    PppConfig, PppGauge, PppLimits, PppServer, PppStanding, PppStats, PppWorker, PppWorkerConfig, serve_ppp,
+};
 pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};
 pub use server::{BridgeConfig, BridgeError, Server, Watcher, serve};

@@ -351,6 +351,17 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         Some((&worker.services, worker.credit, worker.slots.len(), worker.state()))
     }
 
+    /// Who has the present attempt of a job.
+    pub(crate) fn holder(&self, job: JobId) -> Option<W> {
+        self.jobs.get(&job).and_then(Job::holder)
+    }
+
+    /// Jobs of which a worker has the present attempt.
+    pub(crate) fn held_by(&self, id: W) -> impl Iterator<Item = JobId> {
+        let slots = self.workers.get(&id).into_iter().flat_map(|worker| &worker.slots);
+        slots.filter(|(_, slot)| matches!(slot, Slot::Held)).map(|((job, _), _)| *job)
+    }
+
     pub(crate) fn workers_count(&self) -> usize {
         self.workers.len()
     }

@@ -12,6 +12,9 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::queue::Outcome;
 
 /// JSON-RPC's own codes, and one for everything that the kind explains better than a number.
 pub(crate) mod code {
@@ -145,6 +148,25 @@ struct ErrorIn {
 }
 
 #[derive(Serialize)]
+struct AnswerOut<'a, E: Serialize> {
+    jsonrpc: &'static str,
+    id: &'a RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<E>,
+}
+
+/// A result of `null` reads as none.
+#[derive(Deserialize)]
+struct AnswerIn<'a> {
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
 struct ChunkOut<'a> {
     jsonrpc: &'static str,
     method: &'static str,
@@ -221,6 +243,87 @@ pub(crate) fn decode_any_request(payload: &[u8]) -> Result<(u64, String, Value),
     Ok((request.id, request.method, request.params))
 }
 
+/// What a request of a stranger is known by: an integer or a string, as it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub(crate) struct RequestId(Value);
+
+impl RequestId {
+    /// Longer strings are refused.
+    const BYTES_MAX: usize = 255;
+
+    fn of(id: Value) -> Option<Self> {
+        let is_id = match &id {
+            Value::Number(number) => number.is_i64() || number.is_u64(),
+            Value::String(text) => text.len() <= Self::BYTES_MAX,
+            _ => false,
+        };
+        is_id.then_some(Self(id))
+    }
+}
+
+/// A request that a stranger made to the host itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HostRequest {
+    pub(crate) id: RequestId,
+    pub(crate) method: String,
+    pub(crate) params: Value,
+}
+
+/// The JSON-RPC request that a message is; none when it is anything else, which is somebody else's.
+///
+/// # Errors
+/// What claims to be JSON-RPC 2.0 and names a method, but cannot be answered; with the id to refuse it under.
+pub(crate) fn decode_host_request(
+    frames: &[Bytes],
+) -> Result<Option<HostRequest>, Box<(RequestId, RpcError)>> {
+    let [frame] = frames else { return Ok(None) };
+    if !frame.trim_ascii_start().starts_with(b"{") {
+        return Ok(None);
+    }
+    let Ok(Value::Object(mut fields)) = serde_json::from_slice(frame) else {
+        return Ok(None);
+    };
+    if fields.get("jsonrpc").and_then(Value::as_str) != Some(VERSION) || !fields.contains_key("method") {
+        return Ok(None);
+    }
+    let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+    let (id, method, params) = (take("id"), take("method"), take("params"));
+    let refuse = |id: Option<RequestId>, found: &str| {
+        let error = RpcError::new("invalid-request", Effect::None, found).with_code(code::INVALID_REQUEST);
+        Err(Box::new((id.unwrap_or(RequestId(Value::Null)), error)))
+    };
+    match (RequestId::of(id), method) {
+        (Some(id), Value::String(method)) => Ok(Some(HostRequest { id, method, params })),
+        (None, _) => {
+            refuse(None, "the id has to be an integer, or a string of at most 255 bytes: each is answered")
+        }
+        (id, _) => refuse(id, "the method has to be a string"),
+    }
+}
+
+/// The error, under a stranger's id.
+pub(crate) fn encode_refusal(id: &RequestId, error: &RpcError) -> Bytes {
+    encode(&AnswerOut { jsonrpc: VERSION, id, result: None, error: Some(error) })
+}
+
+/// What the service answered, under the id that a stranger gave it.
+pub(crate) fn readdress(id: &RequestId, outcome: &Outcome) -> Bytes {
+    let unread = |_| RpcError::new("malformed", Effect::Unknown, "the service's answer cannot be read");
+    match (serde_json::from_slice::<AnswerIn<'_>>(&outcome.payload), outcome.failed) {
+        (Ok(AnswerIn { result, .. }), None) => encode(&AnswerOut {
+            jsonrpc: VERSION,
+            id,
+            result: Some(result.unwrap_or(RawValue::NULL)),
+            error: None::<()>,
+        }),
+        (Ok(AnswerIn { error, .. }), Some(_)) => {
+            encode(&AnswerOut { jsonrpc: VERSION, id, result: None, error })
+        }
+        (Err(cause), _) => encode_refusal(id, &unread(cause)),
+    }
+}
+
 pub(crate) fn decode_chunk(number: u64, payload: &[u8]) -> Option<Value> {
     let decoded: ChunkIn = serde_json::from_slice(payload).ok()?;
     (decoded.params.id == number).then_some(decoded.params.value)
@@ -262,6 +365,45 @@ mod tests {
             error["error"]["data"],
             json!({"kind": "busy", "effect": "none", "next": "wait", "incident": null})
         );
+    }
+
+    #[test]
+    fn a_strangers_request_is_the_hosts_only_as_one_frame_of_json_rpc() {
+        let decode = |text: &'static str| decode_host_request(&[Bytes::from_static(text.as_bytes())]);
+        for other in ["hello", "{", "[]", r#"{"a":1}"#, r#"{"jsonrpc":"1.0","method":"m","id":1}"#] {
+            assert_eq!(decode(other), Ok(None), "{other}");
+        }
+        let whole = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"m","id":1}"#);
+        assert_eq!(decode_host_request(&[whole.clone(), whole]), Ok(None));
+        let request = decode(r#" {"jsonrpc":"2.0","method":"m","id":"a","params":[1]}"#).unwrap().unwrap();
+        assert_eq!((request.method.as_str(), request.params), ("m", json!([1])));
+        for (invalid, id) in [
+            (r#"{"jsonrpc":"2.0","method":"m"}"#, Value::Null),
+            (r#"{"jsonrpc":"2.0","method":"m","id":1.5}"#, Value::Null),
+            (r#"{"jsonrpc":"2.0","method":7,"id":1}"#, json!(1)),
+        ] {
+            let (found, error) = *decode(invalid).unwrap_err();
+            assert_eq!((found, error.code), (RequestId(id), code::INVALID_REQUEST), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn an_answer_keeps_its_words_under_another_id() {
+        let id = RequestId(json!("mine"));
+        let read = |payload: Bytes| serde_json::from_slice::<Value>(&payload).unwrap();
+        for result in [json!({"a": [1, null]}), Value::Null] {
+            let outcome = Outcome { failed: None, payload: encode_result(7, &result) };
+            assert_eq!(
+                read(readdress(&id, &outcome)),
+                json!({"jsonrpc": "2.0", "id": "mine", "result": result})
+            );
+        }
+        let error = RpcError::new("busy", Effect::None, "too much");
+        let said = read(readdress(&id, &Outcome::error(7, &error)));
+        assert_eq!((&said["id"], &said["error"]["data"]["kind"]), (&json!("mine"), &json!("busy")));
+        assert_eq!(said, read(encode_refusal(&id, &error)));
+        let broken = Outcome { failed: None, payload: Bytes::from_static(b"{") };
+        assert_eq!(read(readdress(&id, &broken))["error"]["data"]["effect"], "unknown");
     }
 
     #[test]

@@ -214,22 +214,22 @@ impl Server {
             let _ = stop.send(());
         }
         let _ = (&mut self.task).await;
-        self.wait_until_free().await;
+        wait_until_free(&self.endpoint).await;
         tracing::info!(endpoint = %self.endpoint, "bridge.closed");
     }
+}
 
-    /// The socket's own task removes the file, some time after the socket is dropped: wait, so that it does not
-    /// remove a successor's.
-    async fn wait_until_free(&self) {
-        let Endpoint::Unix(path) = &self.endpoint else {
+/// The socket's own task removes the file, some time after the socket is dropped: wait, so that it does not remove a
+/// successor's.
+pub(crate) async fn wait_until_free(endpoint: &Endpoint) {
+    let Endpoint::Unix(path) = endpoint else {
+        return;
+    };
+    for _ in 0..200 {
+        if !path.exists() {
             return;
-        };
-        for _ in 0..200 {
-            if !path.exists() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -240,12 +240,17 @@ impl Drop for Server {
 }
 
 fn check_config(config: &BridgeConfig) -> Result<(), BridgeError> {
-    let heartbeat = config.heartbeat.as_millis();
+    check_pace(config.heartbeat, config.liveness)
+}
+
+/// Refuses a pace that peers could not keep.
+pub(crate) fn check_pace(heartbeat: Duration, liveness: u32) -> Result<(), BridgeError> {
+    let heartbeat = heartbeat.as_millis();
     if !(10..=60_000).contains(&heartbeat) {
         let found = format!("{heartbeat} ms");
         return Err(BridgeError::Setting { setting: "heartbeat", found, allowed: "10 ms to 60 s" });
     }
-    if config.liveness == 0 {
+    if liveness == 0 {
         return Err(BridgeError::Setting {
             setting: "liveness",
             found: "0".to_owned(),
@@ -266,7 +271,7 @@ fn prepare_token(endpoint: &Endpoint, config: &BridgeConfig) -> Result<Option<To
     Ok(Some(token))
 }
 
-fn explain(endpoint: Endpoint, cause: io::Error) -> BridgeError {
+pub(crate) fn explain(endpoint: Endpoint, cause: io::Error) -> BridgeError {
     if cause.kind() == io::ErrorKind::AddrInUse {
         return BridgeError::InUse { endpoint };
     }
@@ -475,7 +480,7 @@ fn decode(incoming: Incoming) -> Input {
     }
 }
 
-fn read_wall_clock_ms() -> u64 {
+pub(crate) fn read_wall_clock_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use telos_bridge::{
-    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, RpcError, Server, Watcher,
-    Workers, serve,
+    BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, PppConfig, PppServer, RpcError,
+    Server, Service, Watcher, Workers, serve, serve_ppp,
 };
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
@@ -38,6 +38,8 @@ pub struct HostConfig {
     pub models: PathBuf,
     /// Loopback TCP instead of the private socket.
     pub tcp: Option<SocketAddr>,
+    /// A pair of endpoints for bare Paranoid Pirate besides; none unless asked for, because bare frames know no token.
+    pub ppp: Option<PppConfig>,
     /// How the store is kept: quotas, how much of the past.
     pub store: StoreOptions,
     /// What to do with staged plugins whose state is of an earlier generation.
@@ -98,6 +100,7 @@ pub struct Host {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     server: Server,
+    ppp: Option<PppServer>,
     crew: Option<Crew>,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
@@ -161,7 +164,14 @@ impl Host {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
         };
-        let server = serve(endpoint, Arc::new(methods), bridge_config(&home, workers, &journal)).await?;
+        let gauge = config.ppp.as_ref().map(|pair| pair.gauge.clone());
+        let methods: Arc<dyn Service> = Arc::new(methods.with_bare(gauge));
+        let bridge = bridge_config(&home, workers, &journal);
+        let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
+        let ppp = match config.ppp {
+            Some(pair) => Some(serve_ppp(pair, methods).await?),
+            None => None,
+        };
         let crew = config.crew.map(|crew| Crew::start(&crew, server.endpoint(), &journal));
         let host = Self {
             crew,
@@ -173,6 +183,7 @@ impl Host {
             minds,
             arrivals,
             server,
+            ppp,
             stopping,
             facts,
             evolutions,
@@ -184,6 +195,11 @@ impl Host {
     /// Where clients reach it.
     pub fn endpoint(&self) -> &Endpoint {
         self.server.endpoint()
+    }
+
+    /// The pair for bare Paranoid Pirate, when there is one.
+    pub fn ppp(&self) -> Option<&PppServer> {
+        self.ppp.as_ref()
     }
 
     /// Its home.
@@ -218,7 +234,12 @@ impl Host {
         let _ = std::fs::remove_file(self.home.endpoint_file());
         self.watcher.abort();
         self.stopping.cancel(CancelReason::Shutdown);
-        self.server.shutdown().await;
+        let bare = async {
+            if let Some(ppp) = self.ppp {
+                ppp.shutdown().await;
+            }
+        };
+        tokio::join!(self.server.shutdown(), bare);
         // After the calls under way, which may need them.
         if let Some(crew) = self.crew {
             crew.stop().await;
@@ -239,6 +260,13 @@ impl Host {
             .with("pid", std::process::id())
             .with("version", env!("CARGO_PKG_VERSION"))
             .with("position", self.store.position().get());
+        // Whoever reads the journal later has to see that this door was open.
+        let started = match &self.ppp {
+            Some(ppp) => started
+                .with("ppp_frontend", ppp.frontend().to_string())
+                .with("ppp_backend", ppp.backend().to_string()),
+            None => started,
+        };
         self.journal.producer("host", Rate::HOST).record(&started);
         Ok(())
     }

@@ -30,4 +30,4 @@ pub use host::{Host, HostConfig, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, OnChild, supervise};
 pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving};
-pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_worker};
+pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

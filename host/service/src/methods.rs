@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{Call, CancelReason, CancelToken, Effect, Reply, Role, RpcError, Service, Workers};
+use telos_bridge::{
+    Call, CancelReason, CancelToken, Effect, PppGauge, Reply, Role, RpcError, Service, Workers,
+};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -40,6 +42,8 @@ pub(crate) struct Methods {
     arrivals: Arc<Arrivals>,
     workers: Workers,
     turnstile: Turnstile,
+    /// Of the bare pair, where there is one.
+    bare: Option<PppGauge>,
     /// Fires when the host begins to stop: what goes on for ever ends then.
     stopping: CancelToken,
 }
@@ -63,6 +67,7 @@ impl Methods {
             arrivals: Arc::clone(arrivals),
             workers: Workers::new(),
             turnstile: Turnstile::default(),
+            bare: None,
             stopping: stopping.clone(),
         }
     }
@@ -70,6 +75,11 @@ impl Methods {
     /// With these, it can tell of peers.
     pub(crate) fn with_workers(self, workers: &Workers) -> Self {
         Self { workers: workers.clone(), ..self }
+    }
+
+    /// With the counters of a bare pair.
+    pub(crate) fn with_bare(self, bare: Option<PppGauge>) -> Self {
+        Self { bare, ..self }
     }
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {

@@ -7,7 +7,10 @@ mod sandbox;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use telos_bridge::{Call, Endpoint, Reply, Service, Worker, WorkerConfig, WorkerError};
+use telos_bridge::{
+    Call, Effect, Endpoint, PppWorker, PppWorkerConfig, Reply, RpcError, Service, Worker, WorkerConfig,
+    WorkerError,
+};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, MindError, Minds, MindsConfig};
 use telos_kernel::EngineError;
@@ -76,14 +79,7 @@ pub enum WorkerStartError {
 /// # Errors
 /// [`WorkerStartError`].
 pub fn start_worker(setup: WorkerSetup) -> Result<Worker, WorkerStartError> {
-    let does = |role| setup.roles.contains(&role);
-    let sandbox = if does(WorkerRole::Sandbox) { Some(Sandbox::new()?) } else { None };
-    let inference = if does(WorkerRole::Inference) {
-        Some(Inference::new(Arc::new(minds(setup.engine, &setup.models)?)))
-    } else {
-        None
-    };
-    let duties = Duties { inference, sandbox };
+    let duties = Duties::new(&setup)?;
     let config = WorkerConfig {
         services: setup.roles.iter().map(|role| role.service().to_owned()).collect(),
         credit: setup.credit,
@@ -93,9 +89,19 @@ pub fn start_worker(setup: WorkerSetup) -> Result<Worker, WorkerStartError> {
     Ok(Worker::start(setup.endpoint, config, Arc::new(duties))?)
 }
 
-fn minds(engine: Option<Arc<dyn Engine>>, models: &Path) -> Result<KernelMinds, MindError> {
+/// Starts a worker for a bare Paranoid Pirate queue at the endpoint, which is asked in JSON-RPC, one request at a time;
+/// credit and token say nothing there.
+///
+/// # Errors
+/// [`WorkerStartError`].
+pub fn start_ppp_worker(setup: WorkerSetup) -> Result<PppWorker, WorkerStartError> {
+    let duties = BareDuties(Duties::new(&setup)?);
+    Ok(PppWorker::start(setup.endpoint, PppWorkerConfig::default(), Arc::new(duties))?)
+}
+
+fn minds(engine: Option<&Arc<dyn Engine>>, models: &Path) -> Result<KernelMinds, MindError> {
     let engine = match engine {
-        Some(engine) => engine,
+        Some(engine) => Arc::clone(engine),
         None => Arc::new(LlamaEngine::new(None)?),
     };
     let minds = Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default());
@@ -108,6 +114,24 @@ struct Duties {
     sandbox: Option<Sandbox>,
 }
 
+impl Duties {
+    fn new(setup: &WorkerSetup) -> Result<Self, WorkerStartError> {
+        let does = |role| setup.roles.contains(&role);
+        let sandbox = if does(WorkerRole::Sandbox) { Some(Sandbox::new()?) } else { None };
+        let inference = if does(WorkerRole::Inference) {
+            Some(Inference::new(Arc::new(minds(setup.engine.as_ref(), &setup.models)?)))
+        } else {
+            None
+        };
+        Ok(Self { inference, sandbox })
+    }
+
+    fn does(&self, service: &str) -> bool {
+        (service == wire::SERVICE && self.inference.is_some())
+            || (service == sandboxing::SERVICE && self.sandbox.is_some())
+    }
+}
+
 impl Service for Duties {
     fn call(&self, call: Call, reply: Reply) {
         match (call.method.as_str(), &self.inference, &self.sandbox) {
@@ -115,5 +139,19 @@ impl Service for Duties {
             (sandboxing::SERVICE, _, Some(sandbox)) => sandbox.call(call, reply),
             (other, ..) => reply.give_back(format!("this worker does not do `{other}`")),
         }
+    }
+}
+
+/// The same for a bare queue, which knows nothing of services: what this worker does not do no other would be asked.
+struct BareDuties(Duties);
+
+impl Service for BareDuties {
+    fn call(&self, call: Call, reply: Reply) {
+        if self.0.does(&call.method) {
+            return self.0.call(call, reply);
+        }
+        let message = format!("this worker does not do `{}`", call.method);
+        let error = RpcError::new("no-such-method", Effect::None, message).with_code(-32_601);
+        reply.finish(Err(error.with_next("ask in JSON-RPC 2.0, with the service as the method")));
     }
 }

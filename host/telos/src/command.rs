@@ -15,6 +15,7 @@ mod store;
 mod up;
 mod vitals;
 mod worker;
+mod worker_ppp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -25,8 +25,8 @@ impl Backoff {
         doubled.min(self.max).mul_f64(0.8 + 0.4 * f64::from(dice) / f64::from(u32::MAX))
     }
 
-    /// A host said WELCOME.
-    pub(super) fn forget(&mut self) {
+    /// The other side answered.
+    pub(crate) fn forget(&mut self) {
         self.failures = 0;
     }
 

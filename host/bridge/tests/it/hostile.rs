@@ -34,6 +34,11 @@ impl RawPeer {
         tokio::time::timeout(SOON, self.0.recv()).await.expect("a message in time").unwrap().into_vec()
     }
 
+    /// False when the connection is gone.
+    pub(crate) async fn try_read(&mut self) -> bool {
+        self.0.recv().await.is_ok()
+    }
+
     /// The channel of the WELCOME that must come next.
     pub(crate) async fn read_channel(&mut self) -> u64 {
         let welcome = self.read().await;

@@ -7,6 +7,10 @@ mod calls;
 mod endpoints;
 mod fixture;
 mod hostile;
+#[cfg(unix)]
+mod ppp;
+#[cfg(unix)]
+mod python;
 mod restart;
 mod streams;
 mod wires;

@@ -1,7 +1,7 @@
 //! `host.vitals`: who is connected, what workers do, and what the bridge has seen.
 
 use serde_json::{Value, json};
-use telos_bridge::{PeerInfo, Stats, WorkerState};
+use telos_bridge::{PeerInfo, PppGauge, PppStats, Stats, WorkerState};
 
 use super::Methods;
 
@@ -11,6 +11,7 @@ impl Methods {
         json!({
             "peers": peers.iter().map(peer).collect::<Vec<_>>(),
             "bridge": counters(&stats),
+            "ppp": self.bare.as_ref().and_then(PppGauge::read).map(|stats| bare_counters(&stats)),
             "dispatch": self.kernel.dispatch_stats(),
         })
     }
@@ -66,5 +67,30 @@ fn counters(stats: &Stats) -> Value {
         "fenced": stats.fenced,
         "dismissed": stats.dismissed,
         "dead_letters": stats.dead_letters,
+    })
+}
+
+fn bare_counters(stats: &PppStats) -> Value {
+    json!({
+        "clients": stats.clients,
+        "workers": stats.workers,
+        "waiting": stats.waiting,
+        "in_hand": stats.in_hand,
+        "calls": stats.calls,
+        "requests": stats.requests,
+        "dispatched": stats.dispatched,
+        "repeats": stats.repeats,
+        "replies": stats.replies,
+        "unwanted": stats.unwanted,
+        "given": stats.given,
+        "redispatched": stats.redispatched,
+        "fenced": stats.fenced,
+        "unanswered": stats.unanswered,
+        "refused": stats.refused,
+        "malformed": stats.malformed,
+        "strangers": stats.strangers,
+        "expired": stats.expired,
+        "dismissed": stats.dismissed,
+        "slow_readers": stats.slow_readers,
     })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use telos_bridge::{Endpoint, PppConfig};
 use telos_service::{
     Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving,
 };
@@ -32,6 +33,14 @@ pub(crate) struct Up {
     /// Listen on loopback TCP with a token instead of the private socket.
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcp: Option<SocketAddr>,
+
+    /// Let bare Paranoid Pirate clients connect here, as unix:PATH or tcp:127.0.0.1:PORT. No token protects it.
+    #[arg(long, value_name = "ENDPOINT", requires = "ppp_backend")]
+    ppp_frontend: Option<Endpoint>,
+
+    /// Let bare Paranoid Pirate workers connect here.
+    #[arg(long, value_name = "ENDPOINT", requires = "ppp_frontend")]
+    ppp_backend: Option<Endpoint>,
 
     /// The most that the database file may take [default: 16384].
     #[arg(long, value_name = "MIB")]
@@ -96,6 +105,11 @@ impl From<Generations> for GenerationMode {
 }
 
 impl Up {
+    fn ppp(&self) -> Option<PppConfig> {
+        let (frontend, backend) = (self.ppp_frontend.clone()?, self.ppp_backend.clone()?);
+        Some(PppConfig::new(frontend, backend))
+    }
+
     fn store_options(&self) -> StoreOptions {
         let mut options = StoreOptions { vector_engine: self.vector_engine, ..StoreOptions::default() };
         let quotas = [
@@ -124,7 +138,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
     let mut stop = StopSignal::new()?;
     let home_path = home;
     let home = Home::at(home);
-    let store = up.store_options();
+    let (store, ppp) = (up.store_options(), up.ppp());
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
         Some(directory) => Bundle::read(&absolute(&directory)?)
             .map_err(|cause| refused(cause, "mend or remove that file"))?,
@@ -138,6 +152,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         bundle,
         models,
         tcp: up.tcp,
+        ppp,
         store,
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
@@ -188,6 +203,10 @@ fn announcement(host: &Host, start: Instant) -> Value {
         "ready": is_ready(&checks),
         "home": host.home().root().display().to_string(),
         "endpoint": host.endpoint().to_string(),
+        "ppp": host.ppp().map(|ppp| json!({
+            "frontend": ppp.frontend().to_string(),
+            "backend": ppp.backend().to_string(),
+        })),
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         "checks": checks,
         "generations": host.evolutions(),
@@ -225,6 +244,11 @@ fn render(ready: &Value, paint: Paint) -> String {
         field("endpoint"),
         field("try")
     ));
+    if let (Some(frontend), Some(backend)) =
+        (ready["ppp"]["frontend"].as_str(), ready["ppp"]["backend"].as_str())
+    {
+        text.push_str(&format!("bare Paranoid Pirate  clients {frontend}  workers {backend}\n"));
+    }
     text
 }
 
@@ -264,6 +288,20 @@ mod tests {
         assert_eq!(engine(&[]).unwrap(), VectorEngine::default());
         assert_eq!(engine(&["--vector-engine", "hnsw"]).unwrap(), VectorEngine::Hnsw);
         assert!(engine(&["--vector-engine", "flat"]).is_err());
+    }
+
+    #[test]
+    fn a_bare_pair_has_both_endpoints_or_none() {
+        let ppp = |flags: &[&str]| {
+            let asked = Asked::try_parse_from(std::iter::once(&"up").chain(flags));
+            asked
+                .map(|asked| asked.up.ppp().map(|pair| (pair.frontend.to_string(), pair.backend.to_string())))
+        };
+        assert_eq!(ppp(&[]).unwrap(), None);
+        let pair = ["--ppp-frontend", "ipc:///f", "--ppp-backend", "tcp:127.0.0.1:0"];
+        assert_eq!(ppp(&pair).unwrap(), Some(("unix:/f".into(), "tcp:127.0.0.1:0".into())));
+        assert!(ppp(&pair[..2]).is_err() && ppp(&pair[2..]).is_err());
+        assert!(ppp(&["--ppp-frontend", "tcp:0.0.0.0:1", "--ppp-backend", "tcp:127.0.0.1:0"]).is_err());
     }
 
     #[test]

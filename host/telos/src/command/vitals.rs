@@ -33,9 +33,13 @@ pub(crate) async fn run(vitals: Vitals, host: &Connection, output: &Output) -> R
 fn render(vitals: &Value, paint: Paint) -> String {
     let headers = ["session", "role", "silent ms", "calls", "unread", "services", "jobs", "state"];
     let peers = paint.table(&headers, rows(vitals, "peers").map(peer).collect());
-    let counters = vitals["bridge"].as_object().into_iter().flatten();
-    let told: Vec<(String, String)> =
-        counters.map(|(name, value)| (name.replace('_', " "), value.to_string())).collect();
+    let counters = |part: &str, prefix: &str| {
+        let counters = vitals[part].as_object().into_iter().flatten();
+        counters
+            .map(|(name, value)| (format!("{prefix}{}", name.replace('_', " ")), value.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let told = [counters("bridge", ""), counters("ppp", "bare ")].concat();
     let pairs: Vec<(&str, String)> =
         told.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     format!("{peers}{}", paint.pairs(&pairs))
@@ -77,9 +81,10 @@ mod tests {
                 "waiting_messages": 2, "worker": {"services": ["inference", "sandbox"], "credit": 4, "in_hand": 1,
                 "state": "ready"}}],
             "bridge": {"dead_letters": 7},
+            "ppp": {"fenced": 8},
         });
         let text = render(&vitals, Paint::default());
-        for told in ["ab12", "inference, sandbox", "1/4", "ready", "dead letters", "7"] {
+        for told in ["ab12", "inference, sandbox", "1/4", "ready", "dead letters", "7", "bare fenced", "8"] {
             assert!(text.contains(told), "{told} is not in {text}");
         }
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use telos_bridge::{Endpoint, Standing, Worker};
 use telos_service::{Home, WorkerRole, WorkerSetup, start_worker};
 
-use crate::command::models_dir;
+use crate::command::{models_dir, worker_ppp};
 use crate::error::{CommandError, refused};
 use crate::output::Output;
 use crate::stop::{StopSignal, parent_gone};
@@ -19,6 +19,10 @@ pub(crate) struct WorkerArguments {
     /// The host's endpoint [default: that of the host at the home].
     #[arg(long, value_name = "ENDPOINT")]
     connect: Option<Endpoint>,
+
+    /// Work for the bare Paranoid Pirate queue there instead, as in ZeroMQ's guide; it is asked in JSON-RPC.
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["connect", "token_file", "credit", "with_parent"])]
+    ppp: Option<Endpoint>,
 
     /// Where the host writes the token of a TCP endpoint [default: HOME/run/token].
     #[arg(long, value_name = "FILE")]
@@ -66,6 +70,10 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<(), CommandError> {
     let mut stop = StopSignal::new()?;
+    if let Some(queue) = &arguments.ppp {
+        let setup = setup(&arguments, queue.clone(), home);
+        return worker_ppp::run(setup, Duration::from_secs(arguments.drain_s), stop.wait(), output).await;
+    }
     let endpoint = match &arguments.connect {
         Some(endpoint) => endpoint.clone(),
         None => endpoint_of(home)?,

@@ -12,6 +12,11 @@ mod inbox;
 mod memory;
 #[cfg(feature = "llama")]
 mod minds;
+mod ppp;
+// The bridge's, which also starts programs of its own.
+#[path = "../../../bridge/tests/it/python.rs"]
+#[allow(dead_code, reason = "here only examples run")]
+mod python;
 #[cfg(target_os = "linux")]
 mod room;
 mod running;
