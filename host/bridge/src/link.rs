@@ -182,7 +182,8 @@ impl<T: Weigh + Clone> Link<T> {
     pub(crate) fn close(&mut self) -> bool {
         match self.state {
             State::Closed => return false,
-            State::Ready { .. } => {
+            // A host that has our HELLO knows us, though we do not know that yet.
+            State::Ready { .. } | State::Greeting { .. } => {
                 self.actions.extend([LinkAction::Send(ToHost::Bye), LinkAction::Disconnect])
             }
             _ => self.actions.push(LinkAction::Disconnect),

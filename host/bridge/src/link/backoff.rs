@@ -22,7 +22,9 @@ impl Backoff {
         let doubled = self.min.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         let dice = u32::try_from(scatter(self.seed ^ u64::from(self.failures)) >> 32).unwrap_or(0);
-        doubled.min(self.max).mul_f64(0.8 + 0.4 * f64::from(dice) / f64::from(u32::MAX))
+        // The longest pause is that, also where the dice make pauses longer.
+        let middle = doubled.min(self.max.div_f64(1.2));
+        middle.mul_f64(0.8 + 0.4 * f64::from(dice) / f64::from(u32::MAX))
     }
 
     /// The other side answered.

@@ -227,10 +227,11 @@ impl World {
         let ToClient::Said { body: HostBody::Work(body), .. } = frame else { return };
         let host = self.host.as_mut().unwrap();
         match body {
-            JobBody::Job { job, attempt, payload, .. } => {
+            JobBody::Job { job, attempt, remaining_ms, payload, .. } => {
                 host.jobs.insert(*job, payload.clone());
                 let token = Token { run: host.run, job: *job, attempt: *attempt };
-                self.ledger.note_given(payload, token);
+                let deadline = self.agenda.now() + Duration::from_millis(u64::from(*remaining_ms));
+                self.ledger.note_given(payload, token, deadline);
             }
             JobBody::Recall { job, attempt } => {
                 let token = Token { run: host.run, job: *job, attempt: *attempt };

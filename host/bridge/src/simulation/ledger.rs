@@ -1,6 +1,7 @@
 //! What was asked, what happened, and what whoever asked was told: the truth that every answer is held against.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -53,6 +54,8 @@ pub(super) struct Fate {
     source: Option<Bytes>,
     next_index: u64,
     last_given: Option<Token>,
+    /// As the host sees it.
+    deadline: Option<Instant>,
     recalled: BTreeSet<Token>,
     begun: u32,
     /// Begun, and given back as if it had not been.
@@ -142,10 +145,18 @@ impl Ledger {
     }
 
     /// A host gave it to a worker. The same giving may be repeated.
-    pub(super) fn note_given(&mut self, name: &[u8], token: Token) {
+    pub(super) fn note_given(&mut self, name: &[u8], token: Token, deadline: Instant) {
         assert!(token.attempt <= 3, "{name:?} is given as {token:?}");
         let fate = self.fate_of(name);
-        fate.last_given = fate.last_given.max(Some(token));
+        if Some(token) > fate.last_given {
+            (fate.last_given, fate.deadline) = (Some(token), Some(deadline));
+        }
+    }
+
+    /// Nobody waits for it any more, or for as long as the host knows; clocks are read to a millisecond.
+    pub(super) fn is_unwanted(&self, name: &[u8], now: Instant) -> bool {
+        let fate = &self.fates[name];
+        fate.is_over() || fate.deadline.is_some_and(|deadline| now + Duration::from_millis(2) >= deadline)
     }
 
     pub(super) fn note_recalled(&mut self, name: &[u8], token: Token) {
@@ -172,7 +183,7 @@ impl Ledger {
     /// It was taken from this worker, or is over.
     pub(super) fn is_off(&self, name: &[u8], token: Token) -> bool {
         let fate = &self.fates[name];
-        fate.end.is_some() || fate.is_abandoned || fate.recalled.contains(&token)
+        fate.is_over() || fate.last_given > Some(token) || fate.recalled.contains(&token)
     }
 
     /// Pieces count from 0, and after a reset again; the result is of the last worker that was given it, and so are
@@ -213,6 +224,10 @@ impl Ledger {
 }
 
 impl Fate {
+    fn is_over(&self) -> bool {
+        self.end.is_some() || self.is_abandoned
+    }
+
     fn note_chunk(&mut self, name: &[u8], payload: &[u8]) {
         let length = payload.iter().rposition(|byte| *byte == b'#').expect("a piece of nothing");
         let source = self.source.get_or_insert_with(|| Bytes::copy_from_slice(&payload[..length]));

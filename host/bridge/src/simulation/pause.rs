@@ -34,8 +34,7 @@ impl World {
         self.pauses.held.insert(process, (pause, Vec::new()));
         let most_ms = if self.dice.percent(5) { LONG_MS } else { SHORT_MS };
         // Pauses are trouble, and trouble ends.
-        let left_ms = self.kind.trouble_ms.saturating_sub(self.agenda.lived_ms());
-        let ms = self.dice.within(100..most_ms).min(left_ms);
+        let ms = self.dice.within(100..most_ms).min(self.trouble_left_ms());
         self.agenda.after(ms, Event::Resume { process, pause });
     }
 

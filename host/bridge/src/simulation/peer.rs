@@ -29,6 +29,8 @@ pub(super) struct Peer {
     id: u128,
     /// How often its process has begun anew.
     pub(super) life: u32,
+    /// When it began, in time awake.
+    pub(super) born_ms: u64,
     pub(super) line: Option<LineId>,
     /// The attempt to connect that is under way.
     attempt: Option<u64>,
@@ -80,7 +82,15 @@ impl World {
     pub(super) fn new_peer(&mut self, peer: usize, life: u32) -> Peer {
         let id = u128::from(self.dice.roll()) << 16 | peer as u128;
         let machine = if self.is_client(peer) { self.new_client(peer, id) } else { self.new_worker(id) };
-        Peer { machine, id, life, line: None, attempt: None, timer: (0, None) }
+        Peer {
+            machine,
+            id,
+            life,
+            born_ms: self.agenda.lived_ms(),
+            line: None,
+            attempt: None,
+            timer: (0, None),
+        }
     }
 
     pub(super) fn step_peer(&mut self, peer: usize, input: Input) {

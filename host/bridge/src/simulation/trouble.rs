@@ -146,10 +146,11 @@ impl World {
     fn part(&mut self, peer: usize) {
         self.coverage.count("partitions");
         let direction = if self.dice.percent(50) { Direction::ToHost } else { Direction::ToPeer };
-        let until_ms = self.agenda.now_ms() + self.dice.within(NOTICE_MS..12_000);
-        self.network.part(peer, direction, until_ms);
+        let ms = self.dice.within(NOTICE_MS..12_000).min(self.trouble_left_ms());
+        self.network.part(peer, direction, self.agenda.now_ms() + ms);
         if let Some(line) = self.peers[peer].line
             && self.kind.is_calm
+            && ms >= NOTICE_MS
         {
             self.agenda.after(NOTICE_MS, Event::CheckNoticed { line, direction });
         }
@@ -165,6 +166,10 @@ impl World {
     /// Trouble that the network has by itself.
     pub(super) fn is_network_lossy(&self) -> bool {
         self.kind.is_rough && self.is_trouble()
+    }
+
+    pub(super) fn trouble_left_ms(&self) -> u64 {
+        self.kind.trouble_ms.saturating_sub(self.agenda.lived_ms())
     }
 
     /// Nothing keeps anybody from being heard.

@@ -1,7 +1,5 @@
 //! One job in a worker: it takes its time, says that it gets on, and ends well, badly, or not at all.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 
 use super::World;
@@ -29,7 +27,6 @@ pub(super) struct Work {
     name: Bytes,
     token: Token,
     lease_ms: u64,
-    deadline: Instant,
     temper: Temper,
     /// Makes the steps void that were planned before.
     step: u64,
@@ -49,7 +46,7 @@ const FENCE_SLACK_MS: u64 = 1_000;
 
 impl World {
     pub(super) fn begin_work(&mut self, peer: usize, begin: Begin, token: Token, lease_ms: u64) {
-        let Begin { slot, deadline, payload: name, .. } = begin;
+        let Begin { slot, payload: name, .. } = begin;
         self.ledger.note_begun(&name);
         let temper = self.roll_temper(&name);
         let is_long = self.dice.percent(5);
@@ -58,7 +55,6 @@ impl World {
             name,
             token,
             lease_ms,
-            deadline,
             temper,
             step: 0,
             steps_left,
@@ -189,24 +185,27 @@ impl World {
     /// A worker that gets on is left alone, as long as anybody wants what it does.
     pub(super) fn check_recall(&self, name: &[u8], token: Token) {
         let is_it = |work: &&Work| work.token == token && !work.is_stopped;
-        let Some(work) = self.desks().flat_map(|desk| desk.works.values()).find(is_it) else { return };
+        let Some(work) = self.desks().flat_map(|(_, desk)| desk.works.values()).find(is_it) else { return };
         let is_stuck = matches!(work.temper, Temper::Wedged | Temper::Deaf);
-        // The worker's deadline is the host's, later by what the job took to arrive.
-        let is_late = self.agenda.now() + std::time::Duration::from_millis(50) >= work.deadline;
+        let is_unwanted = self.ledger.is_unwanted(name, self.agenda.now());
         assert!(
-            !self.is_undisturbed() || is_stuck || is_late,
+            !self.is_undisturbed() || is_stuck || is_unwanted,
             "{name:?} is taken from a worker that gets on: {work:?}"
         );
     }
 
     pub(super) fn check_fenced(&self, name: &[u8], token: Token) {
         // One that whoever reads it holds back, or held back, cannot be told from one that is stuck so soon.
-        let is_it = |work: &Work| work.token == token && !work.was_paused;
-        let is_on_a_desk = self.desks().flat_map(|desk| desk.works.values()).any(is_it);
-        assert!(
-            !is_on_a_desk || self.ledger.is_off(name, token),
-            "{name:?} is left to a worker that is stuck"
-        );
+        let is_left = |work: &Work| work.token == token && !work.is_stopped && !work.was_paused;
+        for (peer, _) in self.desks().filter(|(_, desk)| desk.works.values().any(is_left)) {
+            // Its host may have dismissed it for another job, which it learns when it has come back.
+            let is_heard =
+                peer.line.is_some_and(|line| self.host.as_ref().is_some_and(|host| host.hears(line)));
+            assert!(
+                !is_heard || self.ledger.is_off(name, token),
+                "{name:?} is left to a worker that is stuck"
+            );
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::World;
 use super::agenda::Event;
 use super::ledger::Token;
-use super::peer::{Machine, link_settings};
+use super::peer::{Machine, Peer, link_settings};
 use super::work::Work;
 use crate::frame::{ClientBody, HostBody, JobBody, ToClient, ToHost, WorkerBody, WorkerReport};
 use crate::pool::ServiceName;
@@ -22,6 +22,8 @@ const PATIENT_MS: u64 = 60_000;
 pub(super) struct Desk {
     pub(super) pirate: Pirate,
     credit: u16,
+    /// It takes no more.
+    pub(super) is_draining: bool,
     pub(super) works: BTreeMap<SlotId, Work>,
     /// The job that it was told of last, and its lease in milliseconds.
     told: Option<(Token, u64)>,
@@ -36,7 +38,7 @@ impl World {
         }
         let settings = Settings { link: link_settings(Role::Worker), services, credit };
         let pirate = Pirate::new(settings, id, self.agenda.now());
-        Machine::Worker(Desk { pirate, credit, works: BTreeMap::new(), told: None })
+        Machine::Worker(Desk { pirate, credit, is_draining: false, works: BTreeMap::new(), told: None })
     }
 
     pub(super) fn desk(&mut self, peer: usize) -> &mut Desk {
@@ -46,10 +48,10 @@ impl World {
         }
     }
 
-    /// Desks by worker.
-    pub(super) fn desks(&self) -> impl Iterator<Item = &Desk> {
+    /// Every worker and its desk.
+    pub(super) fn desks(&self) -> impl Iterator<Item = (&Peer, &Desk)> {
         self.peers.iter().filter_map(|peer| match &peer.machine {
-            Machine::Worker(desk) => Some(desk),
+            Machine::Worker(desk) => Some((peer, desk)),
             Machine::Client(_) => None,
         })
     }
@@ -97,6 +99,7 @@ impl World {
     }
 
     pub(super) fn drain_worker(&mut self, peer: usize) {
+        self.desk(peer).is_draining = true;
         self.step_worker(peer, Input::Drain);
         let most_ms = if self.kind.is_rough { HASTY_MS } else { PATIENT_MS };
         let life = self.peers[peer].life;
