@@ -137,17 +137,13 @@ async fn the_reply_of_a_worker_whose_lease_ran_out_is_dropped() {
     let pair = Pair::start_with(|config| config.lease = Some(Duration::from_secs(1))).await;
     let slow = pair.worker(&python, &[]);
     pair.workers(1).await;
-    let asking = tokio::spawn({
-        let (python, frontend) = (python.clone(), pair.frontend());
-        async move { ask(&python, &frontend, &["sleep 4"]).await }
-    });
+    let _client = Program::start(&python, "client", &[&pair.frontend(), "60", "1", "sleep 4"]);
     slow.wait_for("job sleep 4");
     // It takes over and is late as well; whichever attempt counts when its reply comes, no other does.
     let _other = pair.worker(&python, &[]);
     slow.wait_for("done");
     eventually(|| pair.server.stats().fenced >= 1).await;
     eventually(|| pair.server.stats().redispatched >= 1).await;
-    asking.abort();
     assert_eq!(pair.server.stats().replies, 0);
 }
 
