@@ -15,7 +15,8 @@ use crate::service::Fault;
 pub enum Endpoint {
     /// A socket file. Its directory is the caller's to protect: whoever can open the file is an operator.
     Unix(PathBuf),
-    /// A loopback address; port 0 lets the system choose. Always behind a token.
+    /// A loopback address; port 0 lets the system choose. Behind a token, unless it is one of a bare pair, see
+    /// [`crate::PppConfig`].
     Tcp(SocketAddr),
 }
 

@@ -119,7 +119,7 @@ impl Drop for Program {
 /// A Lazy Pirate's answers, as soon as it has them all.
 pub(crate) async fn ask(python: &Path, frontend: &str, requests: &[&str]) -> Vec<String> {
     let mut command = Command::new(python);
-    command.arg(file("tests/ppp/client.py")).args([frontend, "15", "2"]).args(requests);
+    command.arg(file("tests/ppp/client.py")).args([frontend, "60", "2"]).args(requests);
     tokio::task::spawn_blocking(move || lines(command)).await.unwrap()
 }
 
