@@ -163,7 +163,7 @@ impl Run<'_> {
     fn omq(&self) -> Result<()> {
         let selection = ["--package", "telos-bridge", "--features", "omq"];
         self.clippy(&selection)?;
-        self.nextest(&[&selection[..], &["-E", "kind(test) & test(/[:_]omq/)"]].concat())
+        self.nextest(&[&selection[..], &["-E", "test(/[:_]omq/)"]].concat())
     }
 
     fn llama(&self) -> Result<()> {

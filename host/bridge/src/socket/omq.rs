@@ -5,8 +5,8 @@
 //! for a peer that does not read: where its queue of [`SEND_MESSAGES_MAX`] is full, it is hung up on, too. Sending and
 //! receiving may be cancelled here.
 //!
-//! The crate dials again by itself. A [`Line`] is one connection, so when it is lost nothing more is sent on it, and
-//! the socket goes before its second connection comes.
+//! The crate dials again by itself. A [`Line`] is one connection, so when it is lost the crate is told to stop, and
+//! nothing more is sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,8 +39,8 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 const HANDSHAKES_MAX: usize = 64;
 /// Events between two looks at them. One that is missed costs its peer no more than the queue's liveness.
 const EVENTS_MAX: usize = 1_024;
-/// Between two attempts to dial.
-const DIAL_PAUSE: Duration = Duration::from_millis(50);
+/// Between two attempts to dial, and before the first one after a loss: long enough for a busy machine to forbid it.
+const DIAL_PAUSE: Duration = Duration::from_millis(250);
 /// How long what was handed over is written after the end, to peers that read.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -189,25 +189,28 @@ fn connection_of(route: &Route) -> Option<u64> {
 pub(super) async fn connect_dealer(endpoint: &Endpoint, timeout: Duration) -> io::Result<Line> {
     let socket = open(SocketType::Dealer)?;
     let monitor = socket.monitor();
-    socket.connect(spell(endpoint)?).await.map_err(explain)?;
+    let address = spell(endpoint)?;
+    socket.connect(address.clone()).await.map_err(explain)?;
     socket.wait_connected(1, timeout).await.map_err(explain)?;
     let (incoming_in, incoming) = mpsc::channel(INCOMING_MAX);
     let (outgoing, outgoing_out) = mpsc::unbounded_channel();
     let lost = CancellationToken::new();
-    tokio::spawn(watch_dealer(monitor, lost.clone()));
+    tokio::spawn(watch_dealer(socket.clone(), address, monitor, lost.clone()));
     let reader = tokio::spawn(read_dealer(socket.clone(), lost.clone(), incoming_in)).abort_handle();
     tokio::spawn(write_dealer(socket, lost, outgoing_out));
     Ok(Line { incoming, outgoing, reader })
 }
 
-/// Ends with the connection, or when it cannot tell any more.
-async fn watch_dealer(mut monitor: MonitorStream, lost: CancellationToken) {
-    loop {
-        match monitor.recv().await {
-            Ok(MonitorEvent::Disconnected { .. } | MonitorEvent::Closed) | Err(_) => return lost.cancel(),
-            Ok(_) => {}
+/// Waits for the end of the connection, or until it cannot tell any more.
+async fn watch_dealer(socket: Socket, address: Address, mut monitor: MonitorStream, lost: CancellationToken) {
+    while let Ok(event) = monitor.recv().await {
+        if matches!(event, MonitorEvent::Disconnected { .. } | MonitorEvent::Closed) {
+            break;
         }
     }
+    lost.cancel();
+    // Before it dials again. The one error is that it does not mean to.
+    let _ = socket.disconnect(address).await;
 }
 
 async fn read_dealer(socket: Socket, lost: CancellationToken, incoming: mpsc::Sender<Vec<Bytes>>) {
@@ -225,7 +228,7 @@ async fn read_dealer(socket: Socket, lost: CancellationToken, incoming: mpsc::Se
     }
 }
 
-/// After a loss the reader has the socket to itself, and drops it with what was not sent.
+/// After a loss the reader has the socket to itself, until it has handed on what came before.
 async fn write_dealer(
     socket: Socket,
     lost: CancellationToken,
@@ -283,5 +286,47 @@ fn explain(error: Error) -> io::Error {
         Error::Io(cause) => cause,
         Error::Timeout => io::Error::from(io::ErrorKind::TimedOut),
         other => io::Error::other(other),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::socket::{Wire, connect};
+
+    const READY: &[u8] = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06ROUTER";
+
+    /// The host says more than the line holds unread, and goes: the rest is still handed on, and nobody dials.
+    #[tokio::test]
+    async fn a_lost_line_is_not_dialled_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let connecting =
+            tokio::spawn(async move { connect(Wire::Omq, &Endpoint::Unix(path), HANDSHAKE_MAX).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut greeting = [0; 64];
+        stream.read_exact(&mut greeting).await.unwrap();
+        greeting[32] = 0;
+        stream.write_all(&[&greeting[..], READY].concat()).await.unwrap();
+        let mut line = connecting.await.unwrap().unwrap();
+        for _ in 0..INCOMING_MAX + 10 {
+            stream.write_all(b"\0\x02hi").await.unwrap();
+        }
+        line.outgoing.send(vec![Bytes::from_static(b"once")]).unwrap();
+        while stream.read_u8().await.unwrap() != b'e' {}
+        drop(stream);
+
+        let again = tokio::time::timeout(DIAL_PAUSE * 4, listener.accept()).await;
+        assert!(again.is_err(), "it was dialled again");
+        let mut heard = 0;
+        while let Some(frames) = line.incoming.recv().await {
+            assert_eq!(frames, ["hi"]);
+            heard += 1;
+        }
+        assert!(heard > INCOMING_MAX, "{heard} were handed on");
     }
 }
