@@ -71,10 +71,10 @@ impl Bench {
 #[track_caller]
 fn effect_told(actions: &[Action]) -> Effect {
     let told = actions.iter().find_map(|action| match action {
-        Action::Send { frame: crate::frame::ToClient::Said { body, .. }, .. } => match body {
-            crate::frame::HostBody::Error { payload, .. } => rpc::decode_error(Some(7), payload),
-            _ => None,
-        },
+        Action::Send {
+            frame: crate::frame::ToClient::Said { body: crate::frame::HostBody::Error { payload, .. }, .. },
+            ..
+        } => rpc::decode_error(Some(7), payload),
         _ => None,
     });
     told.unwrap_or_else(|| panic!("no error in {actions:?}")).data.effect
