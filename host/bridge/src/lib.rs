@@ -11,6 +11,7 @@
 //! queue    sessions, presence, calls in flight, finished replies                     pure
 //! backlog  chunks on their way and unread, and who waits for room
 //! socket   the only file that names ZeroMQ
+//! doors    several sockets as one, each with the most that its peers may do
 //! server, connection   one task each: socket and clock in, actions out
 //! ```
 //!
@@ -25,7 +26,8 @@
 //!
 //! Not promised: order between calls of different sessions; memory of anything after a host restart; defence
 //! against hostile peers below our frames, since the ZeroMQ crate trusts a frame's claimed length. So an endpoint is
-//! a Unix socket in a private directory, or loopback TCP with a token.
+//! a Unix socket in a private directory, or loopback TCP with a token; before an open port stands the guard, which
+//! leads each peer to the [`Door`] of its role.
 
 mod backlog;
 mod endpoint;
@@ -38,6 +40,7 @@ mod client;
 mod queue;
 
 mod connection;
+mod doors;
 mod io_thread;
 mod server;
 mod socket;
@@ -50,12 +53,13 @@ mod os;
 mod os;
 
 pub use connection::{CallError, CallOptions, Client, ClientConfig, ConnectError, Event, Stream};
+pub use doors::Door;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use queue::{Limits, PeerInfo, Stats};
 pub use rpc::{Effect, ErrorData, RpcError};
 pub use server::{BridgeConfig, BridgeError, Server, serve};
-pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId};
+pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId, UnknownRole};
 pub use token::{Token, TokenError};
 
 mod token;

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod calls;
+mod doors;
 mod endpoints;
 mod fixture;
 mod hostile;
