@@ -13,7 +13,9 @@ use telos_bridge::{Endpoint, EndpointError, Fault};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::dial::{DialError, dial};
 use crate::hush::Hush;
@@ -28,6 +30,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a guard may say nothing, and take nothing; as long as it bears that of us.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long connections that end may take to end.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// What the system is given to find its files again, when it has none left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,6 +41,7 @@ pub type OnFailure = Arc<dyn Fn(&DialError) + Send + Sync>;
 /// A local endpoint that leads to a host. Dropping it closes the endpoint and every connection through it.
 pub struct Proxy {
     endpoint: Endpoint,
+    stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
     /// With the socket file in it.
     _directory: Option<TempDir>,
@@ -119,14 +124,24 @@ impl Proxy {
         let endpoint = listener.endpoint(&endpoint).map_err(failed)?;
         let socket = if let Endpoint::Unix(path) = &endpoint { Some(path.clone()) } else { None };
         let way = Way { remote, key, on_failure, hush: Mutex::new(Hush::new(Instant::now())) };
-        let task = tokio::spawn(serve(listener, Arc::new(way)));
-        Ok(Self { endpoint, task, _directory: None, socket })
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, Arc::new(way), stopped));
+        Ok(Self { endpoint, stop: Some(stop), task, _directory: None, socket })
     }
 
     /// Where local programs connect; a port 0 is resolved.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Takes no new connections, and waits until those that its programs have closed are through, for at most a second:
+    /// so what was said last arrives.
+    pub async fn close(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let _ = timeout(CLOSE_MAX, &mut self.task).await;
     }
 }
 
@@ -162,8 +177,8 @@ impl Listener {
     }
 }
 
-/// Takes connections for ever; dropping the future closes all of them.
-async fn serve(listener: Listener, way: Arc<Way>) {
+/// Takes connections until it is stopped, and then waits for them; dropping the future closes all of them.
+async fn serve(listener: Listener, way: Arc<Way>, mut stopped: oneshot::Receiver<()>) {
     let mut relays = JoinSet::new();
     loop {
         while relays.len() >= CONNECTIONS_MAX {
@@ -176,8 +191,11 @@ async fn serve(listener: Listener, way: Arc<Way>) {
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = relays.join_next() => {}
+            // Also when the proxy was dropped.
+            _ = &mut stopped => break,
         }
     }
+    while relays.join_next().await.is_some() {}
 }
 
 /// One local connection, carried until either end is gone.

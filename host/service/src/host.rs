@@ -7,6 +7,7 @@ use std::sync::Arc;
 use telos_bridge::{
     BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, RpcError, Server, serve,
 };
+use telos_guard::{Guard, GuardError};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
+use crate::gate::{self, Gate};
 use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
@@ -34,6 +36,8 @@ pub struct HostConfig {
     pub models: PathBuf,
     /// Loopback TCP instead of the private socket.
     pub tcp: Option<SocketAddr>,
+    /// An open port besides, behind a guard.
+    pub listen: Option<SocketAddr>,
     /// How the store is kept: quotas, how much of the past.
     pub store: StoreOptions,
     /// What to do with staged plugins whose state is of an earlier generation.
@@ -66,6 +70,9 @@ pub enum StartError {
     /// The bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// The open port.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
 }
 
 impl StartError {
@@ -92,6 +99,7 @@ pub struct Host {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     server: Server,
+    gate: Gate,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
@@ -117,6 +125,9 @@ impl Host {
 
     async fn start_parts(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
+        if config.listen.is_some() {
+            Guard::check_supported()?;
+        }
         home.prepare()?;
         let was_decided = Store::is_restore_decided(&home.store());
         let store = Store::open(&home.store(), config.store)?;
@@ -145,12 +156,18 @@ impl Host {
         let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
         kernel.begin();
         let stopping = CancelToken::new();
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
+        let gate = Gate::default();
+        let methods =
+            Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping).behind(&gate);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
         };
-        let server = serve(endpoint, Arc::new(methods), bridge_config(&home)).await?;
+        let bridge = bridge_config(&home, config.listen.is_some());
+        let server = serve(endpoint, Arc::new(methods), bridge).await?;
+        if let Some(listen) = config.listen {
+            gate.open(listen, &home, &journal).await?;
+        }
         let host = Self {
             watcher: tokio::spawn(Arc::clone(&arrivals).watch()),
             home,
@@ -160,6 +177,7 @@ impl Host {
             minds,
             arrivals,
             server,
+            gate,
             stopping,
             facts,
             evolutions,
@@ -173,6 +191,11 @@ impl Host {
         self.server.endpoint()
     }
 
+    /// Where peers on other machines reach it, with its key; none without an open port.
+    pub fn remote(&self) -> Option<String> {
+        self.gate.remote()
+    }
+
     /// Its home.
     pub fn home(&self) -> &Home {
         &self.home
@@ -181,7 +204,8 @@ impl Host {
     /// Every readiness check, now.
     pub fn checks(&self) -> Vec<Check> {
         let home = self.home.root();
-        checks::run(home, &self.store, &self.journal, &self.kernel, &self.minds, &self.arrivals)
+        let Self { store, journal, kernel, minds, arrivals, gate, .. } = self;
+        checks::run(home, store, journal, kernel, minds, arrivals, gate)
     }
 
     /// Ids of serving personas.
@@ -205,7 +229,9 @@ impl Host {
         let _ = std::fs::remove_file(self.home.endpoint_file());
         self.watcher.abort();
         self.stopping.cancel(CancelReason::Shutdown);
+        // The bridge says goodbye through the guard's connections, so it goes first.
         self.server.shutdown().await;
+        self.gate.close().await;
         let stopped = Line::new(Severity::Info, "host.stopped", "the host stopped");
         self.journal.producer("host", Rate::HOST).record(&stopped);
         // Joins the follower, so that every decision is in the journal before it closes.
@@ -253,8 +279,9 @@ fn minds(engine: Option<Arc<dyn Engine>>, models: &std::path::Path) -> Result<Mi
     Ok(Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default()))
 }
 
-fn bridge_config(home: &Home) -> BridgeConfig {
-    BridgeConfig { token_file: Some(home.run().join("token")), ..BridgeConfig::default() }
+fn bridge_config(home: &Home, has_doors: bool) -> BridgeConfig {
+    let doors = if has_doors { gate::doors(home) } else { Vec::new() };
+    BridgeConfig { token_file: Some(home.run().join("token")), doors, ..BridgeConfig::default() }
 }
 
 #[cfg(unix)]

@@ -25,6 +25,7 @@ use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
 use telos_store::{DedupeKey, SessionId, Store};
 
 use crate::arrivals::Arrivals;
+use crate::gate::Gate;
 use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
 
@@ -37,6 +38,7 @@ pub(crate) struct Methods {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
+    gate: Gate,
     turnstile: Turnstile,
     /// Fires when the host begins to stop: what goes on for ever ends then.
     stopping: CancelToken,
@@ -59,9 +61,15 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
+            gate: Gate::default(),
             turnstile: Turnstile::default(),
             stopping: stopping.clone(),
         }
+    }
+
+    /// The same, and they know the gate.
+    pub(crate) fn behind(self, gate: &Gate) -> Self {
+        Self { gate: gate.clone(), ..self }
     }
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {

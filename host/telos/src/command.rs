@@ -3,9 +3,11 @@
 //! A new command is one module, one line in [`Command`] and one in [`run`].
 
 mod audit;
+mod bridge;
 mod chat;
 mod doctor;
 mod journal;
+mod keys;
 mod memory;
 mod model;
 mod object;
@@ -19,9 +21,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use telos_guard::Remote;
 use telos_service::Home;
 
-use crate::connection::{Connection, Reach};
+use crate::connection::{Connection, Far, Reach};
 use crate::error::{CommandError, usage};
 use crate::output::Output;
 
@@ -40,6 +43,14 @@ pub(crate) struct Arguments {
     /// How long to wait for a host that has fallen silent, in seconds.
     #[arg(long, global = true, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) patience_s: u64,
+
+    /// Ask the host behind this open port instead of the one at the home; needs --key.
+    #[arg(long, global = true, value_name = "noise:ADDRESS:PORT/KEY")]
+    pub(crate) connect: Option<Remote>,
+
+    /// The private key to show there, made by `telos keys new`.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -75,12 +86,33 @@ pub(crate) enum Command {
     /// List and fetch minds.
     #[command(subcommand)]
     Model(model::Model),
+    /// Say whose keys may come in through an open port.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Carry local ZeroMQ programs to a host on another machine.
+    #[command(subcommand)]
+    Bridge(bridge::Bridge),
+}
+
+impl Command {
+    /// What it does here, at the home, and to no host elsewhere; `None` when it asks a host.
+    fn local_work(&self) -> Option<&'static str> {
+        match self {
+            Command::Up(_) => Some("runs a host here"),
+            Command::Model(_) => Some("works with the minds of this machine"),
+            Command::Keys(_) => Some("works with the keys of this home"),
+            Command::Store(store) => store.local_work(),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the command; the code is 0 unless the command's answer is a no that was printed as its result.
 pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, CommandError> {
     let home = home(arguments.home)?;
-    let reach = Reach { home: &home, patience: Duration::from_secs(arguments.patience_s) };
+    let far = far(arguments.connect, arguments.key, &arguments.command)?;
+    let patience = Duration::from_secs(arguments.patience_s);
+    let reach = Reach { home: &home, far: far.as_ref(), patience };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         survive_file_size_limit()?;
@@ -91,6 +123,10 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             Command::Journal(journal) => {
                 journal::run(journal, reach, output).await.map(|()| ExitCode::SUCCESS)
             }
+            Command::Keys(keys) => keys::run(&keys, &home, output).map(|()| ExitCode::SUCCESS),
+            Command::Bridge(bridge) => {
+                bridge::run(&bridge, reach.far, output).await.map(|()| ExitCode::SUCCESS)
+            }
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
             command => {
                 let host = Connection::open(reach, output).await?;
@@ -100,6 +136,30 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             }
         }
     })
+}
+
+/// The host elsewhere that was asked for, when the command is one to ask a host.
+fn far(
+    connect: Option<Remote>,
+    key: Option<PathBuf>,
+    command: &Command,
+) -> Result<Option<Far>, CommandError> {
+    let (remote, key) = match (connect, key) {
+        (None, None) => return Ok(None),
+        (Some(remote), Some(key)) => (remote, key),
+        (Some(_), None) => {
+            let next = "add --key FILE; `telos keys new` makes one, and the host's operator allows it";
+            return Err(usage("--connect needs the key to show there", next));
+        }
+        (None, Some(_)) => {
+            let next = "add --connect noise:ADDRESS:PORT/KEY, as the host prints it when it is ready";
+            return Err(usage("--key is for a host elsewhere, and none is named", next));
+        }
+    };
+    match command.local_work() {
+        Some(work) => Err(usage(format!("this command {work}"), "leave out --connect and --key")),
+        None => Ok(Some(Far { remote, key })),
+    }
 }
 
 /// A file that may not grow any more fails the write, as a full disk does, and does not end the process. The handler
@@ -124,7 +184,13 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
         Command::Memory(memory) => return memory::run(memory, host, output).await,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
-        Command::Up(_) | Command::Doctor | Command::Store(_) | Command::Journal(_) | Command::Model(_) => {}
+        Command::Up(_)
+        | Command::Doctor
+        | Command::Store(_)
+        | Command::Journal(_)
+        | Command::Model(_)
+        | Command::Keys(_)
+        | Command::Bridge(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -232,6 +298,10 @@ mod tests {
             "journal tail --lines 5 --follow --severity warn --event journal.",
             "audit --after 3 --before 90 --limit 10 --subject counter",
             "doctor",
+            "keys new laptop --out ./laptop.key",
+            "keys allow laptop 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a --role client",
+            "keys list",
+            "keys revoke laptop",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod output;
 mod progress;
+mod stop;
 
 use std::process::ExitCode;
 

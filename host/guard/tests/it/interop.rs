@@ -14,7 +14,7 @@ use zeromq::{
     ZmqMessage,
 };
 
-use crate::fixture::{Post, SOON, call, calm};
+use crate::fixture::{Peer, Post, SOON, call, calm, eventually};
 use crate::stream::{greeting, message, ours, ready};
 
 /// HELLO of the bridge, asking for operator.
@@ -162,6 +162,18 @@ async fn peers_of_several_doors_share_one_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_goodbye_of_a_client_that_closes_arrives() {
+    let post = Post::start(calm()).await;
+    let peer = post.client(&post.allow("polite", Role::Client)).await;
+    assert_eq!(peer.call("echo", json!(1)).await, json!(1));
+    let Peer { client, proxy } = peer;
+    client.close().await;
+    proxy.close().await;
+    // Otherwise the session would last for three heartbeats of 20 s.
+    eventually(|| post.server.peers().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_comes_back_when_the_guard_does() {
     let post = Post::start(calm()).await;
     let key = post.allow("honest", Role::Client);
@@ -169,7 +181,7 @@ async fn a_client_comes_back_when_the_guard_does() {
     assert_eq!(peer.call("echo", json!(1)).await, json!(1));
     // Every connection is cut, as by a restart of the guard.
     let public = post.keys.revoke("honest").unwrap().public;
-    crate::fixture::eventually(|| post.refused("revoked") >= 1).await;
+    eventually(|| post.refused("revoked") >= 1).await;
     post.keys.allow("honest", public, Role::Client, 2).unwrap();
     assert_eq!(peer.call("echo", json!(2)).await, json!(2));
     assert!(matches!(peer.proxy.endpoint(), Endpoint::Unix(_)));

@@ -12,6 +12,7 @@ use telos_store::{StoreOptions, VectorEngine};
 use crate::command::{absolute, models_dir};
 use crate::error::{CommandError, refused};
 use crate::output::{Output, Paint};
+use crate::stop::StopSignal;
 
 /// Arguments of `telos up`.
 #[derive(Args, Debug)]
@@ -27,6 +28,10 @@ pub(crate) struct Up {
     /// Listen on loopback TCP with a token instead of the private socket.
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcp: Option<SocketAddr>,
+
+    /// Also open a port for other machines, behind a guard; `telos keys allow` says whose keys may come in.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
 
     /// The most that the database file may take [default: 16384].
     #[arg(long, value_name = "MIB")]
@@ -116,6 +121,7 @@ pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), Comm
         bundle,
         models,
         tcp: up.tcp,
+        listen: up.listen,
         store,
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
@@ -154,6 +160,7 @@ fn announcement(host: &Host, start: Instant) -> Value {
         "ready": is_ready(&checks),
         "home": host.home().root().display().to_string(),
         "endpoint": host.endpoint().to_string(),
+        "remote": host.remote(),
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         "checks": checks,
         "generations": host.evolutions(),
@@ -185,8 +192,9 @@ fn render(ready: &Value, paint: Paint) -> String {
     }
     let field = |name: &str| ready[name].as_str().unwrap_or_default();
     let word = if ready["ready"] == true { "ready" } else { "not ready" };
+    let remote = ready["remote"].as_str().map(|remote| format!("  remote {remote}")).unwrap_or_default();
     text.push_str(&format!(
-        "{word}  home {}  endpoint {}  try: {}\n",
+        "{word}  home {}  endpoint {}{remote}  try: {}\n",
         field("home"),
         field("endpoint"),
         field("try")
@@ -194,86 +202,11 @@ fn render(ready: &Value, paint: Paint) -> String {
     text
 }
 
-#[cfg(unix)]
-struct StopSignal {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    /// None where hang-ups are ignored, as `nohup` has it.
-    hang_up: Option<tokio::signal::unix::Signal>,
-}
-
-#[cfg(unix)]
-impl StopSignal {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let hang_up = match ignores_hang_ups() {
-            true => None,
-            false => Some(signal(SignalKind::hangup())?),
-        };
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, hang_up })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = received(self.hang_up.as_mut()) => {}
-        }
-    }
-}
-
-#[cfg(unix)]
-async fn received(signal: Option<&mut tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether this process was started with hang-ups ignored; no where the system does not tell in /proc.
-#[cfg(unix)]
-fn ignores_hang_ups() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_hang_up(&status))
-}
-
-/// The bit of SIGHUP, the first signal, in the mask of ignored ones.
-#[cfg(unix)]
-fn has_hang_up(status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
-}
-
-#[cfg(not(unix))]
-struct StopSignal;
-
-#[cfg(not(unix))]
-impl StopSignal {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn wait(&mut self) {
-        // When even the handler cannot be set, the host serves until its process is ended.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
     use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn an_ignored_hang_up_stays_ignored() {
-        assert!(has_hang_up("Name:\ttelos\nSigIgn:\t0000000000001001\n"));
-        assert!(!has_hang_up("SigIgn:\t0000000000001000\n"));
-        assert!(!has_hang_up("Name:\ttelos\n"));
-    }
 
     #[derive(Parser)]
     struct Asked {
@@ -305,6 +238,15 @@ mod tests {
         assert_eq!(engine(&[]).unwrap(), VectorEngine::default());
         assert_eq!(engine(&["--vector-engine", "hnsw"]).unwrap(), VectorEngine::Hnsw);
         assert!(engine(&["--vector-engine", "flat"]).is_err());
+    }
+
+    #[test]
+    fn an_open_port_is_part_of_the_ready_line() {
+        let text = render(
+            &json!({"ready": true, "home": "/h", "endpoint": "unix:/s", "remote": "noise:1.2.3.4:5/ab", "try": "x"}),
+            Paint::default(),
+        );
+        assert_eq!(text, "ready  home /h  endpoint unix:/s  remote noise:1.2.3.4:5/ab  try: x\n");
     }
 
     #[test]

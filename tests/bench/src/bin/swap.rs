@@ -88,6 +88,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         bundle: Bundle::default(),
         models,
         tcp: None,
+        listen: None,
         store: StoreOptions::default(),
         generations: telos_service::GenerationMode::Evolve,
         on_evolving: None,
