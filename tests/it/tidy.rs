@@ -13,11 +13,12 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("store/archive", &[]),
     ("store/graph", &[]),
     ("store", &["telos-archive", "telos-graph"]),
     ("host/bridge", &[]),
+    ("host/guard", &["telos-bridge"]),
     ("host/inference", &[]),
     ("host/journal", &[]),
     ("host/kernel", &["telos-store"]),
@@ -33,11 +34,19 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("tests/guests/*", &["telos-sdk"]),
     ("xtask", &[]),
 ];
-/// What makes up a host; none of them knows another, but the kernel and migrations the store.
-const PARTS: [&str; 6] =
-    ["telos-bridge", "telos-inference", "telos-journal", "telos-kernel", "telos-migration", "telos-store"];
-const HOST: [&str; 7] = [
+/// What makes up a host; none of them knows another, but the kernel and migrations the store, and the guard the bridge.
+const PARTS: [&str; 7] = [
     "telos-bridge",
+    "telos-guard",
+    "telos-inference",
+    "telos-journal",
+    "telos-kernel",
+    "telos-migration",
+    "telos-store",
+];
+const HOST: [&str; 8] = [
+    "telos-bridge",
+    "telos-guard",
     "telos-inference",
     "telos-journal",
     "telos-kernel",
@@ -60,7 +69,7 @@ const BENCHES: [&str; 9] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 16] = [
+const HOMES: [(&str, &[&str], &[&str]); 17] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &GRAPHS, &GRAPH_FILES),
     ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
@@ -70,11 +79,17 @@ const HOMES: [(&str, &[&str], &[&str]); 16] = [
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
     (
         "zeromq",
-        &["host/bridge", "tests/bench"],
+        &["host/bridge", "host/guard", "tests/bench"],
         // Tests speak against it, and the benchmark of the bridge measures it bare.
-        &["host/bridge/src/socket/zeromq.rs", "host/bridge/tests/", "tests/bench/src/bin/bridge/bare.rs"],
+        &[
+            "host/bridge/src/socket/zeromq.rs",
+            "host/bridge/tests/",
+            "host/guard/tests/",
+            "tests/bench/src/bin/bridge/bare.rs",
+        ],
     ),
     ("omq-tokio", &["host/bridge"], &["host/bridge/src/socket/omq.rs"]),
+    ("snow", &["host/guard"], &["host/guard/src/noise.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("wasmtime", &["host/kernel", "tests", "tests/bench"], &["host/kernel/", "tests/"]),
@@ -89,7 +104,7 @@ const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
 const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
-const PURE: [&str; 13] = [
+const PURE: [&str; 18] = [
     "host/bridge/src/channel.rs",
     "host/bridge/src/client.rs",
     "host/bridge/src/client/silence.rs",
@@ -101,6 +116,11 @@ const PURE: [&str; 13] = [
     "host/bridge/src/queue.rs",
     "host/bridge/src/queue/session.rs",
     "host/bridge/src/rpc.rs",
+    "host/guard/src/census.rs",
+    "host/guard/src/greeting.rs",
+    "host/guard/src/hush.rs",
+    "host/guard/src/inspector.rs",
+    "host/guard/src/inspector/ready.rs",
     "host/inference/src/catalogue.rs",
     "host/inference/src/residency.rs",
 ];

@@ -11,6 +11,7 @@
 //! queue    sessions, presence, calls in flight, finished replies                     pure
 //! backlog  chunks on their way and unread, and who waits for room
 //! socket   the seam to the wire; the crates that speak ZeroMQ are named below it only
+//! doors    several sockets as one, each with the most that its peers may do
 //! server, connection   one task each: socket and clock in, actions out
 //! ppp      bare Paranoid Pirate beside it, for programs that speak nothing else
 //! ```
@@ -27,7 +28,8 @@
 //! Not promised: order between calls of different sessions; memory of anything after a host restart; defence
 //! against hostile peers below our frames, since the default [`Wire`] trusts a frame's claimed length. So an endpoint
 //! is a Unix socket in a private directory, or loopback TCP with a token. The wire behind the feature `omq` does not
-//! trust it, and either end may choose either.
+//! trust it, and either end may choose either. Before an open port stands the guard, which
+//! leads each peer to the [`Door`] of its role.
 
 mod backlog;
 mod endpoint;
@@ -43,6 +45,7 @@ mod queue;
 mod worker;
 
 mod connection;
+mod doors;
 mod io_thread;
 mod ppp;
 mod server;
@@ -61,6 +64,7 @@ mod os;
 pub use connection::{
     CallError, CallOptions, Client, ClientConfig, ConnectError, Event, OrderOptions, Stream,
 };
+pub use doors::Door;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
 pub use pool::{Class, WorkerState};
@@ -70,7 +74,7 @@ pub use ppp::{
 pub use queue::{Limits, Notice, PeerInfo, Stats, WorkerInfo};
 pub use rpc::{Effect, ErrorData, RpcError};
 pub use server::{BridgeConfig, BridgeError, Server, Watcher, serve};
-pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId};
+pub use service::{Call, CancelReason, CancelToken, Fault, Reply, Role, Service, SessionId, UnknownRole};
 pub use socket::Wire;
 pub use token::{Token, TokenError};
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::backlog::{Backlog, SessionBacklog};
+use crate::doors::{Door, Doors};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::frame::ToHost;
 use crate::io_thread;
@@ -22,9 +24,12 @@ use crate::queue::{
 };
 use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
-use crate::socket::{self, Incoming, Listening, Outgoing, Wire};
+use crate::socket::{Incoming, Outgoing, Wire};
 use crate::token::{Token, TokenError};
 use crate::workers::{Asked, NewsSender, Workers};
+
+/// The endpoint is a door too, and a route names its door in one byte.
+const DOORS_MAX: usize = 255;
 
 /// How a host serves.
 #[derive(Debug, Clone)]
@@ -36,6 +41,8 @@ pub struct BridgeConfig {
     /// The most a peer is granted; what it asks for bounds it too. `Operator`, because whoever can open the private
     /// socket or read the token file is one.
     pub role_max: Role,
+    /// Private places to listen at besides the endpoint, each with a most of its own; at most 255. None.
+    pub doors: Vec<Door>,
     /// Where the token of a TCP endpoint is written, anew at every start. Required there; unused on a Unix socket.
     pub token_file: Option<PathBuf>,
     /// How long [`Server::shutdown`] waits for calls to end and their replies to arrive. 5 s, so that most of what is
@@ -78,6 +85,7 @@ impl Default for BridgeConfig {
             heartbeat: Duration::from_secs(1),
             liveness: 3,
             role_max: Role::Operator,
+            doors: Vec::new(),
             token_file: None,
             drain: Duration::from_secs(5),
             limits: Limits::default(),
@@ -120,6 +128,12 @@ pub enum BridgeError {
         /// Where.
         endpoint: Endpoint,
     },
+    /// A door that is not a socket file: a port would need a token, and doors have none.
+    #[error("{endpoint} cannot be a door; only a socket file can")]
+    Door {
+        /// Where.
+        endpoint: Endpoint,
+    },
     /// A setting is out of range.
     #[error("bridge setting {setting} is {found}; allowed is {allowed}")]
     Setting {
@@ -147,7 +161,8 @@ impl BridgeError {
 /// A host that serves. Dropping it stops at once; [`Server::shutdown`] stops kindly.
 #[derive(Debug)]
 pub struct Server {
-    endpoint: Endpoint,
+    /// The first is the endpoint, the others are doors.
+    endpoints: Vec<Endpoint>,
     queue: Arc<Mutex<Queue>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -165,7 +180,10 @@ pub async fn serve(
     endpoint.check()?;
     check_config(&config)?;
     let token = prepare_token(&endpoint, &config)?;
-    let listening = socket::listen(config.wire, &endpoint).await.map_err(|cause| explain(endpoint, cause))?;
+    let places: Vec<Door> =
+        iter::once(Door { endpoint, role_max: config.role_max }).chain(config.doors).collect();
+    let doors =
+        Doors::open(config.wire, &places, token.clone()).await.map_err(|(at, cause)| explain(at, cause))?;
     let rules = Rules {
         heartbeat: config.heartbeat,
         liveness: config.liveness,
@@ -177,19 +195,19 @@ pub async fn serve(
     let queue = Arc::new(Mutex::new(Queue::new(rules, rand::random(), Instant::now())));
     let asked = config.workers.attach(&queue);
     let (stop, stopped) = oneshot::channel();
-    let endpoint = listening.endpoint.clone();
-    let shell = Shell::new(Arc::clone(&queue), service, listening, asked, config.watcher);
+    let endpoints = doors.endpoints();
+    let shell = Shell::new(Arc::clone(&queue), service, doors, asked, config.watcher);
     let serving = io_thread::spawn(shell.run(stopped, config.drain));
-    let task = serving.map_err(|cause| BridgeError::Listen { endpoint: endpoint.clone(), cause })?;
-    tracing::info!(%endpoint, "bridge.listening");
-    Ok(Server { endpoint, queue, stop: Some(stop), task })
+    let task = serving.map_err(|cause| BridgeError::Listen { endpoint: endpoints[0].clone(), cause })?;
+    tracing::info!(endpoint = %endpoints[0], doors = endpoints.len() - 1, "bridge.listening");
+    Ok(Server { endpoints, queue, stop: Some(stop), task })
 }
 
 impl Server {
     /// Where it listens; a TCP port 0 is resolved.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.endpoints[0]
     }
 
     /// Who is there now.
@@ -214,8 +232,10 @@ impl Server {
             let _ = stop.send(());
         }
         let _ = (&mut self.task).await;
-        wait_until_free(&self.endpoint).await;
-        tracing::info!(endpoint = %self.endpoint, "bridge.closed");
+        for endpoint in &self.endpoints {
+            wait_until_free(endpoint).await;
+        }
+        tracing::info!(endpoint = %self.endpoint(), "bridge.closed");
     }
 }
 
@@ -240,7 +260,16 @@ impl Drop for Server {
 }
 
 fn check_config(config: &BridgeConfig) -> Result<(), BridgeError> {
-    check_pace(config.heartbeat, config.liveness)
+    check_pace(config.heartbeat, config.liveness)?;
+    if config.doors.len() > DOORS_MAX {
+        let found = config.doors.len().to_string();
+        return Err(BridgeError::Setting { setting: "doors", found, allowed: "at most 255" });
+    }
+    let port = config.doors.iter().find(|door| !matches!(door.endpoint, Endpoint::Unix(_)));
+    if let Some(Door { endpoint, .. }) = port {
+        return Err(BridgeError::Door { endpoint: endpoint.clone() });
+    }
+    Ok(())
 }
 
 /// Refuses a pace that peers could not keep.
@@ -281,7 +310,7 @@ pub(crate) fn explain(endpoint: Endpoint, cause: io::Error) -> BridgeError {
 struct Shell {
     queue: Arc<Mutex<Queue>>,
     service: Arc<dyn Service>,
-    listening: Listening,
+    doors: Doors,
     open: HashMap<CallId, OpenCall>,
     backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
     asked: mpsc::UnboundedReceiver<Asked>,
@@ -303,7 +332,7 @@ impl Shell {
     fn new(
         queue: Arc<Mutex<Queue>>,
         service: Arc<dyn Service>,
-        listening: Listening,
+        doors: Doors,
         asked: mpsc::UnboundedReceiver<Asked>,
         watcher: Watcher,
     ) -> Self {
@@ -313,7 +342,7 @@ impl Shell {
         Self {
             queue,
             service,
-            listening,
+            doors,
             open,
             backlogs,
             asked,
@@ -353,7 +382,7 @@ impl Shell {
     async fn next_input(&mut self) -> Input {
         let wake_at = self.queue.lock().wake_at();
         tokio::select! {
-            Some(incoming) = self.listening.incoming.recv() => decode(incoming),
+            Some(incoming) = self.doors.recv() => self.hear_peer(incoming),
             Some(said) = self.said.recv() => self.hear_service(said),
             Some(asked) = self.asked.recv() => self.hear_host(asked),
             () = tokio::time::sleep_until(wake_at.into()) => Input::Tick,
@@ -368,6 +397,19 @@ impl Shell {
                 self.orders.insert(ticket, news);
                 Input::Order { ticket, order }
             }
+        }
+    }
+
+    fn hear_peer(&self, incoming: Incoming) -> Input {
+        match incoming {
+            Incoming::Lost { route } => Input::Lost { route },
+            Incoming::Message { route, frames } => match ToHost::decode(&frames) {
+                Ok(frame) => {
+                    let frame = self.doors.bound(&route, frame);
+                    Input::Heard { route, frame, wall_ms: read_wall_clock_ms() }
+                }
+                Err(error) => Input::Garbage { route, error },
+            },
         }
     }
 
@@ -398,11 +440,11 @@ impl Shell {
         match action {
             Action::Send { route, frame } => {
                 let frames = frame.encode();
-                let _ = self.listening.outgoing.send(Outgoing::Message { route, frames });
+                self.doors.send(Outgoing::Message { route, frames });
                 None
             }
             Action::Disconnect { route } => {
-                let _ = self.listening.outgoing.send(Outgoing::Disconnect { route });
+                self.doors.send(Outgoing::Disconnect { route });
                 None
             }
             Action::Cancel { call, reason } => {
@@ -468,16 +510,6 @@ impl Shell {
 
 fn end_early(call: CallId, number: u64, error: &RpcError) -> Input {
     Input::Said { call, output: Output::Finished(Outcome::error(number, error)) }
-}
-
-fn decode(incoming: Incoming) -> Input {
-    match incoming {
-        Incoming::Lost { route } => Input::Lost { route },
-        Incoming::Message { route, frames } => match ToHost::decode(&frames) {
-            Ok(frame) => Input::Heard { route, frame, wall_ms: read_wall_clock_ms() },
-            Err(error) => Input::Garbage { route, error },
-        },
-    }
 }
 
 pub(crate) fn read_wall_clock_ms() -> u64 {

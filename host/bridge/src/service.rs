@@ -4,6 +4,7 @@
 //! Nothing here blocks: what the service says goes to the queue's mailbox, and its chunks are
 //! counted until the peer has them.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -44,14 +45,33 @@ pub enum Role {
 }
 
 impl Role {
-    /// As it is spelt in configuration and in the journal.
+    /// From the least to the most.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Worker, Self::Operator];
+
+    /// The role's name, as `FromStr` reads it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Worker => "worker",
             Self::Operator => "operator",
         }
+    }
+}
+
+/// A text that names no role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is no role; there are client, worker and operator")]
+pub struct UnknownRole {
+    found: String,
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        role.ok_or_else(|| UnknownRole { found: text.to_owned() })
     }
 }
 

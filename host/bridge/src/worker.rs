@@ -357,7 +357,7 @@ impl Pirate {
 
     /// The endpoint does not take workers.
     fn give_up_role(&mut self, role: Role) {
-        let message = format!("the endpoint grants the role {}, not that of a worker", role.name());
+        let message = format!("the endpoint grants the role {}, not that of a worker", role.as_str());
         let error = RpcError::new("denied", Effect::None, message);
         let payload = rpc::encode_error(None, &error);
         self.actions.push(Action::Refused { refusal: Refusal::Role, payload });

@@ -10,6 +10,7 @@ use telos_kernel::Kernel;
 use telos_store::{PagesStanding, Store};
 
 use crate::arrivals::Arrivals;
+use crate::gate::Gate;
 use crate::home::Home;
 
 /// How a check stands.
@@ -49,7 +50,7 @@ impl Check {
         Self { check, state, since: Timestamp::now().to_string(), cause: cause.into(), do_this }
     }
 
-    fn ok(check: &'static str, cause: impl Into<String>) -> Self {
+    pub(crate) fn ok(check: &'static str, cause: impl Into<String>) -> Self {
         Self::new(check, CheckState::Ok, cause, None)
     }
 }
@@ -62,6 +63,7 @@ pub(crate) fn run(
     kernel: &Kernel,
     minds: &Minds,
     arrivals: &Arrivals,
+    gate: &Gate,
 ) -> Vec<Check> {
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
@@ -75,6 +77,7 @@ pub(crate) fn run(
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
+    checks.extend(gate.check());
     checks
 }
 

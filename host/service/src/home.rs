@@ -5,7 +5,8 @@
 //! journal/   journal.jsonl and five backups
 //! plugins/   the inbox
 //! cache/     compiled code; may be deleted when no host runs
-//! run/       the socket, and `endpoint`, which names it; only while a host runs
+//! run/       the socket, and `endpoint`, which names it, and doors for the guard; only while a host runs
+//! keys/      the host's key, and whose keys may come in through an open port
 //! models/    minds, when `TELOS_MODELS_DIR` does not say otherwise
 //! ```
 
@@ -77,6 +78,16 @@ impl Home {
     /// Names the endpoint of the running host, as text.
     pub fn endpoint_file(&self) -> PathBuf {
         self.run().join("endpoint")
+    }
+
+    /// The socket to which the guard leads whoever has this role. Its name is short, since paths of sockets are.
+    pub fn door(&self, role: &str) -> PathBuf {
+        self.run().join(format!("{role}.sock"))
+    }
+
+    /// Keys for an open port.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
     }
 
     /// Minds.

@@ -8,6 +8,7 @@ use telos_bridge::{
     BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, PppConfig, PppServer, RpcError,
     Server, Service, Watcher, Workers, serve, serve_ppp,
 };
+use telos_guard::{Guard, GuardError};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
 use crate::crew::{Crew, CrewConfig};
+use crate::gate::{self, Gate};
 use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::Methods;
@@ -40,6 +42,8 @@ pub struct HostConfig {
     pub tcp: Option<SocketAddr>,
     /// A pair of endpoints for bare Paranoid Pirate besides; none unless asked for, because bare frames know no token.
     pub ppp: Option<PppConfig>,
+    /// An open port besides, behind a guard.
+    pub listen: Option<SocketAddr>,
     /// How the store is kept: quotas, how much of the past.
     pub store: StoreOptions,
     /// What to do with staged plugins whose state is of an earlier generation.
@@ -74,6 +78,9 @@ pub enum StartError {
     /// The bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// The open port.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
 }
 
 impl StartError {
@@ -102,6 +109,7 @@ pub struct Host {
     server: Server,
     ppp: Option<PppServer>,
     crew: Option<Crew>,
+    gate: Gate,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
@@ -127,6 +135,9 @@ impl Host {
 
     async fn start_parts(config: HostConfig) -> Result<Self, StartError> {
         let home = config.home;
+        if config.listen.is_some() {
+            Guard::check_supported()?;
+        }
         home.prepare()?;
         let was_decided = Store::is_restore_decided(&home.store());
         let store = Store::open(&home.store(), config.store)?;
@@ -159,20 +170,25 @@ impl Host {
         kernel.begin();
         let stopping = CancelToken::new();
         let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
-        let methods = methods.with_workers(&workers);
+        let gate = Gate::default();
+        let methods = methods.with_workers(&workers).behind(&gate);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
         };
         let gauge = config.ppp.as_ref().map(|pair| pair.gauge.clone());
         let methods: Arc<dyn Service> = Arc::new(methods.with_bare(gauge));
-        let bridge = bridge_config(&home, workers, &journal);
+        let doors = if config.listen.is_some() { gate::doors(&home) } else { Vec::new() };
+        let bridge = BridgeConfig { doors, ..bridge_config(&home, workers, &journal) };
         let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
         let ppp = match config.ppp {
             Some(pair) => Some(serve_ppp(pair, methods).await?),
             None => None,
         };
         let crew = config.crew.map(|crew| Crew::start(&crew, server.endpoint(), &journal));
+        if let Some(listen) = config.listen {
+            gate.open(listen, &home, &journal).await?;
+        }
         let host = Self {
             crew,
             watcher: tokio::spawn(Arc::clone(&arrivals).watch()),
@@ -184,6 +200,7 @@ impl Host {
             arrivals,
             server,
             ppp,
+            gate,
             stopping,
             facts,
             evolutions,
@@ -202,6 +219,11 @@ impl Host {
         self.ppp.as_ref()
     }
 
+    /// Where peers on other machines reach it, with its key; none without an open port.
+    pub fn remote(&self) -> Option<String> {
+        self.gate.remote()
+    }
+
     /// Its home.
     pub fn home(&self) -> &Home {
         &self.home
@@ -210,7 +232,8 @@ impl Host {
     /// Every readiness check, now.
     pub fn checks(&self) -> Vec<Check> {
         let home = self.home.root();
-        checks::run(home, &self.store, &self.journal, &self.kernel, &self.minds, &self.arrivals)
+        let Self { store, journal, kernel, minds, arrivals, gate, .. } = self;
+        checks::run(home, store, journal, kernel, minds, arrivals, gate)
     }
 
     /// Ids of serving personas.
@@ -239,7 +262,9 @@ impl Host {
                 ppp.shutdown().await;
             }
         };
+        // The bridge says goodbye through the guard's connections, so it goes first.
         tokio::join!(self.server.shutdown(), bare);
+        self.gate.close().await;
         // After the calls under way, which may need them.
         if let Some(crew) = self.crew {
             crew.stop().await;

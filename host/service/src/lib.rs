@@ -1,13 +1,14 @@
 //! A running host: its home, its parts wired together, and the methods it answers over the bridge.
 //!
 //! ```text
-//! store + journal + minds → kernel → plugins that arrived → state carried over → bridge → ready
+//! store + journal + minds → kernel → plugins that arrived → state carried over → bridge → guard → ready
 //! ```
 //! The parts do not know each other; this crate alone does. It decides nothing that a part could decide.
 
 mod arrivals;
 mod checks;
 mod crew;
+mod gate;
 mod home;
 mod host;
 mod journaling;

@@ -28,6 +28,7 @@ use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
 use telos_store::{DedupeKey, SessionId, Store};
 
 use crate::arrivals::Arrivals;
+use crate::gate::Gate;
 use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
 
@@ -41,6 +42,7 @@ pub(crate) struct Methods {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     workers: Workers,
+    gate: Gate,
     turnstile: Turnstile,
     /// Of the bare pair, where there is one.
     bare: Option<PppGauge>,
@@ -66,6 +68,7 @@ impl Methods {
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
             workers: Workers::new(),
+            gate: Gate::default(),
             turnstile: Turnstile::default(),
             bare: None,
             stopping: stopping.clone(),
@@ -80,6 +83,11 @@ impl Methods {
     /// With the counters of a bare pair.
     pub(crate) fn with_bare(self, bare: Option<PppGauge>) -> Self {
         Self { bare, ..self }
+    }
+
+    /// The same, and they know the gate.
+    pub(crate) fn behind(self, gate: &Gate) -> Self {
+        Self { gate: gate.clone(), ..self }
     }
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {

@@ -3,9 +3,11 @@
 //! A new command is one module, one line in [`Command`] and one in [`run`].
 
 mod audit;
+mod bridge;
 mod chat;
 mod doctor;
 mod journal;
+mod keys;
 mod memory;
 mod model;
 mod object;
@@ -19,12 +21,15 @@ mod worker_ppp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use telos_bridge::Endpoint;
+use telos_guard::Remote;
 use telos_service::Home;
 
-use crate::connection::{Connection, Reach};
+use crate::connection::{Connection, Far, Reach};
 use crate::error::{CommandError, usage};
 use crate::output::Output;
 
@@ -43,6 +48,15 @@ pub(crate) struct Arguments {
     /// How long to wait for a host that has fallen silent, in seconds.
     #[arg(long, global = true, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) patience_s: u64,
+
+    /// Ask the host behind this open port, noise:ADDRESS:PORT/KEY, instead of the one at the home; needs --key. A worker
+    /// also takes a local endpoint, unix:PATH or tcp:127.0.0.1:PORT.
+    #[arg(long, global = true, value_name = "PLACE")]
+    pub(crate) connect: Option<Place>,
+
+    /// The private key to show there, made by `telos keys new`.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -82,12 +96,57 @@ pub(crate) enum Command {
     Vitals(vitals::Vitals),
     /// Do work for a host: minds and trials in a process of their own.
     Worker(worker::WorkerArguments),
+    /// Say whose keys may come in through an open port.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Carry local ZeroMQ programs to a host on another machine.
+    #[command(subcommand)]
+    Bridge(bridge::Bridge),
+}
+
+impl Command {
+    /// What it does here, at the home, and to no host elsewhere; `None` when it asks a host.
+    fn local_work(&self) -> Option<&'static str> {
+        match self {
+            Command::Up(_) => Some("runs a host here"),
+            Command::Model(_) => Some("works with the minds of this machine"),
+            Command::Keys(_) => Some("works with the keys of this home"),
+            Command::Store(store) => store.local_work(),
+            _ => None,
+        }
+    }
+}
+
+/// Where a host is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// Behind an open port.
+    Far(Remote),
+    /// On this machine.
+    Near(Endpoint),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("noise:") {
+            return text.parse().map(Self::Far).map_err(|error: telos_guard::RemoteError| error.to_string());
+        }
+        text.parse().map(Self::Near).map_err(|error: telos_bridge::EndpointError| error.to_string())
+    }
 }
 
 /// Runs the command; the code is 0 unless the command's answer is a no that was printed as its result.
 pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, CommandError> {
     let home = home(arguments.home)?;
-    let reach = Reach { home: &home, patience: Duration::from_secs(arguments.patience_s) };
+    let near = match &arguments.connect {
+        Some(Place::Near(endpoint)) => Some(endpoint.clone()),
+        _ => None,
+    };
+    let far = far(arguments.connect, arguments.key, &arguments.command)?;
+    let patience = Duration::from_secs(arguments.patience_s);
+    let reach = Reach { home: &home, far: far.as_ref(), patience };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         survive_file_size_limit()?;
@@ -98,8 +157,12 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             Command::Journal(journal) => {
                 journal::run(journal, reach, output).await.map(|()| ExitCode::SUCCESS)
             }
+            Command::Keys(keys) => keys::run(&keys, &home, output).map(|()| ExitCode::SUCCESS),
+            Command::Bridge(bridge) => {
+                bridge::run(&bridge, reach.far, output).await.map(|()| ExitCode::SUCCESS)
+            }
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
-            Command::Worker(worker) => worker::run(worker, &home, output).await.map(|()| ExitCode::SUCCESS),
+            Command::Worker(worker) => worker::run(worker, reach, near, output).await.map(|()| ExitCode::SUCCESS),
             command => {
                 let host = Connection::open(reach, output).await?;
                 let done = run_with(command, &host, output).await;
@@ -108,6 +171,35 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             }
         }
     })
+}
+
+/// The host elsewhere that was asked for, when the command is one to ask a host.
+fn far(
+    connect: Option<Place>,
+    key: Option<PathBuf>,
+    command: &Command,
+) -> Result<Option<Far>, CommandError> {
+    let (remote, key) = match (connect, key) {
+        (None, None) => return Ok(None),
+        (Some(Place::Near(_)), None) if matches!(command, Command::Worker(_)) => return Ok(None),
+        (Some(Place::Near(_)), _) => {
+            let next = "name the home of that host with --home DIR";
+            return Err(usage("only a worker, without a key, connects to a local endpoint", next));
+        }
+        (Some(Place::Far(remote)), Some(key)) => (remote, key),
+        (Some(Place::Far(_)), None) => {
+            let next = "add --key FILE; `telos keys new` makes one, and the host's operator allows it";
+            return Err(usage("--connect needs the key to show there", next));
+        }
+        (None, Some(_)) => {
+            let next = "add --connect noise:ADDRESS:PORT/KEY, as the host prints it when it is ready";
+            return Err(usage("--key is for a host elsewhere, and none is named", next));
+        }
+    };
+    match command.local_work() {
+        Some(work) => Err(usage(format!("this command {work}"), "leave out --connect and --key")),
+        None => Ok(Some(Far { remote, key })),
+    }
 }
 
 /// A file that may not grow any more fails the write, as a full disk does, and does not end the process. The handler
@@ -138,7 +230,9 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         | Command::Store(_)
         | Command::Journal(_)
         | Command::Model(_)
-        | Command::Worker(_) => {}
+        | Command::Worker(_)
+        | Command::Keys(_)
+        | Command::Bridge(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -246,6 +340,10 @@ mod tests {
             "journal tail --lines 5 --follow --severity warn --event journal.",
             "audit --after 3 --before 90 --limit 10 --subject counter",
             "doctor",
+            "keys new laptop --out ./laptop.key",
+            "keys allow laptop 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a --role client",
+            "keys list",
+            "keys revoke laptop",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

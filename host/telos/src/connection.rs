@@ -1,13 +1,14 @@
 //! The host as commands see it; the only file that speaks to the bridge.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 use telos_bridge::{CallError, CallOptions, Client, ClientConfig, Effect, Endpoint, Event, Stream};
+use telos_guard::{DialError, PrivateKey, Proxy, Remote};
 use tokio::sync::watch;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, refused};
 use crate::output::Output;
 
 /// What most commands wait for at most. Compiling a large component may take a good part of it.
@@ -36,17 +37,38 @@ const LOOKING: [&str; 16] = [
     "memory.verify",
 ];
 
+/// A host on another machine, and the file with the key to show there.
+#[derive(Debug)]
+pub(crate) struct Far {
+    pub(crate) remote: Remote,
+    pub(crate) key: PathBuf,
+}
+
+impl Far {
+    /// A way there for this process, once the guard has let it in: that tells a refusal with its reason.
+    pub(crate) async fn proxy(&self) -> Result<Proxy, CommandError> {
+        let key = read_key(&self.key)?;
+        telos_guard::greet(&self.remote, &key).await.map_err(not_let_in)?;
+        let proxy = Proxy::private(self.remote.clone(), key).await;
+        proxy.map_err(|error| refused(error.to_string(), "mend what it names"))
+    }
+}
+
 /// Where a host is looked for, and how long one that says nothing is waited for.
 #[derive(Clone, Copy)]
 pub(crate) struct Reach<'a> {
     pub(crate) home: &'a Path,
+    /// Instead of the one at the home.
+    pub(crate) far: Option<&'a Far>,
     /// Since its last sign of life. Work on a living host may take as long as it likes: its heartbeats go on.
     pub(crate) patience: Duration,
 }
 
-/// A session with the host of one home.
+/// A session with one host.
 pub(crate) struct Connection {
     client: Client,
+    /// The way to a host elsewhere.
+    proxy: Option<Proxy>,
 }
 
 /// One piece of a streamed answer.
@@ -71,12 +93,20 @@ pub(crate) struct Pieces {
 }
 
 impl Connection {
-    /// Connects to the host that runs at the home.
+    /// Connects to the host that runs at the home, or to the one elsewhere that was asked for.
     ///
     /// # Errors
-    /// [`CommandError::NoHost`] when its endpoint file is absent or nobody listens there.
+    /// [`CommandError::NoHost`] when the home's endpoint file is absent or nobody listens there;
+    /// [`CommandError::Refused`] when the host elsewhere cannot be reached, or does not let us in.
     pub(crate) async fn open(reach: Reach<'_>, output: &Output) -> Result<Connection, CommandError> {
-        let Reach { home, patience } = reach;
+        match reach.far {
+            Some(far) => Self::open_far(far, reach.patience, output).await,
+            None => Self::open_home(reach, output).await,
+        }
+    }
+
+    async fn open_home(reach: Reach<'_>, output: &Output) -> Result<Connection, CommandError> {
+        let Reach { home, patience, .. } = reach;
         let run = home.join("run");
         let path = run.join("endpoint");
         let no_host = || CommandError::NoHost { home: home.to_owned() };
@@ -85,22 +115,30 @@ impl Connection {
         let endpoint = parsed.map_err(|source| CommandError::Endpoint { path, source })?;
         // The private socket needs no token; a port does, and the host writes it beside the endpoint.
         let token_file = matches!(endpoint, Endpoint::Tcp(_)).then(|| run.join("token"));
-        let config = ClientConfig {
-            token_file,
-            silence_max: Some(patience),
-            backoff_max: BACKOFF_MAX,
-            ..ClientConfig::default()
-        };
+        let config = ClientConfig { token_file, ..config(patience) };
         match Client::connect(endpoint, config).await {
             Ok(client) => {
                 let told = format!("the host at {}", home.display());
                 tokio::spawn(tell_silence(client.silence(), told, patience, *output));
-                Ok(Connection { client })
+                Ok(Connection { client, proxy: None })
             }
             // A dead host leaves its endpoint file behind; for a person it is the same as none.
             Err(telos_bridge::ConnectError::NoHost { .. }) => Err(no_host()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Asks to be let in first, since that tells a refusal with its reason; then through a proxy of our own.
+    async fn open_far(far: &Far, patience: Duration, output: &Output) -> Result<Connection, CommandError> {
+        let proxy = far.proxy().await?;
+        let client = Client::connect(proxy.endpoint().clone(), config(patience)).await;
+        let address = far.remote.address();
+        let client = client.map_err(|error| {
+            refused(format!("the host at {address} let us in and did not answer: {error}"), "try again")
+        })?;
+        let told = format!("the host at {address}");
+        tokio::spawn(tell_silence(client.silence(), told, patience, *output));
+        Ok(Connection { client, proxy: Some(proxy) })
     }
 
     /// One call with the usual deadline.
@@ -118,6 +156,9 @@ impl Connection {
     /// Says goodbye, so that the host need not find out by heartbeats.
     pub(crate) async fn close(self) {
         self.client.close().await;
+        if let Some(proxy) = self.proxy {
+            proxy.close().await;
+        }
     }
 }
 
@@ -138,6 +179,31 @@ impl Pieces {
             };
         }
     }
+}
+
+fn config(patience: Duration) -> ClientConfig {
+    ClientConfig { silence_max: Some(patience), backoff_max: BACKOFF_MAX, ..ClientConfig::default() }
+}
+
+/// The key in a file of `telos keys new`.
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKey, CommandError> {
+    let next = "`telos keys new NAME --out FILE` makes one";
+    PrivateKey::read(path).map_err(|error| refused(error.to_string(), next))
+}
+
+/// A host elsewhere that is not reached, or says no, and what to do about it.
+pub(crate) fn not_let_in(error: DialError) -> CommandError {
+    let next = match &error {
+        DialError::Refused { name, .. } if name == "unknown-key" => {
+            "its operator lets a key in with `telos keys allow NAME PUBLICKEY --role ROLE`"
+        }
+        DialError::Refused { .. } => "`telos doctor` on that machine tells more; or try again later",
+        DialError::HungUp { .. } | DialError::Stranger { .. } => {
+            "compare the endpoint with the one that the host prints when it is ready"
+        }
+        _ => "see that the host there runs with `telos up --listen`, and that its port can be reached",
+    };
+    refused(error.to_string(), next)
 }
 
 /// One line when the host falls silent while something is asked of it, and one when it is back.

@@ -124,7 +124,7 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Came { role, .. } => write!(f, "a peer came as {}", role.name()),
+            Self::Came { role, .. } => write!(f, "a peer came as {}", role.as_str()),
             Self::Returned { .. } => f.write_str("a peer came back on another connection"),
             Self::Left { .. } => f.write_str("a peer said goodbye"),
             Self::Expired { is_slow: true, .. } => {

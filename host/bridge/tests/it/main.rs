@@ -4,6 +4,7 @@
 mod below;
 mod bounds;
 mod calls;
+mod doors;
 mod endpoints;
 mod fixture;
 mod hostile;

@@ -10,7 +10,8 @@ use crate::checks::{self, CheckState};
 impl Methods {
     pub(super) fn host_info(&self) -> Result<Value, RpcError> {
         let home = self.home.root();
-        let checks = checks::run(home, &self.store, &self.journal, &self.kernel, &self.minds, &self.arrivals);
+        let Self { store, journal, kernel, minds, arrivals, gate, .. } = self;
+        let checks = checks::run(home, store, journal, kernel, minds, arrivals, gate);
         let is_ready = checks.iter().all(|check| check.state != CheckState::Failed);
         Ok(json!({
             "home": home.display().to_string(),

@@ -20,7 +20,7 @@ impl Methods {
 fn peer(peer: &PeerInfo) -> Value {
     json!({
         "session": crate::journaling::session_label(peer.session),
-        "role": peer.role.name(),
+        "role": peer.role.as_str(),
         "calls": peer.calls,
         "unacked_messages": peer.unacked_messages,
         "unacked_bytes": peer.unacked_bytes,

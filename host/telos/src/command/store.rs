@@ -69,6 +69,18 @@ pub(crate) struct Evolve {
 }
 
 /// Ends with 1 when something is wrong.
+impl Store {
+    /// See [`super::Command::local_work`].
+    pub(super) fn local_work(&self) -> Option<&'static str> {
+        match self {
+            Store::Restore { .. } | Store::Evolve { .. } => {
+                Some("changes the store of this home, without a host")
+            }
+            _ => None,
+        }
+    }
+}
+
 pub(crate) async fn run(store: Store, reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
     match store {
         Store::Verify => return verify(reach, output).await,

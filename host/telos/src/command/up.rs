@@ -41,6 +41,9 @@ pub(crate) struct Up {
     /// Let bare Paranoid Pirate workers connect here.
     #[arg(long, value_name = "ENDPOINT", requires = "ppp_frontend")]
     ppp_backend: Option<Endpoint>,
+    /// Also open a port for other machines, behind a guard; `telos keys allow` says whose keys may come in.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
 
     /// The most that the database file may take [default: 16384].
     #[arg(long, value_name = "MIB")]
@@ -153,6 +156,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         models,
         tcp: up.tcp,
         ppp,
+        listen: up.listen,
         store,
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
@@ -207,6 +211,7 @@ fn announcement(host: &Host, start: Instant) -> Value {
             "frontend": ppp.frontend().to_string(),
             "backend": ppp.backend().to_string(),
         })),
+        "remote": host.remote(),
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         "checks": checks,
         "generations": host.evolutions(),
@@ -238,8 +243,9 @@ fn render(ready: &Value, paint: Paint) -> String {
     }
     let field = |name: &str| ready[name].as_str().unwrap_or_default();
     let word = if ready["ready"] == true { "ready" } else { "not ready" };
+    let remote = ready["remote"].as_str().map(|remote| format!("  remote {remote}")).unwrap_or_default();
     text.push_str(&format!(
-        "{word}  home {}  endpoint {}  try: {}\n",
+        "{word}  home {}  endpoint {}{remote}  try: {}\n",
         field("home"),
         field("endpoint"),
         field("try")
@@ -302,6 +308,12 @@ mod tests {
         assert_eq!(ppp(&pair).unwrap(), Some(("unix:/f".into(), "tcp:127.0.0.1:0".into())));
         assert!(ppp(&pair[..2]).is_err() && ppp(&pair[2..]).is_err());
         assert!(ppp(&["--ppp-frontend", "tcp:0.0.0.0:1", "--ppp-backend", "tcp:127.0.0.1:0"]).is_err());
+    fn an_open_port_is_part_of_the_ready_line() {
+        let text = render(
+            &json!({"ready": true, "home": "/h", "endpoint": "unix:/s", "remote": "noise:1.2.3.4:5/ab", "try": "x"}),
+            Paint::default(),
+        );
+        assert_eq!(text, "ready  home /h  endpoint unix:/s  remote noise:1.2.3.4:5/ab  try: x\n");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use telos_bridge::{Endpoint, Standing, Worker};
 use telos_service::{Home, WorkerRole, WorkerSetup, start_worker};
 
 use crate::command::{models_dir, worker_ppp};
+use crate::connection::Reach;
 use crate::error::{CommandError, refused};
 use crate::output::Output;
 use crate::stop::{StopSignal, parent_gone};
@@ -16,12 +17,8 @@ use crate::stop::{StopSignal, parent_gone};
 /// Arguments of `telos worker`.
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArguments {
-    /// The host's endpoint [default: that of the host at the home].
-    #[arg(long, value_name = "ENDPOINT")]
-    connect: Option<Endpoint>,
-
     /// Work for the bare Paranoid Pirate queue there instead, as in ZeroMQ's guide; it is asked in JSON-RPC.
-    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["connect", "token_file", "credit", "with_parent"])]
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["token_file", "credit", "with_parent"])]
     ppp: Option<Endpoint>,
 
     /// Where the host writes the token of a TCP endpoint [default: HOME/run/token].
@@ -63,20 +60,28 @@ impl From<Role> for WorkerRole {
     }
 }
 
-/// Works until it is told to stop, or its host will not have it.
+/// Works until it is told to stop, or its host will not have it. `near` is where the host is, if it was said; else it is
+/// the host at the home, or behind an open port.
 pub(crate) async fn run(
     arguments: WorkerArguments,
-    home: &Path,
+    reach: Reach<'_>,
+    near: Option<Endpoint>,
     output: &Output,
 ) -> Result<(), CommandError> {
     let mut stop = StopSignal::new()?;
+    let home = reach.home;
     if let Some(queue) = &arguments.ppp {
         let setup = setup(&arguments, queue.clone(), home);
         return worker_ppp::run(setup, Duration::from_secs(arguments.drain_s), stop.wait(), output).await;
     }
-    let endpoint = match &arguments.connect {
-        Some(endpoint) => endpoint.clone(),
-        None => endpoint_of(home)?,
+    let proxy = match reach.far {
+        Some(far) => Some(far.proxy().await?),
+        None => None,
+    };
+    let endpoint = match (&proxy, near) {
+        (Some(proxy), _) => proxy.endpoint().clone(),
+        (None, Some(endpoint)) => endpoint,
+        (None, None) => endpoint_of(home)?,
     };
     let worker = start_worker(setup(&arguments, endpoint.clone(), home))
         .map_err(|cause| refused(cause.to_string(), "mend what it names and start it again"))?;

@@ -6,6 +6,7 @@
 mod client;
 mod edges;
 mod evolve;
+mod far;
 mod generation;
 mod host;
 mod inbox;

@@ -89,6 +89,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         models,
         tcp: None,
         ppp: None,
+        listen: None,
         store: StoreOptions::default(),
         generations: telos_service::GenerationMode::Evolve,
         on_evolving: None,
