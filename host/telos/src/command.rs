@@ -162,7 +162,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
                 bridge::run(&bridge, reach.far, output).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Model(model) => model::run(&model, &home, output).map(|()| ExitCode::SUCCESS),
-            Command::Worker(worker) => worker::run(worker, reach, near, output).await.map(|()| ExitCode::SUCCESS),
+            Command::Worker(worker) => {
+                worker::run(worker, reach, near, output).await.map(|()| ExitCode::SUCCESS)
+            }
             command => {
                 let host = Connection::open(reach, output).await?;
                 let done = run_with(command, &host, output).await;
@@ -174,11 +176,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
 }
 
 /// The host elsewhere that was asked for, when the command is one to ask a host.
-fn far(
-    connect: Option<Place>,
-    key: Option<PathBuf>,
-    command: &Command,
-) -> Result<Option<Far>, CommandError> {
+fn far(connect: Option<Place>, key: Option<PathBuf>, command: &Command) -> Result<Option<Far>, CommandError> {
     let (remote, key) = match (connect, key) {
         (None, None) => return Ok(None),
         (Some(Place::Near(_)), None) if matches!(command, Command::Worker(_)) => return Ok(None),

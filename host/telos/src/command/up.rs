@@ -308,6 +308,9 @@ mod tests {
         assert_eq!(ppp(&pair).unwrap(), Some(("unix:/f".into(), "tcp:127.0.0.1:0".into())));
         assert!(ppp(&pair[..2]).is_err() && ppp(&pair[2..]).is_err());
         assert!(ppp(&["--ppp-frontend", "tcp:0.0.0.0:1", "--ppp-backend", "tcp:127.0.0.1:0"]).is_err());
+    }
+
+    #[test]
     fn an_open_port_is_part_of_the_ready_line() {
         let text = render(
             &json!({"ready": true, "home": "/h", "endpoint": "unix:/s", "remote": "noise:1.2.3.4:5/ab", "try": "x"}),
