@@ -1,5 +1,9 @@
+use std::time::Instant;
+
 use super::*;
-use crate::frame::{ClientBody, Hello, PROTOCOL, Place, ToHost, WorkerBody, WorkerReport};
+use crate::frame::{
+    ClientBody, Hello, HostBody, PROTOCOL, Place, ToClient, ToHost, WorkerBody, WorkerReport,
+};
 use crate::pool::Class;
 use crate::queue::{Input, Limits, Route, Rules};
 
@@ -9,7 +13,7 @@ const WORKER: &str = "worker";
 /// A queue with a client and a worker of `echo` that takes one job at once, unless it has none.
 struct Bench {
     queue: Queue,
-    now: std::time::Instant,
+    now: Instant,
     serials: [u64; 2],
 }
 
@@ -23,7 +27,7 @@ impl Bench {
             limits: Limits::default(),
             open_services: vec!["echo".into()],
         };
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let mut bench = Self { queue: Queue::new(rules, 1, now), now, serials: [0; 2] };
         bench.greet(CLIENT, 1, Role::Client);
         if has_worker {
@@ -71,10 +75,9 @@ impl Bench {
 #[track_caller]
 fn effect_told(actions: &[Action]) -> Effect {
     let told = actions.iter().find_map(|action| match action {
-        Action::Send { frame: crate::frame::ToClient::Said { body, .. }, .. } => match body {
-            crate::frame::HostBody::Error { payload, .. } => rpc::decode_error(Some(7), payload),
-            _ => None,
-        },
+        Action::Send { frame: ToClient::Said { body: HostBody::Error { payload, .. }, .. }, .. } => {
+            rpc::decode_error(Some(7), payload)
+        }
         _ => None,
     });
     told.unwrap_or_else(|| panic!("no error in {actions:?}")).data.effect
