@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::World;
 use super::agenda::{Event, Process};
+use super::host::Host;
 use super::network::{Direction, LineId};
 use super::trouble::NOTICE_MS;
 use super::worker::Desk;
@@ -206,6 +207,12 @@ impl World {
         }
     }
 
+    fn is_settled(&self, host: &Host, peer: usize) -> bool {
+        let is_leaving = matches!(&self.peers[peer].machine, Machine::Worker(desk) if desk.is_draining);
+        let id = self.peers[peer].id;
+        !is_leaving && host.queue.peers(self.agenda.now()).iter().any(|there| there.session.client == id)
+    }
+
     /// An impostor may come to a new host before whose session it claims; that one is kept out until the host has found
     /// the impostor silent.
     pub(super) fn see_refusal(&mut self, peer: usize, refusal: Refusal) {
@@ -216,6 +223,10 @@ impl World {
     /// Somebody claims the peer's session on a connection of its own, without knowing more than its identity.
     pub(super) fn send_impostor(&mut self, peer: usize) {
         let Some(host) = &self.host else { return };
+        // Where nothing else is wrong, it comes too late: the session is there, and stays.
+        if self.kind.is_calm && !self.is_settled(host, peer) {
+            return;
+        }
         let line = self.network.open(None, host.run);
         let hello = Hello {
             protocol: PROTOCOL,
