@@ -48,6 +48,8 @@ const SERVICES: [&str; 2] = ["echo", "count"];
 
 /// When trouble is over, everybody is back after so long: the longest pause between two attempts, and then one attempt.
 const HEAL_MS: u64 = 36_000;
+/// Trouble's last blow may be a host's stop, which takes so long until another host is there.
+const RESTART_MS: u64 = 9_000;
 /// What a caller waits for beyond its deadline, and a host for a worker that it has fenced off.
 const SETTLE_MS: u64 = 35_000;
 /// When everybody has said goodbye, or has not been heard to, everything is gone after so long.
@@ -120,9 +122,9 @@ impl World {
     /// Its whole course, with every check.
     fn live(&mut self) {
         let trouble_ms = self.kind.trouble_ms;
-        self.run_until(trouble_ms + HEAL_MS);
+        self.run_until(trouble_ms + RESTART_MS + HEAL_MS);
         self.check_everybody_is_back();
-        self.run_until(trouble_ms + HEAL_MS.max(self.kind.patience_ms.end) + SETTLE_MS);
+        self.run_until(trouble_ms + (RESTART_MS + HEAL_MS).max(self.kind.patience_ms.end) + SETTLE_MS);
         self.check_everything_is_settled();
         for peer in 0..self.peers.len() {
             self.step_peer(peer, Input::Close);

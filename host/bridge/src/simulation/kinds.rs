@@ -63,6 +63,10 @@ pub(super) const CALM: Kind = Kind {
 pub(super) const PARTED: Kind =
     Kind { name: "parted", has_tempers: false, blows: &[(Stroke::Part, 1)], ..CALM };
 
+/// Clients and workers die, and nothing else is wrong.
+pub(super) const DEATHS: Kind =
+    Kind { name: "deaths", has_tempers: false, blows: &[(Stroke::KillPeer, 2)], ..CALM };
+
 /// Many clients and workers, and a host that dies.
 pub(super) const CROWD: Kind = Kind {
     name: "crowd",

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::World;
 use super::agenda::{Event, Process};
+use super::host::Host;
 use super::network::{Direction, LineId};
+use super::trouble::NOTICE_MS;
 use super::worker::Desk;
 use crate::client::{self, LazyPirate};
 use crate::frame::{Hello, PROTOCOL, Refusal, ToClient, ToHost};
@@ -103,6 +105,11 @@ impl World {
 
     pub(super) fn kill_peer(&mut self, peer: usize) {
         self.coverage.count(if self.is_client(peer) { "clients killed" } else { "workers killed" });
+        if let Some(line) = self.peers[peer].line
+            && self.kind.is_calm
+        {
+            self.agenda.after(NOTICE_MS, Event::CheckNoticed { line, direction: Direction::ToHost });
+        }
         self.end_life(peer);
     }
 
@@ -111,7 +118,8 @@ impl World {
         let life = self.peers[peer].life;
         self.ledger.abandon_life(peer, life);
         self.forget_pause(Process::Peer(peer));
-        self.drop_line(peer);
+        let is_told = self.dice.percent(70);
+        self.drop_line(peer, is_told);
         self.peers[peer] = self.new_peer(peer, life + 1);
         self.step_peer(peer, Input::Tick);
     }
@@ -162,15 +170,15 @@ impl World {
 
     pub(super) fn disconnect(&mut self, peer: usize) {
         self.peers[peer].attempt = None;
-        self.drop_line(peer);
+        let is_told = self.kind.is_calm || self.dice.percent(70);
+        self.drop_line(peer, is_told);
     }
 
-    /// The host learns of most of it, the sooner the better.
-    fn drop_line(&mut self, peer: usize) {
+    /// The host is told, or finds out by silence.
+    fn drop_line(&mut self, peer: usize, is_told: bool) {
         let Some(line) = self.peers[peer].line.take() else {
             return;
         };
-        let is_told = self.kind.is_calm || self.dice.percent(70);
         if is_told && self.gets_through(line, Direction::ToHost) {
             let delay = self.dice.within(10..50);
             self.agenda.after(delay, Event::HostLearnsLoss { line });
@@ -199,6 +207,12 @@ impl World {
         }
     }
 
+    fn is_settled(&self, host: &Host, peer: usize) -> bool {
+        let is_leaving = matches!(&self.peers[peer].machine, Machine::Worker(desk) if desk.is_draining);
+        let id = self.peers[peer].id;
+        !is_leaving && host.queue.peers(self.agenda.now()).iter().any(|there| there.session.client == id)
+    }
+
     /// An impostor may come to a new host before whose session it claims; that one is kept out until the host has found
     /// the impostor silent.
     pub(super) fn see_refusal(&mut self, peer: usize, refusal: Refusal) {
@@ -209,6 +223,10 @@ impl World {
     /// Somebody claims the peer's session on a connection of its own, without knowing more than its identity.
     pub(super) fn send_impostor(&mut self, peer: usize) {
         let Some(host) = &self.host else { return };
+        // Where nothing else is wrong, it comes too late: the session is there, and stays.
+        if self.kind.is_calm && !self.is_settled(host, peer) {
+            return;
+        }
         let line = self.network.open(None, host.run);
         let hello = Hello {
             protocol: PROTOCOL,

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use super::World;
 use super::coverage::Coverage;
-use super::kinds::{CALM, CROWD, DOUBTS, PARTED, ROUGH, STOPS};
+use super::kinds::{CALM, CROWD, DEATHS, DOUBTS, PARTED, ROUGH, STOPS};
 use super::ledger::Fate;
 use super::seeds::SAVED;
 use super::trouble::Kind;
@@ -62,17 +62,21 @@ fn every_history_ends_each_call_and_order_once_and_truthfully() {
     let expected = [
         "clients killed",
         "dead letters",
+        "deaf",
         "dismissed",
         "doubts",
         "drains",
         "expired",
+        "failing",
         "fenced",
+        "giving back",
         "hosts killed",
         "hosts paused",
         "hosts stopped",
         "lines cut",
         "lines severed",
         "overdue",
+        "kept out by an impostor",
         "partitions",
         "peers paused",
         "reconnects",
@@ -84,6 +88,7 @@ fn every_history_ends_each_call_and_order_once_and_truthfully() {
         "sleeps",
         "slow readers",
         "twins",
+        "wedged",
         "workers drained",
         "workers killed",
     ];
@@ -113,13 +118,22 @@ fn a_stopped_host_leaves_nobody_in_doubt() {
 #[test]
 fn a_worker_that_gets_on_is_left_alone_and_one_that_is_stuck_is_found_out_also_after_sleep() {
     let expected = ["redispatched", "dismissed", "dead letters", "sleeps", "workers drained", "twins"];
-    let coverage = for_each_history(&CALM, 40, &expected, |_| {});
-    assert_eq!(coverage.of("expired"), 0, "nobody was silent but for sleep");
+    for_each_history(&CALM, 40, &expected, |world| {
+        assert_eq!(world.coverage.of("expired"), 0, "nobody was silent but for sleep");
+        // Whoever is dismissed comes back.
+        let is_disturbed = world.coverage.of("reconnects") > world.coverage.of("dismissed");
+        assert!(!is_disturbed, "somebody lost its line");
+    });
 }
 
 #[test]
 fn both_ends_notice_when_one_direction_of_their_line_is_dead() {
     for_each_history(&PARTED, 40, &["partitions", "expired"], |_| {});
+}
+
+#[test]
+fn the_dead_are_found_out_and_their_jobs_go_to_others() {
+    for_each_history(&DEATHS, 40, &["expired", "redispatched", "workers killed", "clients killed"], |_| {});
 }
 
 #[test]
@@ -129,7 +143,7 @@ fn a_crowd_is_back_soon_after_its_host_died() {
 
 #[test]
 fn histories_that_once_went_wrong_go_well() {
-    let kinds = [ROUGH, DOUBTS, STOPS, CALM, PARTED, CROWD];
+    let kinds = [ROUGH, DOUBTS, STOPS, CALM, PARTED, DEATHS, CROWD];
     for (name, seed, _) in SAVED {
         let kind = kinds.iter().find(|kind| kind.name == name).expect("no such kind");
         live(kind, seed);

@@ -70,9 +70,9 @@ pub(super) enum Blow {
 }
 
 const SLEEP_MS: u64 = 600_000;
-/// By then each end of a line of which one direction is dead has left it: three heartbeats, the phase of the beat, and
+/// By then each end of a line has left it when the other is dead, or one direction: three heartbeats, the phase of the beat, and
 /// of the host's look at its peers.
-const NOTICE_MS: u64 = 4_000;
+pub(super) const NOTICE_MS: u64 = 4_000;
 const WALL_JUMP_MS: u64 = 86_400_000;
 
 impl World {

@@ -49,6 +49,13 @@ impl World {
         let Begin { slot, payload: name, .. } = begin;
         self.ledger.note_begun(&name);
         let temper = self.roll_temper(&name);
+        self.coverage.count(match temper {
+            Temper::Steady => "steady",
+            Temper::GivesBack => "giving back",
+            Temper::Fails => "failing",
+            Temper::Wedged => "wedged",
+            Temper::Deaf => "deaf",
+        });
         let is_long = self.dice.percent(5);
         let steps_left = if is_long { self.dice.within(50..100) } else { self.dice.within(0..15) };
         let mut work = Work {
