@@ -12,6 +12,7 @@ mod nodes;
 mod recall;
 mod sketch;
 mod vamana;
+mod walk;
 mod web;
 
 use std::collections::HashSet;

@@ -1,17 +1,32 @@
 //! Directions, row by row.
 
+use std::ops::Range;
+
 /// Rows of one dimension; at most `u32::MAX - 1` of them. Squared lengths are far from overflowing.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     dim: usize,
+    /// Zeros, so many that the first row begins with a cache line: one that does not takes one more to fetch. A copy may
+    /// lie otherwise; only time depends on it.
+    before: usize,
+    /// Those zeros, then the rows.
     components: Vec<f32>,
 }
 
+/// Components in a cache line.
+const LINE: usize = 64 / size_of::<f32>();
+
 impl Matrix {
-    /// `components`: row-major, a multiple of `dim` of them; `dim` is not 0.
-    pub fn of(dim: usize, components: Vec<f32>) -> Matrix {
+    /// `components`: row-major, a multiple of `dim` of them; `dim` is not 0. Cost: moves all of them.
+    pub fn of(dim: usize, mut components: Vec<f32>) -> Matrix {
         debug_assert!(dim > 0 && components.len().is_multiple_of(dim), "{} of {dim}", components.len());
-        Matrix { dim, components }
+        let count = components.len();
+        components.reserve_exact(LINE - 1);
+        let before = components.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE - 1);
+        components.resize(count + before, 0.0);
+        components.copy_within(..count, before);
+        components[..before].fill(0.0);
+        Matrix { dim, before, components }
     }
 
     /// Components of each row.
@@ -21,12 +36,12 @@ impl Matrix {
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.components.len() / self.dim
+        (self.components.len() - self.before) / self.dim
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.components.is_empty()
+        self.components.len() == self.before
     }
 
     /// Row numbers in order.
@@ -36,13 +51,11 @@ impl Matrix {
 
     /// One row.
     pub fn row(&self, number: u32) -> &[f32] {
-        let first = number as usize * self.dim;
-        &self.components[first..first + self.dim]
+        &self.components[self.place(number)]
     }
 
     /// Has a row's memory fetched, a cache line after the other, while something else is done.
     pub(crate) fn touch(&self, number: u32) {
-        const LINE: usize = 64 / size_of::<f32>();
         for component in self.row(number).iter().step_by(LINE) {
             std::hint::black_box(*component);
         }
@@ -55,8 +68,13 @@ impl Matrix {
 
     /// Makes a row zeros.
     pub(crate) fn erase(&mut self, number: u32) {
-        let first = number as usize * self.dim;
-        self.components[first..first + self.dim].fill(0.0);
+        let place = self.place(number);
+        self.components[place].fill(0.0);
+    }
+
+    fn place(&self, number: u32) -> Range<usize> {
+        let first = self.before + number as usize * self.dim;
+        first..first + self.dim
     }
 }
 

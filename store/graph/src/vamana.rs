@@ -9,19 +9,18 @@ use std::future::{Future, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use diskann::ANNResult;
 use diskann::error::Infallible;
 use diskann::graph::config::{Builder, MaxDegree};
-use diskann::graph::search::Knn;
 use diskann::graph::{AdjacencyList, DiskANNIndex, glue, workingset};
-use diskann::neighbor::Neighbor;
 use diskann::provider::{self, HasId};
 use diskann::utils::VectorRepr;
-use diskann::{ANNResult, default_post_processor};
 use diskann_vector::PreprocessedDistanceFunction;
 use diskann_vector::distance::Metric;
 
 use crate::Search;
 use crate::nodes::Nodes;
+use crate::walk;
 use crate::web::{DEGREE_MAX, Web};
 
 /// For directions of unit length too: the order is that of cosine, and nodes that are almost the same keep apart, where
@@ -78,12 +77,8 @@ impl Search for DiskANNIndex<Web> {
         if !self.data_provider.nodes().is_live(self.data_provider.entry()) {
             return Vec::new();
         }
-        let effort = effort.max(1);
-        let mut found: Vec<Neighbor<u32>> = Vec::with_capacity(effort);
-        let Ok(parameters) = Knn::new(effort, None) else { return Vec::new() };
-        let searched = now(self.search(parameters, &Strategy, &NoContext, direction, &mut found));
-        debug_assert!(searched.is_ok(), "neither nodes nor links fail");
-        found.iter().map(|near| *near.id()).collect()
+        let distance = f32::query_distance(direction, METRIC);
+        walk::near(&self.data_provider, effort.max(1), |row| distance.evaluate_similarity(row))
     }
 
     fn erase(&mut self, rows: &HashSet<u32>) -> Option<Vec<u32>> {
@@ -315,10 +310,6 @@ impl<'a> glue::SearchStrategy<'a, Web, &'a [f32]> for Strategy {
         let links = AdjacencyList::with_capacity(DEGREE_MAX);
         Ok(Walk { web, distance, links, new: Vec::with_capacity(DEGREE_MAX) })
     }
-}
-
-impl<'a> glue::DefaultPostProcessor<'a, Web, &'a [f32]> for Strategy {
-    default_post_processor!(glue::CopyIds);
 }
 
 impl glue::PruneStrategy<Web> for Strategy {

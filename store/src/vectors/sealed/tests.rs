@@ -1,4 +1,8 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use proptest::prelude::*;
+use telos_graph::{Engine, Matrix};
 
 use super::super::{CollectionForm, Metric, Precision};
 use super::*;
@@ -72,4 +76,75 @@ fn what_is_of_another_host_says_so() {
     assert_eq!(Sealed::decode(&bytes).unwrap_err().to_string(), "it is of version 2, and this host reads 1");
     assert_eq!(Sealed::decode(b"").unwrap_err().to_string(), "it is too short");
     assert!(Sealed::decode(&[7; 100]).unwrap_err().to_string().contains("begin"));
+}
+
+/// Where `tests/cases/segment-N/` has the segment that version N wrote.
+fn case(version: u32) -> PathBuf {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    cases.join(format!("segment-{version}")).join("00000001.segment")
+}
+
+/// Places of the frozen segment's rows: the second was erased, the last lies where the first does.
+const PLACES: [[f32; 3]; 6] = [
+    [1.0, 0.0, 0.0],
+    [0.0, 0.0, 0.0],
+    [0.0, -1.0, 0.0],
+    [0.6, 0.0, 0.8],
+    [-0.25, 0.5, 0.125],
+    [1.0, 0.0, 0.0],
+];
+const ERASED: usize = 1;
+
+/// What is frozen; everything that a file may say is in it.
+fn frozen() -> Sealed {
+    let form = CollectionForm { dim: 3, metric: Metric::Cosine, precision: Precision::Full };
+    let head = Head::new(&key(), form, "an engine, in some version".into());
+    let head = Head { rows: 6, nodes: 4, entry: 2, recall: Some(0.96875), ..head };
+    let row = |(number, node): (usize, u32)| match number {
+        ERASED => erased_row(),
+        _ => SealedRow {
+            object: ObjectId::from_bits(0x0123_4567_89ab_cdef << 64 | number as u128),
+            added: Position::new(0x0102_0304_0506_0700 + number as u64),
+            digest: digest(&PLACES[number]),
+            node,
+        },
+    };
+    let rows = [0, NO_NODE, 1, 2, 3, 0].into_iter().enumerate().map(row).collect();
+    Sealed { head, rows, links: vec![vec![1, 2], vec![3, 0], vec![0, 1, 3], vec![]] }
+}
+
+/// Goal: whoever changes the bytes of a file gives them another version, and no version is ever taken for another.
+/// Method: of each version its file is kept. That of today is read, says what it said, and is written byte for byte;
+/// those before are refused by their version. When a version is added, its file is written with
+/// `TELOS_SEGMENT_FREEZE=1 cargo test -p telos-store --lib sealed::tests::freeze`, and no other is touched.
+#[test]
+fn each_published_version_is_read_and_written_as_ever_or_refused_by_its_number() {
+    for version in 1..VERSION {
+        let bytes = fs::read(case(version)).unwrap();
+        assert_eq!(Sealed::decode(&bytes), Err(Unreadable::Version(version)));
+    }
+    let bytes = fs::read(case(VERSION)).unwrap();
+    assert_eq!(Head::decode(&bytes), Ok(frozen().head));
+    assert_eq!(Sealed::decode(&bytes), Ok(frozen()));
+    assert!(encode(&frozen()) == bytes, "other bytes need another version, and this file stays as it is");
+}
+
+#[test]
+fn the_frozen_segment_is_a_graph_whose_rows_are_found() {
+    let read = Sealed::decode(&fs::read(case(VERSION)).unwrap()).unwrap();
+    let rows = Matrix::of(3, PLACES.concat());
+    let graph = Engine::DiskAnn.load(rows, read.into_sketch()).unwrap();
+    let first = |place: &[f32]| graph.near(place, 4).next().unwrap().numbers().collect::<Vec<u32>>();
+    assert_eq!([0, 2, 3, 4].map(|row| first(&PLACES[row])), [vec![0, 5], vec![2], vec![3], vec![4]]);
+}
+
+/// Writes the file of a version that has none; does nothing when it was not asked to.
+#[test]
+fn freeze() {
+    let case = case(VERSION);
+    if std::env::var_os("TELOS_SEGMENT_FREEZE").is_none() || case.exists() {
+        return;
+    }
+    fs::create_dir_all(case.parent().unwrap()).unwrap();
+    fs::write(case, encode(&frozen())).unwrap();
 }

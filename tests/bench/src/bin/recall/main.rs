@@ -9,7 +9,7 @@
 //! store    begin a unit, search, ten hits with their metadata        by the default engine, in a store opened again
 //! ```
 //! With `--long` both are measured with each engine on every set, and runs take longer; without, the challenger builds
-//! over the clustered vectors only.
+//! over the clustered vectors only. With `--set clustered | table | sentences` there is one set only.
 
 mod peers;
 mod sets;
@@ -47,23 +47,37 @@ fn main() {
     let python =
         set_up().inspect_err(|cause| note(&format!("no peers, and clustered vectors only: {cause}")));
     let scratch = tempfile::tempdir().expect("a directory");
-    let mut sets = vec![clustered()];
-    if let Ok(python) = &python {
-        sets.push(embeddings(python, scratch.path()).expect("a table of embeddings"));
-        match sentences(python, scratch.path()) {
-            Ok(set) => sets.push(set),
-            Err(cause) => {
-                note(&format!("no embedded sentences: {cause}; `cargo xtask up` fetches the minds"))
-            }
-        }
-    }
     let (default, all) = (&Engine::ALL[..1], &Engine::ALL[..]);
-    let measured = if is_long { [(all, all); 3] } else { [(all, default), (default, &[]), (default, &[])] };
-    for (set, (engines, through_store)) in sets.iter().zip(measured) {
-        let files = Files::write(set, scratch.path());
+    for set in asked_sets(python.as_deref().ok(), scratch.path()) {
+        let (engines, through_store) = match set.is_clustered() {
+            _ if is_long => (all, all),
+            true => (all, default),
+            false => (default, &[][..]),
+        };
+        let files = Files::write(&set, scratch.path());
         let peers = python.as_ref().map_or_else(|_| Vec::new(), |python| peers(python, &files));
-        compare((set, &files), peers, engines, through_store, run);
+        compare((&set, &files), peers, engines, through_store, run);
     }
+}
+
+/// The set that was asked for, or all of them.
+fn asked_sets(python: Option<&Path>, scratch: &Path) -> Vec<Set> {
+    let asked = std::env::args().skip_while(|argument| argument != "--set").nth(1);
+    let is_asked = |name: &str| asked.as_deref().is_none_or(|asked| asked == name);
+    let mut sets = Vec::new();
+    sets.extend(is_asked("clustered").then(clustered));
+    let Some(python) = python else { return sets };
+    if is_asked("table") {
+        sets.push(embeddings(python, scratch).expect("a table of embeddings"));
+    }
+    if is_asked("sentences") {
+        let said = sentences(python, scratch);
+        let why_not = |cause: &String| {
+            note(&format!("no embedded sentences: {cause}; `cargo xtask up` fetches the minds"));
+        };
+        sets.extend(said.inspect_err(why_not).ok());
+    }
+    sets
 }
 
 /// What one run of searches says.

@@ -16,6 +16,8 @@ use crate::peers::{PROGRAM, run};
 
 /// As much as products of unit vectors differ by the order of their sums; the peers' program has it too.
 const SLACK: f32 = 1e-5;
+/// What the set is called that is made here.
+const CLUSTERED: &str = "clustered";
 const QUERIES: usize = 1_000;
 /// Texts of one call, and the longest that it is waited for.
 const TEXTS_AT_ONCE: usize = 64;
@@ -33,6 +35,10 @@ impl Set {
         let (vectors, queries) = (Arc::new(Matrix::of(dim, vectors)), Matrix::of(dim, queries));
         let tenth = queries.numbers().map(|query| tenth(&vectors, queries.row(query))).collect();
         Set { name: format!("{} x {dim} {what}", vectors.len()), vectors, queries, tenth }
+    }
+
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.name.ends_with(CLUSTERED)
     }
 
     pub(crate) fn raw_bytes(&self) -> f64 {
@@ -67,7 +73,7 @@ pub(crate) fn clustered() -> Set {
     const ROWS: usize = 50_000;
     let mut clusters = Clusters::new(1);
     let (vectors, queries) = (clusters.rows(ROWS), clusters.rows(QUERIES));
-    Set::of("clustered", clusters::DIM, vectors, queries)
+    Set::of(CLUSTERED, clusters::DIM, vectors, queries)
 }
 
 /// The table of a published model.
