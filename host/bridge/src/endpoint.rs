@@ -40,7 +40,9 @@ pub enum EndpointError {
         text: String,
     },
     /// The address is reachable from other machines.
-    #[error("endpoint tcp:{address}: only loopback addresses are served; open ports need a guard")]
+    #[error(
+        "endpoint tcp:{address}: only loopback addresses are served; open ports are the guard's (`telos up --listen`)"
+    )]
     NotLoopback {
         /// What was given.
         address: SocketAddr,

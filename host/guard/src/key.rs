@@ -50,7 +50,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// The file is not 64 hexadecimal digits.
-    #[error("key file {} does not hold 64 hexadecimal digits", path.display())]
+    #[error("key file {} does not hold 64 hexadecimal digits; bring it back from a copy, or move it away and make a new key", path.display())]
     Content {
         /// Which file.
         path: PathBuf,

@@ -69,10 +69,13 @@ pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> io::Result<()>
     file.sync_all()
 }
 
-/// Puts a file in the place of what was there, whole or not at all.
+/// Puts a file in the place of what was there, whole or not at all, and for good: a power cut does not bring back what
+/// was replaced.
 pub(crate) fn replace_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("new");
     let _ = std::fs::remove_file(&staged);
     create_private_file(&staged, content)?;
-    std::fs::rename(&staged, path)
+    std::fs::rename(&staged, path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(directory)?.sync_all()
 }
