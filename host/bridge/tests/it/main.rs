@@ -5,6 +5,9 @@ mod below;
 mod bounds;
 mod calls;
 mod endpoints;
+// Counts open files and memory of other processes where Linux tells them.
+#[cfg(target_os = "linux")]
+mod faults;
 mod fixture;
 mod hostile;
 #[cfg(unix)]
