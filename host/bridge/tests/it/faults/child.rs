@@ -271,7 +271,7 @@ impl Service for Office {
         match call.method.as_str() {
             "count" => reply.finish(Ok(json!(self.ledger.decide(&call)))),
             "presence" => reply.finish(Ok(self.describe_presence())),
-            "big" => reply.finish(Ok(of_bytes(&call.params))),
+            "big" => drop(tokio::spawn(async move { reply.finish(Ok(of_bytes(&call.params))) })),
             "flood" => drop(tokio::spawn(flood(call, reply))),
             _ => reply.finish(Ok(call.params)),
         }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use telos_bridge::{Class, Client, serve};
+use telos_bridge::{BridgeConfig, Class, Client, serve};
 
 use super::Scale;
 use super::child::{count_begun_twice, job, read_begun, terms};
 use super::figures::{Row, most};
 use super::loss::Yard;
-use crate::fixture::{Host, calm, echo, eventually, performer};
+use crate::fixture::{Host, echo, eventually, performer};
 use crate::wires::Wires;
 
 /// What keeps coming, of which nothing may fail.
@@ -59,7 +59,7 @@ impl Load {
 }
 
 pub(super) async fn drained(wires: Wires, scale: Scale) -> Row {
-    let mut yard = Yard::open(wires, calm(), 4).await;
+    let mut yard = Yard::open(wires, BridgeConfig::default(), 4).await;
     yard.hire(3).await;
     let load = Load::start(&yard.client, Class::Once);
     let mut times = Vec::new();
@@ -106,7 +106,7 @@ async fn stop_hosts(yard: Yard, rounds: usize) -> (u64, Vec<Duration>) {
         let (endpoint, since) = (server.endpoint().clone(), Instant::now());
         server.shutdown().await;
         times.push(since.elapsed());
-        server = serve(endpoint, performer(&deeds), wires.serving(calm())).await.unwrap();
+        server = serve(endpoint, performer(&deeds), wires.serving(BridgeConfig::default())).await.unwrap();
     }
     load.go_on(20).await;
     (load.end().await, times)

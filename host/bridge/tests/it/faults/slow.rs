@@ -29,7 +29,7 @@ pub(super) async fn never_read(wires: Wires, scale: Scale) -> Row {
     let client = Plan::new(Part::Clients, dir.path(), wires.client).client().await;
     let rest = resting_pulse(&client).await;
     let memory = host.memory_kib("VmRSS");
-    let (rounds, mut held) = (scale.pick(2, 20), (0, 0));
+    let (rounds, mut held) = (scale.pick(1, 20), (0, 0));
     let ((), during) = pulse(&client, async {
         for round in 0..rounds {
             held.0 = held.0.max(flood(&client, dir.path(), round).await);
@@ -65,7 +65,7 @@ async fn flood(client: &Client, dir: &std::path::Path, round: u64) -> usize {
 async fn ask_and_never_read(client: &Client, dir: &std::path::Path, round: u64) -> usize {
     let before = read_presence(client).await.expired;
     let (mut slow, channel) = connect(dir, 2_000 + u128::from(round)).await;
-    for number in 1..=64 {
+    for number in 1..=40 {
         slow.send(&request(channel, number, number, "big", &json!(MIB))).await;
     }
     watch(client, |presence| presence.expired > before).await
