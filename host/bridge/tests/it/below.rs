@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use telos_bridge::{CancelReason, Endpoint, serve};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::fixture::{Host, SOON, calm, echo, eventually, performer};
@@ -21,7 +21,7 @@ use crate::wires::{Wires, on_every_wire};
 const CLAIMS: [u64; 2] = [1 << 38, 1 << 47];
 
 /// A stream to a host, and what ZMTP 3.0 says on it.
-struct Raw(UnixStream);
+pub(crate) struct Raw<S = UnixStream>(pub(crate) S);
 
 impl Raw {
     async fn connect(path: &Path) -> Self {
@@ -29,22 +29,29 @@ impl Raw {
     }
 
     /// A DEALER past the handshake, under a routing identity that it chooses; empty for none.
-    async fn shake_hands(path: &Path, identity: &str) -> Self {
+    pub(crate) async fn shake_hands(path: &Path, identity: &str) -> Self {
         let mut raw = Self::connect(path).await;
-        raw.write(&greeting()).await;
-        raw.write(&ready(identity)).await;
-        raw.read(64).await.expect("a greeting");
-        let (flags, _) = raw.read_frame().await.expect("a READY");
-        assert_eq!(flags, 4);
+        raw.greet(identity).await;
         raw
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// The handshake of a DEALER.
+    pub(crate) async fn greet(&mut self, identity: &str) {
+        self.write(&greeting()).await;
+        self.write(&ready(identity)).await;
+        self.read(64).await.expect("a greeting");
+        let (flags, _) = self.read_frame().await.expect("a READY");
+        assert_eq!(flags, 4);
     }
 
     /// A host that hangs up meanwhile is what some tests are about.
-    async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
     }
 
-    async fn send(&mut self, frames: &[bytes::Bytes]) {
+    pub(crate) async fn send(&mut self, frames: &[bytes::Bytes]) {
         let mut message = Vec::new();
         for (index, frame) in frames.iter().enumerate() {
             let more = u8::from(index + 1 < frames.len());
@@ -56,14 +63,14 @@ impl Raw {
     }
 
     /// The channel of the WELCOME.
-    async fn say_hello(&mut self, client: u128) -> u64 {
+    pub(crate) async fn say_hello(&mut self, client: u128) -> u64 {
         self.send(&hello(client)).await;
         let (_, welcome) = self.read_frame().await.expect("a WELCOME");
         u64::from_be_bytes(welcome[18..26].try_into().unwrap())
     }
 
     /// Flags and content of the next frame; `None` when the host hung up.
-    async fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) async fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let flags = self.read(1).await?[0];
         let length = if flags & 2 == 0 {
             u64::from(self.read(1).await?[0])
@@ -87,7 +94,7 @@ impl Raw {
     }
 }
 
-fn greeting() -> [u8; 64] {
+pub(crate) fn greeting() -> [u8; 64] {
     let mut greeting = [0; 64];
     greeting[0] = 0xff;
     greeting[9] = 0x7f;

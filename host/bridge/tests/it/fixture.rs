@@ -170,12 +170,18 @@ pub(crate) async fn echo(client: &Client, value: Value) -> Value {
 
 /// Waits for `is_so` without guessing how long it takes.
 #[track_caller]
-pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn eventually(is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    eventually_within(SOON, is_so)
+}
+
+/// The same for what may take longer.
+#[track_caller]
+pub(crate) fn eventually_within(most: Duration, mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let place = std::panic::Location::caller();
     async move {
         let since = Instant::now();
         while !is_so() {
-            assert!(since.elapsed() < SOON, "not within {SOON:?}: {place}");
+            assert!(since.elapsed() < most, "not within {most:?}: {place}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -6,6 +6,9 @@ mod bounds;
 mod calls;
 mod doors;
 mod endpoints;
+// Counts open files and memory of other processes where Linux tells them.
+#[cfg(target_os = "linux")]
+mod faults;
 mod fixture;
 mod hostile;
 #[cfg(unix)]

@@ -23,12 +23,12 @@ const KILLS: usize = 4;
 pub(crate) const HOST_DIRECTORY: &str = "TELOS_BRIDGE_TEST_HOST";
 
 /// Appends one line per effect. A repeat finds the line of the first time and answers from it.
-struct Ledger {
+pub(crate) struct Ledger {
     file: parking_lot::Mutex<(std::fs::File, HashMap<String, String>)>,
 }
 
 impl Ledger {
-    fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let known = text.lines().filter_map(|line| line.split_once(' '));
         let known = known.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
@@ -36,7 +36,7 @@ impl Ledger {
         Self { file: parking_lot::Mutex::new((file, known)) }
     }
 
-    fn decide(&self, call: &Call) -> String {
+    pub(crate) fn decide(&self, call: &Call) -> String {
         let key = format!("{:032x}/{}/{}", call.session.client, call.session.incarnation, call.number);
         let mut locked = self.file.lock();
         let (file, known) = &mut *locked;
