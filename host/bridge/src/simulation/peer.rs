@@ -15,6 +15,9 @@ use crate::link::LinkSettings;
 use crate::service::Role;
 use crate::worker;
 
+/// What an impostor says, and nobody else: sessions begin later on any clock.
+pub(super) const IMPOSTOR_INCARNATION: u64 = 1;
+
 /// How long an attempt to connect may take.
 const CONNECT_MS: u64 = 3_000;
 
@@ -31,8 +34,6 @@ pub(super) struct Peer {
     id: u128,
     /// How often its process has begun anew.
     pub(super) life: u32,
-    /// When it began, in time awake.
-    pub(super) born_ms: u64,
     pub(super) line: Option<LineId>,
     /// The attempt to connect that is under way.
     attempt: Option<u64>,
@@ -84,15 +85,7 @@ impl World {
     pub(super) fn new_peer(&mut self, peer: usize, life: u32) -> Peer {
         let id = u128::from(self.dice.roll()) << 16 | peer as u128;
         let machine = if self.is_client(peer) { self.new_client(peer, id) } else { self.new_worker(id) };
-        Peer {
-            machine,
-            id,
-            life,
-            born_ms: self.agenda.lived_ms(),
-            line: None,
-            attempt: None,
-            timer: (0, None),
-        }
+        Peer { machine, id, life, line: None, attempt: None, timer: (0, None) }
     }
 
     pub(super) fn step_peer(&mut self, peer: usize, input: Input) {
@@ -231,7 +224,7 @@ impl World {
         let hello = Hello {
             protocol: PROTOCOL,
             client: self.peers[peer].id,
-            incarnation: 1,
+            incarnation: IMPOSTOR_INCARNATION,
             run: host.run,
             channel: 1,
             received: 0,
