@@ -9,7 +9,7 @@ Expected output, in a fresh home:
 import json, sys, zmq
 
 endpoint, to, selector = sys.argv[1:4]
-request = {"jsonrpc": "2.0", "id": 1, "method": "object.send", "params": {"to": to, "selector": selector}}
+request = {"jsonrpc": "2.0", "id": 1, "method": "object.send", "params": {"object": to, "selector": selector}}
 context = zmq.Context()
 for attempt in range(3):
     socket = context.socket(zmq.REQ)

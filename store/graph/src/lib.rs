@@ -7,6 +7,7 @@
 //! Never here: whose rows they are, metadata, locks, threads.
 
 mod hnsw;
+mod lanes;
 mod matrix;
 mod nodes;
 mod recall;

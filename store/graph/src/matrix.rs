@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::lanes::{self, LINE};
+
 /// Rows of one dimension; at most `u32::MAX - 1` of them. Squared lengths are far from overflowing.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -12,9 +14,6 @@ pub struct Matrix {
     /// Those zeros, then the rows.
     components: Vec<f32>,
 }
-
-/// Components in a cache line.
-const LINE: usize = 64 / size_of::<f32>();
 
 impl Matrix {
     /// `components`: row-major, a multiple of `dim` of them; `dim` is not 0. Cost: moves all of them.
@@ -54,11 +53,9 @@ impl Matrix {
         &self.components[self.place(number)]
     }
 
-    /// Has a row's memory fetched, a cache line after the other, while something else is done.
-    pub(crate) fn touch(&self, number: u32) {
-        for component in self.row(number).iter().step_by(LINE) {
-            std::hint::black_box(*component);
-        }
+    /// Has a row fetched while something else is done.
+    pub(crate) fn fetch(&self, number: u32) {
+        lanes::fetch(self.row(number));
     }
 
     /// Bytes in memory.

@@ -120,9 +120,9 @@ impl Nodes {
     }
 
     /// Asks for the direction of a node, to be looked at soon.
-    pub(crate) fn touch(&self, node: u32) {
+    pub(crate) fn fetch(&self, node: u32) {
         if let Some(first) = self.first.get(node as usize).filter(|first| **first != NOBODY) {
-            self.rows.touch(*first);
+            self.rows.fetch(*first);
         }
     }
 

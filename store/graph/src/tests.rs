@@ -325,3 +325,15 @@ fn what_is_no_graph_is_refused() {
     let graph = Engine::default().load(rows(&directions), alone).unwrap();
     assert_eq!(lost(&graph, EFFORT), NONE);
 }
+
+#[test]
+fn four_rows_at_once_are_as_far_as_each_alone() {
+    let Some(four_at_once) = crate::lanes::FourAtOnce::of_this_processor() else { return };
+    for dim in 1..=100 {
+        let rows: [Vec<f32>; 5] =
+            std::array::from_fn(|row| (0..dim).map(|at| ((row * 31 + at * 7) % 17) as f32 - 8.0).collect());
+        let [from, others @ ..] = &rows;
+        let found = four_at_once.squared_distances(from, others.each_ref().map(Vec::as_slice));
+        assert_eq!(found, others.each_ref().map(|row| squared_distance(from, row)), "{dim}");
+    }
+}

@@ -78,7 +78,7 @@ impl Search for DiskANNIndex<Web> {
             return Vec::new();
         }
         let distance = f32::query_distance(direction, METRIC);
-        walk::near(&self.data_provider, effort.max(1), |row| distance.evaluate_similarity(row))
+        walk::near(&self.data_provider, effort.max(1), direction, |row| distance.evaluate_similarity(row))
     }
 
     fn erase(&mut self, rows: &HashSet<u32>) -> Option<Vec<u32>> {
@@ -232,7 +232,7 @@ impl glue::SearchAccessor for Walk<'_> {
             self.new.clear();
             self.new.extend(self.links.iter().filter(|link| is_new.eval_mut(link)));
             // Most of a walk is waiting for rows: all of them are asked for before the first is looked at.
-            self.new.iter().for_each(|link| self.web.nodes().touch(*link));
+            self.new.iter().for_each(|link| self.web.nodes().fetch(*link));
             for link in &self.new {
                 found(*link, self.distance_to(*link));
             }

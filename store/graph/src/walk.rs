@@ -3,25 +3,39 @@
 //! ```text
 //! nearest   the nearest so far, closest first; visited ones keep their place      as many as the effort
 //! seen      one bit a node: whose distance was asked for, near or not
-//! visit     links not seen yet: fetch all of their rows, then compare one by one
+//! visit     links not seen yet: ask for all of their rows, then compare four at once
 //! ```
 //! What a walk costs is rows that come from memory; nothing else of it may be felt.
 //! Never here: how links came to be, what a distance is, rows that were erased.
 
+use crate::lanes::FourAtOnce;
 use crate::web::{DEGREE_MAX, Web};
 
-/// The nodes nearest by a distance, closest first: mostly the nearest `effort` of all. The entry has rows, and so has
-/// whatever links lead to. Cost: a bit for each node, and mostly `effort` visits.
-pub(crate) fn near(web: &Web, effort: usize, distance: impl Fn(&[f32]) -> f32) -> Vec<u32> {
-    let nodes = web.nodes();
+/// The nodes nearest to a direction, closest first: mostly the nearest `effort` of all. `distance`: the squared one of a
+/// row. The entry has rows, and so has whatever links lead to. Cost: a bit for each node, and mostly `effort` visits.
+pub(crate) fn near(
+    web: &Web,
+    effort: usize,
+    direction: &[f32],
+    distance: impl Fn(&[f32]) -> f32,
+) -> Vec<u32> {
+    let (nodes, four_at_once) = (web.nodes(), FourAtOnce::of_this_processor());
     let (mut seen, mut nearest) = (Seen::none_of(nodes.len()), Nearest::with_room(effort));
     let mut new = Vec::with_capacity(DEGREE_MAX);
     new.extend(seen.is_new(web.entry()).then(|| web.entry()));
     loop {
         // Most of a walk is waiting for rows: all of them are asked for before the first is looked at.
-        new.iter().for_each(|node| nodes.touch(*node));
-        new.drain(..).for_each(|node| nearest.add(distance(nodes.direction(node)), node));
+        new.iter().for_each(|node| nodes.fetch(*node));
+        let mut rest = &new[..];
+        while let (Some(four_at_once), Some((four, others))) = (four_at_once, rest.split_first_chunk()) {
+            let rows = four.map(|node| nodes.direction(node));
+            let distances = four_at_once.squared_distances(direction, rows);
+            distances.into_iter().zip(four).for_each(|(distance, node)| nearest.add(distance, *node));
+            rest = others;
+        }
+        rest.iter().for_each(|node| nearest.add(distance(nodes.direction(*node)), *node));
         let Some(node) = nearest.visit() else { return nearest.into_nodes() };
+        new.clear();
         new.extend(web.read(node).filter(|link| seen.is_new(*link)));
     }
 }

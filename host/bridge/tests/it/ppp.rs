@@ -261,7 +261,7 @@ impl Service for FreshCounter {
     fn call(&self, call: Call, reply: Reply) {
         assert_eq!(
             (call.method.as_str(), &call.params),
-            ("object.send", &json!({"to": "counter", "selector": "increment"}))
+            ("object.send", &json!({"object": "counter", "selector": "increment"}))
         );
         reply.finish(Ok(json!(1)));
     }

@@ -79,10 +79,9 @@ async fn a_rushed_stream_has_no_hole_that_looks_like_success(wires: Wires) {
         match next(&mut stream).await {
             Event::Chunk { value, .. } => assert_eq!(value, json!(expected)),
             Event::Done(Err(error)) => {
-                assert_eq!(
-                    (error.to_rpc().data.kind.as_str(), error.effect()),
-                    ("slow-reader", Effect::Committed)
-                );
+                // Cut by the host, which knows that the service was done, or by the client, which does not.
+                assert_eq!(error.to_rpc().data.kind, "slow-reader");
+                assert_ne!(error.effect(), Effect::None);
                 break;
             }
             other => panic!("{other:?}"),

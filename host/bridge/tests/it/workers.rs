@@ -233,6 +233,15 @@ impl ChildWorker {
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// A signal that was sent has not yet stopped every thread.
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).into_iter().flatten();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
@@ -290,6 +299,7 @@ async fn a_worker_stopped_past_its_life_comes_back_as_a_new_one(wires: Wires) {
     let zombie = ChildWorker::start(&host.socket_path());
     eventually(|| host.server.stats().workers == 1).await;
     zombie.signal("-STOP");
+    eventually(|| zombie.is_stopped()).await;
     let stopped = client.clone();
     let waiting = tokio::spawn(async move { order(&stopped, "job").await });
     eventually(|| host.server.stats().given == 1).await;

@@ -20,7 +20,7 @@ use crate::stream::{greeting, message, ours, ready};
 /// HELLO of the bridge, asking for operator.
 pub(crate) fn hello(client: u128) -> Bytes {
     let mut header = BytesMut::new();
-    header.put_slice(&[0x11, 2]);
+    header.put_slice(&[0x11, 3]);
     header.put_u128(client);
     header.put_slice(&[0; 32]);
     header.put_u8(3);

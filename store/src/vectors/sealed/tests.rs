@@ -119,7 +119,7 @@ fn frozen() -> Sealed {
 /// `TELOS_SEGMENT_FREEZE=1 cargo test -p telos-store --lib sealed::tests::freeze`, and no other is touched.
 #[test]
 fn each_published_version_is_read_and_written_as_ever_or_refused_by_its_number() {
-    for version in (0..VERSION).skip(1) {
+    for version in (1..=VERSION).filter(|version| *version < VERSION) {
         let bytes = fs::read(case(version)).unwrap();
         assert_eq!(Sealed::decode(&bytes), Err(Unreadable::Version(version)));
     }
