@@ -77,7 +77,11 @@ const HOMES: [(&str, &[&str], &[&str]); 16] = [
     ("diskann-utils", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
     ("diskann-vector", &GRAPHS, &GRAPH_FILES),
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
-    ("zeromq", &["host/bridge", "host/guard"], &["host/bridge/src/socket.rs", "host/bridge/tests/", "host/guard/tests/"]),
+    (
+        "zeromq",
+        &["host/bridge", "host/guard"],
+        &["host/bridge/src/socket.rs", "host/bridge/tests/", "host/guard/tests/"],
+    ),
     ("snow", &["host/guard"], &["host/guard/src/noise.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
