@@ -18,6 +18,6 @@ for attempt in range(3):
     socket.send_json(request)
     if socket.poll(20_000):  # milliseconds
         reply = socket.recv_json()
-        sys.exit(reply["error"]["message"] if "error" in reply else print(json.dumps(reply["result"])))
+        sys.exit(reply["error"]["message"] if "error" in reply else print(json.dumps(reply["result"]["value"])))
     socket.close()  # What was asked may have happened all the same: a resend may do it again.
 sys.exit("nobody answers")

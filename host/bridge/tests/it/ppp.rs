@@ -263,7 +263,7 @@ impl Service for FreshCounter {
             (call.method.as_str(), &call.params),
             ("object.send", &json!({"object": "counter", "selector": "increment"}))
         );
-        reply.finish(Ok(json!(1)));
+        reply.finish(Ok(json!({"value": 1, "position": 2, "replayed": false})));
     }
 }
 
