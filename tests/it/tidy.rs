@@ -79,7 +79,6 @@ const HOMES: [(&str, &[&str], &[&str]); 17] = [
     ("hnsw_rs", &["store/graph"], &["store/graph/src/hnsw.rs"]),
     (
         "zeromq",
-<<<<<<< HEAD
         &["host/bridge", "host/guard", "tests/bench"],
         // Tests speak against it, and the benchmark of the bridge measures it bare.
         &[
@@ -90,11 +89,6 @@ const HOMES: [(&str, &[&str], &[&str]); 17] = [
         ],
     ),
     ("omq-tokio", &["host/bridge"], &["host/bridge/src/socket/omq.rs"]),
-=======
-        &["host/bridge", "host/guard"],
-        &["host/bridge/src/socket.rs", "host/bridge/tests/", "host/guard/tests/"],
-    ),
->>>>>>> h1
     ("snow", &["host/guard"], &["host/guard/src/noise.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
