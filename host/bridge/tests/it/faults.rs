@@ -14,6 +14,7 @@ mod hosts;
 mod identity;
 mod leaving;
 mod loss;
+mod parts;
 mod slow;
 
 use crate::wires::{Wires, on_every_wire};

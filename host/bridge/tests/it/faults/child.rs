@@ -4,21 +4,16 @@
 //! standard input does: a worker kindly. So none outlives the test, however that ends.
 
 use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use telos_bridge::{
-    BridgeConfig, Call, CallError, CallOptions, Class, Client, ClientConfig, Endpoint, Limits, OrderOptions,
-    Reply, Service, Wire, Worker, WorkerConfig, Workers, serve,
-};
+use telos_bridge::{CallError, Class, Client, ClientConfig, Endpoint, OrderOptions, Wire};
 
-use crate::fixture::{SOON, eventually};
-use crate::restart::Ledger;
+use crate::fixture::eventually;
 
 /// What a child is to be; set in its own process only.
 const PLAN: &str = "TELOS_BRIDGE_TEST_PLAN";
@@ -53,6 +48,12 @@ impl Plan {
         Self { part, dir, wire, heartbeat: None, count: 1, index: 0, is_tcp: false }
     }
 
+    /// None in the process of a test.
+    pub(super) fn of_this_process() -> Option<Self> {
+        let plan = std::env::var(PLAN).ok()?;
+        Some(serde_json::from_str(&plan).unwrap())
+    }
+
     pub(super) fn endpoint(&self) -> Endpoint {
         if !self.is_tcp {
             return Endpoint::Unix(self.dir.join("host.sock"));
@@ -70,11 +71,11 @@ impl Plan {
         Client::connect(self.endpoint(), config).await.unwrap()
     }
 
-    fn wire(&self) -> Wire {
+    pub(super) fn wire(&self) -> Wire {
         *Wire::all().iter().find(|wire| wire.to_string() == self.wire).unwrap()
     }
 
-    fn token_file(&self) -> PathBuf {
+    pub(super) fn token_file(&self) -> PathBuf {
         self.dir.join("token")
     }
 }
@@ -88,7 +89,7 @@ impl Child {
     pub(super) fn start(plan: &Plan) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "faults::child::child_of_a_scenario", "--nocapture"])
+            .args(["--exact", "faults::parts::child_of_a_scenario", "--nocapture"])
             .env(PLAN, serde_json::to_string(plan).unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
@@ -98,7 +99,7 @@ impl Child {
     /// A host, once it listens.
     pub(super) async fn start_host(plan: &Plan) -> Self {
         let child = Self::start(plan);
-        eventually(|| listens(&plan.endpoint())).await;
+        eventually(|| is_listening(&plan.endpoint())).await;
         child
     }
 
@@ -153,7 +154,7 @@ impl Drop for Child {
     }
 }
 
-fn listens(endpoint: &Endpoint) -> bool {
+fn is_listening(endpoint: &Endpoint) -> bool {
     match endpoint {
         Endpoint::Unix(path) => std::os::unix::net::UnixStream::connect(path).is_ok(),
         Endpoint::Tcp(address) => address.port() != 0 && std::net::TcpStream::connect(address).is_ok(),
@@ -165,7 +166,7 @@ pub(super) fn signal(process: u32, name: &str) {
 }
 
 /// Appends a line at once, so that lines of many processes do not mix.
-fn append(path: &Path, line: &str) {
+pub(super) fn append(path: &Path, line: &str) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -213,211 +214,6 @@ pub(super) fn was_done(answer: Result<Value, CallError>) -> Result<bool, CallErr
         Ok(_) => Ok(true),
         Err(CallError::Host(error)) if error.data.kind == "worker-lost" => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// The whole life of a child.
-#[tokio::test]
-async fn child_of_a_scenario() {
-    let Ok(plan) = std::env::var(PLAN) else {
-        return;
-    };
-    let plan: Plan = serde_json::from_str(&plan).unwrap();
-    match plan.part {
-        Part::Host => be_the_host(plan).await,
-        Part::Worker => be_a_worker(plan).await,
-        Part::Clients => be_clients(plan).await,
-    }
-}
-
-/// Until the parent says so, or is gone.
-async fn until_told_to_end() {
-    let read = || std::io::stdin().read_to_end(&mut Vec::new());
-    let _ = tokio::task::spawn_blocking(read).await;
-}
-
-async fn be_the_host(plan: Plan) {
-    let workers = Workers::new();
-    // A worker that gets no time to beat is not what kills an order here.
-    let limits = Limits { attempts_max: 16, ..Limits::default() };
-    let default = BridgeConfig::default();
-    let config = BridgeConfig {
-        heartbeat: plan.heartbeat.unwrap_or(default.heartbeat),
-        token_file: Some(plan.token_file()),
-        wire: plan.wire(),
-        workers: workers.clone(),
-        limits,
-        ..default
-    };
-    let office = Office { ledger: Ledger::open(&plan.dir.join("ledger")), workers };
-    // A port of the system's choice, which is written down.
-    let asked = if plan.is_tcp { Endpoint::Tcp("127.0.0.1:0".parse().unwrap()) } else { plan.endpoint() };
-    let server = serve(asked, Arc::new(office), config).await.unwrap();
-    if plan.is_tcp {
-        std::fs::write(plan.dir.join("address.new"), server.endpoint().to_string()).unwrap();
-        std::fs::rename(plan.dir.join("address.new"), plan.dir.join("address")).unwrap();
-    }
-    until_told_to_end().await;
-}
-
-/// What a host in a child answers.
-struct Office {
-    ledger: Ledger,
-    workers: Workers,
-}
-
-impl Service for Office {
-    fn call(&self, call: Call, reply: Reply) {
-        match call.method.as_str() {
-            "count" => reply.finish(Ok(json!(self.ledger.decide(&call)))),
-            "presence" => reply.finish(Ok(self.describe_presence())),
-            "big" => drop(tokio::spawn(async move { reply.finish(Ok(of_bytes(&call.params))) })),
-            "flood" => drop(tokio::spawn(flood(call, reply))),
-            _ => reply.finish(Ok(call.params)),
-        }
-    }
-}
-
-fn of_bytes(count: &Value) -> Value {
-    json!("x".repeat(usize::try_from(count.as_u64().unwrap()).unwrap()))
-}
-
-/// Does not wait for room.
-async fn flood(call: Call, reply: Reply) {
-    let piece = of_bytes(&call.params);
-    while !call.cancelled.is_cancelled() {
-        reply.chunk(1, piece.clone());
-        tokio::task::yield_now().await;
-    }
-    reply.finish(Ok(Value::Null));
-}
-
-/// What a host says of its peers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Presence {
-    pub(super) sessions: usize,
-    pub(super) workers: usize,
-    pub(super) expired: u64,
-    pub(super) slow_readers: u64,
-    /// What is held for the peer for which most is held.
-    pub(super) held_bytes: usize,
-}
-
-impl Office {
-    fn describe_presence(&self) -> Value {
-        let (peers, stats) = self.workers.presence().unwrap();
-        let held_bytes = peers.iter().map(|peer| peer.unacked_bytes + peer.waiting_bytes).max();
-        let presence = Presence {
-            sessions: stats.sessions,
-            workers: stats.workers,
-            expired: stats.expired,
-            slow_readers: stats.slow_readers,
-            held_bytes: held_bytes.unwrap_or(0),
-        };
-        serde_json::to_value(presence).unwrap()
-    }
-}
-
-pub(super) async fn read_presence(client: &Client) -> Presence {
-    let said = client.call("presence", Value::Null, CallOptions::with_deadline(PATIENCE)).await.unwrap();
-    serde_json::from_value(said).unwrap()
-}
-
-async fn be_a_worker(plan: Plan) {
-    let default = WorkerConfig::default();
-    let pauses = plan.heartbeat.map_or((default.backoff_min, default.backoff_max), |pause| (pause, pause));
-    let config = WorkerConfig {
-        wire: plan.wire(),
-        services: vec!["hands".into()],
-        credit: plan.count,
-        backoff_min: pauses.0,
-        backoff_max: pauses.1,
-        ..default
-    };
-    let worker = Worker::start(plan.endpoint(), config, Arc::new(Hands { dir: plan.dir })).unwrap();
-    until_told_to_end().await;
-    assert!(worker.drain(SOON).await, "jobs in hand were not done in time");
-}
-
-struct Hands {
-    dir: PathBuf,
-}
-
-impl Service for Hands {
-    fn call(&self, call: Call, reply: Reply) {
-        let label = call.params["label"].as_u64().unwrap();
-        append(&self.dir.join("begun"), &format!("{label:012} {:08}", std::process::id()));
-        let was_begun = || read_begun(&self.dir).iter().filter(|begun| begun.label == label).count() > 1;
-        match call.params["do"].as_str().unwrap() {
-            "die" => std::process::abort(),
-            // Whoever is first gets nowhere, and does not stop when told to.
-            "hold" if was_begun() => reply.finish(Ok(json!("second"))),
-            "hold" => drop(tokio::spawn(hold(reply))),
-            // Whoever is first is stopped in the middle of it.
-            "stop" if was_begun() => reply.finish(Ok(json!("second"))),
-            "stop" => drop(tokio::spawn(stop(reply))),
-            "busy" => drop(tokio::spawn(be_busy(call, reply))),
-            _ => drop(tokio::spawn(take_a_moment(call, reply))),
-        }
-    }
-}
-
-async fn hold(reply: Reply) {
-    std::future::pending::<()>().await;
-    drop(reply);
-}
-
-async fn stop(reply: Reply) {
-    signal(std::process::id(), "-STOP");
-    reply.finish(Ok(json!("late")));
-}
-
-/// Leaves its process no time for anything else, and tells how it gets on.
-async fn be_busy(call: Call, reply: Reply) {
-    let until = std::time::Instant::now() + Duration::from_millis(call.params["ms"].as_u64().unwrap());
-    while std::time::Instant::now() < until {
-        reply.progress();
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    reply.finish(Ok(json!("done")));
-}
-
-/// Time to be killed in.
-async fn take_a_moment(call: Call, reply: Reply) {
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    reply.finish(Ok(call.params["label"].clone()));
-}
-
-async fn be_clients(plan: Plan) {
-    let clients: Vec<_> = (0..u64::from(plan.count))
-        .map(|index| tokio::spawn(be_a_client(plan.clone(), plan.index * 1_000 + index)))
-        .collect();
-    for client in clients {
-        client.await.unwrap();
-    }
-}
-
-/// Orders and calls, one after the other, until the file `stop` is there. Whatever may be repeated must succeed; what
-/// must not be may be lost with its worker or its host.
-async fn be_a_client(plan: Plan, name: u64) {
-    let client = plan.client().await;
-    let answered = || append(&plan.dir.join("answers"), &format!("{name:08}"));
-    for round in 0.. {
-        if plan.dir.join("stop").exists() {
-            return;
-        }
-        // Even labels are for orders that may be repeated, odd ones for those that must not.
-        let label = (name * 1_000_000 + round) * 2;
-        let order = client.order("hands", job("moment", label), terms(Class::Idempotent, None)).await;
-        assert_eq!(order.unwrap(), json!(label), "an order that may be repeated");
-        answered();
-        let order = client.order("hands", job("moment", label + 1), terms(Class::Once, None)).await;
-        was_done(order).unwrap();
-        answered();
-        let counted = client.call("count", json!(label), CallOptions::with_deadline(PATIENCE)).await;
-        assert_eq!(counted.unwrap(), json!(label.to_string()), "a numbered call");
-        append(&plan.dir.join("counted"), &label.to_string());
-        answered();
     }
 }
 

@@ -8,10 +8,9 @@ use telos_bridge::Client;
 use tempfile::TempDir;
 
 use super::Scale;
-use super::child::{
-    Child, PATIENCE, Part, Plan, count_answered_since, count_begun_twice, read_begun, read_presence,
-};
+use super::child::{Child, PATIENCE, Part, Plan, count_answered_since, count_begun_twice, read_begun};
 use super::figures::{Row, most};
+use super::parts::read_presence;
 use crate::fixture::eventually_within;
 use crate::wires::Wires;
 
@@ -69,9 +68,8 @@ impl Town {
         self.host.kill();
         // Long enough that whoever looks for it does so as rarely as it ever does.
         tokio::time::sleep(pause).await;
-        let since = Instant::now();
-        self.host = Child::start(&self.plan);
-        self.settle(since).await
+        self.host = Child::start_host(&self.plan).await;
+        self.settle(Instant::now()).await
     }
 
     /// Every client ends well, which it does when nothing failed that must not; what was answered.

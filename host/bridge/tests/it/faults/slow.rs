@@ -1,14 +1,16 @@
 //! Peers that ask for much in large messages and never read.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use telos_bridge::Client;
 use tokio::net::UnixStream;
 
 use super::Scale;
-use super::child::{Child, Part, Plan, read_presence};
+use super::child::{Child, Part, Plan};
 use super::figures::{Row, pulse, resting_pulse};
+use super::parts::{Presence, read_presence};
 use crate::below::Raw;
 use crate::fixture::SOON;
 use crate::hostile::request;
@@ -54,36 +56,37 @@ pub(super) async fn never_read(wires: Wires, scale: Scale) -> Row {
 }
 
 /// What was held for it at most, until its stream was cut.
-async fn flood(client: &Client, dir: &std::path::Path, round: u64) -> usize {
-    let before = read_presence(client).await.slow_readers;
-    let (mut slow, channel) = connect(dir, 1_000 + u128::from(round)).await;
+async fn flood(client: &Client, dir: &Path, round: u64) -> usize {
+    let (before, session) = (read_presence(client).await.slow_readers, 1_000 + round);
+    let (mut slow, channel) = connect(dir, session).await;
     slow.send(&request(channel, 1, 1, "flood", &json!(MIB))).await;
-    watch(client, |presence| presence.slow_readers > before).await
+    watch(client, session, |presence, _| presence.slow_readers > before).await
 }
 
 /// The same, until it was dropped.
-async fn ask_and_never_read(client: &Client, dir: &std::path::Path, round: u64) -> usize {
-    let before = read_presence(client).await.expired;
-    let (mut slow, channel) = connect(dir, 2_000 + u128::from(round)).await;
+async fn ask_and_never_read(client: &Client, dir: &Path, round: u64) -> usize {
+    let session = 2_000 + round;
+    let (mut slow, channel) = connect(dir, session).await;
     for number in 1..=40 {
         slow.send(&request(channel, number, number, "big", &json!(MIB))).await;
     }
-    watch(client, |presence| presence.expired > before).await
+    watch(client, session, |_, is_there| !is_there).await
 }
 
-async fn connect(dir: &std::path::Path, session: u128) -> (Raw<UnixStream>, u64) {
+async fn connect(dir: &Path, session: u64) -> (Raw<UnixStream>, u64) {
     let mut raw = Raw::shake_hands(&dir.join("host.sock"), "").await;
-    let channel = raw.say_hello(session).await;
+    let channel = raw.say_hello(u128::from(session)).await;
     (raw, channel)
 }
 
-/// The most that was held for one peer until something is so.
-async fn watch(client: &Client, is_so: impl Fn(&super::child::Presence) -> bool) -> usize {
-    let (since, mut most) = (std::time::Instant::now(), 0);
+/// The most that was held for a peer until something is so.
+async fn watch(client: &Client, session: u64, is_so: impl Fn(&Presence, bool) -> bool) -> usize {
+    let (since, mut most) = (Instant::now(), 0);
     loop {
         let presence = read_presence(client).await;
-        most = most.max(presence.held_bytes);
-        if is_so(&presence) {
+        let held = presence.held_bytes.get(&session.to_string());
+        most = most.max(held.copied().unwrap_or(0));
+        if is_so(&presence, held.is_some()) {
             return most;
         }
         assert!(since.elapsed() < SOON, "it was never cut: {presence:?}");
