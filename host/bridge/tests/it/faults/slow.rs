@@ -8,11 +8,10 @@ use telos_bridge::Client;
 use tokio::net::UnixStream;
 
 use super::Scale;
-use super::child::{Child, Part, Plan};
+use super::child::{Child, PATIENCE, Part, Plan};
 use super::figures::{Row, pulse, resting_pulse};
 use super::parts::{Presence, read_presence};
 use crate::below::Raw;
-use crate::fixture::SOON;
 use crate::hostile::request;
 use crate::wires::Wires;
 
@@ -89,6 +88,6 @@ async fn watch(client: &Client, session: u64, is_so: impl Fn(&Presence, bool) ->
         if is_so(&presence, held.is_some()) {
             return most;
         }
-        assert!(since.elapsed() < SOON, "it was never cut: {presence:?}");
+        assert!(since.elapsed() < PATIENCE, "it was never cut: {presence:?}");
     }
 }
