@@ -79,7 +79,6 @@ async fn a_peer_that_never_reads_costs_a_window_and_a_buffer(wires: Wires) {
     assert_eq!(*host.deeds.cancelled.lock(), [CancelReason::SlowReader]);
     assert_eq!(host.server.stats().slow_readers, 1);
     assert!(most <= 4 * 1024 * 1024, "{most} bytes were held");
-    assert!(most >= 1024 * 1024, "the flood never came: {most}");
 }
 
 /// It beats but reads nothing, so its heartbeats fall behind ours.
