@@ -11,6 +11,7 @@
 //! One change at a time: a turn of its own, never held on the serving path, nor while a busy object is waited for. Any
 //! failure leaves what served serving.
 
+mod candidate;
 mod error;
 mod request;
 
@@ -28,7 +29,7 @@ use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
-use crate::examine::{ExamineError, Examined, Examiner};
+use crate::examine::Examiner;
 use crate::failure::Effect;
 use crate::generation::{self, Standing, waits_for_start};
 use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
@@ -38,10 +39,9 @@ use crate::notice::{Notice, Notices};
 use crate::publication::Change;
 use crate::pure::Pure;
 use crate::root_object;
-use crate::sandbox::{SandboxSeat, TrialEnd};
+use crate::sandbox::SandboxSeat;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
-use crate::trial::{ExampleResult, run_examples};
 
 pub use error::SwapError;
 pub use request::{Checked, Granting, InstallRequest, Swapped};
@@ -69,26 +69,6 @@ pub(crate) struct Swapper {
     pub(crate) notices: Notices,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
     pub(crate) turn: tokio::sync::Mutex<()>,
-}
-
-/// What could become a release that serves.
-struct Candidate {
-    release: Arc<Release>,
-    trial: Trial,
-}
-
-/// Its examples.
-enum Trial {
-    /// To be run by this process, on the metered engine.
-    Here(Arc<Release>),
-    /// Run elsewhere.
-    Done(Vec<ExampleResult>),
-}
-
-impl From<Examined> for Candidate {
-    fn from(examined: Examined) -> Self {
-        Self { release: examined.release, trial: Trial::Here(examined.on_trial) }
-    }
 }
 
 impl Swapper {
@@ -412,53 +392,6 @@ impl Swapper {
         let release = self.load(&record)?;
         self.standing(&release)?;
         Ok(release)
-    }
-
-    /// In the sandbox, where there is one; then this process only compiles what passed there.
-    async fn examine(&self, bytes: &[u8], source: &str, limits: Limits) -> Result<Candidate, SwapError> {
-        let refused = |error| SwapError::Examine { source_name: source.to_owned(), error };
-        let elsewhere = match &self.sandbox.0 {
-            Some(sandbox) => sandbox.try_out(bytes, limits).await,
-            None => None,
-        };
-        match elsewhere {
-            None => self.examiner.examine(bytes, limits).await.map(Candidate::from).map_err(refused),
-            Some(TrialEnd::Tried { descriptor, results }) => {
-                let release = self.examiner.load(bytes, *descriptor, limits).map_err(refused)?;
-                Ok(Candidate { release: Arc::new(release), trial: Trial::Done(results) })
-            }
-            Some(TrialEnd::Refused { cause, is_of_the_bytes, is_of_the_moment }) => {
-                Err(refused(ExamineError::Elsewhere { cause, is_of_the_bytes, is_of_the_moment }))
-            }
-            Some(TrialEnd::Lost(how)) => Err(refused(ExamineError::SandboxLost(how))),
-        }
-    }
-
-    async fn try_out(&self, examined: &Candidate) -> Result<Vec<ExampleResult>, SwapError> {
-        let on_trial = match &examined.trial {
-            Trial::Done(results) => return Ok(results.clone()),
-            Trial::Here(on_trial) => on_trial,
-        };
-        let tried = run_examples(self.examiner.engines(), on_trial, &self.journal).await;
-        tried.map_err(|cause| SwapError::Untried {
-            component: examined.release.component.clone(),
-            version: examined.release.version().to_string(),
-            cause,
-        })
-    }
-
-    async fn demand_examples(&self, examined: &Candidate) -> Result<(), SwapError> {
-        let results = self.try_out(examined).await?;
-        match results.into_iter().find(|result| !result.passed) {
-            None => Ok(()),
-            Some(failed) => Err(SwapError::Example {
-                component: examined.release.component.clone(),
-                version: examined.release.version().to_string(),
-                selector: failed.selector,
-                name: failed.name,
-                detail: failed.detail,
-            }),
-        }
     }
 
     /// Examples pass once per digest and contract version.
