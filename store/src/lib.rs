@@ -114,7 +114,7 @@ pub use layout::LayoutMode;
 pub use object::{Found, MethodSlot, Object, Slot};
 pub use outbox::{DeadLetter, OutboxRow, Post};
 pub use progress::{Phase, Progress};
-pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord};
+pub use record::{GrantRecord, ReleaseRecord, ReleaseState, SeatRecord, Verdict};
 pub use redb::StorageBackend;
 pub use restore::{RestoreError, RestoreOptions, RestoreReport};
 pub use rewrite::{RewriteError, RewriteReport};

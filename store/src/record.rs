@@ -28,6 +28,18 @@ pub struct ReleaseRecord {
     pub state: ReleaseState,
     /// When it was installed, Unix milliseconds.
     pub installed_at_ms: u64,
+    /// What was found against it while it was on probation; it outlives a lifted quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// Why a release lost its seat while it was on probation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The reason, in a sentence without its full stop.
+    pub cause: String,
+    /// When it was decided, Unix milliseconds.
+    pub at_ms: u64,
 }
 
 /// Where a release is in its life. The store keeps it; the kernel decides it.
@@ -42,11 +54,12 @@ pub enum ReleaseState {
     Probation,
     /// Served its probation.
     Permanent,
-    /// Burnt its probation and gave the seat back, or could not carry its component's state over.
+    /// Gave the seat back without being burnt, or could not carry its component's state over, or its quarantine was
+    /// lifted.
     Returned,
-    /// Burnt its probation and could not give the seat back.
+    /// Burnt its probation and could not give the seat back: nobody serves until somebody decides.
     Parked,
-    /// Never to serve again.
+    /// Burnt its probation and gave the seat back; serves no more until its quarantine is lifted.
     Quarantined,
     /// Replaced by a later release, or removed.
     Retired,
@@ -59,8 +72,12 @@ pub struct SeatRecord {
     pub component: ComponentId,
     /// The release that serves.
     pub digest: Digest,
-    /// The release it returns to.
+    /// The release that served before.
     pub previous: Option<Digest>,
+    /// The last permanent release, to which the seat returns while this one is on probation; none once it is permanent
+    /// itself, or when there never was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returns_to: Option<Digest>,
     /// How often the seat changed.
     pub swaps: u64,
     /// Since when this release serves, Unix milliseconds.

@@ -12,6 +12,7 @@ mod hostile;
 mod messaging;
 mod operator;
 mod posts;
+mod probation;
 mod storage;
 mod swap;
 mod tidy;

@@ -36,6 +36,8 @@ async fn what_cannot_be_stored_fails_as_a_covenant_violation_that_names_slot_and
 #[tokio::test]
 async fn a_write_from_a_read_only_selector_is_a_covenant_violation() {
     let kernel = TestKernel::with_guests(&["scribbler"]).await;
+    // It is in its right mind, so that nobody parks it for what follows.
+    assert_eq!(kernel.send("scribbler", "read", Value::Null).await.unwrap(), "clean");
     for selector in ["scribble", "scribble_directly", "scribble_secretly"] {
         let failure = kernel.send("scribbler", selector, Value::Null).await.unwrap_err();
         assert_covenant(&failure, "text", selector);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
     Answer, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel, KernelConfig, LinedUp,
-    Root, SwapError, Swapped,
+    ProbationTerms, Root, SwapError, Swapped,
 };
 use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
@@ -110,6 +110,15 @@ impl TestKernel {
         Self::unbegun(None, open(directory), Arc::new(NoMinds)).raising(mode).await
     }
 
+    /// A kernel without minds whose releases are on probation on these terms.
+    pub fn on_terms(terms: ProbationTerms) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let store = open(home.path());
+        let kernel = Self::started(Some(home), store, Arc::new(NoMinds), terms);
+        kernel.kernel.begin();
+        kernel
+    }
+
     /// A kernel without minds over a store of its own.
     pub fn with_options(options: StoreOptions) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
@@ -136,11 +145,20 @@ impl TestKernel {
 
     /// A kernel that does nothing unasked yet.
     fn unbegun(home: Option<TempDir>, store: Store, minds: Arc<dyn Minds>) -> Self {
+        Self::started(home, store, minds, ProbationTerms::default())
+    }
+
+    fn started(
+        home: Option<TempDir>,
+        store: Store,
+        minds: Arc<dyn Minds>,
+        probation: ProbationTerms,
+    ) -> Self {
         let journal = Arc::new(RecordingJournal::default());
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
         std::fs::create_dir_all(&cache).expect("a cache directory");
-        let config = KernelConfig { cache: Some(cache), threads: 2, ..KernelConfig::default() };
+        let config = KernelConfig { cache: Some(cache), threads: 2, probation, ..KernelConfig::default() };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
         Self { kernel, store, journal, home }
@@ -151,6 +169,16 @@ impl TestKernel {
         let home = self.home.take().expect("a home");
         drop(self);
         Self::in_home(home, Arc::new(NoMinds))
+    }
+
+    /// The same home, on other terms.
+    pub fn restart_on_terms(mut self, terms: ProbationTerms) -> Self {
+        let home = self.home.take().expect("a home");
+        drop(self);
+        let store = open(home.path());
+        let kernel = Self::started(Some(home), store, Arc::new(NoMinds), terms);
+        kernel.kernel.begin();
+        kernel
     }
 
     /// The same home after a start as a host does it, which carries state to other generations.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, json};
-use telos_store::{CommitError, ComponentId, DedupeKey, ReleaseRecord, ReleaseState, SeatRecord, Unit};
+use telos_store::{
+    CommitError, ComponentId, DedupeKey, Digest, ReleaseRecord, ReleaseState, SeatRecord, Unit,
+};
 
 use crate::change::{Settled, change};
 use crate::decision::{Decision, Waits};
@@ -50,6 +52,7 @@ impl Swapper {
     ) -> Result<Swapped, SwapError> {
         let with_root = || {
             let decision = prepare()?;
+            self.demand_lifted(&decision.release)?;
             let way = self.way(&decision)?;
             let root = match way {
                 Way::Serve => self.changing_root(&decision.release)?,
@@ -116,12 +119,14 @@ impl Swapper {
     ) -> Result<Swapped, SwapError> {
         let previous = self.serving_version(&decision.release.component);
         let changes_root = self.changes_root(&decision.release)?;
+        let state = self.state_in_the_seat(&decision.release)?;
+        decision.release.tally.watch(state == ReleaseState::Probation);
         let (swapped, pause) = self
             .change(decision.request, |unit| {
                 if let Some(raise) = &raise {
                     raise.write(unit, &decision.release)?;
                 }
-                self.write_activation(unit, &decision, changes_root)?;
+                self.write_activation(unit, &decision, state, changes_root)?;
                 let (release, granting) = (Arc::clone(&decision.release), decision.granting.clone());
                 let change = Change::Seat { release, granting };
                 let swapped = decision.serving(previous.clone());
@@ -140,21 +145,26 @@ impl Swapper {
         &self,
         unit: &mut Unit,
         decision: &Decision,
+        state: ReleaseState,
         changes_root: bool,
     ) -> Result<(), SwapError> {
         let release = &decision.release;
         self.retire_waiting(unit, &release.component)?;
-        decision.write(unit, ReleaseState::Permanent)?;
+        decision.write(unit, state)?;
         if changes_root {
             root_object::seat(unit, release)?;
         }
         let serving = self.seat(&release.component).ok();
-        unit.set_seat(next_seat(release, serving.as_ref()))?;
-        let detail = json!({
+        let returns_to = self.returns_to(release, state, serving.as_ref())?;
+        unit.set_seat(next_seat(release, returns_to, serving.as_ref()))?;
+        let mut detail = json!({
             "version": release.version(),
             "digest": release.digest,
             "previous": serving.map(|seat| seat.digest),
         });
+        if let Some(verdict) = decision.ousted.as_ref().and_then(|ousted| ousted.verdict.as_ref()) {
+            detail["cause"] = verdict.cause.as_str().into();
+        }
         Ok(unit.audit(decision.reason.kind(), release.component.as_str(), detail)?)
     }
 
@@ -221,7 +231,7 @@ impl Swapper {
     }
 }
 
-fn next_seat(release: &Release, serving: Option<&SeatRecord>) -> SeatRecord {
+fn next_seat(release: &Release, returns_to: Option<Digest>, serving: Option<&SeatRecord>) -> SeatRecord {
     let previous = match serving {
         Some(seat) if seat.digest == release.digest => seat.previous,
         Some(seat) => Some(seat.digest),
@@ -231,6 +241,7 @@ fn next_seat(release: &Release, serving: Option<&SeatRecord>) -> SeatRecord {
         component: release.component.clone(),
         digest: release.digest,
         previous,
+        returns_to,
         swaps: serving.map_or(0, |seat| seat.swaps + 1),
         since_ms: now_ms(),
     }

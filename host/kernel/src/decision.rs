@@ -21,10 +21,13 @@ pub(crate) enum Reason {
     RolledBack,
     /// It got what it waited for: a grant, or a start that carried its component's state over.
     Awaited,
+    /// The release on probation was burnt, or does not load any more.
+    Returned,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 4] = [Self::Installed, Self::Swapped, Self::RolledBack, Self::Awaited];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Installed, Self::Swapped, Self::RolledBack, Self::Awaited, Self::Returned];
 
     pub(crate) fn kind(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Reason {
             Self::Swapped => "plugin.swapped",
             Self::RolledBack => "plugin.rolled-back",
             Self::Awaited => "plugin.activated",
+            Self::Returned => "plugin.returned",
         }
     }
 }
@@ -45,6 +49,8 @@ pub(crate) struct Decision {
     pub(crate) missing: Vec<String>,
     pub(crate) consumed: Option<String>,
     pub(crate) reason: Reason,
+    /// The release that loses the seat, with the verdict against it; none unless the seat returns.
+    pub(crate) ousted: Option<ReleaseRecord>,
     /// Who asked, and under which number.
     pub(crate) request: Option<DedupeKey>,
 }
@@ -67,6 +73,9 @@ impl Decision {
         }
         if let Some(path) = &self.consumed {
             unit.mark_consumed(path, self.release.digest)?;
+        }
+        if let Some(ousted) = &self.ousted {
+            unit.put_release(ousted.clone())?;
         }
         Ok(unit.put_release(ReleaseRecord { state, ..self.record.clone() })?)
     }

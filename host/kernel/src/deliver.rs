@@ -82,7 +82,7 @@ async fn call_method(
         Err(failure) => return (tree, Err(failure)),
     };
     let Some(selector) = release.descriptor.selectors.get(&method.selector) else {
-        let failure = broken(&tree, &release, Breakage::Selector(method.selector));
+        let failure = broken(&mut tree, &release, Breakage::Selector(method.selector));
         return (tree, Err(failure));
     };
     if tree.is_read_only && !selector.read_only {
@@ -96,12 +96,16 @@ async fn call_method(
         selector: method.selector,
         arguments: message.arguments,
     };
-    let (tree, ending) = instance::run(&engine, tree, delivery).await;
+    let (mut tree, ending) = instance::run(&engine, tree, delivery).await;
     let outcome = match ending {
         Ending::Answer(answer) => Ok(answer),
         Ending::Failure(failure) => Err(failure),
-        Ending::Broken(breakage) => Err(broken(&tree, &release, breakage)),
+        Ending::Broken(breakage) => {
+            let failure = broken(&mut tree, &release, breakage);
+            return (tree, Err(failure));
+        }
     };
+    release.tally.count_answered();
     (tree, outcome)
 }
 
@@ -171,7 +175,9 @@ pub(crate) fn host_failure(tree: &Tree, error: StoreFailure) -> Failure {
     }
 }
 
-fn broken(tree: &Tree, release: &Release, breakage: Breakage) -> Failure {
+fn broken(tree: &mut Tree, release: &Arc<Release>, breakage: Breakage) -> Failure {
+    release.tally.count_broken();
+    tree.breakages.push((Arc::clone(release), breakage.to_string()));
     let journal = &tree.surroundings.journal;
     let incident = journal.next_incident();
     let attributes = Map::from_iter([

@@ -21,10 +21,11 @@ use serde_json::{Map, Value, json};
 use telos_store::{
     CommitError, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId, Slot, Store, Unit, Vote,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::MESSAGE_DEPTH_MAX;
 use crate::archivist::Archivist;
+use crate::blame::Struck;
 use crate::decide::ask;
 use crate::deliver::{CLONE, Message, deliver};
 use crate::effects::EffectLog;
@@ -33,7 +34,7 @@ use crate::failure::{Failure, StoreFailure};
 use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
-use crate::seat::{SeatTable, Seats};
+use crate::seat::{Release, SeatTable, Seats};
 use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Attempts of one root before it ends in `conflict`.
@@ -94,15 +95,17 @@ pub struct Rehearsal {
 
 /// Admits, runs and commits roots.
 pub(crate) struct Dispatcher {
-    store: Store,
+    pub(crate) store: Store,
     engines: Arc<Engines>,
-    seats: Arc<Seats>,
-    surroundings: Arc<Surroundings>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) surroundings: Arc<Surroundings>,
     lanes: Arc<Lanes>,
-    admission: Admission,
+    pub(crate) admission: Admission,
     counts: Counts,
     /// Runs after a commit that posted messages.
     on_posts: Box<dyn Fn() + Send + Sync>,
+    /// Who looks into messages that broke a release on probation; what is too much at once is not looked into.
+    struck: mpsc::Sender<Struck>,
 }
 
 /// What the dispatcher has done since the host started.
@@ -159,9 +162,11 @@ impl Dispatcher {
         surroundings: Arc<Surroundings>,
         lanes: Arc<Lanes>,
         on_posts: Box<dyn Fn() + Send + Sync>,
+        struck: mpsc::Sender<Struck>,
     ) -> Self {
         let admission = Admission::new(engines.slots as usize / MESSAGE_DEPTH_MAX as usize);
-        Self { store, engines, seats, surroundings, lanes, admission, counts: Counts::default(), on_posts }
+        let counts = Counts::default();
+        Self { store, engines, seats, surroundings, lanes, admission, counts, on_posts, struck }
     }
 
     pub(crate) fn stats(&self) -> DispatchStats {
@@ -321,11 +326,17 @@ impl Dispatcher {
             Ok(ran) => ran,
             Err(failure) => return Attempted::Failed(failure),
         };
-        match outcome {
+        let struck = struck(&tree, attempting);
+        let attempted = match outcome {
             _ if tree.effects.is_diverged() => Attempted::Again(tree.effects, conflict(attempting)),
             Ok(answer) => self.commit(*tree, answer, attempting).await,
             Err(failure) => self.fail(*tree, failure, attempting).await,
+        };
+        if !matches!(attempted, Attempted::Again(..)) {
+            // Whoever looks into them has enough to do when this fails.
+            struck.into_iter().for_each(|struck| drop(self.struck.try_send(struck)));
         }
+        attempted
     }
 
     /// Runs the whole tree on a fresh snapshot, as soon as it is its turn and there is an instance for it.
@@ -412,6 +423,7 @@ impl Dispatcher {
             is_read_only: false,
             instances: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
+            breakages: Vec::new(),
         })
     }
 
@@ -544,6 +556,21 @@ fn context(trace: Option<String>, deadline: Instant, sink: Option<Arc<dyn Stream
     }
 }
 
+/// What an attempt tells of releases on probation that broke it.
+fn struck(tree: &Tree, attempting: &Attempting) -> Vec<Struck> {
+    let watched = tree.breakages.iter().filter(|(release, _)| release.tally.is_watched());
+    let tell = |(release, breakage): &(Arc<Release>, String)| Struck {
+        release: Arc::clone(release),
+        breakage: breakage.clone(),
+        receiver: attempting.receiver,
+        selector: attempting.selector.clone(),
+        arguments: attempting.arguments.clone(),
+        context: RootContext { sink: None, ..attempting.context.again() },
+        effects: tree.effects.unseen(),
+    };
+    watched.map(tell).collect()
+}
+
 fn conflict(attempting: &Attempting) -> Failure {
     Failure::Conflict { attempts: attempting.context.attempt }
 }
@@ -563,7 +590,7 @@ fn replayed(outcome: &[u8]) -> Result<Answer, Failure> {
 }
 
 /// Roots are admitted up to instances ÷ depth, so that a nested message never waits for an instance.
-struct Admission {
+pub(crate) struct Admission {
     permits: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -576,7 +603,7 @@ impl Admission {
         }
     }
 
-    async fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }

@@ -18,6 +18,7 @@ pub(crate) enum Operation {
 }
 
 /// One effect and its answer.
+#[derive(Clone)]
 struct Entry {
     operation: Operation,
     arguments: blake3::Hash,
@@ -25,7 +26,7 @@ struct Entry {
 }
 
 /// The log of one root, over all its attempts.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct EffectLog {
     entries: Vec<Entry>,
     replayed: usize,
@@ -74,6 +75,11 @@ impl EffectLog {
     pub(crate) fn rewind(&mut self) -> bool {
         self.replayed = 0;
         !self.is_diverged && self.entries.len() <= ENTRIES_MAX
+    }
+
+    /// The same answers for a run that nobody sees.
+    pub(crate) fn unseen(&self) -> Self {
+        Self { replayed: 0, has_emitted: false, is_diverged: false, ..self.clone() }
     }
 
     /// Whether the attempt differs from what the sender has seen.

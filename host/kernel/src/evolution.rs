@@ -415,6 +415,7 @@ impl<'a> Course<'a> {
             missing: Vec::new(),
             consumed: None,
             reason: Reason::Awaited,
+            ousted: None,
             request: None,
         };
         swapper.activate(decision, raise, turn).await?;

@@ -18,6 +18,7 @@ use crate::instance::MessageState;
 use crate::limits::Limits;
 use crate::pure::{DESCRIBE_TIME, Pure, PureError};
 use crate::seat::Release;
+use crate::tally::Tally;
 
 /// Largest component file.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
@@ -145,6 +146,7 @@ impl Examiner {
             imports: imports.clone(),
             limits: limits.capped(),
             pre,
+            tally: Tally::default(),
         };
         Ok(Examined { release: Arc::new(release(pre)), on_trial: Arc::new(release(trial_pre)) })
     }
@@ -164,6 +166,7 @@ impl Examiner {
             imports: interfaces(&self.engines.serving, &compiled)?,
             limits: limits.capped(),
             pre: link(&self.serving, &compiled)?,
+            tally: Tally::default(),
             descriptor,
         })
     }

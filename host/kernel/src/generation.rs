@@ -107,12 +107,13 @@ mod tests {
             source: String::new(),
             state,
             installed_at_ms: 0,
+            verdict: None,
         }
     }
 
     fn seat(generation: u32) -> SeatRecord {
         let ReleaseRecord { component, digest, .. } = record(generation, ReleaseState::Permanent);
-        SeatRecord { component, digest, previous: None, swaps: 0, since_ms: 0 }
+        SeatRecord { component, digest, previous: None, returns_to: None, swaps: 0, since_ms: 0 }
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::archivist::Archivist;
+use crate::blame::Struck;
 use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
@@ -22,12 +23,14 @@ use crate::lane::Lanes;
 use crate::listing;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
+use crate::probation::ProbationTerms;
 use crate::sandbox::SandboxSeat;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
 use crate::standing::ReleaseStanding;
-use crate::swap::{Checked, InstallRequest, SwapError, Swapped, Swapper};
+use crate::swap::{Checked, InstallRequest, Quarantined, SwapError, Swapped, Swapper};
 use crate::upkeep::keep_up;
+use crate::watch::{STRUCK_MAX, Watch};
 
 /// What the kernel needs to know of its host.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +41,8 @@ pub struct KernelConfig {
     pub threads: usize,
     /// Where candidates are tried before this process compiles them; none tries them in this process.
     pub sandbox: SandboxSeat,
+    /// How long a release is on probation, and what burns it.
+    pub probation: ProbationTerms,
 }
 
 /// Why the kernel did not start.
@@ -70,7 +75,8 @@ struct Parts {
     journal: Arc<dyn JournalSink>,
     /// Rung when something was posted.
     bell: Arc<Notify>,
-    has_begun: AtomicBool,
+    /// Until it begins.
+    watch: Mutex<Option<(Watch, mpsc::Receiver<Struck>)>>,
     /// Dropped in the background, so that the kernel may be dropped from inside another runtime.
     guests: Option<Runtime>,
 }
@@ -125,6 +131,7 @@ impl Kernel {
         let bell = Arc::new(Notify::new());
         let ring = Arc::clone(&bell);
         let on_posts = Box::new(move || ring.notify_one());
+        let (struck, struck_out) = mpsc::channel(STRUCK_MAX);
         let dispatcher = Arc::new(Dispatcher::new(
             store.clone(),
             engines,
@@ -132,17 +139,20 @@ impl Kernel {
             surroundings,
             lanes,
             on_posts,
+            struck,
         ));
+        let swapper = Arc::new(swapper);
+        let watch = Watch::new(&dispatcher, Arc::clone(&swapper), config.probation);
         let guests = guest_runtime(config.threads)?;
         let parts = Parts {
             store,
             seats,
             grants,
             dispatcher,
-            swapper: Arc::new(swapper),
+            swapper,
             journal,
             bell,
-            has_begun: AtomicBool::new(false),
+            watch: Mutex::new(Some((watch, struck_out))),
             guests: Some(guests),
         };
         Ok(Self(Arc::new(parts), None))
@@ -167,11 +177,12 @@ impl Kernel {
     /// Begins what a kernel does unasked: delivers what was posted, and keeps the store up. Once; a second time does
     /// nothing.
     pub fn begin(&self) {
-        let Parts { store, dispatcher, bell, has_begun, guests, .. } = &*self.0;
+        let Parts { store, dispatcher, bell, watch, guests, .. } = &*self.0;
         let Some(guests) = guests else { return };
-        if !has_begun.swap(true, Ordering::AcqRel) {
+        if let Some((watch, struck)) = watch.lock().take() {
             guests.spawn(keep_up(store.clone()));
             guests.spawn(deliver_posts(store.clone(), Arc::downgrade(dispatcher), Arc::clone(bell)));
+            guests.spawn(watch.keep(struck));
         }
     }
 
@@ -253,6 +264,28 @@ impl Kernel {
     pub async fn rollback(&self, component: &str) -> Result<Swapped, SwapError> {
         let (swapper, component, asked) = self.asked(component)?;
         self.swapping(async move { swapper.rollback(&component, asked).await }).await
+    }
+
+    /// Builds that were burnt on probation, by component.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn quarantine(&self) -> Result<Vec<Quarantined>, SwapError> {
+        self.0.swapper.quarantine()
+    }
+
+    /// Lifts the quarantine of a build, by version or by the start of its digest; answers what was lifted and the
+    /// position of the commit. It serves again when somebody swaps to it, on probation.
+    ///
+    /// # Errors
+    /// [`SwapError::NotQuarantined`], [`SwapError::NoSuchRelease`].
+    pub async fn lift_quarantine(
+        &self,
+        component: &str,
+        wanted: String,
+    ) -> Result<(Quarantined, u64), SwapError> {
+        let (swapper, component, asked) = self.asked(component)?;
+        self.swapping(async move { swapper.lift(&component, &wanted, asked).await }).await
     }
 
     /// Takes a component's seat away, and what waits for a grant or a start; answers the position of the commit.

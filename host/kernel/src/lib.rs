@@ -5,6 +5,7 @@
 //! trial    release → verdict      its own examples on scratch storage           changes nothing
 //! swap     release → seat         one commit, one pointer                       audit row
 //! evolve   state → generation     at a start, every object or none              audit row
+//! watch    probation → permanent  or the seat returns                          audit row
 //! dispatch root → answer          lane, tree of messages, one commit            everything or nothing
 //! instance message → ending       a fresh instance; linear memory dies with it
 //! ```
@@ -16,6 +17,7 @@
 
 mod activation;
 mod archivist;
+mod blame;
 mod change;
 mod contract;
 mod decide;
@@ -42,6 +44,7 @@ mod notice;
 mod objects;
 mod operator;
 mod outbox;
+mod probation;
 mod publication;
 mod pure;
 mod raise;
@@ -51,10 +54,12 @@ pub mod seams;
 mod seat;
 mod standing;
 mod swap;
+mod tally;
 mod tree;
 mod trial;
 mod turn;
 mod upkeep;
+mod watch;
 
 pub use contract::CONTRACT_VERSION;
 pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};
@@ -71,11 +76,12 @@ pub use lane::LANE_ENTRIES_MAX;
 pub use limits::{Limits, LimitsError};
 pub use manifest::{Manifest, ManifestError};
 pub use operator::{Listed, ObjectError};
+pub use probation::ProbationTerms;
 pub use root_object::RootObjectError;
 pub use sandbox::{Sandbox, SandboxSeat, TrialEnd, TrialRoom};
 pub use seat::{Release, SeatTable};
 pub use standing::ReleaseStanding;
-pub use swap::{Checked, Granting, InstallRequest, SwapError, Swapped};
+pub use swap::{Checked, Granting, InstallRequest, Quarantined, SwapError, Swapped};
 pub use trial::ExampleResult;
 
 /// How deep messages may send messages.

@@ -64,6 +64,7 @@ impl<'a> Known<'a> {
     fn state(&self) -> &'static str {
         match (&self.seat, self.is_served) {
             (Some(_), true) => "serving",
+            (Some(_), false) if self.shown().state == ReleaseState::Parked => "parked",
             (Some(_), false) => "unloadable",
             (None, _) if self.staged().is_some() => "staged",
             (None, _) => "removed",
@@ -121,6 +122,7 @@ fn more(known: &Known<'_>) -> Result<Value, SwapError> {
         "contract": shown.contract,
         "imports": shown.imports,
         "limits": shown.limits.to_value(),
+        "probation": probation(known),
         "selectors": descriptor.selectors.iter().map(|(name, selector)| json!({
             "name": name,
             "summary": selector.summary,
@@ -135,6 +137,23 @@ fn more(known: &Known<'_>) -> Result<Value, SwapError> {
             "installed_at_ms": record.installed_at_ms,
         })).collect::<Vec<_>>(),
     }))
+}
+
+/// What is known of a release on probation that serves; null for any other.
+fn probation(known: &Known<'_>) -> Value {
+    let table = known.swapper.seats.current();
+    let (Some(serving), Some(seat)) = (table.releases.get(&known.component), &known.seat) else {
+        return Value::Null;
+    };
+    if known.shown().state != ReleaseState::Probation {
+        return Value::Null;
+    }
+    let earlier = known.records.iter().find(|record| Some(record.digest) == seat.returns_to);
+    json!({
+        "answered": serving.tally.answered(),
+        "broken": serving.tally.broken(),
+        "returns_to": earlier.map(|record| &record.version),
+    })
 }
 
 fn descriptor(record: &ReleaseRecord) -> Result<Descriptor, SwapError> {

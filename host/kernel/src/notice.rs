@@ -11,6 +11,7 @@ use telos_store::{AuditRow, ComponentId, Failure, ReleaseRecord, ReleaseState, S
 
 use crate::activation::{PLUGIN_REMOVED, PLUGIN_STAGED};
 use crate::decision::Reason;
+use crate::swap::{PLUGIN_PARKED, QUARANTINE_LIFTED};
 
 /// The audit row of a state that was not carried over.
 pub(crate) const GENERATION_FAILED: &str = "generation.failed";
@@ -86,7 +87,7 @@ const ROWS_PER_READ: u64 = 500;
 fn returned(store: &Store) -> Result<BTreeMap<String, Vec<ReleaseRecord>>, Failure> {
     let mut returned: BTreeMap<String, Vec<ReleaseRecord>> = BTreeMap::new();
     for record in store.releases(None)? {
-        if record.state == ReleaseState::Returned {
+        if record.state == ReleaseState::Returned || record.verdict.is_some() {
             returned.entry(record.component.to_string()).or_default().push(record);
         }
     }
@@ -98,7 +99,7 @@ fn returned(store: &Store) -> Result<BTreeMap<String, Vec<ReleaseRecord>>, Failu
 fn settles(row: &AuditRow) -> bool {
     let waits_for_start = || row.detail.get("from").is_some();
     match row.kind.as_str() {
-        GENERATION_FAILED | PLUGIN_REMOVED => true,
+        GENERATION_FAILED | PLUGIN_REMOVED | PLUGIN_PARKED | QUARANTINE_LIFTED => true,
         PLUGIN_STAGED => waits_for_start(),
         kind => Reason::ALL.iter().any(|reason| reason.kind() == kind),
     }
@@ -107,9 +108,38 @@ fn settles(row: &AuditRow) -> bool {
 /// What an audit row says of the release that it names; none when it tells of no failure, or when that release is no
 /// longer returned.
 fn remembered(row: &AuditRow, returned: &[ReleaseRecord]) -> Option<Notice> {
-    let digest = row.detail["digest"].as_str().filter(|_| row.kind == GENERATION_FAILED)?;
-    let record = returned.iter().find(|record| record.digest.to_string() == digest)?;
-    Some(failed(record, row.detail["cause"].as_str()?))
+    let of = |digest: &str| {
+        let digest = row.detail[digest].as_str()?;
+        returned.iter().find(|record| record.digest.to_string() == digest)
+    };
+    let cause = row.detail["cause"].as_str()?;
+    match row.kind.as_str() {
+        GENERATION_FAILED => Some(failed(of("digest")?, cause)),
+        PLUGIN_PARKED => Some(fallen(of("digest")?, None, cause)),
+        kind if kind == Reason::Returned.kind() => {
+            Some(fallen(of("previous")?, row.detail["version"].as_str(), cause))
+        }
+        _ => None,
+    }
+}
+
+/// A release that lost its seat, to the one of version `to` or to nobody.
+pub(crate) fn fallen(record: &ReleaseRecord, to: Option<&str>, cause: &str) -> Notice {
+    let ReleaseRecord { component, version, digest, .. } = record;
+    let digest: String = digest.to_string().chars().take(8).collect();
+    let text = match to {
+        Some(to) => format!("{version} gave its seat back to {to}: {cause}"),
+        None => format!("{version} is parked, and nobody serves: {cause}"),
+    };
+    let next = match record.state {
+        ReleaseState::Returned => {
+            format!("mend {component}, or try again with `telos plugin swap {component} {digest}`")
+        }
+        _ => format!(
+            "mend {component} and install the new build; `telos plugin quarantine lift {component} {digest}` if it was not its fault"
+        ),
+    };
+    Notice { text, next: Some(next), is_trouble: true }
 }
 
 /// A release that could not carry its component's state over.
@@ -156,6 +186,7 @@ mod tests {
                 source: String::new(),
                 state: ReleaseState::Returned,
                 installed_at_ms: 0,
+                verdict: None,
             };
             within(&store, |unit| {
                 unit.put_release(record).unwrap();
@@ -179,6 +210,7 @@ mod tests {
             component: ComponentId::new("a").unwrap(),
             digest: Digest::of(b"bytes"),
             previous: None,
+            returns_to: None,
             swaps: 0,
             since_ms: u64::MAX,
         };

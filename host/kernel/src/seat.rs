@@ -20,6 +20,7 @@ use crate::contract::PersonaPre;
 use crate::descriptor::Descriptor;
 use crate::instance::MessageState;
 use crate::limits::Limits;
+use crate::tally::Tally;
 
 /// One immutable release, linked and ready to serve.
 pub struct Release {
@@ -34,6 +35,8 @@ pub struct Release {
     /// What one message may use.
     pub limits: Limits,
     pub(crate) pre: PersonaPre<MessageState>,
+    /// What it has done since it was loaded.
+    pub(crate) tally: Tally,
 }
 
 impl Release {

@@ -13,7 +13,10 @@
 
 mod candidate;
 mod error;
+mod probation;
+mod quarantine;
 mod request;
+mod version;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,6 +47,9 @@ use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 
 pub use error::SwapError;
+pub(crate) use probation::{Fall, PLUGIN_PARKED};
+pub(crate) use quarantine::QUARANTINE_LIFTED;
+pub use quarantine::Quarantined;
 pub use request::{Checked, Granting, InstallRequest, Swapped};
 
 /// Digits that name a release by the beginning of its digest: with fewer, two releases of one component may share it.
@@ -90,6 +96,7 @@ impl Swapper {
         let examined = self.examine(bytes, &install.source, install.limits).await?;
         let release = &examined.release;
         manifest_agrees(release, install)?;
+        self.demand_later(release, &install.source)?;
         let standing = self.standing(release)?;
         if standing == Standing::Serves {
             // Written into a unit that is thrown away.
@@ -127,6 +134,7 @@ impl Swapper {
         let release = &examined.release;
         manifest_agrees(release, &install)?;
         stands_alone(release, &install)?;
+        self.demand_later(release, &install.source)?;
         if !self.has_passed(release)? {
             self.demand_examples(&examined).await?;
         }
@@ -138,7 +146,7 @@ impl Swapper {
             let record = record(release, &install.source)?;
             let (release, consumed) = (Arc::clone(release), install.consumed.clone());
             let reason = Reason::Installed;
-            Ok(Decision { release, record, granting, missing, consumed, reason, request })
+            Ok(Decision { release, record, granting, missing, consumed, reason, ousted: None, request })
         };
         let changed = self.change_seat(&release.component, decide_install).await;
         if changed.as_ref().is_err_and(|error| error.effect() == Effect::None) {
@@ -373,7 +381,11 @@ impl Swapper {
         let mut table = SeatTable { position: self.store.position(), releases: Default::default() };
         let mut unloadable = Vec::new();
         for seat in self.store.seats()? {
-            match self.load_seat(&seat) {
+            let record = self.find_release(&seat.component, &seat.digest.to_string());
+            if record.as_ref().is_ok_and(is_fallen) {
+                continue;
+            }
+            match record.and_then(|record| self.load_seat(&record)) {
                 Ok(release) => {
                     table.releases.insert(seat.component, Arc::new(release));
                 }
@@ -387,10 +399,10 @@ impl Swapper {
         Ok(unloadable)
     }
 
-    fn load_seat(&self, seat: &SeatRecord) -> Result<Release, SwapError> {
-        let record = self.find_release(&seat.component, &seat.digest.to_string())?;
-        let release = self.load(&record)?;
+    fn load_seat(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
+        let release = self.load(record)?;
         self.standing(&release)?;
+        release.tally.watch(record.state == ReleaseState::Probation);
         Ok(release)
     }
 
@@ -434,7 +446,7 @@ impl Swapper {
         let release = Arc::new(self.load(&record)?);
         let missing = self.grants.missing(&release.component, &release.imports);
         let granting = BTreeSet::new();
-        Ok(Decision { release, record, granting, missing, consumed: None, reason, request })
+        Ok(Decision { release, record, granting, missing, consumed: None, reason, ousted: None, request })
     }
 
     pub(crate) fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
@@ -559,6 +571,11 @@ impl Swapper {
     }
 }
 
+/// Whether a release lost its seat to nobody: the seat stays empty until somebody decides.
+fn is_fallen(record: &ReleaseRecord) -> bool {
+    matches!(record.state, ReleaseState::Parked | ReleaseState::Quarantined | ReleaseState::Returned)
+}
+
 fn unloaded(error: &SwapError) -> Notice {
     let otherwise = || "return with `telos plugin rollback`, or install a release that loads".to_owned();
     Notice {
@@ -625,8 +642,9 @@ fn record(release: &Release, source: &str) -> Result<ReleaseRecord, SwapError> {
         imports: release.imports.clone(),
         limits: text(serde_json::to_value(release.limits))?,
         source: source.to_owned(),
-        state: ReleaseState::Permanent,
+        state: ReleaseState::Probation,
         installed_at_ms: now_ms(),
+        verdict: None,
     })
 }
 

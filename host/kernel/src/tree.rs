@@ -14,7 +14,7 @@ use crate::descriptor::Recording;
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
 use crate::seams::StreamSink;
-use crate::seat::SeatTable;
+use crate::seat::{Release, SeatTable};
 
 /// What the messages of one root share.
 pub(crate) struct Tree {
@@ -32,6 +32,8 @@ pub(crate) struct Tree {
     pub(crate) instances: u64,
     /// How many posts led here.
     pub(crate) hops: u32,
+    /// Releases that broke a message of this attempt, with what they did.
+    pub(crate) breakages: Vec<(Arc<Release>, String)>,
 }
 
 /// What stays the same over all attempts of a root.

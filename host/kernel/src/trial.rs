@@ -162,6 +162,7 @@ fn scratch_tree(
         is_read_only: false,
         instances: 0,
         hops: 0,
+        breakages: Vec::new(),
     };
     Ok((Box::new(tree), receiver))
 }

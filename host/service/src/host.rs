@@ -12,7 +12,9 @@ use telos_guard::{Guard, GuardError};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
-use telos_kernel::{Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving, SandboxSeat};
+use telos_kernel::{
+    Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving, ProbationTerms, SandboxSeat,
+};
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
@@ -50,6 +52,8 @@ pub struct HostConfig {
     pub generations: GenerationMode,
     /// Hears how far that is; none: only the journal does.
     pub on_evolving: Option<OnEvolving>,
+    /// How long a new release is on probation, and what burns it.
+    pub probation: ProbationTerms,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
     /// Workers of its own; none starts none.
@@ -158,7 +162,8 @@ impl Host {
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
         let workers = Workers::new();
         let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(workers.clone()))));
-        let kernel_config = KernelConfig { cache: Some(home.cache()), threads: 0, sandbox };
+        let kernel_config =
+            KernelConfig { cache: Some(home.cache()), sandbox, threads: 0, probation: config.probation };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
         let shared = Arc::new(SharedMinds { own, workers: workers.clone() });
         let kernel = Kernel::start(store.clone(), &kernel_config, sink, shared)?;

@@ -30,5 +30,5 @@ pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, OnChild, supervise};
-pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving};
+pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving, ProbationTerms};
 pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

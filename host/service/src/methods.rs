@@ -115,6 +115,8 @@ impl Methods {
             "plugin.history" => self.plugin_history(params(call)?),
             "plugin.grant" => self.plugin_grant(call).await,
             "plugin.revoke" => self.plugin_revoke(call).await,
+            "plugin.quarantine" => self.plugin_quarantine(),
+            "plugin.lift" => self.plugin_lift(call).await,
             "store.verify" => self.store_verify(reply).await,
             "store.backup" => self.store_backup(reply, params(call)?).await,
             "store.rewrite" => self.store_rewrite(reply).await,

@@ -332,6 +332,8 @@ mod tests {
             "plugin grant counter inference vectors",
             "plugin grant counter --all",
             "plugin revoke counter inference",
+            "plugin quarantine list",
+            "plugin quarantine lift counter 0.2.0",
             "memory search babs notes hello -k 3",
             "memory search babs notes --vector [0.1,0.2]",
             "memory stats",

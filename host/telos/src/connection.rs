@@ -18,7 +18,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Methods that change nothing: without an answer, too, their effect is known.
-const LOOKING: [&str; 16] = [
+const LOOKING: [&str; 17] = [
     "host.info",
     "host.vitals",
     "object.list",
@@ -28,6 +28,7 @@ const LOOKING: [&str; 16] = [
     "plugin.info",
     "plugin.check",
     "plugin.history",
+    "plugin.quarantine",
     "store.verify",
     "store.stats",
     "audit.list",

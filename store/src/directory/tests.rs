@@ -255,6 +255,7 @@ fn release(digest: Digest) -> ReleaseRecord {
         source: String::new(),
         state: ReleaseState::Staged,
         installed_at_ms: 0,
+        verdict: None,
     }
 }
 

@@ -178,10 +178,17 @@ fn install(store: &Store, component: &ComponentId) {
             source: "a test".into(),
             state: ReleaseState::Permanent,
             installed_at_ms: NOW_MS,
+            verdict: None,
         })
         .unwrap();
-        let seat =
-            SeatRecord { component: component.clone(), digest, previous: None, swaps: 0, since_ms: NOW_MS };
+        let seat = SeatRecord {
+            component: component.clone(),
+            digest,
+            previous: None,
+            returns_to: None,
+            swaps: 0,
+            since_ms: NOW_MS,
+        };
         unit.set_seat(seat).unwrap();
         unit.put_grant(component, "storage", "operator").unwrap();
         unit.mark_consumed("plugins/babs.wasm", digest).unwrap();

@@ -528,6 +528,7 @@ fn release(client: u32, request: u64, digest: telos_store::Digest) -> ReleaseRec
         source: String::new(),
         state: ReleaseState::Staged,
         installed_at_ms: 0,
+        verdict: None,
     }
 }
 

@@ -20,11 +20,12 @@ fn release(id: &str, digest: Digest) -> ReleaseRecord {
         source: "inbox".into(),
         state: ReleaseState::Staged,
         installed_at_ms: 1,
+        verdict: None,
     }
 }
 
 fn seat(id: &str, digest: Digest) -> SeatRecord {
-    SeatRecord { component: component(id), digest, previous: None, swaps: 0, since_ms: 2 }
+    SeatRecord { component: component(id), digest, previous: None, returns_to: None, swaps: 0, since_ms: 2 }
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(crate) fn release(component: &ComponentId, digest: Digest) -> ReleaseRecord 
         source: "a test".into(),
         state: ReleaseState::Permanent,
         installed_at_ms: 1,
+        verdict: None,
     }
 }
 
@@ -124,7 +125,15 @@ fn install(store: &Store) {
         digests.iter().for_each(|digest| unit.put_release(release(&babs, *digest)).unwrap());
         unit.put_release(release(&component("other"), digests[0])).unwrap();
         let (component, digest) = (babs.clone(), digests[1]);
-        unit.set_seat(SeatRecord { component, digest, previous: None, swaps: 1, since_ms: 1 }).unwrap();
+        unit.set_seat(SeatRecord {
+            component,
+            digest,
+            previous: None,
+            returns_to: None,
+            swaps: 1,
+            since_ms: 1,
+        })
+        .unwrap();
         unit.put_grant(&babs, "storage", "operator").unwrap();
         unit.mark_consumed("plugins/babs.wasm", digests[0]).unwrap();
     });

@@ -96,6 +96,53 @@ pub enum SwapError {
         /// What is in force.
         in_force: u32,
     },
+    /// A later release is permanent.
+    #[error("{source_name} was refused: it is {component} {version}, and {permanent} is permanent")]
+    Older {
+        /// Where the bytes came from.
+        source_name: String,
+        /// The component.
+        component: ComponentId,
+        /// Its version.
+        version: String,
+        /// The version that is permanent.
+        permanent: String,
+    },
+    /// Another build has this version.
+    #[error(
+        "{source_name} was refused: {component} {version} is another build already, with digest {digest}; a version \
+         names one build"
+    )]
+    SameVersion {
+        /// Where the bytes came from.
+        source_name: String,
+        /// The component.
+        component: ComponentId,
+        /// Its version.
+        version: String,
+        /// The beginning of the other build's digest.
+        digest: String,
+    },
+    /// The build was burnt.
+    #[error("{component} {version} ({digest}) is in quarantine: {cause}")]
+    Quarantined {
+        /// The component.
+        component: ComponentId,
+        /// Its version.
+        version: String,
+        /// The beginning of its digest.
+        digest: String,
+        /// What was found against it.
+        cause: String,
+    },
+    /// There is no quarantine to lift.
+    #[error("{component} {version} is not in quarantine; see `telos plugin quarantine list`")]
+    NotQuarantined {
+        /// The component.
+        component: ComponentId,
+        /// The version asked about.
+        version: String,
+    },
     /// No component of this id has a seat or a release.
     #[error("no plugin is called `{0}`; see `telos plugin list`")]
     NoSuchPlugin(String),
@@ -201,6 +248,14 @@ impl SwapError {
             Self::Untried { .. } => {
                 Some("try it again when the host has less to do; nothing was changed".into())
             }
+            Self::Older { component, version, .. } => Some(format!(
+                "give it a later version, or go back to a kept release with `telos plugin swap {component} {version}`"
+            )),
+            Self::SameVersion { .. } => Some("give the new build a later version".into()),
+            Self::Quarantined { component, digest, .. } => Some(format!(
+                "mend it and install the new build; or `telos plugin quarantine lift {component} {digest}` and then \
+                 `telos plugin swap {component} {digest}`"
+            )),
             Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
             Self::Outdated { known, in_force, .. } => Some(format!(
                 "use a release of generation {in_force} or later; generation {known} comes back only with a backup, by \

@@ -98,12 +98,21 @@ impl Home {
             source: String::new(),
             state: ReleaseState::Permanent,
             installed_at_ms: 0,
+            verdict: None,
         };
         let mut unit = store.begin();
         unit.put_release(release).unwrap();
         let root = unit.create(component.clone(), 1, Vec::new()).unwrap();
         unit.bind(&name(of), root).unwrap();
-        unit.set_seat(SeatRecord { component, digest, previous: None, swaps: 1, since_ms: 0 }).unwrap();
+        unit.set_seat(SeatRecord {
+            component,
+            digest,
+            previous: None,
+            returns_to: None,
+            swaps: 1,
+            since_ms: 0,
+        })
+        .unwrap();
         store.decide(unit, Vote::default()).wait().unwrap();
     }
 

@@ -44,6 +44,13 @@ struct Grants {
     interfaces: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lift {
+    id: String,
+    release: String,
+}
+
 /// Decisions of one history: the newest.
 const HISTORY_ROWS: usize = 1_000;
 
@@ -119,6 +126,18 @@ impl Methods {
         let mut answer = self.granted(&asked.id, None)?;
         answer["position"] = position.into();
         Ok(answer)
+    }
+
+    pub(super) fn plugin_quarantine(&self) -> Result<Value, RpcError> {
+        let builds = self.kernel.quarantine().map_err(swap_error)?;
+        Ok(json!({ "builds": builds }))
+    }
+
+    pub(super) async fn plugin_lift(&self, call: &Call) -> Result<Value, RpcError> {
+        let lift: Lift = params(call)?;
+        let lifted = self.deciding(call).lift_quarantine(&lift.id, lift.release).await;
+        let (build, position) = lifted.map_err(swap_error)?;
+        Ok(json!({ "id": build.id, "version": build.version, "digest": build.digest, "position": position }))
     }
 
     fn granted(&self, id: &str, activated: Option<Swapped>) -> Result<Value, RpcError> {

@@ -42,6 +42,22 @@ pub(crate) enum Plugin {
     Grant(Interfaces),
     /// Take back interfaces; the next message is without them.
     Revoke(Interfaces),
+    /// Builds that broke what the release before them did not.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List them, with the reasons.
+    List,
+    /// Let one serve again, when somebody swaps to it.
+    Lift {
+        /// The plugin.
+        id: String,
+        /// A version, or eight or more characters of a digest's beginning.
+        release: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +109,10 @@ pub(crate) async fn run(
         Plugin::History(Id { id }) => ("plugin.history", json!({"id": id}), render_history),
         Plugin::Grant(asked) => ("plugin.grant", interfaces_params(asked), render_grants),
         Plugin::Revoke(asked) => ("plugin.revoke", interfaces_params(asked), render_grants),
+        Plugin::Quarantine(Quarantine::List) => ("plugin.quarantine", json!({}), render_quarantine),
+        Plugin::Quarantine(Quarantine::Lift { id, release }) => {
+            ("plugin.lift", json!({"id": id, "release": release}), render_lifted)
+        }
     };
     let answer = host.call(method, params).await?;
     output.result(&answer, render)?;
@@ -167,6 +187,7 @@ fn render_info(plugin: &Value, paint: Paint) -> String {
         ("grants", field(plugin, "grants")),
         ("missing grants", field(plugin, "missing_grants")),
         ("limits", field(plugin, "limits")),
+        ("probation", probation(&plugin["probation"])),
         ("note", field(plugin, "cause")),
         ("next", field(plugin, "next")),
     ]);
@@ -196,6 +217,44 @@ fn render_info(plugin: &Value, paint: Paint) -> String {
         rows(plugin, "releases").map(release).collect(),
     ));
     text
+}
+
+fn probation(told: &Value) -> String {
+    let returns_to = match field(told, "returns_to") {
+        earlier if earlier.is_empty() => "there is nothing to return to".to_owned(),
+        earlier => format!("returns to {earlier}"),
+    };
+    match told.is_object() {
+        true => {
+            format!("{} answered, {} broken; {returns_to}", field(told, "answered"), field(told, "broken"))
+        }
+        false => String::new(),
+    }
+}
+
+fn render_quarantine(answer: &Value, paint: Paint) -> String {
+    let row = |build: &Value| {
+        let state = if build["is_parked"] == true { "parked" } else { "returned" };
+        let digest = short(&field(build, "digest"));
+        vec![
+            field(build, "id"),
+            field(build, "version"),
+            digest,
+            state.to_owned(),
+            time(&build["since_ms"]),
+            field(build, "cause"),
+        ]
+    };
+    let builds: Vec<Vec<String>> = rows(answer, "builds").map(row).collect();
+    match builds.is_empty() {
+        true => "no build is in quarantine".into(),
+        false => paint.table(&["id", "version", "digest", "state", "since", "cause"], builds),
+    }
+}
+
+fn render_lifted(answer: &Value, _: Paint) -> String {
+    let (id, version) = (field(answer, "id"), field(answer, "version"));
+    format!("{id} {version} may serve again\n  next: `telos plugin swap {id} {version}`")
 }
 
 fn render_check(checked: &Value, paint: Paint) -> String {

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_bridge::{Endpoint, PppConfig};
 use telos_service::{
-    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving,
+    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving, ProbationTerms,
 };
 use telos_store::{StoreOptions, VectorEngine};
 
@@ -73,6 +73,14 @@ pub(crate) struct Up {
     #[arg(long, value_enum, default_value_t = Generations::Evolve)]
     generations: Generations,
 
+    /// How long a new release serves on probation at least [default: 600].
+    #[arg(long, value_name = "SECONDS")]
+    probation_s: Option<u64>,
+
+    /// How many messages it answers on probation at least [default: 200].
+    #[arg(long, value_name = "N")]
+    probation_messages: Option<u64>,
+
     /// Workers to start with the host, each a process of its own: minds and trials run there.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
     workers: u8,
@@ -113,6 +121,15 @@ impl Up {
         Some(PppConfig::new(frontend, backend))
     }
 
+    fn probation(&self) -> ProbationTerms {
+        let terms = ProbationTerms::default();
+        ProbationTerms {
+            time: self.probation_s.map_or(terms.time, Duration::from_secs),
+            messages: self.probation_messages.unwrap_or(terms.messages),
+            ..terms
+        }
+    }
+
     fn store_options(&self) -> StoreOptions {
         let mut options = StoreOptions { vector_engine: self.vector_engine, ..StoreOptions::default() };
         let quotas = [
@@ -142,6 +159,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
     let home_path = home;
     let home = Home::at(home);
     let (store, ppp) = (up.store_options(), up.ppp());
+    let probation = up.probation();
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
         Some(directory) => Bundle::read(&absolute(&directory)?)
             .map_err(|cause| refused(cause, "mend or remove that file"))?,
@@ -160,6 +178,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         store,
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
+        probation,
         engine: None,
         crew: crew(up.workers, home_path)?,
     };

@@ -14,6 +14,7 @@ mod memory;
 #[cfg(feature = "llama")]
 mod minds;
 mod ppp;
+mod probation;
 // The bridge's, which also starts programs of its own.
 #[path = "../../../bridge/tests/it/python.rs"]
 #[allow(dead_code, reason = "here only examples run")]

@@ -16,6 +16,7 @@ fn release(store: &Store, of: &ComponentId, descriptor: &str) {
         source: String::new(),
         state: ReleaseState::Staged,
         installed_at_ms: 0,
+        verdict: None,
     };
     within(store, |unit| unit.put_release(record).unwrap());
 }
@@ -96,8 +97,15 @@ fn what_is_made_begins_in_the_generation_that_serves() {
     ["2", "4"].iter().for_each(|descriptor| release(&store, &ours, descriptor));
     within(&store, |unit| {
         let digest = Digest::of(b"ours 2");
-        unit.set_seat(SeatRecord { component: ours.clone(), digest, previous: None, swaps: 1, since_ms: 0 })
-            .unwrap();
+        unit.set_seat(SeatRecord {
+            component: ours.clone(),
+            digest,
+            previous: None,
+            returns_to: None,
+            swaps: 1,
+            since_ms: 0,
+        })
+        .unwrap();
     });
     drop(store);
     let generation_of: Option<fn(&ReleaseRecord) -> Option<u32>> =
@@ -118,8 +126,15 @@ fn what_serves_is_read_once_however_much_is_made() {
     release(&store, &ours, "2");
     within(&store, |unit| {
         let digest = Digest::of(b"ours 2");
-        unit.set_seat(SeatRecord { component: ours.clone(), digest, previous: None, swaps: 1, since_ms: 0 })
-            .unwrap();
+        unit.set_seat(SeatRecord {
+            component: ours.clone(),
+            digest,
+            previous: None,
+            returns_to: None,
+            swaps: 1,
+            since_ms: 0,
+        })
+        .unwrap();
     });
     drop(store);
     let generation_of: Option<fn(&ReleaseRecord) -> Option<u32>> = Some(|record| {

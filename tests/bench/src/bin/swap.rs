@@ -92,6 +92,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         listen: None,
         store: StoreOptions::default(),
         generations: telos_service::GenerationMode::Evolve,
+        probation: telos_service::ProbationTerms::default(),
         on_evolving: None,
         engine: None,
         crew: None,

@@ -1,0 +1,95 @@
+//! Blame: whether a message that broke a release on probation would have broken another release as well.
+//!
+//! The root runs again as it ran, with the other release in the seat: at the same moment, with the same chance and the
+//! same answers of the world outside. Nothing it does is kept, nobody is asked anything new, no line is written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use telos_store::{Digest, Json, ObjectId};
+
+use crate::deliver::{Message, deliver};
+use crate::dispatch::{Dispatcher, Surroundings};
+use crate::effects::EffectLog;
+use crate::probation::fingerprint;
+use crate::seams::{JournalLine, JournalSink, NoMinds};
+use crate::seat::Release;
+use crate::tree::{Answers, RootContext, Tree};
+
+/// Time for the other release; one that needs longer has not survived.
+const BLAME_TIME: Duration = Duration::from_secs(10);
+
+/// A root that a release on probation broke, or a message within it.
+pub(crate) struct Struck {
+    /// The release.
+    pub(crate) release: Arc<Release>,
+    /// What it did, in words.
+    pub(crate) breakage: String,
+    pub(crate) receiver: ObjectId,
+    pub(crate) selector: String,
+    pub(crate) arguments: Json,
+    pub(crate) context: RootContext,
+    pub(crate) effects: EffectLog,
+}
+
+impl Struck {
+    /// What makes it distinct.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        fingerprint(self.receiver, &self.selector, &self.arguments)
+    }
+}
+
+impl Dispatcher {
+    /// Whether `other`, which knows the same state, is not broken by what broke the release.
+    pub(crate) async fn would_survive(&self, struck: &Struck, other: Arc<Release>) -> bool {
+        let Ok(_admitted) = self.admission.enter().await else { return false };
+        let component = other.component.clone();
+        let tree = self.scratch_tree(struck, other);
+        let message = Message {
+            receiver: struck.receiver,
+            selector: struck.selector.clone(),
+            arguments: struck.arguments.clone(),
+        };
+        match tokio::time::timeout(BLAME_TIME, deliver(tree, message)).await {
+            Ok((tree, _)) => tree.breakages.iter().all(|(release, _)| release.component != component),
+            Err(_) => false,
+        }
+    }
+
+    fn scratch_tree(&self, struck: &Struck, other: Arc<Release>) -> Box<Tree> {
+        let unit = self.store.begin();
+        let seats = Arc::new(self.seats.current().with(unit.snapshot(), other));
+        let surroundings = Surroundings {
+            engine: self.surroundings.engine.clone(),
+            grants: Arc::clone(&self.surroundings.grants),
+            journal: Arc::new(Unheard),
+            minds: Arc::new(NoMinds),
+            archivist: None,
+        };
+        let context = RootContext { deadline: Instant::now() + BLAME_TIME, ..struck.context.again() };
+        Box::new(Tree {
+            unit,
+            seats,
+            surroundings: Arc::new(surroundings),
+            root: Arc::new(context),
+            effects: struck.effects.unseen(),
+            answers: Answers::Live,
+            depth: 0,
+            is_read_only: false,
+            instances: 0,
+            hops: 0,
+            breakages: Vec::new(),
+        })
+    }
+}
+
+/// A journal that nobody reads.
+struct Unheard;
+
+impl JournalSink for Unheard {
+    fn record(&self, _: JournalLine) {}
+
+    fn next_incident(&self) -> u64 {
+        0
+    }
+}

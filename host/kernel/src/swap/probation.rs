@@ -1,0 +1,190 @@
+//! How a probation ends: the release is permanent, or the seat returns, or nobody serves.
+//!
+//! ```text
+//! permanent  one commit: state, seat, audit                                    what serves does not change
+//! return     one commit: verdict, state and seat of the last permanent         as any swap
+//!            release, its root object's slots, audit
+//! park       one commit: verdict, audit; then the seat is published empty      when there is nothing to return to
+//! ```
+//! Each looks first whether the release still serves and is still on probation, in its turn: whoever decided anew who
+//! serves has the last word.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use telos_store::{ComponentId, Digest, ReleaseRecord, ReleaseState, SeatRecord, Verdict};
+
+use super::{SwapError, Swapper, now_ms};
+use crate::change::Settled;
+use crate::decision::{Decision, Reason};
+use crate::generation::{self, Standing};
+use crate::notice;
+use crate::publication::Change;
+use crate::seat::Release;
+
+/// The audit row of a release that has served its probation.
+pub(crate) const PLUGIN_PERMANENT: &str = "plugin.permanent";
+/// The audit row of a seat that nobody has any more.
+pub(crate) const PLUGIN_PARKED: &str = "plugin.parked";
+
+/// Why a release on probation loses its seat.
+#[derive(Clone)]
+pub(crate) enum Fall {
+    /// It was burnt: it is quarantined.
+    Burnt(String),
+    /// This host cannot load it, which may be the host's fault.
+    Unloadable(String),
+}
+
+impl Fall {
+    fn cause(&self) -> &str {
+        let (Self::Burnt(cause) | Self::Unloadable(cause)) = self;
+        cause
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict { cause: self.cause().to_owned(), at_ms: now_ms() }
+    }
+}
+
+impl Swapper {
+    /// The state that a release has in the seat: one that was permanent stays so.
+    pub(crate) fn state_in_the_seat(&self, release: &Release) -> Result<ReleaseState, SwapError> {
+        let known = self.store.release(&release.component, &release.digest)?;
+        let was_permanent = known.is_some_and(|record| record.state == ReleaseState::Permanent);
+        Ok(if was_permanent { ReleaseState::Permanent } else { ReleaseState::Probation })
+    }
+
+    /// Where the seat returns to from a release: the last permanent one.
+    pub(crate) fn returns_to(
+        &self,
+        release: &Release,
+        state: ReleaseState,
+        serving: Option<&SeatRecord>,
+    ) -> Result<Option<Digest>, SwapError> {
+        let Some(seat) = serving.filter(|_| state == ReleaseState::Probation) else { return Ok(None) };
+        let record = self.store.release(&seat.component, &seat.digest)?;
+        let is_permanent = record.is_some_and(|record| record.state == ReleaseState::Permanent);
+        let last = if is_permanent { Some(seat.digest) } else { seat.returns_to };
+        Ok(last.filter(|digest| *digest != release.digest))
+    }
+
+    /// The release that a release on probation would return to, ready to serve; none when it knows another state, or
+    /// does not load.
+    pub(crate) fn earlier(&self, component: &ComponentId) -> Option<Arc<Release>> {
+        let digest = self.seat(component).ok()?.returns_to?;
+        let record = self.store.release(component, &digest).ok()??;
+        let release = self.load(&record).ok()?;
+        let standing = generation::standing(release.descriptor.generation, self.in_force(component).ok()?);
+        (standing == Standing::Serves).then(|| Arc::new(release))
+    }
+
+    /// Makes a release permanent that has served its probation.
+    pub(crate) async fn make_permanent(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+    ) -> Result<(), SwapError> {
+        let _turn = self.turn.lock().await;
+        let Some((seat, record)) = self.on_probation(component, digest)? else { return Ok(()) };
+        self.change(None, |unit| {
+            unit.put_release(ReleaseRecord { state: ReleaseState::Permanent, ..record.clone() })?;
+            unit.set_seat(SeatRecord { returns_to: None, ..seat.clone() })?;
+            let detail = json!({ "version": record.version, "digest": digest });
+            unit.audit(PLUGIN_PERMANENT, component.as_str(), detail)?;
+            Ok((Settled::default(), None))
+        })
+        .await?;
+        if let Some(release) = self.seats.current().releases.get(component) {
+            release.tally.watch(release.digest != digest);
+        }
+        Ok(())
+    }
+
+    /// Takes the seat from a release on probation: gives it back to the last permanent one, or to nobody.
+    pub(crate) async fn let_fall(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+        fall: Fall,
+    ) -> Result<(), SwapError> {
+        if self.on_probation(component, digest)?.is_none() {
+            return Ok(());
+        }
+        match self.earlier(component) {
+            Some(earlier) => self.give_back(component, digest, earlier, fall).await,
+            None => self.park(component, digest, fall).await,
+        }
+    }
+
+    async fn give_back(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+        earlier: Arc<Release>,
+        fall: Fall,
+    ) -> Result<(), SwapError> {
+        let fallen = self.fallen(component, digest, &fall, ReleaseState::Quarantined)?;
+        let decide_return = || {
+            // Somebody may have decided anew while the root object was waited for.
+            let still = self.on_probation(component, digest)?;
+            still.ok_or_else(|| SwapError::NothingWaits(component.clone()))?;
+            let record = self.find_release(component, &earlier.digest.to_string())?;
+            let release = Arc::clone(&earlier);
+            let ousted = Some(fallen.clone());
+            let decision = self.decision(record, Reason::Returned, None)?;
+            // What it may use is asked at each call; a grant taken from it since is no reason that nobody serves.
+            Ok(Decision { release, missing: Vec::new(), ousted, ..decision })
+        };
+        let returned = self.change_seat(component, decide_return).await?;
+        self.notices.put(component, notice::fallen(&fallen, Some(&returned.version), fall.cause()));
+        Ok(())
+    }
+
+    async fn park(&self, component: &ComponentId, digest: Digest, fall: Fall) -> Result<(), SwapError> {
+        let turn = self.turn.lock().await;
+        if self.on_probation(component, digest)?.is_none() {
+            return Ok(());
+        }
+        let fallen = self.fallen(component, digest, &fall, ReleaseState::Parked)?;
+        self.change(None, |unit| {
+            unit.put_release(fallen.clone())?;
+            let detail = json!({ "version": fallen.version, "digest": digest, "cause": fall.cause() });
+            unit.audit(PLUGIN_PARKED, component.as_str(), detail)?;
+            Ok((Settled::default(), Some(self.publication(Change::Vacate(component.clone()), None))))
+        })
+        .await?;
+        drop(turn);
+        self.notices.put(component, notice::fallen(&fallen, None, fall.cause()));
+        Ok(())
+    }
+
+    /// The record of a release that loses its seat. One that only does not load is in no quarantine.
+    fn fallen(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+        fall: &Fall,
+        burnt: ReleaseState,
+    ) -> Result<ReleaseRecord, SwapError> {
+        let record = self.find_release(component, &digest.to_string())?;
+        let state = match fall {
+            Fall::Burnt(_) => burnt,
+            Fall::Unloadable(_) => ReleaseState::Returned,
+        };
+        Ok(ReleaseRecord { state, verdict: Some(fall.verdict()), ..record })
+    }
+
+    /// The seat and the release in it, while that is this one and on probation.
+    fn on_probation(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+    ) -> Result<Option<(SeatRecord, ReleaseRecord)>, SwapError> {
+        let seats = self.store.seats()?;
+        let seat = seats.into_iter().find(|seat| &seat.component == component && seat.digest == digest);
+        let record = self.store.release(component, &digest)?;
+        let on_probation = |record: &ReleaseRecord| record.state == ReleaseState::Probation;
+        Ok(seat.zip(record.filter(on_probation)))
+    }
+}

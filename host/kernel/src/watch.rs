@@ -1,0 +1,165 @@
+//! The watch over releases on probation: who looks into what they broke, and says when probation ends.
+//!
+//! ```text
+//! struck   a message that a release on probation broke       does the earlier release survive it? then it counts
+//! tick     every second                                       those that have served their time are permanent
+//! begin    once                                               those that do not load give their seats back
+//! ```
+//! Off the serving path, one thing after another; what comes faster than it can be looked into is not counted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use serde_json::Map;
+use telos_store::{ComponentId, Digest};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::blame::Struck;
+use crate::dispatch::Dispatcher;
+use crate::probation::{ProbationTerms, Strikes};
+use crate::seams::{JournalLine, Severity};
+use crate::seat::Release;
+use crate::swap::{Fall, SwapError, Swapper, now_ms};
+
+/// Struck messages that wait to be looked into.
+pub(crate) const STRUCK_MAX: usize = 64;
+const TICK: Duration = Duration::from_secs(1);
+
+/// Who watches.
+pub(crate) struct Watch {
+    dispatcher: Weak<Dispatcher>,
+    swapper: Arc<Swapper>,
+    terms: ProbationTerms,
+    /// Of each component, against one release of it.
+    strikes: BTreeMap<ComponentId, (Digest, Strikes)>,
+}
+
+impl Watch {
+    pub(crate) fn new(dispatcher: &Arc<Dispatcher>, swapper: Arc<Swapper>, terms: ProbationTerms) -> Self {
+        Self { dispatcher: Arc::downgrade(dispatcher), swapper, terms, strikes: BTreeMap::new() }
+    }
+
+    /// Watches until the kernel is gone.
+    pub(crate) async fn keep(mut self, mut struck: mpsc::Receiver<Struck>) {
+        self.give_back_unloadable().await;
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                message = struck.recv() => match message {
+                    Some(message) => self.look_into(message).await,
+                    None => return,
+                },
+                _ = tick.tick() => self.settle().await,
+            }
+        }
+    }
+
+    /// A release on probation that this host cannot load at its start gives its seat back.
+    async fn give_back_unloadable(&self) {
+        let Ok(seats) = self.swapper.store.seats() else { return };
+        let table = self.swapper.seats.current();
+        for seat in seats.iter().filter(|seat| !table.releases.contains_key(&seat.component)) {
+            if seat.returns_to.is_some()
+                && let Some(notice) = self.swapper.notices.of(&seat.component)
+            {
+                self.let_fall(&seat.component, seat.digest, Fall::Unloadable(notice.text)).await;
+            }
+        }
+    }
+
+    async fn look_into(&mut self, struck: Struck) {
+        let release = Arc::clone(&struck.release);
+        let (terms, message, now) = (self.terms, struck.fingerprint(), Instant::now());
+        if !self.serves(&release) || !self.strikes_of(&release).is_new(message, now, terms) {
+            return;
+        }
+        if self.is_to_blame(&struck).await && self.strikes_of(&release).count(message, now, terms) {
+            let cause = format!(
+                "{} distinct messages within {} s broke it; the last: {}",
+                terms.strikes,
+                terms.window.as_secs(),
+                struck.breakage
+            );
+            self.let_fall(&release.component, release.digest, Fall::Burnt(cause)).await;
+        }
+    }
+
+    /// One that cannot be decided is tried again with the next message that it breaks.
+    async fn let_fall(&self, component: &ComponentId, digest: Digest, fall: Fall) {
+        let (swapper, falling) = (Arc::clone(&self.swapper), component.clone());
+        let fell = apart(async move { swapper.let_fall(&falling, digest, fall).await }).await;
+        self.tell(component, fell);
+    }
+
+    fn strikes_of(&mut self, release: &Release) -> &mut Strikes {
+        let entry = self.strikes.entry(release.component.clone());
+        let (digest, strikes) = entry.or_insert_with(|| (release.digest, Strikes::default()));
+        if *digest != release.digest {
+            (*digest, *strikes) = (release.digest, Strikes::default());
+        }
+        strikes
+    }
+
+    fn serves(&self, release: &Release) -> bool {
+        let table = self.swapper.seats.current();
+        table.releases.get(&release.component).is_some_and(|serving| serving.digest == release.digest)
+    }
+
+    /// Where the release could return to another one, that one must survive the message. Where it could not, nobody
+    /// knows better: then only a release is to blame that has answered nothing yet.
+    async fn is_to_blame(&self, struck: &Struck) -> bool {
+        let Some(dispatcher) = self.dispatcher.upgrade() else { return false };
+        let (swapper, component) = (Arc::clone(&self.swapper), struck.release.component.clone());
+        match apart(async move { Ok(swapper.earlier(&component)) }).await {
+            Ok(Some(earlier)) => dispatcher.would_survive(struck, earlier).await,
+            Ok(None) => struck.release.tally.answered() == 0,
+            Err(_) => false,
+        }
+    }
+
+    /// Makes permanent what has served its time.
+    async fn settle(&self) {
+        let table = self.swapper.seats.current();
+        for release in table.releases.values().filter(|release| release.tally.is_watched()) {
+            if self.has_served(release) {
+                let ended = self.swapper.make_permanent(&release.component, release.digest).await;
+                self.tell(&release.component, ended);
+            }
+        }
+    }
+
+    fn has_served(&self, release: &Release) -> bool {
+        // The store is read only for those that have answered enough.
+        let answered = release.tally.answered();
+        self.terms.are_served(Duration::MAX, answered)
+            && self.swapper.seat(&release.component).is_ok_and(|seat| {
+                let served = Duration::from_millis(now_ms().saturating_sub(seat.since_ms));
+                self.terms.are_served(served, answered)
+            })
+    }
+
+    /// Tells what could not be decided.
+    fn tell(&self, component: &ComponentId, ended: Result<(), SwapError>) {
+        if let Err(error) = ended {
+            self.swapper.journal.record(JournalLine {
+                severity: Severity::Error,
+                event: "plugin.probation-undecided",
+                body: format!("{component}: {error}"),
+                trace: None,
+                plugin: None,
+                attributes: Map::from_iter([("component".into(), component.to_string().into())]),
+            });
+        }
+    }
+}
+
+/// Loading a release takes a thread for as long as it takes; it must not be one that serves.
+async fn apart<T: Send + 'static>(
+    work: impl Future<Output = Result<T, SwapError>> + Send + 'static,
+) -> Result<T, SwapError> {
+    let runtime = Handle::current();
+    let task = tokio::task::spawn_blocking(move || runtime.block_on(work));
+    task.await.unwrap_or_else(|error| Err(SwapError::CutShort(error.to_string())))
+}
