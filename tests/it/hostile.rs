@@ -1,5 +1,7 @@
 //! Guests that misbehave: the host lives, the sender learns why, everyone else is served.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -25,6 +27,45 @@ async fn a_spinner_is_ended_by_its_cpu_limit() {
     let kernel = TestKernel::with_guests(&["spinner"]).await;
     assert_eq!(breakage(&kernel, "spinner", "spin").await, Breakage::Cpu { allowed_ms: 1_000 });
     assert!(kernel.send("spinner", "ping", Value::Null).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cpu_that_others_have_is_not_counted_against_a_guest() {
+    let kernel = TestKernel::with_guests(&["spinner"]).await;
+    let cpu_us = || kernel.kernel.usage()[0]["usage"]["cpu_us"].as_u64().unwrap();
+    let turn = |turns: u64| kernel.send_as("spinner", "turn", json!({ "turns": turns }), minute());
+    // As many turns as take some 300 ms of the guest's CPU on this machine; it may have 1,000.
+    turn(20_000_000).await.unwrap();
+    let turns = 20_000_000 * 300_000 / cpu_us().max(1);
+    let hogs = Hogs::start(16);
+    turn(turns).await.unwrap();
+    drop(hogs);
+}
+
+/// Threads that want all of the processor until they are dropped.
+struct Hogs(Arc<AtomicBool>, Vec<std::thread::JoinHandle<()>>);
+
+impl Hogs {
+    fn start(threads: usize) -> Self {
+        let is_done = Arc::new(AtomicBool::new(false));
+        let hog = |_| {
+            let is_done = Arc::clone(&is_done);
+            std::thread::spawn(move || while !is_done.load(Ordering::Relaxed) {})
+        };
+        let hogs = (0..threads).map(hog).collect();
+        Self(is_done, hogs)
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.drain(..).for_each(|hog| drop(hog.join()));
+    }
+}
+
+fn minute() -> Sending {
+    Sending { within: Some(Duration::from_secs(60)), ..Sending::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

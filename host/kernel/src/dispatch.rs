@@ -137,6 +137,24 @@ pub(crate) struct Attempting {
     post: Option<(PostId, u32)>,
     /// In the receiver's lane; none for a root that only reads.
     place: Option<Place>,
+    /// Counted by the release that served its method when it came.
+    _in_hand: Option<InHand>,
+}
+
+/// One root that a release has in hand, until this is dropped.
+struct InHand(Arc<Release>);
+
+impl InHand {
+    fn of(release: Arc<Release>) -> Self {
+        release.tally.take_in();
+        Self(release)
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.tally.let_go();
+    }
 }
 
 /// A root that has arrived.
@@ -222,13 +240,14 @@ impl Dispatcher {
             request: None,
             post: Some((id, post.hops)),
             place,
+            _in_hand: None,
         })
         .await
     }
 
     fn attempting(&self, root: Root) -> Result<Attempting, Failure> {
         let receiver = self.resolve(&root.receiver)?;
-        let writes = self.may_write(receiver, &root.selector)?;
+        let (writes, release) = self.may_write(receiver, &root.selector)?;
         let place = writes.then(|| self.place(receiver)).transpose()?;
         Ok(Attempting {
             receiver,
@@ -238,6 +257,7 @@ impl Dispatcher {
             request: root.request,
             post: None,
             place,
+            _in_hand: release.map(InHand::of),
         })
     }
 
@@ -276,8 +296,8 @@ impl Dispatcher {
         located.ok_or_else(|| Failure::NoSuchObject(receiver.to_owned()))
     }
 
-    /// Whether the selector may write, as far as its slot tells.
-    fn may_write(&self, receiver: ObjectId, selector: &str) -> Result<bool, Failure> {
+    /// Whether the selector may write, as far as its slot tells, and the release that would answer it.
+    fn may_write(&self, receiver: ObjectId, selector: &str) -> Result<(bool, Option<Arc<Release>>), Failure> {
         let (mut unit, seats) = loop {
             if let Some(begun) = self.begin_on_decided() {
                 break begun;
@@ -286,13 +306,13 @@ impl Dispatcher {
         };
         let found = unit.lookup(receiver, selector).map_err(|error| self.failure(error.into()))?;
         Ok(match found.map(|found| found.slot) {
-            Some(Slot::Value(_)) => false,
-            Some(Slot::Method(method)) => seats
-                .releases
-                .get(&method.component)
-                .and_then(|release| release.descriptor.selectors.get(&method.selector))
-                .is_some_and(|selector| !selector.read_only),
-            None => selector == CLONE,
+            Some(Slot::Value(_)) => (false, None),
+            Some(Slot::Method(method)) => {
+                let release = seats.releases.get(&method.component).cloned();
+                let known = release.as_ref().and_then(|it| it.descriptor.selectors.get(&method.selector));
+                (known.is_some_and(|selector| !selector.read_only), release)
+            }
+            None => (selector == CLONE, None),
         })
     }
 

@@ -6,6 +6,7 @@
 //! Linear memory dies here with the message, so state that was not written through storage cannot exist.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use telos_store::{Json, ObjectId};
 use wasmtime::component::ResourceTable;
@@ -13,11 +14,13 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::contract::handler;
+use crate::cpu::CpuAccount;
 use crate::deliver::host_failure;
 use crate::failure::{Breakage, Failure, StoreFailure};
 use crate::imports::wasi::{GuestOutput, inert_wasi};
-use crate::limits::{CpuAccount, HOSTCALL_BYTES_MAX, MemoryAccount};
+use crate::limits::{HOSTCALL_BYTES_MAX, MemoryAccount};
 use crate::seat::Release;
+use crate::tally::Spent;
 use crate::tree::Tree;
 
 /// Handles to host resources one message may hold.
@@ -108,9 +111,12 @@ pub(crate) enum Ending {
 ///
 /// Cancel safety: dropping the future drops the instance and the tree with it; the root must then be given up.
 pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) -> (Box<Tree>, Ending) {
+    let (release, start) = (Arc::clone(&delivery.release), Instant::now());
+    let _running = release.tally.begin();
     let mut store = store(engine, tree, &delivery);
     let called = call(&mut store, delivery).await;
     let mut state = store.into_data();
+    release.tally.spend(state.spent(start));
     let unmade = called.as_ref().err().and_then(|failed| failed.of_host(&state));
     let ending = judge(called, &mut state);
     // A host call that lost the tree would have ended the message with it.
@@ -183,11 +189,9 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
     });
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut context| {
-        let may_go_on = context.data_mut().cpu.may_go_on();
-        Ok(if may_go_on {
-            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
-        } else {
-            UpdateDeadline::Interrupt
+        Ok(match context.data_mut().cpu.yield_or_end() {
+            Some(going_on) => UpdateDeadline::YieldCustom(1, Box::pin(going_on)),
+            None => UpdateDeadline::Interrupt,
         })
     });
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
@@ -228,6 +232,10 @@ fn guest_failure(failure: handler::Failure, selector: &str) -> Ending {
 }
 
 impl MessageState {
+    fn spent(&self, start: Instant) -> Spent {
+        Spent { cpu: self.cpu.used(), elapsed: start.elapsed(), memory_bytes: self.memory.bytes() }
+    }
+
     fn breakage(&self, error: &wasmtime::Error) -> Breakage {
         let limits = self.release.limits;
         if self.cpu.is_exceeded() {

@@ -376,6 +376,11 @@ impl Kernel {
         listing::one(&self.0.swapper, &plugin_id(component)?)
     }
 
+    /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage).
+    pub fn usage(&self) -> Vec<Value> {
+        listing::usage(&self.0.swapper)
+    }
+
     /// Ids of serving personas.
     pub fn personas(&self) -> Vec<String> {
         let table = self.0.seats.current();

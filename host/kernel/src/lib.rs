@@ -20,6 +20,7 @@ mod archivist;
 mod blame;
 mod change;
 mod contract;
+mod cpu;
 mod decide;
 mod decision;
 mod deliver;
@@ -82,6 +83,7 @@ pub use sandbox::{Sandbox, SandboxSeat, TrialEnd, TrialRoom};
 pub use seat::{Release, SeatTable};
 pub use standing::ReleaseStanding;
 pub use swap::{Checked, Granting, InstallRequest, Quarantined, SwapError, Swapped};
+pub use tally::Usage;
 pub use trial::ExampleResult;
 
 /// How deep messages may send messages.

@@ -1,9 +1,9 @@
 //! What one message may use, and the accounts that hold it to that.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::{CallHook, ResourceLimiter};
+use wasmtime::ResourceLimiter;
 
 use crate::engine::MEMORY_BYTES_CEILING;
 
@@ -92,6 +92,11 @@ impl MemoryAccount {
     pub(crate) fn is_exceeded(&self) -> bool {
         self.is_exceeded
     }
+
+    /// Linear memory at its largest, in bytes: it never shrinks.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// Table entries one instance may hold; the engine's pool reserves as many.
@@ -122,46 +127,6 @@ impl ResourceLimiter for MemoryAccount {
         let fits = desired <= TABLE_ELEMENTS_MAX;
         self.is_exceeded |= !fits;
         Ok(fits)
-    }
-}
-
-/// Guest CPU: wall time between entering and leaving the guest, summed. Host calls, waits and yields do not count.
-pub(crate) struct CpuAccount {
-    allowed: Duration,
-    used: Duration,
-    entered: Option<Instant>,
-    is_exceeded: bool,
-}
-
-impl CpuAccount {
-    pub(crate) fn new(allowed: Duration) -> Self {
-        Self { allowed, used: Duration::ZERO, entered: None, is_exceeded: false }
-    }
-
-    /// Takes note of a crossing between host and guest.
-    pub(crate) fn cross(&mut self, hook: CallHook) {
-        match hook {
-            CallHook::CallingWasm | CallHook::ReturningFromHost => self.entered = Some(Instant::now()),
-            CallHook::CallingHost | CallHook::ReturningFromWasm => self.leave(),
-        }
-    }
-
-    /// Whether the guest may go on; asked at every epoch.
-    pub(crate) fn may_go_on(&mut self) -> bool {
-        self.leave();
-        self.entered = Some(Instant::now());
-        self.is_exceeded = self.used > self.allowed;
-        !self.is_exceeded
-    }
-
-    pub(crate) fn is_exceeded(&self) -> bool {
-        self.is_exceeded
-    }
-
-    fn leave(&mut self) {
-        if let Some(entered) = self.entered.take() {
-            self.used += entered.elapsed();
-        }
     }
 }
 

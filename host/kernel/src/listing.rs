@@ -1,6 +1,7 @@
 //! What people and programs are told of plugins: who serves, what waits, what it may use, what went wrong.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord};
@@ -8,6 +9,7 @@ use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord};
 use crate::descriptor::Descriptor;
 use crate::generation::{START_AGAIN, waits_for_start};
 use crate::notice::Notice;
+use crate::seat::Release;
 use crate::swap::{SwapError, Swapper};
 
 /// Every plugin with a release, in order of their ids.
@@ -94,6 +96,21 @@ impl<'a> Known<'a> {
     }
 }
 
+/// What the releases that serve have used since they were loaded, by component.
+pub(crate) fn usage(swapper: &Swapper) -> Vec<Value> {
+    let table = swapper.seats.current();
+    let told = |release: &Arc<Release>| {
+        json!({
+            "id": release.component,
+            "version": release.version(),
+            "usage": release.tally.usage(),
+            "cpu_ms_max": release.limits.cpu_ms,
+            "memory_mib_max": release.limits.memory_mib,
+        })
+    };
+    table.releases.values().map(told).collect()
+}
+
 fn row(known: &Known<'_>) -> Result<Value, SwapError> {
     let (shown, descriptor, notice) = (known.shown(), descriptor(known.shown())?, known.notice()?);
     let asking = known.staged().unwrap_or(&known.newest);
@@ -149,9 +166,10 @@ fn probation(known: &Known<'_>) -> Value {
         return Value::Null;
     }
     let earlier = known.records.iter().find(|record| Some(record.digest) == seat.returns_to);
+    let usage = serving.tally.usage();
     json!({
-        "answered": serving.tally.answered(),
-        "broken": serving.tally.broken(),
+        "answered": usage.answered,
+        "broken": usage.broken,
         "returns_to": earlier.map(|record| &record.version),
     })
 }

@@ -16,6 +16,7 @@ mod store;
 mod vitals;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,6 +49,7 @@ pub(crate) struct Methods {
     bare: Option<PppGauge>,
     /// Fires when the host begins to stop: what goes on for ever ends then.
     stopping: CancelToken,
+    started: Instant,
 }
 
 impl Methods {
@@ -72,6 +74,7 @@ impl Methods {
             turnstile: Turnstile::default(),
             bare: None,
             stopping: stopping.clone(),
+            started: Instant::now(),
         }
     }
 
@@ -115,6 +118,7 @@ impl Methods {
             "plugin.history" => self.plugin_history(params(call)?),
             "plugin.grant" => self.plugin_grant(call).await,
             "plugin.revoke" => self.plugin_revoke(call).await,
+            "plugin.top" => Ok(self.plugin_top()),
             "plugin.quarantine" => self.plugin_quarantine(),
             "plugin.lift" => self.plugin_lift(call).await,
             "store.verify" => self.store_verify(reply).await,

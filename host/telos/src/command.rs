@@ -14,6 +14,7 @@ mod object;
 mod plugin;
 mod send;
 mod store;
+mod top;
 mod up;
 mod vitals;
 mod worker;
@@ -332,6 +333,7 @@ mod tests {
             "plugin grant counter inference vectors",
             "plugin grant counter --all",
             "plugin revoke counter inference",
+            "plugin top --watch",
             "plugin quarantine list",
             "plugin quarantine lift counter 0.2.0",
             "memory search babs notes hello -k 3",

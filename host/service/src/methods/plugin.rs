@@ -128,6 +128,11 @@ impl Methods {
         Ok(answer)
     }
 
+    /// Totals, and when they were read, by a clock that only tells differences.
+    pub(super) fn plugin_top(&self) -> Value {
+        json!({ "at_us": self.started.elapsed().as_micros(), "plugins": self.kernel.usage() })
+    }
+
     pub(super) fn plugin_quarantine(&self) -> Result<Value, RpcError> {
         let builds = self.kernel.quarantine().map_err(swap_error)?;
         Ok(json!({ "builds": builds }))

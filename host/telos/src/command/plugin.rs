@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::audit::render_rows;
 use super::told_path;
+use super::top::{self, Top};
 use crate::connection::Connection;
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, rows, short, show, time};
@@ -42,6 +43,8 @@ pub(crate) enum Plugin {
     Grant(Interfaces),
     /// Take back interfaces; the next message is without them.
     Revoke(Interfaces),
+    /// What each plugin uses: processor, memory, messages, errors, times.
+    Top(Top),
     /// Builds that broke what the release before them did not.
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -109,6 +112,7 @@ pub(crate) async fn run(
         Plugin::History(Id { id }) => ("plugin.history", json!({"id": id}), render_history),
         Plugin::Grant(asked) => ("plugin.grant", interfaces_params(asked), render_grants),
         Plugin::Revoke(asked) => ("plugin.revoke", interfaces_params(asked), render_grants),
+        Plugin::Top(top) => return top::run(top, host, output).await.map(|()| ExitCode::SUCCESS),
         Plugin::Quarantine(Quarantine::List) => ("plugin.quarantine", json!({}), render_quarantine),
         Plugin::Quarantine(Quarantine::Lift { id, release }) => {
             ("plugin.lift", json!({"id": id, "release": release}), render_lifted)

@@ -5,6 +5,11 @@ use telos_sdk::prelude::*;
 
 struct Spinner;
 
+#[derive(Deserialize)]
+struct Turns {
+    turns: u64,
+}
+
 /// Spins.
 #[plugin]
 impl Spinner {
@@ -15,6 +20,17 @@ impl Spinner {
         loop {
             turns = std::hint::black_box(turns.wrapping_add(1));
         }
+    }
+
+    /// Answers after so many turns.
+    #[selector(read_only)]
+    #[example(name = "turns twice", arguments = {"turns": 2}, returns = 2)]
+    fn turn(_this: &Receiver, asked: Turns) -> Result<u64, Failure> {
+        let mut turns = 0_u64;
+        while turns < asked.turns {
+            turns = std::hint::black_box(turns.wrapping_add(1));
+        }
+        Ok(turns)
     }
 
     /// Never answers, but emits one chunk first: whoever has it knows that it spins.
