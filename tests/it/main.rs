@@ -13,6 +13,7 @@ mod messaging;
 mod operator;
 mod posts;
 mod probation;
+mod set;
 mod storage;
 mod swap;
 mod tidy;

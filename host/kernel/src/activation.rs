@@ -3,7 +3,6 @@
 //! The commit carries everything the change decides. It is asked for again when somebody else changed the root object
 //! meanwhile. Whose turn it is is `turn`'s; how the pointer is published is `publication`'s.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -17,7 +16,7 @@ use crate::change::{Settled, change};
 use crate::decision::{Decision, Waits};
 use crate::generation::Standing;
 use crate::lane::Place;
-use crate::publication::{Change, Publication};
+use crate::publication::{Change, Move, Publication};
 use crate::raise::Raise;
 use crate::root_object;
 use crate::seams::{JournalLine, Severity};
@@ -47,7 +46,6 @@ impl Swapper {
     /// state is of an earlier generation.
     pub(crate) async fn change_seat(
         &self,
-        component: &ComponentId,
         prepare: impl Fn() -> Result<Decision, SwapError>,
     ) -> Result<Swapped, SwapError> {
         let with_root = || {
@@ -58,9 +56,9 @@ impl Swapper {
                 Way::Serve => self.changing_root(&decision.release)?,
                 Way::Wait(_) => None,
             };
-            Ok(((decision, way), root))
+            Ok(((decision, way), Vec::from_iter(root)))
         };
-        let ((decision, way), turn) = self.in_turn(component, with_root).await?;
+        let ((decision, way), turn) = self.in_turn(with_root).await?;
         match way {
             Way::Serve => self.activate(decision, None, turn).await,
             Way::Wait(waits) => self.stage(decision, waits, turn).await,
@@ -92,7 +90,7 @@ impl Swapper {
                 unit.audit(PLUGIN_STAGED, component.as_str(), decision.staging(waits))?;
                 let change = Change::Grant(component.clone(), decision.granting.clone());
                 let staged = decision.staged(waits, previous.clone());
-                Ok((staged, Some(self.publication(change, None))))
+                Ok((staged, Some(self.publication(change, Vec::new()))))
             })
             .await?;
         if matches!(waits, Waits::Start { .. }) {
@@ -127,21 +125,21 @@ impl Swapper {
                     raise.write(unit, &decision.release)?;
                 }
                 self.write_activation(unit, &decision, state, changes_root)?;
-                let (release, granting) = (Arc::clone(&decision.release), decision.granting.clone());
-                let change = Change::Seat { release, granting };
                 let swapped = decision.serving(previous.clone());
-                Ok((swapped, Some(self.publication(change, turn.place.clone()))))
+                let change = Change::Seats(vec![decision.as_move()]);
+                Ok((swapped, Some(self.publication(change, turn.places.clone()))))
             })
             .await?;
         self.notices.forget(&swapped.id);
+        self.pauses.note(pause);
         Ok(Swapped { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..swapped })
     }
 
-    pub(crate) fn publication(&self, change: Change, place: Option<Place>) -> Publication {
-        Publication::new(&self.seats, &self.grants, change, place)
+    pub(crate) fn publication(&self, change: Change, places: Vec<Place>) -> Publication {
+        Publication::new(&self.seats, &self.grants, change, places)
     }
 
-    fn write_activation(
+    pub(crate) fn write_activation(
         &self,
         unit: &mut Unit,
         decision: &Decision,
@@ -178,19 +176,28 @@ impl Swapper {
     ) -> Result<u64, SwapError> {
         let (Settled { position }, _) = self
             .change(request, |unit| {
-                self.retire_waiting(unit, component)?;
-                unit.remove_seat(component)?;
-                root_object::unseat(unit, component)?;
-                if let Some(asks) = &leaving.asks {
-                    unit.put_release(ReleaseRecord { state: ReleaseState::Retired, ..asks.clone() })?;
-                }
-                unit.audit(PLUGIN_REMOVED, component.as_str(), json!({ "digest": leaving.digest }))?;
-                let change = Change::Vacate(component.clone());
-                Ok((Settled::default(), Some(self.publication(change, turn.place.clone()))))
+                self.write_removal(unit, component, &leaving)?;
+                let change = Change::Seats(vec![Move::Vacate(component.clone())]);
+                Ok((Settled::default(), Some(self.publication(change, turn.places.clone()))))
             })
             .await?;
         self.notices.forget(component);
         Ok(position)
+    }
+
+    pub(crate) fn write_removal(
+        &self,
+        unit: &mut Unit,
+        component: &ComponentId,
+        leaving: &Leaving,
+    ) -> Result<(), SwapError> {
+        self.retire_waiting(unit, component)?;
+        unit.remove_seat(component)?;
+        root_object::unseat(unit, component)?;
+        if let Some(asks) = &leaving.asks {
+            unit.put_release(ReleaseRecord { state: ReleaseState::Retired, ..asks.clone() })?;
+        }
+        Ok(unit.audit(PLUGIN_REMOVED, component.as_str(), json!({ "digest": leaving.digest }))?)
     }
 
     /// Decides a change of seats or grants; see [`change`].

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use telos_store::{DedupeKey, ReleaseRecord, ReleaseState, Unit};
 
 use crate::generation::{START_AGAIN, waits_for_start};
+use crate::publication::Move;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapped};
 
@@ -78,6 +79,10 @@ impl Decision {
             unit.put_release(ousted.clone())?;
         }
         Ok(unit.put_release(ReleaseRecord { state, ..self.record.clone() })?)
+    }
+
+    pub(crate) fn as_move(&self) -> Move {
+        Move::Serve { release: Arc::clone(&self.release), granting: self.granting.clone() }
     }
 
     pub(crate) fn serving(&self, previous: Option<String>) -> Swapped {

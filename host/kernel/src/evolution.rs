@@ -400,8 +400,11 @@ impl<'a> Course<'a> {
 
     async fn put_in_force(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
         let swapper = self.swapper;
-        let still_staged = || Ok((swapper.still_staged(self.record)?, swapper.changing_root(release)?));
-        let (staged, turn) = swapper.in_turn(&release.component, still_staged).await?;
+        let still_staged = || {
+            let root = swapper.changing_root(release)?;
+            Ok((swapper.still_staged(self.record)?, Vec::from_iter(root)))
+        };
+        let (staged, turn) = swapper.in_turn(still_staged).await?;
         let record = staged.ok_or(Trouble::Overtaken)?;
         let raise = match self.from < self.to {
             true => Some(Raise { from: self.from, to: self.to, root: self.carried_root(release).await? }),
@@ -424,7 +427,7 @@ impl<'a> Course<'a> {
 
     /// The root object as it will be, when the deciding commit changes its method slots too.
     async fn carried_root(&mut self, release: &Release) -> Result<Option<CarriedRoot>, Trouble> {
-        let Some(root) = self.swapper.changing_root(release)? else { return Ok(None) };
+        let Some((root, _)) = self.swapper.changing_root(release)? else { return Ok(None) };
         let before = self.swapper.store.begin_on_voted().object(root).map_err(SwapError::from)?;
         let is_to_carry =
             |object: &Arc<Object>| object.owner == release.component && object.generation < self.to;

@@ -28,7 +28,9 @@ use crate::sandbox::SandboxSeat;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
 use crate::standing::ReleaseStanding;
-use crate::swap::{Checked, InstallRequest, Quarantined, SwapError, Swapped, Swapper};
+use crate::swap::{
+    Checked, InstallRequest, Quarantined, SetApplied, SetPlan, SetRequest, SwapError, Swapped, Swapper,
+};
 use crate::upkeep::keep_up;
 use crate::watch::{STRUCK_MAX, Watch};
 
@@ -286,6 +288,32 @@ impl Kernel {
     ) -> Result<(Quarantined, u64), SwapError> {
         let (swapper, component, asked) = self.asked(component)?;
         self.swapping(async move { swapper.lift(&component, &wanted, asked).await }).await
+    }
+
+    /// What a set of changes would do; nothing changes.
+    ///
+    /// # Errors
+    /// [`SwapError`] for a build that is none, or a component or release that is not known.
+    pub async fn plan_set(&self, set: SetRequest) -> Result<SetPlan, SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.plan_set(set).await }).await
+    }
+
+    /// Installs, swaps and removes several components in one commit and with one table, or none of them.
+    ///
+    /// # Errors
+    /// [`SwapError`]; what was serving keeps serving.
+    pub async fn apply_set(&self, set: SetRequest) -> Result<SetApplied, SwapError> {
+        let (swapper, asked) = (Arc::clone(&self.0.swapper), self.1);
+        self.swapping(async move { swapper.apply_set(set, asked).await }).await
+    }
+
+    /// What an [`apply_set`](Self::apply_set) answered that this handle's request decided before.
+    ///
+    /// # Errors
+    /// [`SwapError::Commit`] when the request is too old to be decided.
+    pub fn applied_before(&self) -> Result<Option<SetApplied>, SwapError> {
+        self.0.swapper.remembered(self.1)
     }
 
     /// Takes a component's seat away, and what waits for a grant or a start; answers the position of the commit.

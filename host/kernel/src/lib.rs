@@ -45,6 +45,7 @@ mod notice;
 mod objects;
 mod operator;
 mod outbox;
+mod pauses;
 mod probation;
 mod publication;
 mod pure;
@@ -82,7 +83,10 @@ pub use root_object::RootObjectError;
 pub use sandbox::{Sandbox, SandboxSeat, TrialEnd, TrialRoom};
 pub use seat::{Release, SeatTable};
 pub use standing::ReleaseStanding;
-pub use swap::{Checked, Granting, InstallRequest, Quarantined, SwapError, Swapped};
+pub use swap::{
+    Checked, Granting, InstallRequest, Quarantined, SET_MEMBERS_MAX, SetApplied, SetMember, SetPlan,
+    SetRequest, SwapError, Swapped,
+};
 pub use tally::Usage;
 pub use trial::ExampleResult;
 

@@ -20,19 +20,26 @@ use crate::seat::{Release, SeatTable, Seats};
 
 /// What changes.
 pub(crate) enum Change {
-    /// A release takes its component's seat, and what it is granted along with it.
-    Seat {
+    /// Who serves: one seat, or several at once.
+    Seats(Vec<Move>),
+    /// A component may use more.
+    Grant(ComponentId, BTreeSet<String>),
+    /// A component may use less.
+    Revoke(ComponentId, BTreeSet<String>),
+}
+
+/// What becomes of one component's seat.
+#[derive(Clone)]
+pub(crate) enum Move {
+    /// A release takes it, and what it is granted along with it.
+    Serve {
         /// The release.
         release: Arc<Release>,
         /// Interfaces granted in the same commit.
         granting: BTreeSet<String>,
     },
-    /// A component's seat is gone.
+    /// It is gone.
     Vacate(ComponentId),
-    /// A component may use more.
-    Grant(ComponentId, BTreeSet<String>),
-    /// A component may use less.
-    Revoke(ComponentId, BTreeSet<String>),
 }
 
 /// One change of seats or grants on its way.
@@ -43,8 +50,8 @@ struct Publishing {
     seats: Arc<Seats>,
     grants: Arc<Grants>,
     change: Change,
-    /// In the lane of the root object, passed on when the vote passes.
-    place: Option<Place>,
+    /// In the lanes of root objects, passed on when the vote passes.
+    places: Vec<Place>,
     voted: OnceLock<Voted>,
     decided_at: OnceLock<Instant>,
 }
@@ -54,23 +61,18 @@ struct Voted {
     at: Instant,
     /// None when no seat changes.
     table: Option<Arc<SeatTable>>,
-    /// What was not granted before, or was until now.
-    moved: BTreeSet<String>,
+    /// Of each component, what was not granted before, or was until now.
+    moved: Vec<(ComponentId, BTreeSet<String>)>,
 }
 
 impl Publication {
-    /// `place`: in the lane of the root object, where that changes.
-    pub(crate) fn new(
-        seats: &Arc<Seats>,
-        grants: &Arc<Grants>,
-        change: Change,
-        place: Option<Place>,
-    ) -> Self {
+    /// `places`: in the lanes of root objects that change.
+    pub(crate) fn new(seats: &Arc<Seats>, grants: &Arc<Grants>, change: Change, places: Vec<Place>) -> Self {
         Self(Arc::new(Publishing {
             seats: Arc::clone(seats),
             grants: Arc::clone(grants),
             change,
-            place,
+            places,
             voted: OnceLock::new(),
             decided_at: OnceLock::new(),
         }))
@@ -101,25 +103,24 @@ impl Publication {
     }
 
     fn pass(&self, position: Position) {
-        let Publishing { seats, grants, change, place, voted, .. } = &*self.0;
+        let Publishing { seats, grants, change, places, voted, .. } = &*self.0;
         let (at, now) = (Instant::now(), seats.voted());
+        let moved = |component: &ComponentId, moved| vec![(component.clone(), moved)];
         let (table, moved) = match change {
-            Change::Seat { release, granting } => {
-                let table = now.with(position, Arc::clone(release));
-                (Some(Arc::new(table)), grants.extend(&release.component, granting))
+            Change::Seats(moves) => (Some(Arc::new(now.moved(position, moves))), grant_along(grants, moves)),
+            Change::Grant(component, interfaces) => {
+                (None, moved(component, grants.extend(component, interfaces)))
             }
-            Change::Vacate(component) => (Some(Arc::new(now.without(position, component))), BTreeSet::new()),
-            Change::Grant(component, interfaces) => (None, grants.extend(component, interfaces)),
-            Change::Revoke(component, interfaces) => (None, grants.retract(component, interfaces)),
+            Change::Revoke(component, interfaces) => {
+                (None, moved(component, grants.retract(component, interfaces)))
+            }
         };
         if let Some(table) = &table {
             seats.vote(Arc::clone(table));
         }
         // A unit passes one vote.
         let _ = voted.set(Voted { at, table, moved });
-        if let Some(place) = place {
-            place.pass_on();
-        }
+        places.iter().for_each(Place::pass_on);
     }
 
     fn decide(&self) {
@@ -137,11 +138,11 @@ impl Publication {
         if voted.table.is_some() {
             seats.withdraw();
         }
-        match change {
-            Change::Seat { release, .. } => drop(grants.retract(&release.component, &voted.moved)),
-            Change::Grant(component, _) => drop(grants.retract(component, &voted.moved)),
-            Change::Revoke(component, _) => drop(grants.extend(component, &voted.moved)),
-            Change::Vacate(_) => {}
+        for (component, moved) in &voted.moved {
+            match change {
+                Change::Seats(_) | Change::Grant(..) => drop(grants.retract(component, moved)),
+                Change::Revoke(..) => drop(grants.extend(component, moved)),
+            }
         }
     }
 
@@ -151,4 +152,15 @@ impl Publication {
         let for_readers = decided_at.get().map(|at| commit.visible_at.saturating_duration_since(*at));
         for_writers.max(for_readers).unwrap_or_default()
     }
+}
+
+/// Grants what releases are granted along with their seats; answers what was not granted before.
+fn grant_along(grants: &Grants, moves: &[Move]) -> Vec<(ComponentId, BTreeSet<String>)> {
+    let granted = |step: &Move| match step {
+        Move::Serve { release, granting } => {
+            Some((release.component.clone(), grants.extend(&release.component, granting)))
+        }
+        Move::Vacate(_) => None,
+    };
+    moves.iter().filter_map(granted).collect()
 }

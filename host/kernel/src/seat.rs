@@ -20,6 +20,7 @@ use crate::contract::PersonaPre;
 use crate::descriptor::Descriptor;
 use crate::instance::MessageState;
 use crate::limits::Limits;
+use crate::publication::Move;
 use crate::tally::Tally;
 
 /// One immutable release, linked and ready to serve.
@@ -62,10 +63,19 @@ impl SeatTable {
         Self { position, releases }
     }
 
-    /// This table with one seat gone.
-    pub(crate) fn without(&self, position: Position, component: &ComponentId) -> Self {
+    /// This table with some seats moved, all at once.
+    pub(crate) fn moved(&self, position: Position, moves: &[Move]) -> Self {
         let mut releases = self.releases.clone();
-        releases.remove(component);
+        for step in moves {
+            match step {
+                Move::Serve { release, .. } => {
+                    releases.insert(release.component.clone(), Arc::clone(release));
+                }
+                Move::Vacate(component) => {
+                    releases.remove(component);
+                }
+            }
+        }
         Self { position, releases }
     }
 }

@@ -16,6 +16,7 @@ mod error;
 mod probation;
 mod quarantine;
 mod request;
+mod set;
 mod version;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ use crate::grant::{DEFAULT_GRANTS, Grants, INTERFACES};
 use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::notice::{Notice, Notices};
+use crate::pauses::Pauses;
 use crate::publication::Change;
 use crate::pure::Pure;
 use crate::root_object;
@@ -51,6 +53,7 @@ pub(crate) use probation::{Fall, PLUGIN_PARKED};
 pub(crate) use quarantine::QUARANTINE_LIFTED;
 pub use quarantine::Quarantined;
 pub use request::{Checked, Granting, InstallRequest, Swapped};
+pub use set::{SET_MEMBERS_MAX, SetApplied, SetMember, SetPlan, SetRequest};
 
 /// Digits that name a release by the beginning of its digest: with fewer, two releases of one component may share it.
 const DIGEST_DIGITS_MIN: usize = 8;
@@ -73,6 +76,7 @@ pub(crate) struct Swapper {
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) notices: Notices,
+    pub(crate) pauses: Pauses,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
@@ -88,7 +92,8 @@ impl Swapper {
         lanes: Arc<Lanes>,
     ) -> Self {
         let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
-        Self { store, examiner, sandbox, seats, grants, journal, lanes, notices, turn }
+        let pauses = Pauses::default();
+        Self { store, examiner, sandbox, seats, grants, journal, lanes, notices, pauses, turn }
     }
 
     /// Examines and tries bytes as an install would; nothing changes.
@@ -148,7 +153,7 @@ impl Swapper {
             let reason = Reason::Installed;
             Ok(Decision { release, record, granting, missing, consumed, reason, ousted: None, request })
         };
-        let changed = self.change_seat(&release.component, decide_install).await;
+        let changed = self.change_seat(decide_install).await;
         if changed.as_ref().is_err_and(|error| error.effect() == Effect::None) {
             self.withdraw(release.digest).await;
         }
@@ -189,7 +194,7 @@ impl Swapper {
             let record = self.find_release(component, wanted)?;
             self.decision(record, Reason::Swapped, request)
         };
-        self.change_seat(component, decide_swap).await
+        self.change_seat(decide_swap).await
     }
 
     /// The answer to a swap that would change nothing. A release that did not load is not one that serves; and where
@@ -201,10 +206,15 @@ impl Swapper {
         }
         let table = self.seats.current();
         let serving = table.releases.get(component).filter(|release| release.digest == digest);
-        Ok(serving.map(|release| Swapped {
-            id: component.clone(),
+        Ok(serving.map(|release| self.unchanged(release)))
+    }
+
+    /// The answer for a release that serves already.
+    fn unchanged(&self, release: &Release) -> Swapped {
+        Swapped {
+            id: release.component.clone(),
             version: release.version().to_string(),
-            digest,
+            digest: release.digest,
             state: "serving".into(),
             missing_grants: Vec::new(),
             cause: None,
@@ -213,7 +223,7 @@ impl Swapper {
             position: self.store.position().get(),
             pause_us: 0,
             is_unchanged: true,
-        }))
+        }
     }
 
     /// Lets the release serve that served before this one.
@@ -231,7 +241,7 @@ impl Swapper {
             let record = self.find_release(component, &digest.to_string())?;
             self.decision(record, Reason::RolledBack, request)
         };
-        self.change_seat(component, decide_rollback).await
+        self.change_seat(decide_rollback).await
     }
 
     /// Takes a component's seat away, and retires a release that waits for a grant or a start: neither must bring back
@@ -244,12 +254,12 @@ impl Swapper {
         if let Some(Settled { position }) = self.remembered(request)? {
             return Ok(position);
         }
-        let prepare = || Ok((self.leaving(component)?, self.root(component)?));
-        let (leaving, turn) = self.in_turn(component, prepare).await?;
+        let prepare = || Ok((self.leaving(component)?, Vec::from_iter(self.root(component)?)));
+        let (leaving, turn) = self.in_turn(prepare).await?;
         self.vacate(component, leaving, turn, request).await
     }
 
-    fn leaving(&self, component: &ComponentId) -> Result<Leaving, SwapError> {
+    pub(crate) fn leaving(&self, component: &ComponentId) -> Result<Leaving, SwapError> {
         let asks = self.staged(component)?;
         let serves = match self.seat(component) {
             Ok(seat) => Some(seat.digest),
@@ -285,7 +295,7 @@ impl Swapper {
             let waits = self.staged(component)?.ok_or_else(|| SwapError::NothingWaits(component.clone()))?;
             self.decision(waits, Reason::Awaited, None)
         };
-        let activated = self.change_seat(component, decide_activation).await;
+        let activated = self.change_seat(decide_activation).await;
         activated.map(Some).map_err(|cause| SwapError::GrantedOnly {
             component: component.clone(),
             version: staged.version.clone(),
@@ -312,7 +322,7 @@ impl Swapper {
             }
             unit.audit("grant.given", component.as_str(), json!({ "interfaces": wanted }))?;
             let change = Change::Grant(component.clone(), wanted.clone());
-            Ok((Settled::default(), Some(self.publication(change, None))))
+            Ok((Settled::default(), Some(self.publication(change, Vec::new()))))
         })
         .await?;
         Ok(())
@@ -342,7 +352,7 @@ impl Swapper {
                 }
                 unit.audit("grant.revoked", component.as_str(), json!({ "interfaces": all }))?;
                 let change = Change::Revoke(component.clone(), all.clone());
-                Ok((Settled::default(), Some(self.publication(change, None))))
+                Ok((Settled::default(), Some(self.publication(change, Vec::new()))))
             })
             .await?;
         Ok(position)

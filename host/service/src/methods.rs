@@ -12,6 +12,7 @@ mod memory;
 mod object;
 mod past;
 mod plugin;
+mod release;
 mod store;
 mod vitals;
 
@@ -121,6 +122,8 @@ impl Methods {
             "plugin.top" => Ok(self.plugin_top()),
             "plugin.quarantine" => self.plugin_quarantine(),
             "plugin.lift" => self.plugin_lift(call).await,
+            "release.plan" => self.release_plan(params(call)?).await,
+            "release.apply" => self.release_apply(call).await,
             "store.verify" => self.store_verify(reply).await,
             "store.backup" => self.store_backup(reply, params(call)?).await,
             "store.rewrite" => self.store_rewrite(reply).await,

@@ -12,6 +12,7 @@ mod memory;
 mod model;
 mod object;
 mod plugin;
+mod release;
 mod send;
 mod store;
 mod top;
@@ -77,6 +78,9 @@ pub(crate) enum Command {
     /// Look at plugins, install and exchange them.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Exchange several plugins at once.
+    #[command(subcommand)]
+    Release(release::Release),
     /// Search what is remembered.
     #[command(subcommand)]
     Memory(memory::Memory),
@@ -221,6 +225,7 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Chat(chat) => chat::run(chat, host, output).await?,
         Command::Object(object) => return object::run(object, host, output).await,
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
+        Command::Release(release) => return release::run(release, host, output).await,
         Command::Memory(memory) => return memory::run(memory, host, output).await,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
         Command::Vitals(vitals) => vitals::run(vitals, host, output).await?,
@@ -334,6 +339,7 @@ mod tests {
             "plugin grant counter --all",
             "plugin revoke counter inference",
             "plugin top --watch",
+            "release apply ./set.toml --plan",
             "plugin quarantine list",
             "plugin quarantine lift counter 0.2.0",
             "memory search babs notes hello -k 3",

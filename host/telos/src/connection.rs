@@ -18,7 +18,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Methods that change nothing: without an answer, too, their effect is known.
-const LOOKING: [&str; 18] = [
+const LOOKING: [&str; 19] = [
     "host.info",
     "host.vitals",
     "object.list",
@@ -30,6 +30,7 @@ const LOOKING: [&str; 18] = [
     "plugin.history",
     "plugin.quarantine",
     "plugin.top",
+    "release.plan",
     "store.verify",
     "store.stats",
     "audit.list",

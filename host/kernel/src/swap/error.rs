@@ -143,6 +143,27 @@ pub enum SwapError {
         /// The version asked about.
         version: String,
     },
+    /// A set changes one seat at least, and not too many.
+    #[error("a set of {members} members cannot be applied; it has from 1 to {max}")]
+    SetSize {
+        /// How many it has.
+        members: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// A set names a component twice.
+    #[error("the set names `{0}` twice; one member says what becomes of its seat")]
+    SetTwice(String),
+    /// One member of a set could not serve at once, so nothing was changed.
+    #[error("the set was not applied: {component}: {cause}")]
+    SetMember {
+        /// The component.
+        component: ComponentId,
+        /// Why.
+        cause: String,
+        /// What would lift that.
+        next: String,
+    },
     /// No component of this id has a seat or a release.
     #[error("no plugin is called `{0}`; see `telos plugin list`")]
     NoSuchPlugin(String),
@@ -251,6 +272,7 @@ impl SwapError {
             Self::Older { component, version, .. } => Some(format!(
                 "give it a later version, or go back to a kept release with `telos plugin swap {component} {version}`"
             )),
+            Self::SetMember { next, .. } if !next.is_empty() => Some(next.clone()),
             Self::SameVersion { .. } => Some("give the new build a later version".into()),
             Self::Quarantined { component, digest, .. } => Some(format!(
                 "mend it and install the new build; or `telos plugin quarantine lift {component} {digest}` and then \

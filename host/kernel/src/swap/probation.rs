@@ -19,7 +19,7 @@ use crate::change::Settled;
 use crate::decision::{Decision, Reason};
 use crate::generation::{self, Standing};
 use crate::notice;
-use crate::publication::Change;
+use crate::publication::{Change, Move};
 use crate::seat::Release;
 
 /// The audit row of a release that has served its probation.
@@ -136,7 +136,7 @@ impl Swapper {
             // What it may use is asked at each call; a grant taken from it since is no reason that nobody serves.
             Ok(Decision { release, missing: Vec::new(), ousted, ..decision })
         };
-        let returned = self.change_seat(component, decide_return).await?;
+        let returned = self.change_seat(decide_return).await?;
         self.notices.put(component, notice::fallen(&fallen, Some(&returned.version), fall.cause()));
         Ok(())
     }
@@ -151,7 +151,10 @@ impl Swapper {
             unit.put_release(fallen.clone())?;
             let detail = json!({ "version": fallen.version, "digest": digest, "cause": fall.cause() });
             unit.audit(PLUGIN_PARKED, component.as_str(), detail)?;
-            Ok((Settled::default(), Some(self.publication(Change::Vacate(component.clone()), None))))
+            Ok((
+                Settled::default(),
+                Some(self.publication(Change::Seats(vec![Move::Vacate(component.clone())]), Vec::new())),
+            ))
         })
         .await?;
         drop(turn);

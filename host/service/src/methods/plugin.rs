@@ -159,11 +159,11 @@ impl Methods {
 }
 
 /// What an operator asks for who names a path.
-fn request(path: &Path, candidate: &Candidate) -> InstallRequest {
+pub(super) fn request(path: &Path, candidate: &Candidate) -> InstallRequest {
     InstallRequest::of(path.display().to_string(), candidate.manifest.as_ref())
 }
 
-async fn read(path: PathBuf) -> Result<Candidate, RpcError> {
+pub(super) async fn read(path: PathBuf) -> Result<Candidate, RpcError> {
     let reading = tokio::task::spawn_blocking(move || inbox::read_path(&path)).await;
     match reading {
         Ok(candidate) => candidate.map_err(|error| invalid(error.to_string())),

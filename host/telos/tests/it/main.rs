@@ -15,6 +15,7 @@ mod memory;
 mod minds;
 mod ppp;
 mod probation;
+mod release;
 // The bridge's, which also starts programs of its own.
 #[path = "../../../bridge/tests/it/python.rs"]
 #[allow(dead_code, reason = "here only examples run")]
