@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use telos_kernel::{
     Evolution, EvolutionOutcome, Evolving, Failure, GenerationMode, Granting, InstallRequest, SwapError,
+    Swapping,
 };
 use telos_store::{
     AuditRow, ComponentId, Digest, Draft, DraftFact, DraftOptions, Json, ObjectId, ObjectName, ReleaseRecord,
@@ -269,7 +270,7 @@ async fn whoever_decides_anew_who_serves_ends_the_waiting() {
     kernel.kernel.swap("counter", "0.1.0".into()).await.unwrap();
     let (kernel, raised) = kernel.restart_raising(GenerationMode::Evolve).await;
     assert!(raised.is_empty(), "{raised:?}");
-    assert_eq!(kernel.kernel.swap("counter", "0.3.0".into()).await.unwrap().state, "staged");
+    assert_eq!(kernel.install("counter-v3").await.state, "staged");
     kernel.kernel.remove("counter").await.unwrap();
     let (kernel, raised) = kernel.restart_raising(GenerationMode::Evolve).await;
     assert!(raised.is_empty(), "{raised:?}");
@@ -411,15 +412,16 @@ async fn an_operator_has_a_failed_release_tried_again() {
     kernel.install("counter-v2").await;
     let kernel = kernel.restart();
     assert_eq!(kernel.kernel.plugins().unwrap()[0]["is_trouble"], false, "somebody chose who serves");
-    assert_eq!(kernel.kernel.swap("counter", "0.5.0".into()).await.unwrap().state, "staged");
+    assert_eq!(kernel.install("misevolver").await.state, "staged");
     let (kernel, failed) = kernel.restart_raising(GenerationMode::Evolve).await;
     assert!(matches!(outcome(&failed), EvolutionOutcome::Failed(_)));
     let kernel = kernel.restart();
     assert_eq!(kernel.kernel.plugins().unwrap()[0]["is_trouble"], true, "though it is not the newest");
     kernel.kernel.set_slot("mine/0", "count", Some(&json!(1))).await.unwrap();
-    assert_eq!(kernel.kernel.swap("counter", "0.5.0".into()).await.unwrap().state, "staged");
-    let (kernel, raised) = kernel.restart_raising(GenerationMode::Evolve).await;
-    assert_eq!((outcome(&raised), serves(&kernel).await), (&EvolutionOutcome::Raised, json!("0.5.0")));
+    let how = Swapping { no_return: true, ..Swapping::default() };
+    assert_eq!(kernel.kernel.swap_so("counter", "0.5.0".into(), how).await.unwrap().state, "serving");
+    let kernel = kernel.restart();
+    assert_eq!((serves(&kernel).await, in_force(&kernel)), (json!("0.5.0"), Some(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod archive;
 mod conflict;
 mod disk;
 mod dispatch;
+mod evolving;
 mod generation;
 mod generation_crash;
 mod hostile;

@@ -144,7 +144,7 @@ async fn no_tree_sees_one_half_of_a_set_and_no_count_is_lost() {
 /// One tree, whose shape its number decides; answers how much it counted.
 async fn ask(kernel: &TestKernel, round: u64) -> u64 {
     let asked = json!({"to": "counter", "times": round % 4 + 1});
-    let (selector, counted) = if round % 3 == 0 { ("both", 0) } else { ("both_and_count", 1) };
+    let (selector, counted) = if round.is_multiple_of(3) { ("both", 0) } else { ("both_and_count", 1) };
     let answer = match round % 2 {
         0 => kernel.send("twin", selector, asked).await,
         _ => {

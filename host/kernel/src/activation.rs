@@ -13,7 +13,7 @@ use telos_store::{
 };
 
 use crate::change::{Settled, change};
-use crate::decision::{Decision, Waits};
+use crate::decision::{Decision, Reason, Waits};
 use crate::generation::Standing;
 use crate::lane::Place;
 use crate::publication::{Change, Move, Publication};
@@ -73,6 +73,20 @@ impl Swapper {
             }
             _ => Way::Serve,
         })
+    }
+
+    /// Makes a kept release the one that waits for the next start, unless it is that already.
+    pub(crate) async fn stage_again(
+        &self,
+        record: &ReleaseRecord,
+        request: Option<DedupeKey>,
+    ) -> Result<(), SwapError> {
+        let waits = self.waiting_for_start(&record.component)?;
+        if waits.is_some_and(|waits| waits.digest == record.digest) {
+            return Ok(());
+        }
+        let prepare = || self.decision(record.clone(), Reason::Swapped, request);
+        self.change_seat(prepare).await.map(drop)
     }
 
     async fn stage(&self, decision: Decision, waits: Waits, _turn: Turn<'_>) -> Result<Swapped, SwapError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use telos_store::{DedupeKey, ReleaseRecord, ReleaseState, Unit};
 
-use crate::generation::{START_AGAIN, waits_for_start};
+use crate::generation::{next_of_waiting, waits_for_start};
 use crate::publication::Move;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapped};
@@ -105,7 +105,10 @@ impl Decision {
         let (cause, next) = match waits {
             // What is missing says it.
             Waits::Grants => (None, None),
-            Waits::Start { from, to } => (Some(waits_for_start(from, to)), Some(START_AGAIN.into())),
+            Waits::Start { from, to } => {
+                let next = next_of_waiting(&self.release.component, &self.release.version().to_string());
+                (Some(waits_for_start(from, to)), Some(next))
+            }
         };
         Swapped { state: "staged".into(), cause, next, ..self.serving(previous) }
     }

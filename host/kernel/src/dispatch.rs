@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId, Slot, Store, Unit, Vote,
+    CommitError, ComponentId, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId, Slot, Store,
+    Unit, Vote,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use crate::MESSAGE_DEPTH_MAX;
+use crate::admission::Admission;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::decide::ask;
@@ -35,13 +36,11 @@ use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
+use crate::shared::Shared;
 use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Attempts of one root before it ends in `conflict`.
 pub const ATTEMPTS_MAX: u32 = 8;
-
-/// Roots that may wait for an instance; the next is told `busy`.
-pub(crate) const ADMISSION_QUEUE_MAX: usize = 256;
 
 /// How long a root that runs again waits for a store that failed below it; then it is told `busy`, as new ones are.
 const STORE_BACK_TIME: Duration = Duration::from_secs(5);
@@ -100,7 +99,7 @@ pub(crate) struct Dispatcher {
     pub(crate) seats: Arc<Seats>,
     pub(crate) surroundings: Arc<Surroundings>,
     lanes: Arc<Lanes>,
-    pub(crate) admission: Admission,
+    pub(crate) admission: Arc<Admission>,
     counts: Counts,
     /// Runs after a commit that posted messages.
     on_posts: Box<dyn Fn() + Send + Sync>,
@@ -138,7 +137,14 @@ pub(crate) struct Attempting {
     /// In the receiver's lane; none for a root that only reads.
     place: Option<Place>,
     /// Counted by the release that served its method when it came.
-    _in_hand: Option<InHand>,
+    in_hand: Option<InHand>,
+}
+
+impl Attempting {
+    /// The component whose release it was for when it came; none when that is not known.
+    fn concerns(&self) -> Option<ComponentId> {
+        self.in_hand.as_ref().map(|in_hand| in_hand.0.component.clone())
+    }
 }
 
 /// One root that a release has in hand, until this is dropped.
@@ -174,16 +180,14 @@ enum Attempted {
 
 impl Dispatcher {
     pub(crate) fn new(
-        store: Store,
+        shared: Shared,
         engines: Arc<Engines>,
-        seats: Arc<Seats>,
         surroundings: Arc<Surroundings>,
-        lanes: Arc<Lanes>,
         on_posts: Box<dyn Fn() + Send + Sync>,
         struck: mpsc::Sender<Struck>,
     ) -> Self {
-        let admission = Admission::new(engines.slots as usize / MESSAGE_DEPTH_MAX as usize);
         let counts = Counts::default();
+        let Shared { store, seats, lanes, admission } = shared;
         Self { store, engines, seats, surroundings, lanes, admission, counts, on_posts, struck }
     }
 
@@ -240,7 +244,7 @@ impl Dispatcher {
             request: None,
             post: Some((id, post.hops)),
             place,
-            _in_hand: None,
+            in_hand: None,
         })
         .await
     }
@@ -257,7 +261,7 @@ impl Dispatcher {
             request: root.request,
             post: None,
             place,
-            _in_hand: release.map(InHand::of),
+            in_hand: release.map(InHand::of),
         })
     }
 
@@ -368,6 +372,7 @@ impl Dispatcher {
         if let Some(place) = &attempting.place {
             place.turn().await;
         }
+        let mut passage = self.admission.pass(attempting.concerns()).await;
         let _admitted = self.admission.enter().await?;
         let (unit, seats) = match &attempting.place {
             Some(place) => self.begin_in_lane(place, attempting.context.attempt).await?,
@@ -380,7 +385,10 @@ impl Dispatcher {
             arguments: attempting.arguments.clone(),
         };
         let _running = self.engines.running();
-        Ok(deliver(tree, message).await)
+        tokio::select! {
+            ran = deliver(tree, message) => Ok(ran),
+            () = passage.retired() => Err(Failure::Retired),
+        }
     }
 
     /// A snapshot of what is decided and the seat table that belongs to it.
@@ -607,28 +615,4 @@ fn replayed(outcome: &[u8]) -> Result<Answer, Failure> {
     let remembered: Value = serde_json::from_slice(outcome).unwrap_or_default();
     let value = remembered.get("value").cloned().unwrap_or_default();
     Ok(Answer { value, position: None, is_replay: true })
-}
-
-/// Roots are admitted up to instances ÷ depth, so that a nested message never waits for an instance.
-pub(crate) struct Admission {
-    permits: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-}
-
-impl Admission {
-    fn new(roots: usize) -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(roots)),
-            waiting: Arc::new(Semaphore::new(ADMISSION_QUEUE_MAX)),
-        }
-    }
-
-    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let busy = || Failure::Busy(format!("{ADMISSION_QUEUE_MAX} messages wait for an instance"));
-        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| busy())
-    }
 }

@@ -15,6 +15,7 @@
 //! Never here: which generation is in force (`generation`), what evolving may use (`pure`).
 
 mod evolver;
+mod live;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +38,8 @@ use crate::raise::{CarriedRoot, Raise};
 use crate::root_object;
 use crate::seams::Severity;
 use crate::seat::Release;
-use crate::swap::{SwapError, Swapper};
+use crate::swap::{SwapError, Swapped, Swapper};
+use crate::turn::Turn;
 
 use evolver::Evolver;
 use report::Progress;
@@ -58,6 +60,8 @@ pub(crate) enum Trouble {
     Object { object: ObjectId, from: u32, cause: String, is_of_release: bool },
     /// Somebody decided anew who serves.
     Overtaken,
+    /// Messages to the component did not end in time.
+    Undrained,
     /// Something else was in the way.
     Other(SwapError),
 }
@@ -241,6 +245,7 @@ impl Swapper {
                 )
             }
             Trouble::Overtaken => "somebody decided anew who serves".into(),
+            Trouble::Undrained => "messages to it did not end in time".into(),
             Trouble::Other(error) if evolution.from == evolution.to => {
                 format!("it cannot serve yet: {error}")
             }
@@ -399,13 +404,27 @@ impl<'a> Course<'a> {
     }
 
     async fn put_in_force(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
+        let (record, turn) = self.turn(release).await?;
+        self.decide(record, release, turn).await.map(drop)
+    }
+
+    /// The turn to decide, while the release is still the one that waits.
+    async fn turn(&self, release: &Arc<Release>) -> Result<(ReleaseRecord, Turn<'a>), Trouble> {
         let swapper = self.swapper;
         let still_staged = || {
             let root = swapper.changing_root(release)?;
             Ok((swapper.still_staged(self.record)?, Vec::from_iter(root)))
         };
         let (staged, turn) = swapper.in_turn(still_staged).await?;
-        let record = staged.ok_or(Trouble::Overtaken)?;
+        Ok((staged.ok_or(Trouble::Overtaken)?, turn))
+    }
+
+    async fn decide(
+        &mut self,
+        record: ReleaseRecord,
+        release: &Arc<Release>,
+        turn: Turn<'_>,
+    ) -> Result<Swapped, Trouble> {
         let raise = match self.from < self.to {
             true => Some(Raise { from: self.from, to: self.to, root: self.carried_root(release).await? }),
             // A script put it in force.
@@ -421,8 +440,7 @@ impl<'a> Course<'a> {
             ousted: None,
             request: None,
         };
-        swapper.activate(decision, raise, turn).await?;
-        Ok(())
+        Ok(self.swapper.activate(decision, raise, turn).await?)
     }
 
     /// The root object as it will be, when the deciding commit changes its method slots too.
@@ -445,7 +463,7 @@ impl Trouble {
     fn object(&self) -> Option<&ObjectId> {
         match self {
             Self::Object { object, .. } => Some(object),
-            Self::Overtaken | Self::Other(_) => None,
+            Self::Overtaken | Self::Undrained | Self::Other(_) => None,
         }
     }
 
@@ -453,7 +471,7 @@ impl Trouble {
     fn is_of_release(&self) -> bool {
         match self {
             Self::Object { is_of_release, .. } => *is_of_release,
-            Self::Overtaken => false,
+            Self::Overtaken | Self::Undrained => false,
             Self::Other(error) => matches!(error, SwapError::RootObject(_)) || error.is_of_the_bytes(),
         }
     }

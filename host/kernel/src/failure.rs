@@ -134,6 +134,9 @@ pub enum Failure {
     /// The device that the store is on has no room.
     #[error("{0}")]
     NoRoom(String),
+    /// It was ended so that its component could change.
+    #[error("it was ended so that a plugin could be changed at once")]
+    Retired,
     /// The deadline passed first.
     #[error("the deadline passed before an answer was decided")]
     Deadline,
@@ -182,6 +185,7 @@ impl Failure {
             Self::Busy(_) => "busy",
             Self::Full(_) => "full",
             Self::NoRoom(_) => "no-room",
+            Self::Retired => "retired",
             Self::Deadline => "deadline",
             Self::ReadOnly(_) => "read-only",
             Self::Conflict { .. } => "conflict",
@@ -200,7 +204,7 @@ impl Failure {
             Self::NotServing { .. } | Self::Requirement { .. } | Self::Full(_) | Self::NoRoom(_) => {
                 Fault::Operator
             }
-            Self::Unavailable(_) | Self::Host { .. } => Fault::Host,
+            Self::Unavailable(_) | Self::Host { .. } | Self::Retired => Fault::Host,
             _ => Fault::Peer,
         }
     }
@@ -224,7 +228,7 @@ impl Failure {
             Self::NotServing { component, .. } | Self::Requirement { component, .. } => {
                 format!("see `telos plugin info {component}`")
             }
-            Self::Busy(_) | Self::Conflict { .. } => "send it again in a moment".into(),
+            Self::Busy(_) | Self::Conflict { .. } | Self::Retired => "send it again in a moment".into(),
             // The bridge's client does so by itself, and says this when it gives up.
             Self::Unavailable(_) => {
                 "ask again under the same number; or look at the receiver with `telos object show` before you send \

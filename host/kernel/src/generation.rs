@@ -7,7 +7,7 @@
 //! In force is what the state was raised to; as long as it never was, what the release that serves says, or the last
 //! one that did. Judging is pure; how state is carried over is `evolution`'s.
 
-use telos_store::{ReleaseRecord, ReleaseState, SeatRecord};
+use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord};
 
 use crate::descriptor::Descriptor;
 
@@ -52,7 +52,9 @@ pub(crate) fn waits_for_start(from: u32, to: u32) -> String {
 }
 
 /// What lets a release serve that waits for the next start.
-pub(crate) const START_AGAIN: &str = "stop the host and start it again with `telos up`";
+pub(crate) fn next_of_waiting(component: &ComponentId, version: &str) -> String {
+    format!("`telos plugin swap {component} {version}` carries it over now, while messages flow")
+}
 
 /// The generation of state that was never raised: that of the release that serves, else the latest of those that did.
 /// None when none did.
@@ -82,7 +84,7 @@ mod tests {
 
     use std::collections::BTreeMap;
 
-    use telos_store::{ComponentId, Digest, Json};
+    use telos_store::{Digest, Json};
 
     use crate::descriptor::Kind;
 

@@ -9,6 +9,8 @@ use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, Revision, Store};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 
+use crate::MESSAGE_DEPTH_MAX;
+use crate::admission::Admission;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::descriptor::Kind;
@@ -27,9 +29,11 @@ use crate::probation::ProbationTerms;
 use crate::sandbox::SandboxSeat;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
+use crate::shared::Shared;
 use crate::standing::ReleaseStanding;
 use crate::swap::{
     Checked, InstallRequest, Quarantined, SetApplied, SetPlan, SetRequest, SwapError, Swapped, Swapper,
+    Swapping,
 };
 use crate::upkeep::keep_up;
 use crate::watch::{STRUCK_MAX, Watch};
@@ -111,15 +115,19 @@ impl Kernel {
         let seats =
             Arc::new(Seats::new(SeatTable { position: store.position(), releases: Default::default() }));
         let examiner = Examiner::new(Arc::clone(&engines)).map_err(EngineError::from)?;
-        let lanes = Arc::new(Lanes::default());
+        let roots = engines.slots as usize / MESSAGE_DEPTH_MAX as usize;
+        let shared = Shared {
+            store: store.clone(),
+            seats: Arc::clone(&seats),
+            lanes: Arc::new(Lanes::default()),
+            admission: Arc::new(Admission::new(roots)),
+        };
         let swapper = Swapper::new(
-            store.clone(),
+            shared.clone(),
             examiner,
             config.sandbox.clone(),
-            Arc::clone(&seats),
             Arc::clone(&grants),
             Arc::clone(&journal),
-            Arc::clone(&lanes),
         );
         swapper.notices.remember_failures(&store).map_err(unreadable)?;
         report_unloadable(&swapper, journal.as_ref())?;
@@ -134,15 +142,7 @@ impl Kernel {
         let ring = Arc::clone(&bell);
         let on_posts = Box::new(move || ring.notify_one());
         let (struck, struck_out) = mpsc::channel(STRUCK_MAX);
-        let dispatcher = Arc::new(Dispatcher::new(
-            store.clone(),
-            engines,
-            Arc::clone(&seats),
-            surroundings,
-            lanes,
-            on_posts,
-            struck,
-        ));
+        let dispatcher = Arc::new(Dispatcher::new(shared, engines, surroundings, on_posts, struck));
         let swapper = Arc::new(swapper);
         let watch = Watch::new(&dispatcher, Arc::clone(&swapper), config.probation);
         let guests = guest_runtime(config.threads)?;
@@ -250,13 +250,28 @@ impl Kernel {
         self.swapping(async move { swapper.check(&bytes, &request).await }).await
     }
 
-    /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest.
+    /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest. One of a later
+    /// generation than its component's state carries that over while the old release serves; only for what changed
+    /// meanwhile are messages to the component held, and a crash leaves it to the next start.
     ///
     /// # Errors
     /// [`SwapError`]; what was serving keeps serving.
     pub async fn swap(&self, component: &str, wanted: String) -> Result<Swapped, SwapError> {
+        self.swap_so(component, wanted, Swapping::default()).await
+    }
+
+    /// The same, with what an operator says about it.
+    ///
+    /// # Errors
+    /// As [`Kernel::swap`].
+    pub async fn swap_so(
+        &self,
+        component: &str,
+        wanted: String,
+        how: Swapping,
+    ) -> Result<Swapped, SwapError> {
         let (swapper, component, asked) = self.asked(component)?;
-        self.swapping(async move { swapper.swap_to(&component, &wanted, asked).await }).await
+        self.swapping(async move { swapper.swap_to(&component, &wanted, how, asked).await }).await
     }
 
     /// Lets the release serve that served before.

@@ -16,6 +16,7 @@
 //! Never here: sockets, models, files other than the inbox.
 
 mod activation;
+mod admission;
 mod archivist;
 mod blame;
 mod change;
@@ -54,6 +55,7 @@ mod root_object;
 mod sandbox;
 pub mod seams;
 mod seat;
+mod shared;
 mod standing;
 mod swap;
 mod tally;
@@ -85,7 +87,7 @@ pub use seat::{Release, SeatTable};
 pub use standing::ReleaseStanding;
 pub use swap::{
     Checked, Granting, InstallRequest, Quarantined, SET_MEMBERS_MAX, SetApplied, SetMember, SetPlan,
-    SetRequest, SwapError, Swapped,
+    SetRequest, SwapError, Swapped, Swapping,
 };
 pub use tally::Usage;
 pub use trial::ExampleResult;

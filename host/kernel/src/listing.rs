@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord};
 
 use crate::descriptor::Descriptor;
-use crate::generation::{START_AGAIN, waits_for_start};
+use crate::generation::{next_of_waiting, waits_for_start};
 use crate::notice::Notice;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapper};
@@ -92,7 +92,8 @@ impl<'a> Known<'a> {
         let to = descriptor(staged)?.generation;
         let from = self.swapper.in_force(&self.component)?.unwrap_or_default();
         let text = format!("{} waits: {}", staged.version, waits_for_start(from, to));
-        Ok(Some(Notice { text, next: Some(START_AGAIN.into()), is_trouble: false }))
+        let next = next_of_waiting(&self.component, &staged.version);
+        Ok(Some(Notice { text, next: Some(next), is_trouble: false }))
     }
 }
 

@@ -112,6 +112,24 @@ impl Pure {
         judge(ended, &store, DESCRIBE)
     }
 
+    /// One object's value slots carried back, within the bounds of [`Pure::evolve`].
+    pub(crate) async fn devolve(
+        &self,
+        slots: &[SlotValue],
+        from: u32,
+        to: u32,
+    ) -> Result<Result<Vec<SlotValue>, EvolveError>, PureError> {
+        let _running = self.engines.running();
+        let mut store = self.store(EVOLVE)?;
+        let devolving = async {
+            let persona = self.pre.instantiate_async(&mut store).await.map_err(Failed::Making)?;
+            let lifecycle = persona.telos_host_lifecycle();
+            lifecycle.call_devolve(&mut store, slots, from, to).await.map_err(Failed::Calling)
+        };
+        let ended = tokio::time::timeout(EVOLVE.time, devolving).await;
+        judge(ended, &store, EVOLVE)
+    }
+
     /// One object's value slots carried from one generation to another. At most a thousand million units of fuel, 10 s,
     /// 64 MiB and 4 MiB of answer.
     pub(crate) async fn evolve(

@@ -29,6 +29,7 @@ use telos_store::{
     WriteError,
 };
 
+use crate::admission::Admission;
 use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::decision::{Decision, Reason};
@@ -47,12 +48,13 @@ use crate::root_object;
 use crate::sandbox::SandboxSeat;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
+use crate::shared::Shared;
 
 pub use error::SwapError;
 pub(crate) use probation::{Fall, PLUGIN_PARKED};
 pub(crate) use quarantine::QUARANTINE_LIFTED;
 pub use quarantine::Quarantined;
-pub use request::{Checked, Granting, InstallRequest, Swapped};
+pub use request::{Checked, Granting, InstallRequest, Swapped, Swapping};
 pub use set::{SET_MEMBERS_MAX, SetApplied, SetMember, SetPlan, SetRequest};
 
 /// Digits that name a release by the beginning of its digest: with fewer, two releases of one component may share it.
@@ -75,6 +77,7 @@ pub(crate) struct Swapper {
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) notices: Notices,
     pub(crate) pauses: Pauses,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
@@ -83,17 +86,16 @@ pub(crate) struct Swapper {
 
 impl Swapper {
     pub(crate) fn new(
-        store: Store,
+        shared: Shared,
         examiner: Examiner,
         sandbox: SandboxSeat,
-        seats: Arc<Seats>,
         grants: Arc<Grants>,
         journal: Arc<dyn JournalSink>,
-        lanes: Arc<Lanes>,
     ) -> Self {
         let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
         let pauses = Pauses::default();
-        Self { store, examiner, sandbox, seats, grants, journal, lanes, notices, pauses, turn }
+        let Shared { store, seats, lanes, admission } = shared;
+        Self { store, examiner, sandbox, seats, grants, journal, lanes, admission, notices, pauses, turn }
     }
 
     /// Examines and tries bytes as an install would; nothing changes.
@@ -182,6 +184,7 @@ impl Swapper {
         &self,
         component: &ComponentId,
         wanted: &str,
+        swapping: Swapping,
         request: Option<DedupeKey>,
     ) -> Result<Swapped, SwapError> {
         if let Some(answer) = self.remembered(request)? {
@@ -189,6 +192,10 @@ impl Swapper {
         }
         if let Some(serves) = self.serves_already(component, wanted)? {
             return Ok(serves);
+        }
+        let record = self.find_release(component, wanted)?;
+        if self.evolves_now(&record)? {
+            return self.evolve_now(record, swapping, request).await;
         }
         let decide_swap = || {
             let record = self.find_release(component, wanted)?;
@@ -447,7 +454,7 @@ impl Swapper {
         Ok(missing.into_iter().filter(|interface| !granted(interface)).collect())
     }
 
-    fn decision(
+    pub(crate) fn decision(
         &self,
         record: ReleaseRecord,
         reason: Reason,

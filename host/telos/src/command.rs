@@ -332,6 +332,7 @@ mod tests {
             "plugin check ./counter.wasm",
             "plugin install ./counter.wasm --grant all",
             "plugin swap counter 0.2.0",
+            "plugin swap counter 0.3.0 --force --no-return",
             "plugin rollback counter",
             "plugin remove counter",
             "plugin history counter",

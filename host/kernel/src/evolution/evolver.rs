@@ -64,6 +64,54 @@ impl Evolver {
     }
 }
 
+/// What carrying an object there and back shows of a release.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WayBack {
+    /// The object is as it was.
+    Leads,
+    /// The release knows none.
+    Unknown,
+    /// It gives something else back, or fails: how.
+    Astray(String),
+}
+
+impl Evolver {
+    /// Carries an object there and back, which must give what it was.
+    pub(crate) async fn way_back(&self, object: &Object, to: u32) -> Result<WayBack, Refusal> {
+        let (slots, from) = (value_slots(object), object.generation);
+        let there = judge(self.pure.evolve(&slots, from, to).await?)?;
+        let there: Vec<SlotValue> = there
+            .into_iter()
+            .map(|(name, value)| SlotValue { name, value: value.as_str().to_owned() })
+            .collect();
+        let back = match self.pure.devolve(&there, to, from).await {
+            Ok(Err(EvolveError::Unsupported)) => return Ok(WayBack::Unknown),
+            Ok(back) => back,
+            Err(error) if error.is_of_the_moment() => return Err(error.into()),
+            Err(error) => return Ok(WayBack::Astray(format!("its devolve() {error}"))),
+        };
+        Ok(match judge(back) {
+            Ok(back) => compare_slots(&slots, &back),
+            Err(refusal) => WayBack::Astray(format!("on the way back {refusal}")),
+        })
+    }
+}
+
+fn compare_slots(before: &[SlotValue], back: &BTreeMap<String, Json>) -> WayBack {
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    let lost = before
+        .iter()
+        .find(|slot| back.get(&slot.name).is_none_or(|kept| value(kept.as_str()) != value(&slot.value)));
+    let new = back.keys().find(|name| before.iter().all(|slot| &slot.name != *name));
+    match (lost, new) {
+        (Some(slot), _) => {
+            WayBack::Astray(format!("its devolve() does not give slot `{}` back as it was", slot.name))
+        }
+        (None, Some(name)) => WayBack::Astray(format!("its devolve() leaves slot `{name}` behind")),
+        (None, None) => WayBack::Leads,
+    }
+}
+
 fn value_slots(object: &Object) -> Vec<SlotValue> {
     let value = |(name, slot): (&String, &Slot)| match slot {
         Slot::Value(value) => Some(SlotValue { name: name.clone(), value: value.as_str().to_owned() }),

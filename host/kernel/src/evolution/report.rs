@@ -56,6 +56,17 @@ pub enum EvolutionOutcome {
     NeedsGrant,
 }
 
+impl EvolutionOutcome {
+    /// Why it does not serve; empty when nothing is wrong.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::WouldFail(cause) | Self::Failed(cause) | Self::Hindered(cause) => cause.clone(),
+            Self::Overtaken => "somebody decided anew who serves".into(),
+            Self::Raised | Self::Passes | Self::Waits | Self::NeedsGrant => String::new(),
+        }
+    }
+}
+
 /// How far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evolving {

@@ -141,6 +141,7 @@ fn nested_failure(failure: Failure) -> messaging::Error {
         Failure::ReadOnly(_) => messaging::Error::ReadOnly,
         Failure::Host { incident, .. } => messaging::Error::Failed(incident),
         Failure::Conflict { .. }
+        | Failure::Retired
         | Failure::Session(_)
         | Failure::AnswerForgotten
         | Failure::UnknownSession

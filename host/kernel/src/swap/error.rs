@@ -143,6 +143,45 @@ pub enum SwapError {
         /// The version asked about.
         version: String,
     },
+    /// A release that carries state to a later generation cannot carry it back.
+    #[error(
+        "{component} {version} was not let serve: it carries state from generation {from} to {to}, and knows no way \
+         back"
+    )]
+    NoWayBack {
+        /// The component.
+        component: ComponentId,
+        /// The release.
+        version: String,
+        /// The generation in force.
+        from: u32,
+        /// The release's.
+        to: u32,
+    },
+    /// Carried there and back, an object is another one.
+    #[error("{component} {version} was not let serve: object `{object}` does not come back: {cause}")]
+    Astray {
+        /// The component.
+        component: ComponentId,
+        /// The release.
+        version: String,
+        /// The object's name or id.
+        object: String,
+        /// How it differs, or why it cannot be tried.
+        cause: String,
+    },
+    /// State was not carried over; what served serves on.
+    #[error("{component} {version} does not serve: {cause}")]
+    NotEvolved {
+        /// The component.
+        component: ComponentId,
+        /// The release.
+        version: String,
+        /// Why.
+        cause: String,
+        /// What to do next.
+        next: String,
+    },
     /// A set changes one seat at least, and not too many.
     #[error("a set of {members} members cannot be applied; it has from 1 to {max}")]
     SetSize {
@@ -272,6 +311,15 @@ impl SwapError {
             Self::Older { component, version, .. } => Some(format!(
                 "give it a later version, or go back to a kept release with `telos plugin swap {component} {version}`"
             )),
+            Self::NoWayBack { component, version, .. } => Some(format!(
+                "give it a `#[devolve]`; or, since it cannot return by itself then, `telos plugin swap {component} \
+                 {version} --no-return`"
+            )),
+            Self::Astray { component, version, .. } => Some(format!(
+                "mend its `devolve`; or, since it cannot return by itself then, `telos plugin swap {component} \
+                 {version} --no-return`"
+            )),
+            Self::NotEvolved { next, .. } => Some(next.clone()),
             Self::SetMember { next, .. } if !next.is_empty() => Some(next.clone()),
             Self::SameVersion { .. } => Some("give the new build a later version".into()),
             Self::Quarantined { component, digest, .. } => Some(format!(

@@ -54,6 +54,15 @@ pub enum Granting {
     These(Vec<String>),
 }
 
+/// How a kept release is let serve.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swapping {
+    /// Where its state must be carried over, end messages that do not end by themselves in time.
+    pub force: bool,
+    /// Where its state must be carried over, let it serve although it cannot be carried back.
+    pub no_return: bool,
+}
+
 /// What became of an install, swap or rollback.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Swapped {

@@ -105,7 +105,7 @@ enum Step {
     Serve(Box<Decision>),
     /// It does already.
     Keep(Arc<Release>),
-    Remove(ComponentId, Leaving),
+    Remove(ComponentId, Box<Leaving>),
 }
 
 impl Step {
@@ -259,7 +259,7 @@ impl Swapper {
         for id in &set.remove {
             let component = component(id)?;
             let leaving = self.leaving(&component)?;
-            steps.push(Step::Remove(component, leaving));
+            steps.push(Step::Remove(component, Box::new(leaving)));
         }
         Ok(steps)
     }

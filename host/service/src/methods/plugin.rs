@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, RpcError};
 use telos_kernel::inbox::{self, Candidate};
-use telos_kernel::{Granting, InstallRequest, Swapped};
+use telos_kernel::{Granting, InstallRequest, Swapped, Swapping};
 
 use super::audit::newest;
 use super::{Methods, invalid, params, swap_error};
@@ -35,6 +35,10 @@ struct Install {
 struct Swap {
     id: String,
     to: String,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    no_return: bool,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +95,8 @@ impl Methods {
 
     pub(super) async fn plugin_swap(&self, call: &Call) -> Result<Value, RpcError> {
         let swap: Swap = params(call)?;
-        let swapped = self.deciding(call).swap(&swap.id, swap.to).await;
+        let how = Swapping { force: swap.force, no_return: swap.no_return };
+        let swapped = self.deciding(call).swap_so(&swap.id, swap.to, how).await;
         swapped.map(|swapped| json!(swapped)).map_err(swap_error)
     }
 

@@ -32,6 +32,12 @@ pub(crate) enum Plugin {
         id: String,
         /// A version, or eight or more characters of a digest's beginning.
         to: String,
+        /// Where its state is carried over: end messages that do not end by themselves within 5 s.
+        #[arg(long)]
+        force: bool,
+        /// Where its state is carried over: also when it cannot be carried back.
+        #[arg(long)]
+        no_return: bool,
     },
     /// Return to the release that served before.
     Rollback(Id),
@@ -106,7 +112,10 @@ pub(crate) async fn run(
         Plugin::Info(Id { id }) => ("plugin.info", json!({"id": id}), render_info),
         Plugin::Check { path } => return check(&path, host, output).await,
         Plugin::Install(install) => ("plugin.install", install_params(&install)?, render_swapped),
-        Plugin::Swap { id, to } => ("plugin.swap", json!({"id": id, "to": to}), render_swapped),
+        Plugin::Swap { id, to, force, no_return } => {
+            let asked = json!({"id": id, "to": to, "force": force, "no_return": no_return});
+            ("plugin.swap", asked, render_swapped)
+        }
         Plugin::Rollback(Id { id }) => ("plugin.rollback", json!({"id": id}), render_swapped),
         Plugin::Remove(Id { id }) => ("plugin.remove", json!({"id": id}), render_removed),
         Plugin::History(Id { id }) => ("plugin.history", json!({"id": id}), render_history),

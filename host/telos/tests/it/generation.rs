@@ -69,7 +69,7 @@ fn a_failed_evolution_is_told_with_what_to_do_and_the_host_is_ready() {
     running.ok(&["object", "set", "mine", "count", "901"]);
     let installed = running.text(&["plugin", "install", guest("misevolver").to_str().unwrap()]);
     assert!(installed.contains("counter 0.5.0 staged, after 0.1.0"), "{installed}");
-    assert!(installed.contains("next: stop the host and start it again with `telos up`"), "{installed}");
+    assert!(installed.contains("next: `telos plugin swap counter 0.5.0` carries it over now"), "{installed}");
     running.stop();
     running.start();
     let said = running.announced();
@@ -136,6 +136,39 @@ fn a_start_that_is_told_to_stop_while_it_carries_state_over_stops_and_changes_no
         (running.value("counter", "release"), running.value("many/7", "read")),
         (json!("0.1.0"), json!(7))
     );
+}
+
+#[test]
+fn a_host_that_dies_while_state_is_carried_over_under_load_serves_the_old_release_or_the_new_one() {
+    const OBJECTS: u32 = 2_000;
+    let rounds = if std::env::var_os("TELOS_LONG").is_some() { 100 } else { 4 };
+    let mut running = with_staged();
+    running.stop();
+    make(&running.path().join("store"), OBJECTS);
+    let (mut acknowledged, mut seed) = (5_u64, 0x51ab_u64);
+    for round in 0..rounds {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        running.start_with(&["--generations", "minimum"]);
+        let mut swapping: Command = command(running.path());
+        swapping.args(["--json", "--patience-s", "1", "plugin", "swap", "counter", "0.3.0"]);
+        let swapping = std::thread::spawn(move || swapping.output().unwrap());
+        let until = Instant::now() + Duration::from_millis((seed >> 33) % 1_500);
+        while Instant::now() < until {
+            acknowledged += u64::from(running.run(&["send", "mine", "increment"]).status.success());
+        }
+        running.kill();
+        let swapped = swapping.join().unwrap().status.success();
+        assert!(Store::verify(&running.path().join("store")).unwrap().is_clean());
+        running.start_with(&["--generations", "minimum"]);
+        let (release, count) = (running.value("counter", "release"), running.value("mine", "read"));
+        assert!(release == "0.3.0" || (release == "0.1.0" && !swapped), "round {round}: {release}");
+        assert_eq!(count, acknowledged, "round {round}, {release}");
+        assert_eq!(running.value("many/1999", "read"), 1_999, "round {round}, {release}");
+        running.stop();
+    }
+    running.start();
+    assert_eq!(running.value("counter", "release"), "0.3.0");
+    assert_eq!(running.value("mine", "read"), acknowledged);
 }
 
 /// Runs a host for a while.

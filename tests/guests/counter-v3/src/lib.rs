@@ -68,6 +68,20 @@ impl Counter {
         }
         Ok(slots)
     }
+
+    /// What was counted down is not told apart any more; the count stays.
+    #[devolve]
+    fn devolve(mut slots: Slots, from: u32, to: u32) -> Result<Slots, EvolveError> {
+        if (from, to) != (2, 1) {
+            return Err(EvolveError::Unsupported);
+        }
+        if let Some(tally) = slots.remove("tally") {
+            let tally: Tally =
+                Tally::deserialize(tally).map_err(|error| EvolveError::invalid(error.to_string()))?;
+            slots.insert("count".into(), json!(tally.count()));
+        }
+        Ok(slots)
+    }
 }
 
 /// An object that never counted has no slot, in either generation.

@@ -10,6 +10,11 @@ struct Increment {
     by: u64,
 }
 
+#[derive(Deserialize)]
+struct Dwell {
+    turns: u64,
+}
+
 /// Counts, as long as nobody asks for much.
 #[plugin(id = "counter", version = "0.6.0")]
 #[slot(name = "count", default = 0, summary = "How far it has counted.")]
@@ -21,6 +26,19 @@ impl Counter {
         let mut count = this.slot::<u64>("count")?;
         assert!(arguments.by < 100, "it stumbles on purpose");
         *count += arguments.by;
+        Ok(*count)
+    }
+
+    /// Adds one after so many turns, which may take long.
+    #[selector]
+    #[example(name = "turns", arguments = {"turns": 2}, returns = 1)]
+    fn dwell(this: &Receiver, asked: Dwell) -> Result<u64, Failure> {
+        let mut turns = 0_u64;
+        while turns < asked.turns {
+            turns = std::hint::black_box(turns.wrapping_add(1));
+        }
+        let mut count = this.slot::<u64>("count")?;
+        *count += 1;
         Ok(*count)
     }
 
