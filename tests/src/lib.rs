@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel, KernelConfig, LinedUp,
-    ProbationTerms, Root, SwapError, Swapped,
+    Answer, CodeCache, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel, KernelConfig,
+    LinedUp, ProbationTerms, Root, SwapError, Swapped,
 };
 use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
@@ -158,7 +158,12 @@ impl TestKernel {
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
         std::fs::create_dir_all(&cache).expect("a cache directory");
-        let config = KernelConfig { cache: Some(cache), threads: 2, probation, ..KernelConfig::default() };
+        let config = KernelConfig {
+            cache: Some(CodeCache { directory: cache, key: [1; 32] }),
+            threads: 2,
+            probation,
+            ..KernelConfig::default()
+        };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
         Self { kernel, store, journal, home }

@@ -6,16 +6,15 @@
 //!
 //! Never here: stores, instances, plugin identity.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use wasmtime::{
-    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::code::EngineKind;
 
 /// One epoch. Short enough that a spinner yields its thread often, long enough that ticks cost nothing.
 pub const EPOCH: Duration = Duration::from_millis(10);
@@ -52,17 +51,13 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Makes both engines. `cache`: a private directory for compiled code; none compiles anew every time.
+    /// Makes both engines.
     ///
     /// # Errors
-    /// When the machine cannot run the configuration, or the cache directory cannot be used.
-    pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
-        let (serving, slots) = match Engine::new(&config(cache, true)?) {
-            Ok(engine) => (engine, INSTANCE_SLOTS),
-            // Address space for the pool is not to be had everywhere (small VMs, ulimit -v).
-            Err(_) => (Engine::new(&config(cache, false)?)?, INSTANCE_SLOTS_ON_DEMAND),
-        };
-        let metered = Engine::new(config(cache, false)?.consume_fuel(true))?;
+    /// When the machine cannot run the configuration.
+    pub fn new() -> Result<Self, EngineError> {
+        let (serving, slots) = serving()?;
+        let metered = metered()?;
         let ticker = Ticker::start(vec![serving.clone(), metered.clone()]);
         Ok(Self { serving, metered, slots, ticker })
     }
@@ -73,7 +68,27 @@ impl Engines {
     }
 }
 
-fn config(cache: Option<&Path>, pooled: bool) -> Result<Config, EngineError> {
+/// An engine whose code the one of this kind loads.
+pub(crate) fn for_compiling(kind: EngineKind) -> Result<Engine, EngineError> {
+    match kind {
+        EngineKind::Serving => serving().map(|(engine, _)| engine),
+        EngineKind::Metered => metered(),
+    }
+}
+
+fn serving() -> Result<(Engine, u32), EngineError> {
+    Ok(match Engine::new(&config(true)) {
+        Ok(engine) => (engine, INSTANCE_SLOTS),
+        // Address space for the pool is not to be had everywhere (small VMs, ulimit -v).
+        Err(_) => (Engine::new(&config(false))?, INSTANCE_SLOTS_ON_DEMAND),
+    })
+}
+
+fn metered() -> Result<Engine, EngineError> {
+    Ok(Engine::new(config(false).consume_fuel(true))?)
+}
+
+fn config(pooled: bool) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -87,12 +102,7 @@ fn config(cache: Option<&Path>, pooled: bool) -> Result<Config, EngineError> {
     if pooled {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     }
-    if let Some(directory) = cache {
-        let mut cache = CacheConfig::new();
-        cache.with_directory(directory);
-        config.cache(Some(Cache::new(cache)?));
-    }
-    Ok(config)
+    config
 }
 
 fn pool() -> PoolingAllocationConfig {

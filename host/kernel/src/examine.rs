@@ -9,6 +9,7 @@ use telos_store::{ComponentId, Digest};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
+use crate::code::{Code, EngineKind};
 use crate::contract::{CONTRACT_VERSION, PACKAGE, PersonaPre};
 use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
 use crate::engine::Engines;
@@ -39,6 +40,12 @@ pub enum ExamineError {
     /// The bytes do not validate or compile.
     #[error("it does not compile: {0}")]
     Compile(String),
+    /// Compiling it takes more than it may.
+    #[error("it does not compile within bounds: {0}")]
+    CompileExceeded(String),
+    /// It could not be compiled on this machine, now.
+    #[error("it could not be compiled: {0}; try again when this machine has less to do")]
+    CompileHindered(String),
     /// It imports what this host has never heard of.
     #[error(
         "it imports `{0}`, which this host does not offer; a plugin may import telos:host interfaces and wasi 0.2"
@@ -91,21 +98,27 @@ impl ExamineError {
         if let Self::Elsewhere { is_of_the_bytes, .. } = self {
             return *is_of_the_bytes;
         }
-        let is_of_this_host =
-            matches!(self, Self::ContractTooNew { .. } | Self::UnknownImport(_) | Self::SandboxLost(_));
+        let is_of_this_host = matches!(
+            self,
+            Self::ContractTooNew { .. }
+                | Self::UnknownImport(_)
+                | Self::SandboxLost(_)
+                | Self::CompileExceeded(_)
+        );
         !is_of_this_host && !self.is_of_the_moment()
     }
 
     /// Whether this machine had too little time, memory or room just now: the same bytes may pass in a moment.
     pub fn is_of_the_moment(&self) -> bool {
         let is_of_the_moment = matches!(self, Self::Elsewhere { is_of_the_moment: true, .. });
-        is_of_the_moment || matches!(self, Self::DescribeSlow | Self::DescribeHindered(_))
+        is_of_the_moment
+            || matches!(self, Self::DescribeSlow | Self::DescribeHindered(_) | Self::CompileHindered(_))
     }
 }
 
 /// Links components against this host's contract, for both engines.
 pub(crate) struct Examiner {
-    engines: Arc<Engines>,
+    code: Code,
     serving: Linker<MessageState>,
     metered: Linker<MessageState>,
 }
@@ -118,24 +131,24 @@ pub(crate) struct Examined {
 }
 
 impl Examiner {
-    pub(crate) fn new(engines: Arc<Engines>) -> wasmtime::Result<Self> {
-        let serving = imports::linker(&engines.serving)?;
-        let metered = imports::linker(&engines.metered)?;
-        Ok(Self { engines, serving, metered })
+    pub(crate) fn new(code: Code) -> wasmtime::Result<Self> {
+        let serving = imports::linker(code.engine(EngineKind::Serving))?;
+        let metered = imports::linker(code.engine(EngineKind::Metered))?;
+        Ok(Self { code, serving, metered })
     }
 
     pub(crate) fn engines(&self) -> &Engines {
-        &self.engines
+        self.code.engines()
     }
 
     /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice.
     pub(crate) async fn examine(&self, bytes: &[u8], limits: Limits) -> Result<Examined, ExamineError> {
         recognise(bytes)?;
-        let metered = compile(&self.engines.metered, bytes)?;
-        let imports = interfaces(&self.engines.metered, &metered)?;
+        let metered = self.code.component(EngineKind::Metered, bytes)?;
+        let imports = interfaces(self.code.engine(EngineKind::Metered), &metered)?;
         let described = self.describe(&metered).await?;
         let trial_pre = link(&self.metered, &metered)?;
-        let serving = compile(&self.engines.serving, bytes)?;
+        let serving = self.code.component(EngineKind::Serving, bytes)?;
         let pre = link(&self.serving, &serving)?;
         let component =
             ComponentId::new(&described.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
@@ -158,12 +171,12 @@ impl Examiner {
         descriptor: Descriptor,
         limits: Limits,
     ) -> Result<Release, ExamineError> {
-        let compiled = compile(&self.engines.serving, bytes)?;
+        let compiled = self.code.component(EngineKind::Serving, bytes)?;
         Ok(Release {
             component: ComponentId::new(&descriptor.id)
                 .map_err(|error| ExamineError::Contract(error.to_string()))?,
             digest: Digest::of(bytes),
-            imports: interfaces(&self.engines.serving, &compiled)?,
+            imports: interfaces(self.code.engine(EngineKind::Serving), &compiled)?,
             limits: limits.capped(),
             pre: link(&self.serving, &compiled)?,
             tally: Tally::default(),
@@ -173,12 +186,12 @@ impl Examiner {
 
     /// A component's `lifecycle`, to be called without reaching anything; for bytes that a stored release vouches for.
     pub(crate) fn pure(&self, bytes: &[u8]) -> Result<Pure, ExamineError> {
-        let compiled = compile(&self.engines.metered, bytes)?;
-        Pure::new(&self.engines, &compiled).map_err(contract)
+        let compiled = self.code.component(EngineKind::Metered, bytes)?;
+        Pure::new(self.code.engines(), &compiled).map_err(contract)
     }
 
     async fn describe(&self, component: &Component) -> Result<Descriptor, ExamineError> {
-        let pure = Pure::new(&self.engines, component).map_err(contract)?;
+        let pure = Pure::new(self.code.engines(), component).map_err(contract)?;
         let told = |error: PureError| match error {
             PureError::Time(_) => ExamineError::DescribeSlow,
             PureError::Host(_) => ExamineError::DescribeHindered(error.to_string()),
@@ -218,10 +231,6 @@ fn recognise(bytes: &[u8]) -> Result<(), ExamineError> {
         [0x7f, b'E', b'L', b'F', ..] | [b'M', b'Z', ..] => Err(ExamineError::NotAComponent("native code")),
         _ => Err(ExamineError::NotAComponent("some other kind of file")),
     }
-}
-
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, ExamineError> {
-    Component::from_binary(engine, bytes).map_err(|error| ExamineError::Compile(format!("{error:#}")))
 }
 
 fn link(

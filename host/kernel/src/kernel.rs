@@ -1,6 +1,5 @@
 //! The kernel as the rest of the host sees it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,6 +12,7 @@ use crate::MESSAGE_DEPTH_MAX;
 use crate::admission::Admission;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
+use crate::code::{Code, CodeCache, CompilerSeat};
 use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
@@ -41,8 +41,10 @@ use crate::watch::{STRUCK_MAX, Watch};
 /// What the kernel needs to know of its host.
 #[derive(Debug, Clone, Default)]
 pub struct KernelConfig {
-    /// A private directory for compiled code; none compiles anew at every start.
-    pub cache: Option<PathBuf>,
+    /// Where compiled code is kept; none compiles anew at every start.
+    pub cache: Option<CodeCache>,
+    /// What compiles; none compiles in this process.
+    pub compiler: CompilerSeat,
     /// Threads for guests. 0, the default: as many as the machine has.
     pub threads: usize,
     /// Where candidates are tried before this process compiles them; none tries them in this process.
@@ -109,12 +111,14 @@ impl Kernel {
         journal: Arc<dyn JournalSink>,
         minds: Arc<dyn Minds>,
     ) -> Result<Self, KernelError> {
-        let engines = Arc::new(Engines::new(config.cache.as_deref())?);
+        let engines = Arc::new(Engines::new()?);
+        let (cache, compiler) = (config.cache.clone(), config.compiler.clone());
+        let code = Code::new(Arc::clone(&engines), cache, compiler, Arc::clone(&journal));
         let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
         let grants = Arc::new(Grants::load(&store).map_err(unreadable)?);
         let seats =
             Arc::new(Seats::new(SeatTable { position: store.position(), releases: Default::default() }));
-        let examiner = Examiner::new(Arc::clone(&engines)).map_err(EngineError::from)?;
+        let examiner = Examiner::new(code).map_err(EngineError::from)?;
         let roots = engines.slots as usize / MESSAGE_DEPTH_MAX as usize;
         let shared = Shared {
             store: store.clone(),

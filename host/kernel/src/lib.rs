@@ -20,6 +20,7 @@ mod admission;
 mod archivist;
 mod blame;
 mod change;
+mod code;
 mod contract;
 mod cpu;
 mod decide;
@@ -65,6 +66,7 @@ mod turn;
 mod upkeep;
 mod watch;
 
+pub use code::{CodeCache, CompileError, Compiler, CompilerSeat, EngineKind, SEAL_KEY_BYTES, precompile};
 pub use contract::CONTRACT_VERSION;
 pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};
 pub use dispatch::{ATTEMPTS_MAX, Answer, DispatchStats, Rehearsal, Root};

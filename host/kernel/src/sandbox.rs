@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::code::{Code, CompilerSeat};
 use crate::descriptor::Descriptor;
 use crate::engine::{EngineError, Engines};
 use crate::examine::{ExamineError, Examiner};
@@ -69,8 +70,10 @@ impl TrialRoom {
     /// # Errors
     /// [`EngineError`].
     pub fn new(journal: Arc<dyn JournalSink>) -> Result<Self, EngineError> {
-        let engines = Arc::new(Engines::new(None)?);
-        let examiner = Examiner::new(engines).map_err(EngineError::from)?;
+        let engines = Arc::new(Engines::new()?);
+        // A process of its own compiles for itself, and keeps nothing.
+        let code = Code::new(engines, None, CompilerSeat::default(), Arc::clone(&journal));
+        let examiner = Examiner::new(code).map_err(EngineError::from)?;
         Ok(Self { examiner, journal })
     }
 

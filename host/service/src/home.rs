@@ -4,7 +4,7 @@
 //! store/     the object store and its blobs; locked by the running host
 //! journal/   journal.jsonl and five backups
 //! plugins/   the inbox
-//! cache/     compiled code; may be deleted when no host runs
+//! cache/     compiled code, sealed by `cache.key`; both may be deleted when no host runs
 //! run/       the socket, and `endpoint`, which names it, and doors for the guard; only while a host runs
 //! keys/      the host's key, and whose keys may come in through an open port
 //! models/    minds, when `TELOS_MODELS_DIR` does not say otherwise
@@ -63,6 +63,11 @@ impl Home {
     /// Compiled code.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// The key that seals compiled code.
+    pub fn cache_key(&self) -> PathBuf {
+        self.root.join("cache.key")
     }
 
     /// What exists only while a host runs.

@@ -13,13 +13,15 @@ use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
 use telos_kernel::{
-    Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving, ProbationTerms, SandboxSeat,
+    CodeCache, CompilerSeat, Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving,
+    ProbationTerms, SandboxSeat,
 };
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
+use crate::compiling::CompilingProcess;
 use crate::crew::{Crew, CrewConfig};
 use crate::gate::{self, Gate};
 use crate::home::Home;
@@ -29,6 +31,7 @@ use crate::minding::KernelMinds;
 use crate::minding::shared::SharedMinds;
 use crate::outcome;
 use crate::sandboxing::WorkerSandbox;
+use crate::seal_key;
 
 /// What a host is started with.
 pub struct HostConfig {
@@ -56,6 +59,8 @@ pub struct HostConfig {
     pub probation: ProbationTerms,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
+    /// The program that compiles in a process of its own, `telos`; none compiles in this process.
+    pub compiler: Option<PathBuf>,
     /// Workers of its own; none starts none.
     pub crew: Option<CrewConfig>,
 }
@@ -162,8 +167,18 @@ impl Host {
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
         let workers = Workers::new();
         let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(workers.clone()))));
-        let kernel_config =
-            KernelConfig { cache: Some(home.cache()), sandbox, threads: 0, probation: config.probation };
+        let kernel_config = KernelConfig {
+            cache: Some(CodeCache {
+                directory: home.cache(),
+                key: seal_key::read_or_make(&home.cache_key())?,
+            }),
+            compiler: CompilerSeat(
+                config.compiler.map(|program| Arc::new(CompilingProcess::by(program)) as _),
+            ),
+            sandbox,
+            threads: 0,
+            probation: config.probation,
+        };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
         let shared = Arc::new(SharedMinds { own, workers: workers.clone() });
         let kernel = Kernel::start(store.clone(), &kernel_config, sink, shared)?;

@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod checks;
+mod compiling;
 mod crew;
 mod gate;
 mod home;
@@ -17,6 +18,7 @@ mod minding;
 mod offline;
 mod outcome;
 mod sandboxing;
+mod seal_key;
 mod store_watch;
 mod supervisor;
 mod tail;
@@ -25,10 +27,14 @@ mod worker;
 
 pub use arrivals::Bundle;
 pub use checks::{Check, CheckState};
+pub use compiling::{COMPILE_CPU_S_MAX, COMPILE_MEMORY_BYTES_MAX, COMPILE_REFUSED};
 pub use crew::CrewConfig;
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, OnChild, supervise};
-pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving, ProbationTerms};
+pub use telos_kernel::{
+    CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving,
+    ProbationTerms, precompile,
+};
 pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

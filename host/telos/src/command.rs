@@ -5,6 +5,7 @@
 mod audit;
 mod bridge;
 mod chat;
+mod compile;
 mod doctor;
 mod journal;
 mod keys;
@@ -101,6 +102,9 @@ pub(crate) enum Command {
     Vitals(vitals::Vitals),
     /// Do work for a host: minds and trials in a process of their own.
     Worker(worker::WorkerArguments),
+    /// What a host starts to compile a component; nobody types this.
+    #[command(hide = true)]
+    Compile(compile::Compile),
     /// Say whose keys may come in through an open port.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -144,6 +148,9 @@ impl FromStr for Place {
 
 /// Runs the command; the code is 0 unless the command's answer is a no that was printed as its result.
 pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, CommandError> {
+    if let Command::Compile(compile) = &arguments.command {
+        return Ok(compile::run(compile));
+    }
     let home = home(arguments.home)?;
     let near = match &arguments.connect {
         Some(Place::Near(endpoint)) => Some(endpoint.clone()),
@@ -229,7 +236,8 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Memory(memory) => return memory::run(memory, host, output).await,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
         Command::Vitals(vitals) => vitals::run(vitals, host, output).await?,
-        Command::Up(_)
+        Command::Compile(_)
+        | Command::Up(_)
         | Command::Doctor
         | Command::Store(_)
         | Command::Journal(_)

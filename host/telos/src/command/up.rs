@@ -180,6 +180,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         on_evolving: Some(show_progress(*output)),
         probation,
         engine: None,
+        compiler: Some(std::env::current_exe()?),
         crew: crew(up.workers, home_path)?,
     };
     let started = tokio::select! {

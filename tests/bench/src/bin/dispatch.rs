@@ -123,7 +123,7 @@ struct Least {
 
 impl Peer {
     fn new() -> Self {
-        let engines = Engines::new(None).expect("engines");
+        let engines = Engines::new().expect("engines");
         let component = Component::from_binary(&engines.serving, &guest("counter")).expect("a component");
         let mut linker = Linker::new(&engines.serving);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI");

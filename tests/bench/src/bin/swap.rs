@@ -95,6 +95,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         probation: telos_service::ProbationTerms::default(),
         on_evolving: None,
         engine: None,
+        compiler: None,
         crew: None,
     };
     Host::start(config).await.expect("a host")
