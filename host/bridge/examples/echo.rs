@@ -19,7 +19,8 @@ use telos_bridge::{
 
 /// Around where ZeroMQ's header grows, and up to what takes more than one frame.
 const SIZES: [usize; 8] = [0, 1, 100, 255, 256, 65_536, 1 << 20, 6 << 20];
-const PATIENCE: Duration = Duration::from_secs(5);
+/// As long as an order's own deadline: slow is not different.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
