@@ -16,6 +16,7 @@ mod phase;
 mod setup;
 mod test;
 mod up;
+mod wine;
 mod workspace;
 
 #[cfg(unix)]

@@ -76,6 +76,27 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// As [`execute`], and kills the child when it takes longer than `limit`; its own children are the caller's to end.
+///
+/// # Errors
+/// As [`execute`], and when it was killed.
+pub(crate) fn execute_within(command: &mut Command, limit: Duration) -> Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let line = spell(command);
+    let began = Instant::now();
+    let mut child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start `{line}`"))?;
+    loop {
+        match child.try_wait().with_context(|| format!("cannot wait for `{line}`"))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("`{line}` ended with {status}"),
+            None if began.elapsed() < limit => std::thread::sleep(LOOK_EVERY),
+            None => break,
+        }
+    }
+    child.kill().and_then(|()| child.wait()).with_context(|| format!("cannot end `{line}`"))?;
+    bail!("`{line}` was not done after {} s", limit.as_secs())
+}
+
 /// What a child printed on stdout, or `None` when it is not there or failed. For questions, not for work.
 pub(crate) fn ask(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
@@ -101,4 +122,28 @@ fn spell(command: &Command) -> String {
         let _ = write!(line, " {}", argument.to_string_lossy());
     }
     line
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, limit: Duration) -> Result<()> {
+        execute_within(Command::new("sh").args(["-c", script]), limit)
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_ended_and_named() {
+        let began = Instant::now();
+        let error = sh("exec sleep 600", Duration::ZERO).unwrap_err().to_string();
+        assert_eq!(error, "`sh -c exec sleep 600` was not done after 0 s");
+        assert!(began.elapsed() < Duration::from_secs(300), "it was waited for");
+    }
+
+    #[test]
+    fn a_child_within_its_time_is_judged_by_how_it_ends() {
+        let limit = Duration::from_secs(300);
+        sh("exit 0", limit).unwrap();
+        assert!(sh("exit 3", limit).unwrap_err().to_string().contains("exit status: 3"));
+    }
 }

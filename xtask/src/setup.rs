@@ -6,6 +6,7 @@
 //! wasm target      wasm32-wasip2            present | rustup
 //! nextest          cargo-nextest            present | cargo install, pinned
 //! windows target   rust-std, mingw-w64      present | rustup, apt-get as root | skipped outside CI
+//! wine             wine, wineserver         present | apt-get as root | skipped outside CI
 //! ```
 //! What is present is used as it is; each step asks again after its work and believes only the answer.
 
@@ -22,10 +23,13 @@ use crate::workspace::Workspace;
 
 mod native;
 
-/// The Windows target that tests type-check.
+/// The Windows target that tests type-check, and for which they build what Wine runs.
 pub(crate) const WINDOWS_TARGET: &str = "x86_64-pc-windows-gnu";
 
-const WINDOWS_LINKER: &str = "x86_64-w64-mingw32-gcc";
+/// Links for that target, and compiles C for it.
+pub(crate) const WINDOWS_LINKER: &str = "x86_64-w64-mingw32-gcc";
+/// Wine runs x86-64 programs only where the processor does.
+const CAN_HAVE_WINE: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 const NEXTEST_VERSION: &str = "0.9.143";
 
 /// Where children of ours find the tools that set-up brought; empty when the system has them all.
@@ -60,11 +64,12 @@ pub(crate) fn for_build(workspace: &Workspace, phases: &mut Phases) -> Result<To
 /// Prepares to build and to run every check.
 ///
 /// # Errors
-/// As [`for_build`]; a missing Windows tool chain is an error only in CI.
+/// As [`for_build`]; a missing Windows tool chain or Wine is an error only in CI.
 pub(crate) fn for_tests(workspace: &Workspace, phases: &mut Phases) -> Result<Tools> {
     let tools = for_build(workspace, phases)?;
     phases.run("nextest", prepare_nextest)?;
     phases.run("windows target", prepare_windows_target)?;
+    phases.run("wine", prepare_wine)?;
     Ok(tools)
 }
 
@@ -83,6 +88,14 @@ pub(crate) fn windows_gap() -> Option<String> {
     }
     (!runs(WINDOWS_LINKER))
         .then(|| format!("{WINDOWS_LINKER} is not installed (Debian: gcc-mingw-w64-x86-64)"))
+}
+
+/// What is missing to run what was built for Windows, or `None` when it can run.
+pub(crate) fn wine_gap() -> Option<String> {
+    ["wine", "wineserver"]
+        .into_iter()
+        .find(|program| !runs(program))
+        .map(|program| format!("{program} is not installed (Debian: wine, wine64)"))
 }
 
 fn prepare_nextest() -> Result<()> {
@@ -109,6 +122,18 @@ fn prepare_windows_linker() -> Result<()> {
         install_packages(&["gcc-mingw-w64-x86-64", "g++-mingw-w64-x86-64"]);
     }
     windows_gap().map_or(Ok(()), |gap| bail!(gap))
+}
+
+fn prepare_wine() -> Result<()> {
+    if CAN_HAVE_WINE && windows_gap().is_none() && wine_gap().is_some() {
+        install_packages(&["wine", "wine64"]);
+    }
+    match wine_gap() {
+        Some(gap) if CAN_HAVE_WINE && phase::is_ci() => bail!(gap),
+        Some(gap) => eprintln!("  {gap}: the windows check will run nothing"),
+        None => {}
+    }
+    Ok(())
 }
 
 fn prepare_rust_target(target: &str) -> Result<()> {

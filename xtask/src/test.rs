@@ -11,6 +11,7 @@ use crate::guests::{self, WASM_TARGET};
 use crate::phase::{self, Phases, ask, execute, is_ci};
 use crate::setup::{self, Tools, WINDOWS_TARGET};
 use crate::up;
+use crate::wine;
 use crate::workspace::Workspace;
 
 /// Options of `test`.
@@ -52,7 +53,7 @@ enum Phase {
     Doctest,
     /// The documentation itself, warnings denied.
     Doc,
-    /// Type-check of the host for Windows.
+    /// Type-check of the host for Windows, and the bridge's echo run under Wine.
     Windows,
     /// Licences, bans and sources of dependencies, when cargo-deny is there.
     Deny,
@@ -127,14 +128,7 @@ impl Run<'_> {
             Phase::Llama => self.llama(),
             Phase::Doctest => execute(&mut self.tools.cargo(["test", "--doc"])),
             Phase::Doc => execute(self.tools.cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
-            Phase::Windows => execute(&mut self.tools.cargo([
-                "check",
-                "--package",
-                "telos",
-                "--no-default-features",
-                "--target",
-                WINDOWS_TARGET,
-            ])),
+            Phase::Windows => self.windows(),
             Phase::Deny => self.deny(),
         }
     }
@@ -187,6 +181,16 @@ impl Run<'_> {
         let telos =
             self.workspace.target.join("debug").join(format!("telos{}", std::env::consts::EXE_SUFFIX));
         execute(self.surround(Command::new(telos).args(["model", "pull", "--default"])))
+    }
+
+    fn windows(&self) -> Result<()> {
+        let host = ["check", "--package", "telos", "--no-default-features", "--target", WINDOWS_TARGET];
+        execute(&mut self.tools.cargo(host))?;
+        let gap = setup::wine_gap();
+        if let Some(gap) = &gap {
+            eprintln!("  {gap}: the bridge is built for Windows and not run");
+        }
+        wine::check_bridge(self.workspace, &self.tools, gap.is_none())
     }
 
     fn deny(&self) -> Result<()> {
