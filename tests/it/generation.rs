@@ -89,7 +89,7 @@ async fn a_release_of_a_later_generation_is_staged_and_the_old_one_serves_on() {
     assert_eq!((&*staged.state, staged.previous.as_deref()), ("staged", Some("0.1.0")));
     let cause = staged.cause.unwrap();
     assert!(cause.contains("its state is of generation 2 and generation 1 is in force"), "{cause}");
-    assert!(staged.next.unwrap().contains("telos up"));
+    assert!(staged.next.unwrap().contains("telos plugin swap counter 0.3.0"));
     assert_eq!(serves(&kernel).await, "0.1.0");
     assert_eq!(kernel.send("mine/0", "increment", Value::Null).await.unwrap(), 1);
     let row = &kernel.kernel.plugins().unwrap()[0];

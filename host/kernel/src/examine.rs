@@ -18,7 +18,7 @@ use crate::imports;
 use crate::instance::MessageState;
 use crate::limits::Limits;
 use crate::pure::{DESCRIBE_TIME, Pure, PureError};
-use crate::seat::Release;
+use crate::seat::{Loaded, Release};
 use crate::tally::Tally;
 
 /// Largest component file.
@@ -119,6 +119,7 @@ impl ExamineError {
 /// Links components against this host's contract, for both engines.
 pub(crate) struct Examiner {
     code: Code,
+    loaded: Loaded,
     serving: Linker<MessageState>,
     metered: Linker<MessageState>,
 }
@@ -134,7 +135,12 @@ impl Examiner {
     pub(crate) fn new(code: Code) -> wasmtime::Result<Self> {
         let serving = imports::linker(code.engine(EngineKind::Serving))?;
         let metered = imports::linker(code.engine(EngineKind::Metered))?;
-        Ok(Self { code, serving, metered })
+        Ok(Self { code, loaded: Loaded::default(), serving, metered })
+    }
+
+    /// Releases whose code is loaded: those that serve, and those that messages under way still hold.
+    pub(crate) fn loaded(&self) -> usize {
+        self.loaded.others()
     }
 
     pub(crate) fn engines(&self) -> &Engines {
@@ -160,6 +166,7 @@ impl Examiner {
             limits: limits.capped(),
             pre,
             tally: Tally::default(),
+            _loaded: self.loaded.clone(),
         };
         Ok(Examined { release: Arc::new(release(pre)), on_trial: Arc::new(release(trial_pre)) })
     }
@@ -180,6 +187,7 @@ impl Examiner {
             limits: limits.capped(),
             pre: link(&self.serving, &compiled)?,
             tally: Tally::default(),
+            _loaded: self.loaded.clone(),
             descriptor,
         })
     }

@@ -428,6 +428,11 @@ impl Kernel {
         listing::usage(&self.0.swapper)
     }
 
+    /// Releases whose code is loaded: those that serve, and retired ones that messages under way still hold.
+    pub fn loaded_releases(&self) -> usize {
+        self.0.swapper.loaded()
+    }
+
     /// Ids of serving personas.
     pub fn personas(&self) -> Vec<String> {
         let table = self.0.seats.current();

@@ -38,6 +38,19 @@ pub struct Release {
     pub(crate) pre: PersonaPre<MessageState>,
     /// What it has done since it was loaded.
     pub(crate) tally: Tally,
+    /// One of the releases whose code is loaded, until it is dropped.
+    pub(crate) _loaded: Loaded,
+}
+
+/// Counts the releases whose code is loaded.
+#[derive(Clone, Default)]
+pub(crate) struct Loaded(Arc<()>);
+
+impl Loaded {
+    /// How many clones there are besides this one.
+    pub(crate) fn others(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
 }
 
 impl Release {

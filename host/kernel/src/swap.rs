@@ -98,6 +98,11 @@ impl Swapper {
         Self { store, examiner, sandbox, seats, grants, journal, lanes, admission, notices, pauses, turn }
     }
 
+    /// Releases whose code is loaded.
+    pub(crate) fn loaded(&self) -> usize {
+        self.examiner.loaded()
+    }
+
     /// Examines and tries bytes as an install would; nothing changes.
     pub(crate) async fn check(&self, bytes: &[u8], install: &InstallRequest) -> Result<Checked, SwapError> {
         let examined = self.examine(bytes, &install.source, install.limits).await?;

@@ -135,7 +135,11 @@ impl Methods {
 
     /// Totals, and when they were read, by a clock that only tells differences.
     pub(super) fn plugin_top(&self) -> Value {
-        json!({ "at_us": self.started.elapsed().as_micros(), "plugins": self.kernel.usage() })
+        json!({
+            "at_us": self.started.elapsed().as_micros(),
+            "plugins": self.kernel.usage(),
+            "loaded_releases": self.kernel.loaded_releases(),
+        })
     }
 
     pub(super) fn plugin_quarantine(&self) -> Result<Value, RpcError> {

@@ -53,7 +53,7 @@ fn between(before: &Value, now: &Value) -> Value {
     let mut plugins: Vec<Value> = rows(now, "plugins").map(rated).collect();
     let cpu = |plugin: &Value| plugin["cpu_percent"].as_f64().unwrap_or_default();
     plugins.sort_by(|one, other| cpu(other).total_cmp(&cpu(one)));
-    json!({ "elapsed_us": elapsed_us, "plugins": plugins })
+    json!({ "elapsed_us": elapsed_us, "plugins": plugins, "loaded_releases": now["loaded_releases"] })
 }
 
 fn render(top: &Value, paint: Paint) -> String {
