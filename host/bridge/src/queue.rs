@@ -36,7 +36,7 @@ use crate::token::Token;
 
 use calls::{Request, RunningCall};
 use orders::Orderer;
-use session::Session;
+use session::{Claim, Session};
 
 pub use limits::{Limits, PeerInfo, Stats, WorkerInfo};
 pub use notice::Notice;
@@ -122,6 +122,10 @@ pub(crate) enum Input {
     },
     /// The connection is gone.
     Lost {
+        route: Route,
+    },
+    /// What was last sent to the connection is not: too much before it is unread.
+    Slow {
         route: Route,
     },
     Said {
@@ -254,6 +258,7 @@ impl Queue {
             Input::Heard { route, frame, .. } => self.hear(now, &route, frame),
             Input::Garbage { route, error } => self.refuse_garbage(&route, error),
             Input::Lost { route } => self.lose(&route),
+            Input::Slow { route } => self.give_up_reading(&route),
             Input::Said { call, output } => self.take_output(now, call, output),
             Input::Order { ticket, order } => self.take_host_order(now, ticket, order),
             Input::CancelOrder { ticket } => self.cancel_host_order(ticket),
@@ -331,42 +336,64 @@ impl Queue {
             ToHost::Hello(_) => {}
             ToHost::Bye => return self.say_farewell(client),
             ToHost::Ack { at } => {
-                session.acknowledge(at);
+                if session.acknowledge(at) == Claim::Untrue {
+                    return self.refuse_untruth(client);
+                }
             }
             ToHost::Heartbeat { at, acked_through, beat } => {
-                self.hear_heartbeat(client, at, acked_through, beat)
+                self.hear_heartbeat(now, client, at, acked_through, beat)
             }
             ToHost::Said { at, serial, body } => self.hear_said(now, client, at, serial, body),
         }
         self.flush(client);
     }
 
-    fn hear_heartbeat(&mut self, client: u128, at: Place, acked_through: u64, beat: u64) {
+    /// False when the frame is void, and whoever sent it was told why.
+    fn take_place(&mut self, client: u128, at: Place) -> bool {
+        let claim = self.sessions.get_mut(&client).map(|session| session.acknowledge(at));
+        match claim {
+            Some(Claim::Possible) => true,
+            Some(Claim::OfAnotherChannel) => {
+                self.refuse_channel(client);
+                false
+            }
+            Some(Claim::Untrue) => {
+                self.refuse_untruth(client);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn hear_heartbeat(&mut self, now: Instant, client: u128, at: Place, acked_through: u64, beat: u64) {
+        if !self.take_place(client, at) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        if !session.acknowledge(at) {
-            return self.refuse_channel(client);
-        }
+        let Some(is_lost) = session.hear_beat(beat) else {
+            return self.refuse_untruth(client);
+        };
         session.release_finished(acked_through);
-        let is_lost = session.hear_beat(beat);
         if session.beats_behind() > BEATS_BEHIND_MAX {
             return self.expire(client, CancelReason::SlowReader);
         }
-        let frame = session.next_beat();
-        self.send(client, frame);
+        if let Some(frame) = session.next_beat(now, self.rules.heartbeat / 2) {
+            self.send(client, frame);
+        }
         if is_lost {
             self.repeat(client);
         }
     }
 
     fn hear_said(&mut self, now: Instant, client: u128, at: Place, serial: u64, body: ClientBody) {
+        if !self.take_place(client, at) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        if !session.acknowledge(at) {
-            return self.refuse_channel(client);
-        }
         if !session.receiver.take(serial, body.payload_len()) {
             return;
         }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::doors::{Door, Doors};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::frame::ToHost;
+use crate::frame::{MESSAGE_BYTES_MAX, ToHost};
 use crate::io_thread;
 use crate::queue::{
     Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket,
@@ -26,7 +26,12 @@ use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
 use crate::socket::{Incoming, Outgoing, Wire};
 use crate::token::{Token, TokenError};
+use crate::unread::{Unread, UnreadMost};
 use crate::workers::{Asked, NewsSender, Workers};
+
+/// What may be on its way to one connection, by count and not by its word: an honest one has a window, said again at
+/// worst, and `ACKS_MAX` acknowledgements, and is far from the 100,000 messages at which the `zeromq` crate stops.
+const UNREAD_MOST: UnreadMost = UnreadMost { frames: 8_192, bytes: 2 * MESSAGE_BYTES_MAX };
 
 /// The endpoint is a door too, and a route names its door in one byte.
 const DOORS_MAX: usize = 255;
@@ -313,6 +318,7 @@ struct Shell {
     doors: Doors,
     open: HashMap<CallId, OpenCall>,
     backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
+    unread: Unread,
     asked: mpsc::UnboundedReceiver<Asked>,
     orders: HashMap<Ticket, NewsSender>,
     watcher: Watcher,
@@ -345,6 +351,7 @@ impl Shell {
             doors,
             open,
             backlogs,
+            unread: Unread::new(UNREAD_MOST),
             asked,
             orders,
             watcher,
@@ -400,9 +407,12 @@ impl Shell {
         }
     }
 
-    fn hear_peer(&self, incoming: Incoming) -> Input {
+    fn hear_peer(&mut self, incoming: Incoming) -> Input {
         match incoming {
-            Incoming::Lost { route } => Input::Lost { route },
+            Incoming::Lost { route } => {
+                self.unread.forget(&route);
+                Input::Lost { route }
+            }
             Incoming::Message { route, frames } => match ToHost::decode(&frames) {
                 Ok(frame) => {
                     let frame = self.doors.bound(&route, frame);
@@ -439,11 +449,14 @@ impl Shell {
     fn act(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Send { route, frame } => {
-                let frames = frame.encode();
+                let Some(frames) = self.unread.admit(&route, frame.encode()) else {
+                    return Some(Input::Slow { route });
+                };
                 self.doors.send(Outgoing::Message { route, frames });
                 None
             }
             Action::Disconnect { route } => {
+                self.unread.forget(&route);
                 self.doors.send(Outgoing::Disconnect { route });
                 None
             }

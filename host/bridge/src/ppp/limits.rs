@@ -59,7 +59,8 @@ pub struct PppLimits {
     pub clients_max: usize,
     /// Requests of one client that are under way; one more is dropped, or `busy`. 64.
     pub client_requests_max: usize,
-    /// Bytes of replies on their way to one client; at more it is hung up on. 16 MiB, or one larger reply.
+    /// Bytes of replies on their way to one client; at more it is hung up on. 16 MiB, or one larger reply. The same
+    /// bound holds for requests on their way to one worker.
     pub client_unread_bytes_max: usize,
     /// Frames of the same. 1,024.
     pub client_unread_frames_max: usize,
@@ -146,6 +147,6 @@ pub struct PppStats {
     pub expired: u64,
     /// Workers that had a request beyond its deadline and did not come back.
     pub dismissed: u64,
-    /// Clients that did not read.
+    /// Clients and workers that did not read.
     pub slow_readers: u64,
 }

@@ -11,6 +11,8 @@ use crate::service::{CancelReason, Role, SessionId};
 
 /// Offences (garbage, frames of strangers) after which a connection is dropped.
 pub(super) const OFFENCES_MAX: u32 = 8;
+/// To whoever could only not have read it.
+const UNTRUE: &str = "it acknowledges what was never sent";
 /// Connections that offended and are remembered; past it the memory starts anew.
 const STRANGERS_MAX: usize = 4_096;
 
@@ -39,6 +41,11 @@ impl Queue {
         }
         if self.rules.token.as_ref().is_some_and(|token| !token.matches(hello.token.as_ref())) {
             return refuse(Refusal::Token, "token", "the token is missing or is not this host's".to_owned());
+        }
+        let is_of_now = |session: &&Session| (hello.run, hello.channel) == (self.run, session.channel);
+        let session = self.sessions.get(&hello.client).filter(is_of_now);
+        if session.is_some_and(|session| !session.has_said(hello.received)) {
+            return refuse(Refusal::Malformed, "malformed", UNTRUE.to_owned());
         }
         if self.routes.get(route).is_some_and(|client| *client != hello.client) {
             return refuse(Refusal::Malformed, "malformed", "one connection carries one session".to_owned());
@@ -146,6 +153,17 @@ impl Queue {
         self.pool.suspect(client);
     }
 
+    /// What is on its way to a connection is more than it may leave unread.
+    pub(super) fn give_up_reading(&mut self, route: &Route) {
+        match self.routes.get(route) {
+            Some(&client) => self.expire(client, CancelReason::SlowReader),
+            None => {
+                self.strangers.remove(route);
+                self.actions.push(Action::Disconnect { route: route.clone() });
+            }
+        }
+    }
+
     /// A peer that is not there any more, or might as well not be.
     pub(super) fn expire(&mut self, client: u128, reason: CancelReason) {
         self.stats.expired += 1;
@@ -196,6 +214,16 @@ impl Queue {
         };
         let error = RpcError::new("stranger", Effect::None, "this channel has ended");
         self.refuse(&route, Refusal::Stranger, &error);
+    }
+
+    /// What it acknowledges was never sent: not even a frame of it is believed.
+    pub(super) fn refuse_untruth(&mut self, client: u128) {
+        self.stats.malformed += 1;
+        let Some(route) = self.sessions.get(&client).and_then(|session| session.route.clone()) else {
+            return;
+        };
+        let error = RpcError::new("malformed", Effect::None, UNTRUE).with_next("speak the bridge's protocol");
+        self.refuse(&route, Refusal::Malformed, &error);
     }
 
     /// A worker's frame from one that was not granted to be one.

@@ -117,6 +117,12 @@ impl Bench {
         actions
     }
 
+    /// The client has had all that was sent.
+    fn acknowledge(&mut self) -> Vec<Action> {
+        let received = self.queue.sessions[&7].sender.last_serial();
+        self.hear("a", ToHost::Ack { at: Place { channel: 1, received } })
+    }
+
     fn beat(&mut self, acked_through: u64) {
         let at = Place { channel: 1, received: 0 };
         let beat = self.queue.sessions[&7].beats();
@@ -305,10 +311,9 @@ fn a_slow_reader_is_cut_at_the_bound_and_learns_why() {
     assert_eq!((peer.unacked_messages, peer.waiting_messages), (64, 1_024));
     let failed = Outcome::error(1, &RpcError::new("cancelled", Effect::None, "as asked"));
     bench.service(call, Output::Finished(failed));
-    let at = Place { channel: 1, received: 2_000 };
     let mut bodies = Vec::new();
     for _ in 0..20 {
-        bodies.extend(said(&bench.hear("a", ToHost::Ack { at })));
+        bodies.extend(said(&bench.acknowledge()));
     }
     assert_eq!(kind_of(bodies.last().unwrap()), "slow-reader");
     assert_eq!(bodies.len(), 1_025);
@@ -381,6 +386,70 @@ fn offenders_are_answered_eight_times_and_then_dropped() {
     assert_eq!(actions, [Action::Disconnect { route: route("x") }]);
 }
 
+/// Whoever believes it sends the next window, and the next beat, to one that reads nothing.
+#[test]
+fn what_was_never_sent_is_not_acknowledged_and_saying_so_is_an_offence() {
+    let mut bench = Bench::ready();
+    for number in 1..=80 {
+        let call = dispatched(&bench.say(request(number, number, 60_000)))[0].1;
+        bench.service(call, done(None));
+    }
+    let at = |received| Place { channel: 1, received };
+    let lies = [
+        ToHost::Ack { at: at(65) },
+        ToHost::Ack { at: at(u64::MAX) },
+        ToHost::Heartbeat { at: at(0), acked_through: 0, beat: u64::MAX },
+        ToHost::Heartbeat { at: at(65), acked_through: 0, beat: 0 },
+        ToHost::Said { at: at(u64::MAX), serial: 81, body: ClientBody::Cancel { number: 1 } },
+        ToHost::Hello(Hello { incarnation: 1_000, run: 1, channel: 1, received: 65, ..hello(7) }),
+    ];
+    for lie in lies {
+        let actions = bench.hear("a", lie.clone());
+        let refusal = |action: &Action| match action {
+            Action::Send { frame: ToClient::Refused { refusal, .. }, .. } => Some(*refusal),
+            _ => None,
+        };
+        assert_eq!(actions.iter().map(refusal).collect::<Vec<_>>(), [Some(Refusal::Malformed)], "{lie:?}");
+    }
+    let peer = &bench.queue.peers(bench.now)[0];
+    assert_eq!((peer.unacked_messages, peer.waiting_messages), (64, 16), "nothing of it was believed");
+    let mut last = Vec::new();
+    for _ in 0..=OFFENCES_MAX {
+        last = bench.hear("a", ToHost::Ack { at: at(u64::MAX) });
+        if last == [Action::Disconnect { route: route("a") }] {
+            return;
+        }
+    }
+    panic!("it goes on for ever: {last:?}");
+}
+
+#[test]
+fn heartbeats_are_answered_twice_an_interval_however_many_come() {
+    let mut bench = Bench::ready();
+    let mut answers = 0;
+    for tenth in 0..40 {
+        bench.now = bench.start + BEAT * tenth / 10;
+        for _ in 0..100 {
+            let (at, beat) = (Place { channel: 1, received: 0 }, bench.queue.sessions[&7].beats());
+            answers += bench.hear("a", ToHost::Heartbeat { at, acked_through: 0, beat }).len();
+        }
+    }
+    assert_eq!(answers, 8);
+}
+
+#[test]
+fn a_connection_that_leaves_too_much_unread_is_dropped_with_its_session() {
+    let mut bench = Bench::ready();
+    let actions = bench.step(Input::Slow { route: route("a") });
+    assert_eq!(actions, [Action::Disconnect { route: route("a") }]);
+    assert_eq!((bench.queue.stats().sessions, bench.queue.stats().expired), (0, 1));
+    assert_eq!(
+        bench.step(Input::Slow { route: route("x") }),
+        [Action::Disconnect { route: route("x") }],
+        "a stranger"
+    );
+}
+
 #[test]
 fn a_lost_message_is_noticed_by_the_beat_that_overtook_it() {
     let mut bench = Bench::ready();
@@ -389,6 +458,7 @@ fn a_lost_message_is_noticed_by_the_beat_that_overtook_it() {
     let heartbeat =
         |beat| ToHost::Heartbeat { at: Place { channel: 1, received: 0 }, acked_through: 0, beat };
     assert_eq!(said(&bench.hear("a", heartbeat(0))), [], "no beat of ours was read since");
+    bench.pass(BEAT / 2);
     let bodies = said(&bench.hear("a", heartbeat(1)));
     assert!(matches!(bodies[..], [HostBody::Result { .. }]), "{bodies:?}");
 }
@@ -402,7 +472,7 @@ fn closing_lets_calls_end_puts_new_ones_off_and_then_says_goodbye() {
     assert!(!bench.queue.is_idle());
     let bodies = said(&bench.service(call, done(None)));
     assert!(matches!(bodies[..], [HostBody::Result { number: 1, .. }]), "{bodies:?}");
-    bench.hear("a", ToHost::Ack { at: Place { channel: 1, received: 2 } });
+    bench.acknowledge();
     assert!(bench.queue.is_idle());
     assert_eq!(bench.step(Input::Leave), [Action::Send { route: route("a"), frame: ToClient::Bye }]);
 }
