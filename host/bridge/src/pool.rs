@@ -9,7 +9,8 @@
 //!   and are neither draining nor suspect.
 //! - What a worker says counts only with the job's present attempt: an answer of an earlier one is dropped and counted.
 //! - A lease is a worker's to renew with every sign of progress. Beating hearts renew nothing: a worker that beats and
-//!   gets nowhere is fenced off, and dismissed when it does not even answer to that.
+//!   gets nowhere is fenced off, and dismissed when it does not even answer to that. While whoever reads a job's pieces
+//!   holds it back, its worker is not judged; being let go on renews the lease once for each sign of progress.
 //! - A job of class [`Class::Once`] is never given twice once a worker may have begun it: it ends as
 //!   [`End::Unknown`]. One that a worker gave back untouched is.
 //!
@@ -255,9 +256,25 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         if std::mem::replace(&mut job.is_paused, is_paused) == is_paused {
             return;
         }
-        if let Some(worker) = job.holder() {
-            self.actions.push(PoolAction::Pace { worker, job: id, attempt: job.attempt, is_paused });
+        let Some(worker) = job.holder() else {
+            return;
+        };
+        self.actions.push(PoolAction::Pace { worker, job: id, attempt: job.attempt, is_paused });
+        if !is_paused {
+            self.go_on(now, id);
+        }
+    }
+
+    /// Its worker is judged again: from now on if it has got on since it was last let go on, and else by the lease that
+    /// it had, so that a reader who stops and goes cannot keep a job with a worker that is stuck.
+    fn go_on(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if std::mem::take(&mut job.has_got_on) {
             self.renew(now, id);
+        } else if let State::Given { until, .. } = job.state {
+            self.due.insert((until, id));
         }
     }
 
@@ -271,9 +288,9 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             return false;
         }
         match report {
-            Report::Progress => self.renew(now, job),
+            Report::Progress => self.get_on(now, job),
             Report::Chunk { index, payload } => {
-                self.renew(now, job);
+                self.get_on(now, job);
                 if let Some(job) = self.jobs.get_mut(&job) {
                     job.has_chunks = true;
                 }
@@ -496,6 +513,14 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         self.jobs.get(&job).is_some_and(|job| job.attempt == attempt && job.holder() == Some(id))
     }
 
+    /// A sign of progress.
+    fn get_on(&mut self, now: Instant, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.has_got_on = true;
+        }
+        self.renew(now, id);
+    }
+
     fn renew(&mut self, now: Instant, id: JobId) {
         if let Some(job) = self.jobs.get_mut(&id)
             && let Some((old, new)) = job.renew(now)
@@ -538,9 +563,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             let was_given = job.was_begun();
             return self.end(now, id, End::TimedOut { was_given });
         }
-        // Held back by whoever reads it, it cannot get on.
+        // Held back by whoever reads it, it cannot get on, and is not judged until it may: at the latest at its deadline,
+        // which whoever holds it back has set, as the lease.
         if job.is_paused {
-            return self.renew(now, id);
+            return;
         }
         if let Some((worker, _)) = job.lease_passed(now) {
             self.fence(now, worker, id);

@@ -191,6 +191,8 @@ pub(crate) struct Dispatch {
     pub(crate) payload: Bytes,
 }
 
+/// Messages that wait for one peer, replies and refusals included, before it is dropped like a dead one.
+const WAITING_MESSAGES_MAX: usize = 8_192;
 /// Heartbeats of ours that a peer may have left unread: more, and it does not read.
 const BEATS_BEHIND_MAX: u64 = 8;
 
@@ -409,9 +411,19 @@ impl Queue {
         }
     }
 
+    /// Lets something wait for the peer's window; a peer for which too much waits is dropped like a dead one. The bytes
+    /// of jobs are not counted for that: how many a worker is given is bounded by its credit, and it asked for them.
     fn push(&mut self, client: u128, body: HostBody) {
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.sender.push(body);
+        let Some(session) = self.sessions.get_mut(&client) else {
+            return;
+        };
+        let is_work = matches!(body, HostBody::Work(_));
+        session.sender.push(body);
+        let waiting = session.sender.waiting_size();
+        let is_overfull = waiting.messages > WAITING_MESSAGES_MAX
+            || (!is_work && waiting.bytes > self.rules.limits.reply_bytes_max);
+        if is_overfull {
+            self.expire(client, CancelReason::SlowReader);
         }
     }
 

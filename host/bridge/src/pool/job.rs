@@ -106,6 +106,8 @@ pub(super) struct Job<W, P> {
     /// A worker that did not answer may have done it.
     pub(super) is_in_doubt: bool,
     pub(super) is_paused: bool,
+    /// There was a sign of progress, or its worker is new, since the lease was last renewed for a pause.
+    pub(super) has_got_on: bool,
 }
 
 impl<W: Copy, P> Job<W, P> {
@@ -118,12 +120,14 @@ impl<W: Copy, P> Job<W, P> {
             has_chunks: false,
             is_in_doubt: false,
             is_paused: false,
+            has_got_on: true,
         }
     }
 
     /// The next attempt; answers when its lease runs out.
     pub(super) fn give(&mut self, now: Instant, worker: W) -> Instant {
         self.attempt += 1;
+        self.has_got_on = true;
         let until = self.lease_until(now);
         self.state = State::Given { worker, until };
         until

@@ -239,6 +239,42 @@ fn a_pause_follows_the_job_from_worker_to_worker() {
     assert_eq!(stage.actions(), ["give 1 to 2 as 2", "pace 1 of 2 true", "pace 1 of 2 false"]);
 }
 
+/// Each pause would else renew the lease.
+#[test]
+fn a_reader_that_stops_and_goes_hides_no_worker_that_is_stuck() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    stage.ready(2, 1);
+    let job = stage.submit(Class::Idempotent);
+    stage.actions();
+    let toggle = |stage: &mut Stage| {
+        stage.wait(LEASE / 4);
+        stage.pool.pace(stage.now, job, true);
+        stage.wait(LEASE / 4);
+        stage.pool.pace(stage.now, job, false);
+    };
+    (0..4).for_each(|_| toggle(&mut stage));
+    assert!(stage.actions().contains(&"recall 1 of 1 as 1".to_owned()), "after two leases");
+    for _ in 0..20 {
+        toggle(&mut stage);
+        stage.hear(2, job, 2, Report::Progress);
+    }
+    assert!(!stage.actions().iter().any(|action| action.starts_with("recall")), "it gets on");
+}
+
+#[test]
+fn a_worker_that_is_held_back_is_not_judged_until_it_may_go_on() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let job = stage.submit(Class::Idempotent);
+    stage.pool.pace(stage.now, job, true);
+    stage.wait(10 * LEASE);
+    stage.pool.pace(stage.now, job, false);
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1", "pace 1 of 1 true", "pace 1 of 1 false"]);
+    stage.wait(LEASE);
+    assert_eq!(stage.actions(), ["recall 1 of 1 as 1"]);
+}
+
 #[test]
 fn what_waits_is_bounded() {
     let mut stage = Stage::new();

@@ -10,9 +10,6 @@ use crate::pool::{Class, JobId};
 use crate::rpc::{Effect, RpcError};
 use crate::service::{CancelReason, SessionId};
 
-/// Messages that wait for one peer, replies and refusals included, before it is dropped like a dead one.
-const WAITING_MESSAGES_MAX: usize = 8_192;
-
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) number: u64,
@@ -301,22 +298,10 @@ impl Queue {
         }
         self.stats.replies += 1;
         self.push(client, outcome.into_body(number));
-        self.drop_if_overfull(client);
     }
 
     fn answer_error(&mut self, client: u128, number: u64, error: &RpcError) {
         self.push(client, Outcome::error(number, error).into_body(number));
-        self.drop_if_overfull(client);
-    }
-
-    fn drop_if_overfull(&mut self, client: u128) {
-        let Some(session) = self.sessions.get(&client) else {
-            return;
-        };
-        let waiting = session.sender.waiting_size();
-        if waiting.bytes > self.rules.limits.reply_bytes_max || waiting.messages > WAITING_MESSAGES_MAX {
-            self.expire(client, CancelReason::SlowReader);
-        }
     }
 
     /// First time: the call is told. Second time, one heartbeat later: we answer for it.

@@ -360,6 +360,21 @@ fn replies_nobody_takes_end_the_session_like_a_death() {
 }
 
 #[test]
+fn answers_from_memory_that_nobody_takes_end_the_session_too() {
+    let mut bench = Bench::ready();
+    let call = dispatched(&bench.say(request(1, 1, 60_000)))[0].1;
+    bench.service(call, done(None));
+    for serial in 2..=10_000 {
+        bench.say(request(serial, 1, 60_000));
+        if bench.queue.stats().sessions == 0 {
+            assert_eq!(serial, 64 + WAITING_MESSAGES_MAX as u64 + 1);
+            return;
+        }
+    }
+    panic!("{:?}", bench.queue.peers(bench.now));
+}
+
+#[test]
 fn the_token_and_the_protocol_are_checked_before_anything_is_remembered() {
     let mut bench = Bench::with(Rules { token: Some(Token::from_bytes([3; 32])), ..rules() });
     let refusal = |actions: &[Action]| match actions {
