@@ -206,6 +206,8 @@ pub(crate) struct Queue {
     routes: HashMap<Route, u128>,
     strangers: HashMap<Route, u32>,
     calls: BTreeMap<CallId, RunningCall>,
+    /// Bytes of their requests.
+    call_bytes: usize,
     by_number: BTreeMap<(SessionId, u64), CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
     pool: Pool<u128, Bytes>,
@@ -231,6 +233,7 @@ impl Queue {
             routes: HashMap::new(),
             strangers: HashMap::new(),
             calls: BTreeMap::new(),
+            call_bytes: 0,
             by_number: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             pool: Pool::new(rules.limits.pool_rules()),

@@ -16,6 +16,10 @@ pub struct Limits {
     pub calls_max: usize,
     /// The same for one session. 256.
     pub session_calls_max: usize,
+    /// Bytes of the requests of all calls that are open, over all sessions; beyond it `busy`. 256 MiB.
+    pub call_bytes_max: usize,
+    /// The same for one session. 32 MiB, which is two of the largest.
+    pub session_call_bytes_max: usize,
     /// Messages that wait for one peer's window before its streams are cut with `slow-reader`. 1,024.
     pub stream_messages_max: usize,
     /// Bytes of the same. 4 MiB.
@@ -43,6 +47,8 @@ impl Default for Limits {
             sessions_max: 1_024,
             calls_max: 4_096,
             session_calls_max: 256,
+            call_bytes_max: 256 * MIB,
+            session_call_bytes_max: 32 * MIB,
             stream_messages_max: 1_024,
             stream_bytes_max: 4 * MIB,
             reply_bytes_max: 32 * MIB,

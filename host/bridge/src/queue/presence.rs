@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::calls::RunningCall;
 use super::session::Session;
 use super::{Action, Notice, Queue, Route};
 use crate::frame::{FrameError, Hello, PROTOCOL, Refusal, ToClient, Welcome};
@@ -69,7 +70,10 @@ impl Queue {
         self.next_channel += 1;
         let mut session = Session::new(id, role, channel, now);
         // What the service still has from this session's earlier life counts.
-        session.calls = self.calls_of(id).len();
+        let calls = self.calls_of(id);
+        session.calls = calls.len();
+        session.call_bytes =
+            calls.iter().filter_map(|call| self.calls.get(call)).map(RunningCall::bytes).sum();
         self.sessions.insert(hello.client, session);
         self.bind(route, hello.client);
         self.welcome(hello.client);
@@ -190,9 +194,9 @@ impl Queue {
         self.stats.dropped_replies += session.owed_replies();
         self.pool.remove(self.stepped_at, client, Mishap::Died);
         for call in self.calls_of(session.id) {
+            self.drop_again(call);
             if let Some(running) = self.calls.get_mut(&call) {
                 running.is_wanted = false;
-                running.again = None;
             }
             self.cancel(call, reason);
         }

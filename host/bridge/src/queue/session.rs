@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) finished: Finished,
     /// Calls with the service.
     pub(super) calls: usize,
+    /// Bytes of their requests.
+    pub(super) call_bytes: usize,
     /// What it offers as a worker, and its credit.
     pub(super) offer: Option<(Vec<String>, u16)>,
     /// Jobs whose workers are held back because the client reads their pieces too slowly.
@@ -81,6 +83,7 @@ impl Session {
             acked_through: 0,
             finished: Finished::default(),
             calls: 0,
+            call_bytes: 0,
             offer: None,
             held: BTreeSet::new(),
             beat: 0,

@@ -296,6 +296,67 @@ fn a_refusal_knows_that_an_earlier_host_may_have_done_it() {
     }
 }
 
+fn large_request(serial: u64, number: u64) -> (u64, ClientBody) {
+    let (remaining_ms, payload) = (60_000, Bytes::from(vec![0; FRAME_BYTES_MAX]));
+    (serial, ClientBody::Request { number, acked_through: 0, remaining_ms, attempt: 1, order: None, payload })
+}
+
+#[test]
+fn requests_under_way_are_bounded_in_bytes_and_busy_names_the_bound() {
+    let limits = Limits { call_bytes_max: 10 * FRAME_BYTES_MAX, ..Limits::default() };
+    let mut bench = Bench::with(Rules { limits, ..rules() });
+    bench.greet("a", hello(7));
+    let calls: Vec<CallId> =
+        (1..=8).map(|number| dispatched(&bench.say(large_request(number, number)))[0].1).collect();
+    let busy = said(&bench.say(large_request(9, 9)));
+    let HostBody::Error { payload, .. } = &busy[0] else { panic!("{busy:?}") };
+    let error = rpc::decode_error(Some(9), payload).unwrap();
+    assert_eq!((error.data.kind.as_str(), error.data.effect), ("busy", Effect::None));
+    assert!(error.message.contains("33554432 of at most 33554432"), "{error}");
+    bench.greet("b", hello(8));
+    let mut other = |serial| {
+        let (serial, body) = large_request(serial, serial);
+        bench.hear("b", ToHost::Said { at: Place { channel: 2, received: 0 }, serial, body })
+    };
+    assert_eq!((1..=2).map(|serial| dispatched(&other(serial)).len()).sum::<usize>(), 2);
+    assert_eq!(kind_of(&said(&other(3))[0]), "busy", "of all sessions");
+    for call in calls {
+        bench.service(call, done(None));
+    }
+    assert_eq!(dispatched(&bench.say(large_request(10, 10))).len(), 1);
+}
+
+#[test]
+fn what_a_returned_client_asks_again_counts_and_what_it_cancelled_is_not_kept() {
+    let mut bench = Bench::ready();
+    let calls: Vec<CallId> =
+        (1..=6).map(|number| dispatched(&bench.say(large_request(number, number)))[0].1).collect();
+    bench.pass(4 * BEAT);
+    let welcome = bench.greet("a", Hello { incarnation: 1_000, run: 1, channel: 1, ..hello(7) });
+    let at = Place { channel: welcome.channel, received: 0 };
+    for number in 1..=2 {
+        let (serial, body) = large_request(number, number);
+        assert_eq!(said(&bench.hear("a", ToHost::Said { at, serial, body })), []);
+    }
+    let (serial, body) = large_request(3, 3);
+    assert_eq!(kind_of(&said(&bench.hear("a", ToHost::Said { at, serial, body }))[0]), "busy");
+    let body = ClientBody::Cancel { number: 1 };
+    bench.hear("a", ToHost::Said { at, serial: 4, body });
+    assert_eq!(bench.queue.call_bytes, 7 * FRAME_BYTES_MAX);
+    for call in calls {
+        bench.service(call, done(Some(Effect::None)));
+    }
+    assert_eq!(bench.queue.call_bytes, FRAME_BYTES_MAX, "the second runs again");
+    let (_, body) = large_request(0, 9);
+    let call = dispatched(&bench.hear("a", ToHost::Said { at, serial: 5, body }))[0].1;
+    let body = ClientBody::Cancel { number: 9 };
+    bench.hear("a", ToHost::Said { at, serial: 6, body });
+    let (_, body) = large_request(0, 9);
+    assert_eq!(kind_of(&said(&bench.hear("a", ToHost::Said { at, serial: 7, body }))[0]), "cancelled");
+    assert_eq!(bench.queue.call_bytes, 2 * FRAME_BYTES_MAX);
+    bench.service(call, done(None));
+}
+
 #[test]
 fn a_slow_reader_is_cut_at_the_bound_and_learns_why() {
     let mut bench = Bench::ready();
