@@ -6,7 +6,7 @@
 //!              └────────────┘ attempt 2, 3; then the job is a dead letter with its history
 //! ```
 //! - A job goes to the worker that was longest without a new one, among those that offer its service, have credit left
-//!   and are neither draining nor suspect.
+//!   and are neither draining nor suspect. A worker that gets room is given the oldest job of all that it offers.
 //! - What a worker says counts only with the job's present attempt: an answer of an earlier one is dropped and counted.
 //! - A lease is a worker's to renew with every sign of progress. Beating hearts renew nothing: a worker that beats and
 //!   gets nowhere is fenced off, and dismissed when it does not even answer to that. While whoever reads a job's pieces
@@ -437,9 +437,17 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         for service in &services {
             self.ready.entry(ServiceName::clone(service)).or_default().insert(worker.turn, id);
         }
-        for service in &services {
-            self.dispatch(now, service);
+        // The oldest job first, of whichever service: one that has many waiting does not keep the others out.
+        while let Some(service) = self.oldest_waiting(&services).cloned() {
+            self.dispatch_one(now, &service);
         }
+    }
+
+    /// The service whose first job has waited longest, among those that somebody is ready for.
+    fn oldest_waiting<'a>(&self, services: &'a [ServiceName]) -> Option<&'a ServiceName> {
+        let first = |service: &ServiceName| self.waiting.get(service).and_then(VecDeque::front).copied();
+        let waiting = services.iter().filter(|service| self.has_ready(service) && first(service).is_some());
+        waiting.min_by_key(|service| first(service))
     }
 
     fn enqueue(&mut self, id: JobId, service: &ServiceName, is_first: bool) {
@@ -452,15 +460,20 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
 
     /// Gives what waits for a service to whoever may have it.
     fn dispatch(&mut self, now: Instant, service: &ServiceName) {
-        while self.has_ready(service)
-            && let Some(id) = self.waiting.get_mut(service).and_then(VecDeque::pop_front)
-        {
+        while self.has_ready(service) && self.dispatch_one(now, service) {}
+    }
+
+    /// Gives the first of them. False when there is none.
+    fn dispatch_one(&mut self, now: Instant, service: &ServiceName) -> bool {
+        let first = self.waiting.get_mut(service).and_then(VecDeque::pop_front);
+        if let Some(id) = first {
             self.leave_waiting(id);
             self.give(now, id, service);
         }
         if self.waiting.get(service).is_some_and(VecDeque::is_empty) {
             self.waiting.remove(service);
         }
+        first.is_some()
     }
 
     fn leave_waiting(&mut self, id: JobId) {

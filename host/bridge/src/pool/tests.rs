@@ -276,6 +276,31 @@ fn a_worker_that_is_held_back_is_not_judged_until_it_may_go_on() {
 }
 
 #[test]
+fn a_service_with_many_waiting_does_not_keep_another_out() {
+    let mut stage = Stage::new();
+    let submit = |stage: &mut Stage, service: &str| {
+        let (deadline, lease, class) = (stage.now + DEADLINE, Some(LEASE), Class::Idempotent);
+        let order = Order { service: service.into(), class, deadline, lease, payload: "job" };
+        stage.pool.submit(stage.now, order)
+    };
+    for _ in 0..3 {
+        submit(&mut stage, "many");
+    }
+    let rare = submit(&mut stage, "rare");
+    let services = ["many".into(), "rare".into()];
+    stage.pool.declare(stage.now, 1, &services, 1);
+    for (job, service) in [(1, "many"), (2, "many"), (3, "many"), (rare.0, "rare"), (5, "many")] {
+        let action = stage.pool.take_actions().into_iter().find_map(|action| match action {
+            PoolAction::Give { job, service, .. } => Some((job.0, service)),
+            _ => None,
+        });
+        assert_eq!(action, Some((job, service.into())));
+        submit(&mut stage, "many");
+        stage.hear(1, JobId(job), 1, Report::Done("done"));
+    }
+}
+
+#[test]
 fn what_waits_is_bounded() {
     let mut stage = Stage::new();
     let max = PoolRules::default().waiting_max;
