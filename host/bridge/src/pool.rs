@@ -52,6 +52,10 @@ pub(crate) struct PoolRules {
     pub(crate) services_max: usize,
     /// Dead letters remembered, the newest.
     pub(crate) dead_letters_max: usize,
+    /// No lease is shorter, whatever is ordered: a worker is not taken for stuck sooner than it can be heard.
+    pub(crate) lease_min: Duration,
+    /// How long a fenced worker has to say that it has stopped; whoever orders has no say in that.
+    pub(crate) fence_patience: Duration,
 }
 
 impl Default for PoolRules {
@@ -63,6 +67,8 @@ impl Default for PoolRules {
             credit_max: 64,
             services_max: 16,
             dead_letters_max: 64,
+            lease_min: Duration::ZERO,
+            fence_patience: Duration::from_secs(30),
         }
     }
 }
@@ -218,7 +224,8 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
     }
 
     /// Takes a job, or ends it at once when there is no room or time for it.
-    pub(crate) fn submit(&mut self, now: Instant, order: Order<P>) -> JobId {
+    pub(crate) fn submit(&mut self, now: Instant, mut order: Order<P>) -> JobId {
+        order.lease = order.lease.map(|lease| lease.max(self.rules.lease_min));
         let id = JobId(self.next_job);
         self.next_job += 1;
         if order.deadline <= now {
@@ -605,7 +612,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
-        let (attempt, until) = (job.attempt, now + job.patience());
+        let (attempt, until) = (job.attempt, now + self.rules.fence_patience);
         self.withdraw(worker);
         if let Some(entry) = self.workers.get_mut(&worker) {
             entry.slots.insert((id, attempt), Slot::Fenced { until });

@@ -236,7 +236,7 @@ impl Queue {
             call_bytes: 0,
             by_number: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            pool: Pool::new(rules.limits.pool_rules()),
+            pool: Pool::new(rules.limits.pool_rules(rules.heartbeat)),
             orderers: BTreeMap::new(),
             unaccepted: BTreeSet::new(),
             tickets: BTreeMap::new(),

@@ -167,13 +167,6 @@ impl<W: Copy, P> Job<W, P> {
         self.lease_until(now).saturating_duration_since(now)
     }
 
-    /// How long a fenced worker has to answer.
-    pub(super) fn patience(&self) -> Duration {
-        const LEAST: Duration = Duration::from_secs(1);
-        const MOST: Duration = Duration::from_secs(30);
-        self.order.lease.unwrap_or(MOST).clamp(LEAST, MOST)
-    }
-
     /// Moves the lease, or the deadline's entry at `at`, which stays where it is. Answers the entry's new place.
     pub(super) fn forgive(&mut self, at: Instant, absence: Duration) -> Instant {
         let deadline = self.order.deadline;

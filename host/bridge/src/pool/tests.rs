@@ -26,7 +26,8 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let now = Instant::now();
-        Self { pool: Pool::new(PoolRules::default()), start: now, now }
+        let rules = PoolRules { lease_min: LEASE, fence_patience: LEASE, ..PoolRules::default() };
+        Self { pool: Pool::new(rules), start: now, now }
     }
 
     fn ready(&mut self, worker: u8, credit: u16) {
@@ -157,6 +158,24 @@ fn a_busy_worker_that_gets_on_keeps_its_job_and_a_wedged_one_loses_it() {
     stage.hear(2, job, 2, Report::Progress);
     stage.wait(LEASE);
     assert!(stage.actions().contains(&"dismiss 1".to_owned()), "it did not even answer to the recall");
+}
+
+/// Whoever orders could else have any worker taken for stuck, and dismissed a moment later.
+#[test]
+fn no_order_makes_a_lease_shorter_than_the_rules_or_a_fence_less_patient() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let (deadline, lease) = (stage.now + DEADLINE, Some(Duration::from_millis(1)));
+    let order = Order { service: "echo".into(), class: Class::Idempotent, deadline, lease, payload: "job" };
+    stage.pool.submit(stage.now, order);
+    stage.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1"]);
+    stage.wait(Duration::from_millis(1));
+    assert_eq!(stage.actions(), ["recall 1 of 1 as 1"]);
+    stage.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(stage.actions(), [""; 0]);
+    stage.wait(Duration::from_millis(1));
+    assert_eq!(stage.actions(), ["dismiss 1"]);
 }
 
 #[test]

@@ -94,8 +94,12 @@ impl Default for PppLimits {
 }
 
 impl PppLimits {
-    pub(super) fn pool_rules(&self) -> PoolRules {
+    /// A bare worker cannot be told to stop; it has a lease more to come back.
+    pub(super) fn pool_rules(&self, lease: Option<Duration>) -> PoolRules {
+        const LEAST: Duration = Duration::from_secs(1);
+        const MOST: Duration = Duration::from_secs(30);
         PoolRules {
+            fence_patience: lease.unwrap_or(MOST).clamp(LEAST, MOST),
             attempts_max: self.attempts_max,
             waiting_max: self.waiting_max,
             waiting_bytes_max: self.waiting_bytes_max,

@@ -168,7 +168,7 @@ impl Queue {
     pub(super) fn new(rules: Rules, run: u64, sessions: u128, now: Instant) -> Self {
         Self {
             run,
-            pool: Pool::new(rules.limits.pool_rules()),
+            pool: Pool::new(rules.limits.pool_rules(rules.lease)),
             workers: BTreeMap::new(),
             by_route: HashMap::new(),
             askers: BTreeMap::new(),

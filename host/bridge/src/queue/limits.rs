@@ -7,6 +7,12 @@ use bytes::Bytes;
 use crate::pool::{Pool, PoolRules, WorkerState};
 use crate::service::{Role, SessionId};
 
+/// A worker that was told to stop has so many heartbeats to do so, within these bounds: what it runs may look at its
+/// token rarely.
+const FENCE_HEARTBEATS: u32 = 30;
+const FENCE_LEAST: Duration = Duration::from_secs(1);
+const FENCE_MOST: Duration = Duration::from_secs(30);
+
 /// What the host holds for its peers at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -63,8 +69,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn pool_rules(&self) -> PoolRules {
+    pub(super) fn pool_rules(&self, heartbeat: Duration) -> PoolRules {
         PoolRules {
+            lease_min: 2 * heartbeat,
+            fence_patience: (FENCE_HEARTBEATS * heartbeat).clamp(FENCE_LEAST, FENCE_MOST),
             attempts_max: self.attempts_max,
             waiting_max: self.orders_waiting_max,
             waiting_bytes_max: self.orders_waiting_bytes_max,
