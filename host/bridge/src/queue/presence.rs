@@ -28,7 +28,10 @@ impl Queue {
             |session: &Session| hello.incarnation == 0 || session.id.incarnation == hello.incarnation;
         match self.sessions.get(&hello.client).map(is_same_session) {
             Some(true) => self.take_back(now, route, hello),
-            Some(false) => self.refuse_twin(&route, hello.client),
+            Some(false) => {
+                self.note_twin(hello.client);
+                self.refuse_twin(&route);
+            }
             None => self.admit(now, route, hello, wall_ms),
         }
     }
@@ -92,9 +95,13 @@ impl Queue {
         };
         if (hello.run, hello.channel) == (self.run, session.channel) {
             session.resume(hello.received);
-        } else if session.is_channel_known {
-            // The client has used this channel, and this HELLO is older than that: late on a dead connection.
+        } else if session.is_channel_known && session.route.as_ref() == Some(&route) {
+            // The client has used this channel, and this HELLO is older than that: it came late.
             return;
+        } else if session.is_channel_known {
+            // Late on a dead connection, which loses nothing by an answer; or its owner has left the session, and its
+            // farewell was lost or comes by another way: it waits until this one is over.
+            return self.refuse_twin(&route);
         } else {
             session.resume(0);
         }
@@ -243,12 +250,15 @@ impl Queue {
     }
 
     /// Another incarnation of a session that is there: whoever says so is not its owner, whose session it stays.
-    fn refuse_twin(&mut self, route: &Route, client: u128) {
-        self.stats.refused += 1;
+    fn note_twin(&mut self, client: u128) {
         if let Some(session) = self.sessions.get(&client) {
             let session = session.id;
             self.note(Notice::Twin { session });
         }
+    }
+
+    fn refuse_twin(&mut self, route: &Route) {
+        self.stats.refused += 1;
         let error = RpcError::new("twin", Effect::None, "another connection has this session")
             .with_next("begin a session of your own");
         self.refuse(route, Refusal::Full, &error);

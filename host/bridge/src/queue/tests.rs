@@ -171,8 +171,24 @@ fn a_lost_welcome_is_said_again_and_a_late_hello_changes_nothing() {
         "the client never used the channel: it may not know it"
     );
     bench.hear("b", ToHost::Ack { at: Place { channel: 1, received: 0 } });
-    assert_eq!(bench.hear("a", ToHost::Hello(hello(7))), [], "it is late");
-    assert_eq!(bench.queue.sessions[&7].route, Some(route("b")));
+    assert_eq!(bench.hear("b", ToHost::Hello(hello(7))), [], "it is late");
+    bench.hear("a", ToHost::Hello(hello(7)));
+    assert_eq!(bench.queue.sessions[&7].route, Some(route("b")), "late on the dead connection");
+}
+
+/// Its farewell was lost, or comes later: whoever begins anew is told to come again, not left without a word.
+#[test]
+fn who_begins_anew_before_its_farewell_is_heard_is_told_to_wait() {
+    let mut bench = Bench::ready();
+    bench.beat(0);
+    bench.step(Input::Lost { route: route("a") });
+    let actions = bench.hear("b", ToHost::Hello(hello(7)));
+    let refused = |action: &Action| {
+        matches!(action, Action::Send { frame: ToClient::Refused { refusal: Refusal::Full, .. }, .. })
+    };
+    assert!(matches!(&actions[..], [action] if refused(action)), "{actions:?}");
+    bench.pass(4 * BEAT);
+    assert_eq!(bench.greet("b", hello(7)).channel, 2);
 }
 
 #[test]
