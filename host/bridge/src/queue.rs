@@ -193,8 +193,9 @@ pub(crate) struct Dispatch {
 
 /// Messages that wait for one peer, replies and refusals included, before it is dropped like a dead one.
 const WAITING_MESSAGES_MAX: usize = 8_192;
-/// Heartbeats of ours that a peer may have left unread: more, and it does not read.
-const BEATS_BEHIND_MAX: u64 = 8;
+/// Heartbeats of ours that a peer may have left unread, or as many as are answered in the time in which a silent one is
+/// still waited for and half as long again, if that is more: beyond it, it does not read.
+const BEATS_BEHIND_MIN: u64 = 8;
 
 /// The host's memory of its peers.
 #[derive(Debug)]
@@ -374,6 +375,7 @@ impl Queue {
         if !self.take_place(client, at) {
             return;
         }
+        let behind_max = BEATS_BEHIND_MIN.max(3 * u64::from(self.rules.liveness));
         let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
@@ -381,7 +383,7 @@ impl Queue {
             return self.refuse_untruth(client);
         };
         session.release_finished(acked_through);
-        if session.beats_behind() > BEATS_BEHIND_MAX {
+        if session.beats_behind() > behind_max {
             return self.expire(client, CancelReason::SlowReader);
         }
         if let Some(frame) = session.next_beat(now, self.rules.heartbeat / 2) {

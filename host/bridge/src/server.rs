@@ -33,6 +33,9 @@ use crate::workers::{Asked, NewsSender, Workers};
 /// worst, and `ACKS_MAX` acknowledgements, and is far from the 100,000 messages at which the `zeromq` crate stops.
 const UNREAD_MOST: UnreadMost = UnreadMost { frames: 8_192, bytes: 2 * MESSAGE_BYTES_MAX };
 
+/// Three times as many heartbeats may be unread: far fewer than what may be on its way to a connection.
+const LIVENESS_MAX: u32 = 1_000;
+
 /// The endpoint is a door too, and a route names its door in one byte.
 const DOORS_MAX: usize = 255;
 
@@ -41,7 +44,7 @@ const DOORS_MAX: usize = 255;
 pub struct BridgeConfig {
     /// Clients beat this often; from 10 ms to 60 s, and they learn it from us. 1 s.
     pub heartbeat: Duration,
-    /// So many missed beats, and a client is gone. 3.
+    /// So many missed beats, and a client is gone; from 1 to 1,000. 3.
     pub liveness: u32,
     /// The most a peer is granted; what it asks for bounds it too. `Operator`, because whoever can open the private
     /// socket or read the token file is one.
@@ -284,12 +287,9 @@ pub(crate) fn check_pace(heartbeat: Duration, liveness: u32) -> Result<(), Bridg
         let found = format!("{heartbeat} ms");
         return Err(BridgeError::Setting { setting: "heartbeat", found, allowed: "10 ms to 60 s" });
     }
-    if liveness == 0 {
-        return Err(BridgeError::Setting {
-            setting: "liveness",
-            found: "0".to_owned(),
-            allowed: "1 or more",
-        });
+    if !(1..=LIVENESS_MAX).contains(&liveness) {
+        let found = liveness.to_string();
+        return Err(BridgeError::Setting { setting: "liveness", found, allowed: "1 to 1,000" });
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub struct PppConfig {
     pub backend: Endpoint,
     /// Both sides beat this often; from 10 ms to 60 s. Workers are told elsewhere, and must keep to it. 1 s.
     pub heartbeat: Duration,
-    /// So many missed beats, and an idle worker is gone. 3.
+    /// So many missed beats, and an idle worker is gone; from 1 to 1,000. 3.
     pub liveness: u32,
     /// How long a request may take, all attempts together; from 10 ms to a day. 60 s.
     pub deadline: Duration,

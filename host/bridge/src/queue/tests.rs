@@ -529,6 +529,23 @@ fn heartbeats_are_answered_twice_an_interval_however_many_come() {
     assert_eq!(answers, 8);
 }
 
+/// One that is waited for so long may be asleep for as long, and read all of it then.
+#[test]
+fn how_far_a_peer_may_be_behind_goes_with_the_liveness() {
+    for (liveness, answers) in [(1, 9), (3, 10), (10, 31)] {
+        let mut bench = Bench::with(Rules { liveness, ..rules() });
+        bench.greet("a", hello(7));
+        let mut answered = 0;
+        while bench.queue.stats().sessions == 1 {
+            bench.now += BEAT / 2;
+            let at = Place { channel: 1, received: 0 };
+            bench.hear("a", ToHost::Heartbeat { at, acked_through: 0, beat: 0 });
+            answered += u64::from(bench.queue.stats().sessions == 1);
+        }
+        assert_eq!(answered, answers, "liveness {liveness}");
+    }
+}
+
 #[test]
 fn a_connection_that_leaves_too_much_unread_is_dropped_with_its_session() {
     let mut bench = Bench::ready();
