@@ -55,7 +55,8 @@ impl Queue {
             return refuse(Refusal::Malformed, "malformed", "one connection carries one session".to_owned());
         }
         let sessions_max = self.rules.limits.sessions_max;
-        if !self.sessions.contains_key(&hello.client) && self.sessions.len() >= sessions_max {
+        let is_full = !self.sessions.contains_key(&hello.client) && self.sessions.len() >= sessions_max;
+        if is_full && self.find_ghost().is_none() {
             return refuse(
                 Refusal::Full,
                 "full",
@@ -65,7 +66,25 @@ impl Queue {
         None
     }
 
+    /// The session to give up for a newcomer: one whose connection is gone, and of those first one that nothing is done
+    /// for, and first the one that was not heard for longest.
+    fn find_ghost(&self) -> Option<u128> {
+        let is_busy =
+            |session: &Session| session.calls > 0 || self.pool.held_by(session.id.client).next().is_some();
+        let lost = self.sessions.values().filter(|session| session.route.is_none());
+        lost.min_by_key(|session| (is_busy(session), session.heard_at)).map(|session| session.id.client)
+    }
+
+    fn make_room(&mut self) {
+        if self.sessions.len() >= self.rules.limits.sessions_max
+            && let Some(ghost) = self.find_ghost()
+        {
+            self.expire(ghost, CancelReason::ClientGone);
+        }
+    }
+
     fn admit(&mut self, now: Instant, route: Route, hello: &Hello, wall_ms: u64) {
+        self.make_room();
         let incarnation = if hello.incarnation == 0 { wall_ms.max(1) } else { hello.incarnation };
         let id = SessionId { client: hello.client, incarnation };
         let role = self.grant(hello.role);

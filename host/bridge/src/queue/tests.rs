@@ -229,6 +229,31 @@ fn the_memory_of_finished_replies_keeps_64() {
     assert_eq!(dispatched(&bench.say(request(67, 1, 60_000))).len(), 1, "forgotten: the service remembers");
 }
 
+/// Who greets and leaves, over and over, would else keep everybody out for as long as it likes.
+#[test]
+fn sessions_whose_connection_is_gone_make_room_for_newcomers() {
+    let limits = Limits { sessions_max: 3, ..Limits::default() };
+    let mut bench = Bench::with(Rules { limits, ..rules() });
+    bench.greet("a", hello(7));
+    dispatched(&bench.say(request(1, 1, 60_000)));
+    bench.step(Input::Lost { route: route("a") });
+    bench.now += BEAT / 4;
+    bench.greet("b", hello(8));
+    bench.greet("c", hello(9));
+    bench.step(Input::Lost { route: route("c") });
+    bench.now += BEAT / 4;
+    bench.greet("d", hello(10));
+    let there = |bench: &Bench| bench.queue.sessions.keys().copied().collect::<Vec<_>>();
+    assert_eq!(there(&bench), [7, 8, 10], "one that something is done for goes last");
+    bench.greet("e", hello(11));
+    assert_eq!(there(&bench), [8, 10, 11]);
+    let full = bench.hear("f", ToHost::Hello(hello(12)));
+    let is_full = |action: &Action| {
+        matches!(action, Action::Send { frame: ToClient::Refused { refusal: Refusal::Full, .. }, .. })
+    };
+    assert!(matches!(&full[..], [action] if is_full(action)), "who is connected stays: {full:?}");
+}
+
 #[test]
 fn three_missed_intervals_end_the_session_and_tell_its_calls() {
     let mut bench = Bench::ready();
