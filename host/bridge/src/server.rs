@@ -424,7 +424,7 @@ impl Shell {
     }
 
     fn hear_service(&mut self, said: Said) -> Input {
-        if let Output::Finished(_) = said.output {
+        if let Output::Finished(_) | Output::GaveBack { .. } = said.output {
             self.open.remove(&said.call);
         }
         Input::Said { call: said.call, output: said.output }

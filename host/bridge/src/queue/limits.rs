@@ -16,7 +16,8 @@ const FENCE_MOST: Duration = Duration::from_secs(30);
 /// What the host holds for its peers at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions alive at once; a client beyond it is refused and comes back later. 1,024.
+    /// Sessions alive at once; a client beyond it takes the place of one whose connection is gone, or is refused and comes
+    /// back later. 1,024.
     pub sessions_max: usize,
     /// Calls with the service at once, over all sessions; beyond it `busy`. 4,096.
     pub calls_max: usize,
@@ -118,12 +119,12 @@ pub struct WorkerInfo {
     pub state: WorkerState,
 }
 
-/// Counters since the host began to serve, except the first two, which are now.
+/// Counters since the host began to serve, except those that say that they are now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sessions alive.
+    /// Sessions alive, now.
     pub sessions: usize,
-    /// Calls with the service.
+    /// Calls with the service, now.
     pub calls: usize,
     /// Calls handed to the service.
     pub dispatched: u64,
