@@ -13,6 +13,8 @@
 //!   holds it back, its worker is not judged; being let go on renews the lease once for each sign of progress.
 //! - A job of class [`Class::Once`] is never given twice once a worker may have begun it: it ends as
 //!   [`End::Unknown`]. One that a worker gave back untouched is.
+//! - A job that was given back goes to another worker, and rests a moment where there is none. One that was not even
+//!   begun, because its worker was leaving or full, has not used up an attempt.
 //!
 //! Never here: sockets, the clock, presence (the queue tells who died), what a payload means.
 
@@ -42,6 +44,8 @@ pub(crate) struct JobId(pub(crate) u64);
 pub(crate) struct PoolRules {
     /// A job that went wrong so often is a dead letter.
     pub(crate) attempts_max: u32,
+    /// So is one that so many workers in turn gave back without beginning it.
+    pub(crate) untaken_max: u32,
     /// Jobs that wait, all services together; beyond it [`End::Busy`].
     pub(crate) waiting_max: usize,
     /// What they weigh together.
@@ -62,6 +66,7 @@ impl Default for PoolRules {
     fn default() -> Self {
         Self {
             attempts_max: 3,
+            untaken_max: 16,
             waiting_max: 1_024,
             waiting_bytes_max: 64 * 1024 * 1024,
             credit_max: 64,
@@ -84,8 +89,8 @@ pub(crate) enum Report<P> {
     Done(P),
     /// It went wrong in a way that another worker would not do better.
     Failed(P),
-    /// Not begun, or undone: another worker may have it.
-    GaveBack { reason: String },
+    /// Not begun, or undone: another worker may have it. Unless it was begun, it counts as no attempt.
+    GaveBack { reason: String, was_begun: bool },
 }
 
 /// What to do about it.
@@ -139,6 +144,8 @@ pub(crate) struct Pool<W, P> {
     waiting: HashMap<ServiceName, VecDeque<JobId>>,
     waiting_count: usize,
     waiting_bytes: usize,
+    /// Jobs that were given back and wait until then, unless there is another worker for them; they count as waiting.
+    resting: BTreeSet<(Instant, JobId)>,
     /// Who may be given a job of a service, by turn: the lowest goes first.
     ready: HashMap<ServiceName, BTreeMap<u64, W>>,
     /// Leases and deadlines.
@@ -161,6 +168,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             waiting: HashMap::new(),
             waiting_count: 0,
             waiting_bytes: 0,
+            resting: BTreeSet::new(),
             ready: HashMap::new(),
             due: BTreeSet::new(),
             overdue: BTreeSet::new(),
@@ -308,7 +316,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
                 let is_in_doubt = self.jobs.get(&job).is_some_and(|job| job.is_in_doubt);
                 self.conclude(now, id, (job, attempt), End::Failed { payload, is_in_doubt });
             }
-            Report::GaveBack { reason } => {
+            Report::GaveBack { reason, was_begun } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.note_given_back(id, was_begun);
+                }
                 self.free(now, id, (job, attempt));
                 self.take_back(now, job, id, Mishap::GaveBack { reason }, false);
             }
@@ -316,8 +327,13 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         true
     }
 
-    /// Looks at leases, deadlines and fenced slots.
+    /// Looks at leases, deadlines, fenced slots, and jobs that rest.
     pub(crate) fn tick(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.resting.first()
+            && now >= at
+        {
+            self.wake(now, id);
+        }
         while let Some(&(at, id)) = self.due.first()
             && now >= at
         {
@@ -336,7 +352,8 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let due = self.due.first().map(|(at, _)| *at);
         let overdue = self.overdue.first().map(|(at, ..)| *at);
-        due.into_iter().chain(overdue).min()
+        let resting = self.resting.first().map(|(at, _)| *at);
+        due.into_iter().chain(overdue).chain(resting).min()
     }
 
     /// What to do, in order; empty until the next call.
@@ -488,8 +505,15 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         self.waiting_bytes -= self.jobs.get(&id).map_or(0, |job| job.order.payload.size());
     }
 
+    /// Whose turn it is; not the one that gave the job back, while there is another.
+    fn choose(&self, id: JobId, service: &str) -> Option<W> {
+        let ready = self.ready.get(service)?;
+        let shunned = self.jobs.get(&id).and_then(|job| job.given_back_by);
+        ready.values().find(|worker| Some(**worker) != shunned).or_else(|| ready.values().next()).copied()
+    }
+
     fn give(&mut self, now: Instant, id: JobId, service: &ServiceName) {
-        let Some((_, &worker_id)) = self.ready.get(service).and_then(BTreeMap::first_key_value) else {
+        let Some(worker_id) = self.choose(id, service) else {
             return;
         };
         self.withdraw(worker_id);
@@ -511,7 +535,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         };
         self.due.insert((lease_until, id));
         self.stats.given += 1;
-        self.stats.redispatched += u64::from(job.attempt > 1);
+        self.stats.redispatched += u64::from(job.attempts_counted() > 1);
         self.actions.push(action);
         if job.is_paused {
             let attempt = job.attempt;
@@ -632,22 +656,54 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         }
         // Its deadline may have shared the lease's entry.
         self.due.insert((job.order.deadline, id));
+        let is_given_back = matches!(mishap, Mishap::GaveBack { .. });
         job.history.push(Trial { worker, attempt: job.attempt, mishap });
         job.state = State::Waiting;
         job.is_in_doubt |= may_be_begun;
         if may_be_begun && job.order.class == Class::Once {
             return self.end(now, id, End::Unknown);
         }
-        if job.attempt >= self.rules.attempts_max {
+        if job.attempts_counted() >= self.rules.attempts_max || job.untaken >= self.rules.untaken_max {
             return self.bury(now, id);
         }
         let service = ServiceName::clone(&job.order.service);
+        let rest = job.rest();
         if std::mem::take(&mut job.has_chunks) {
             let attempt = job.attempt + 1;
             self.actions.push(PoolAction::Restarted { job: id, attempt });
         }
+        if is_given_back && self.choose(id, &service).is_none_or(|other| other == worker) {
+            return self.put_to_rest(now + rest, id);
+        }
         self.enqueue(id, &service, true);
         self.dispatch(now, &service);
+    }
+
+    /// Nobody but the worker that gave it back could have it now: at once it would do so again.
+    fn put_to_rest(&mut self, until: Instant, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.rests_until = Some(until);
+            self.resting.insert((until, id));
+            self.waiting_count += 1;
+            self.waiting_bytes += job.order.payload.size();
+        }
+    }
+
+    fn wake(&mut self, now: Instant, id: JobId) {
+        if let Some(service) = self.leave_rest(id) {
+            self.enqueue(id, &service, true);
+            self.dispatch(now, &service);
+        }
+    }
+
+    /// The service of a job that was resting.
+    fn leave_rest(&mut self, id: JobId) -> Option<ServiceName> {
+        let job = self.jobs.get_mut(&id)?;
+        let until = job.rests_until.take()?;
+        let service = ServiceName::clone(&job.order.service);
+        self.resting.remove(&(until, id));
+        self.leave_waiting(id);
+        Some(service)
     }
 
     fn bury(&mut self, now: Instant, id: JobId) {
@@ -681,6 +737,9 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
 
     /// Takes a waiting job out of its queue.
     fn leave_queue(&mut self, id: JobId) {
+        if self.leave_rest(id).is_some() {
+            return;
+        }
         let Some(service) = self.jobs.get(&id).map(|job| ServiceName::clone(&job.order.service)) else {
             return;
         };

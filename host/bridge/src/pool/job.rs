@@ -106,6 +106,12 @@ pub(super) struct Job<W, P> {
     /// A worker that did not answer may have done it.
     pub(super) is_in_doubt: bool,
     pub(super) is_paused: bool,
+    /// Who gave it back last: while there is another it is not given to that one.
+    pub(super) given_back_by: Option<W>,
+    /// How often it came back without having been begun.
+    pub(super) untaken: u32,
+    /// It is given to nobody before.
+    pub(super) rests_until: Option<Instant>,
     /// There was a sign of progress, or its worker is new, since the lease was last renewed for a pause.
     pub(super) has_got_on: bool,
 }
@@ -120,6 +126,9 @@ impl<W: Copy, P> Job<W, P> {
             has_chunks: false,
             is_in_doubt: false,
             is_paused: false,
+            given_back_by: None,
+            untaken: 0,
+            rests_until: None,
             has_got_on: true,
         }
     }
@@ -131,6 +140,23 @@ impl<W: Copy, P> Job<W, P> {
         let until = self.lease_until(now);
         self.state = State::Given { worker, until };
         until
+    }
+
+    pub(super) fn note_given_back(&mut self, worker: W, was_begun: bool) {
+        self.given_back_by = Some(worker);
+        self.untaken += u32::from(!was_begun);
+    }
+
+    /// Those that were not begun are none.
+    pub(super) fn attempts_counted(&self) -> u32 {
+        self.attempt - self.untaken
+    }
+
+    /// How long it rests when nobody but the worker that gave it back could have it.
+    pub(super) fn rest(&self) -> Duration {
+        const FIRST: Duration = Duration::from_millis(50);
+        const LAST: Duration = Duration::from_secs(1);
+        (FIRST * 2_u32.pow((self.attempt - 1).min(8))).min(LAST)
     }
 
     /// The old and the new end of the lease.

@@ -134,10 +134,53 @@ fn what_must_not_be_done_twice_is_given_again_only_when_it_came_back_untouched()
     stage.ready(1, 1);
     stage.ready(2, 1);
     let job = stage.submit(Class::Once);
-    stage.hear(1, job, 1, Report::GaveBack { reason: "full".into() });
+    stage.hear(1, job, 1, Report::GaveBack { reason: "full".into(), was_begun: true });
     assert_eq!(stage.actions(), ["give 1 to 1 as 1", "give 1 to 2 as 2"]);
     stage.pool.remove(stage.now, 2, Mishap::Died);
     assert_eq!(stage.actions(), ["ended 1: unknown"]);
+}
+
+fn leaving() -> Report<&'static str> {
+    Report::GaveBack { reason: "the worker is leaving".into(), was_begun: false }
+}
+
+#[test]
+fn what_was_given_back_goes_to_another_worker_and_rests_where_there_is_none() {
+    let mut stage = Stage::new();
+    stage.ready(1, 2);
+    let job = stage.submit(Class::Once);
+    stage.hear(1, job, 1, leaving());
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1"], "not at once to the same one");
+    stage.wait(Duration::from_millis(50));
+    assert_eq!(stage.actions(), ["give 1 to 1 as 2"]);
+    stage.ready(2, 1);
+    stage.hear(1, job, 2, leaving());
+    assert_eq!(stage.actions(), ["give 1 to 2 as 3"]);
+    stage.hear(2, job, 3, leaving());
+    assert_eq!(stage.actions(), ["give 1 to 1 as 4"]);
+    stage.hear(1, job, 4, Report::Done("done"));
+    assert_eq!(stage.actions(), ["ended 1: done done"]);
+}
+
+#[test]
+fn a_job_that_nobody_begins_uses_up_no_attempt_and_is_not_offered_for_ever() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let job = stage.submit(Class::Idempotent);
+    let (since, untaken_max) = (stage.now, PoolRules::default().untaken_max);
+    for attempt in 1..untaken_max {
+        assert!(stage.hear(1, job, attempt, leaving()), "{attempt}");
+        stage.wait(Duration::from_secs(1));
+    }
+    assert_eq!(stage.pool.stats().redispatched, 0, "none of it was an attempt");
+    stage.hear(1, job, untaken_max, leaving());
+    assert!(stage.actions().last().unwrap().starts_with("ended 1: dead false given back"));
+    assert!(stage.now - since > Duration::from_secs(10));
+
+    let job = stage.submit(Class::Idempotent);
+    stage.hear(1, job, 1, leaving());
+    stage.pool.cancel(stage.now, job);
+    assert_eq!((stage.pool.is_idle(), stage.pool.waiting_count(), stage.pool.wake_at()), (true, 0, None));
 }
 
 #[test]
@@ -185,7 +228,7 @@ fn a_recalled_worker_has_its_slot_again_when_it_answers() {
     let (job, other) = (stage.submit(Class::Idempotent), stage.submit(Class::Idempotent));
     stage.pool.cancel(stage.now, job);
     assert_eq!(stage.actions(), ["give 1 to 1 as 1", "recall 1 of 1 as 1", "ended 1: cancelled true"]);
-    assert!(!stage.hear(1, job, 1, Report::GaveBack { reason: "recalled".into() }));
+    assert!(!stage.hear(1, job, 1, Report::GaveBack { reason: "recalled".into(), was_begun: true }));
     assert_eq!(stage.actions(), ["give 2 to 1 as 1"]);
     stage.wait(LEASE / 2);
     stage.hear(1, other, 1, Report::Done("two"));
@@ -374,7 +417,8 @@ impl Ledger {
                 }
                 self.untouched.remove(&job.0);
                 prop_assert!(!self.ended.contains(&job.0), "given after its end");
-                prop_assert!(*attempt <= PoolRules::default().attempts_max);
+                let rules = PoolRules::default();
+                prop_assert!(*attempt <= rules.attempts_max + rules.untaken_max);
             }
             PoolAction::Ended { job, .. } => prop_assert!(self.ended.insert(job.0), "ended twice"),
             PoolAction::Streamed { job, attempt, .. } => {
@@ -412,7 +456,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => worker.clone().prop_map(Step::Suspect),
         1 => worker.clone().prop_map(Step::Trust),
         2 => worker.clone().prop_map(Step::Remove),
-        9 => (worker, 1_u64..20, 1_u32..4, 0_u8..5).prop_map(|(w, j, a, what)| Step::Say(w, j, a, what)),
+        9 => (worker, 1_u64..20, 1_u32..4, 0_u8..6).prop_map(|(w, j, a, what)| Step::Say(w, j, a, what)),
         1 => (1_u64..20).prop_map(Step::Cancel),
         3 => (0_u64..6_000).prop_map(Step::Wait),
         1 => Just(Step::Forgive),
@@ -459,10 +503,11 @@ proptest! {
                         1 => Report::Chunk { index: 0, payload: "chunk" },
                         2 => Report::Done("done"),
                         3 => Report::Failed("failed"),
-                        _ => Report::GaveBack { reason: String::new() },
+                        4 => Report::GaveBack { reason: String::new(), was_begun: true },
+                        _ => Report::GaveBack { reason: String::new(), was_begun: false },
                     };
                     let is_present = ledger.given.get(&job) == Some(&(worker, attempt)) && !ledger.ended.contains(&job);
-                    if what == 4 && is_present { ledger.untouched.insert(job); }
+                    if what >= 4 && is_present { ledger.untouched.insert(job); }
                     if what >= 2
                         && let Some(jobs) = ledger.in_hand.get_mut(&worker) { jobs.remove(&(job, attempt)); }
                     stage.hear(worker, JobId(job), attempt, report);

@@ -123,7 +123,9 @@ fn read(report: WorkerReport) -> Report<Bytes> {
         WorkerReport::Piece { index, payload } => Report::Chunk { index, payload },
         WorkerReport::Done { payload } => Report::Done(payload),
         WorkerReport::Failed { payload } => Report::Failed(payload),
-        WorkerReport::GaveBack { payload } => Report::GaveBack { reason: rpc::decode_reason(&payload) },
+        WorkerReport::GaveBack { payload } => {
+            Report::GaveBack { reason: rpc::decode_reason(&payload), was_begun: !rpc::is_not_taken(&payload) }
+        }
     }
 }
 
