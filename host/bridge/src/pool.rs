@@ -250,7 +250,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         let service = ServiceName::clone(&order.service);
         self.due.insert((order.deadline, id));
         self.jobs.insert(id, Job::new(order));
-        self.enqueue(id, &service, false);
+        self.enqueue(id, &service);
         self.dispatch(now, &service);
         id
     }
@@ -474,12 +474,13 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         waiting.min_by_key(|service| first(service))
     }
 
-    fn enqueue(&mut self, id: JobId, service: &ServiceName, is_first: bool) {
+    /// In the order of submission, also those that come back.
+    fn enqueue(&mut self, id: JobId, service: &ServiceName) {
         let size = self.jobs.get(&id).map_or(0, |job| job.order.payload.size());
         self.waiting_count += 1;
         self.waiting_bytes += size;
         let waiting = self.waiting.entry(ServiceName::clone(service)).or_default();
-        if is_first { waiting.push_front(id) } else { waiting.push_back(id) }
+        waiting.insert(waiting.partition_point(|other| *other < id), id);
     }
 
     /// Gives what waits for a service to whoever may have it.
@@ -675,7 +676,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         if is_given_back && self.choose(id, &service).is_none_or(|other| other == worker) {
             return self.put_to_rest(now + rest, id);
         }
-        self.enqueue(id, &service, true);
+        self.enqueue(id, &service);
         self.dispatch(now, &service);
     }
 
@@ -691,7 +692,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
 
     fn wake(&mut self, now: Instant, id: JobId) {
         if let Some(service) = self.leave_rest(id) {
-            self.enqueue(id, &service, true);
+            self.enqueue(id, &service);
             self.dispatch(now, &service);
         }
     }

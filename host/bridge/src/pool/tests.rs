@@ -31,12 +31,16 @@ impl Stage {
     }
 
     fn ready(&mut self, worker: u8, credit: u16) {
-        self.pool.declare(self.now, worker, &["echo".into()], credit);
+        self.pool.declare(self.now, worker, &["echo".into(), "other".into()], credit);
     }
 
     fn submit(&mut self, class: Class) -> JobId {
+        self.submit_to("echo", class)
+    }
+
+    fn submit_to(&mut self, service: &str, class: Class) -> JobId {
         let deadline = self.now + DEADLINE;
-        let order = Order { service: "echo".into(), class, deadline, lease: Some(LEASE), payload: "job" };
+        let order = Order { service: service.into(), class, deadline, lease: Some(LEASE), payload: "job" };
         self.pool.submit(self.now, order)
     }
 
@@ -340,11 +344,7 @@ fn a_worker_that_is_held_back_is_not_judged_until_it_may_go_on() {
 #[test]
 fn a_service_with_many_waiting_does_not_keep_another_out() {
     let mut stage = Stage::new();
-    let submit = |stage: &mut Stage, service: &str| {
-        let (deadline, lease, class) = (stage.now + DEADLINE, Some(LEASE), Class::Idempotent);
-        let order = Order { service: service.into(), class, deadline, lease, payload: "job" };
-        stage.pool.submit(stage.now, order)
-    };
+    let submit = |stage: &mut Stage, service: &str| stage.submit_to(service, Class::Idempotent);
     for _ in 0..3 {
         submit(&mut stage, "many");
     }
@@ -435,7 +435,7 @@ impl Ledger {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Submit(bool),
+    Submit(bool, bool),
     Declare(u8, u16),
     Drain(u8),
     Suspect(u8),
@@ -450,7 +450,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let worker = 0_u8..4;
     prop_oneof![
-        4 => any::<bool>().prop_map(Step::Submit),
+        4 => any::<(bool, bool)>().prop_map(|(is_once, is_other)| Step::Submit(is_once, is_other)),
         3 => (worker.clone(), 0_u16..4).prop_map(|(worker, credit)| Step::Declare(worker, credit)),
         1 => worker.clone().prop_map(Step::Drain),
         1 => worker.clone().prop_map(Step::Suspect),
@@ -472,11 +472,11 @@ proptest! {
         let mut ledger = Ledger::default();
         for step in steps {
             match step {
-                Step::Submit(is_once) => {
+                Step::Submit(is_once, is_other) => {
                     let class = if is_once { Class::Once } else { Class::Idempotent };
                     // The actions of a submission name the job, so it is known before them.
                     ledger.submitted.insert(ledger.submitted.len() as u64 + 1, class);
-                    stage.submit(class);
+                    stage.submit_to(if is_other { "other" } else { "echo" }, class);
                 }
                 Step::Declare(worker, credit) => {
                     let in_hand = ledger.in_hand.get(&worker).map_or(0, |jobs| u16::try_from(jobs.len()).unwrap());
@@ -517,6 +517,9 @@ proptest! {
                 Step::Forgive => stage.pool.forgive(LEASE),
                 Step::Drain(_) | Step::Suspect(_) => {}
             }
+            // Whoever has got room by an answer is given the oldest of what it could do.
+            let oldest_left = stage.pool.waiting.values().flatten().min().copied();
+            let is_answer = matches!(step, Step::Say(.., 2 | 3));
             loop {
                 let actions = stage.pool.take_actions();
                 if actions.is_empty() {
@@ -524,6 +527,9 @@ proptest! {
                 }
                 for action in actions {
                     ledger.take(&action)?;
+                    if let PoolAction::Give { job, .. } = &action && is_answer {
+                        prop_assert!(oldest_left.is_none_or(|left| *job < left), "an older job waits");
+                    }
                     if let PoolAction::Dismiss { worker } = action {
                         ledger.live.remove(&worker);
                         ledger.in_hand.remove(&worker);
