@@ -29,9 +29,10 @@ use crate::token::{Token, TokenError};
 use crate::unread::{Unread, UnreadMost};
 use crate::workers::{Asked, NewsSender, Workers};
 
-/// What may be on its way to one connection, by count and not by its word: an honest one has a window, said again at
-/// worst, and `ACKS_MAX` acknowledgements, and is far from the 100,000 messages at which the `zeromq` crate stops.
-const UNREAD_MOST: UnreadMost = UnreadMost { frames: 8_192, bytes: 2 * MESSAGE_BYTES_MAX };
+/// What may be on its way to one connection, by count and not by its word: an honest one has a window, which its
+/// greetings may have had said again, and `ACKS_MAX` acknowledgements. Far from the 100,000 messages at which the
+/// `zeromq` crate stops.
+const UNREAD_MOST: UnreadMost = UnreadMost { frames: 8_192, bytes: 4 * MESSAGE_BYTES_MAX };
 
 /// Three times as many heartbeats may be unread: far fewer than what may be on its way to a connection.
 const LIVENESS_MAX: u32 = 1_000;
