@@ -75,8 +75,12 @@ impl<T: Weigh + Clone, M> Sender<T, M> {
         Some((serial, item))
     }
 
-    /// Everything up to `received` has arrived. True when that is news; nonsense is ignored.
+    /// Everything up to `received` has arrived. True when that is news; what was never sent cannot have arrived, and
+    /// whoever says so is not believed in the rest either.
     pub(crate) fn acknowledge(&mut self, received: u64) -> bool {
+        if received > self.last_serial() {
+            return false;
+        }
         let before = self.first_serial;
         while self.first_serial <= received {
             let Some((item, _)) = self.unacked.pop_front() else {
@@ -86,6 +90,11 @@ impl<T: Weigh + Clone, M> Sender<T, M> {
             self.first_serial += 1;
         }
         self.first_serial != before
+    }
+
+    /// The last serial that went out; 0 before the first.
+    pub(crate) fn last_serial(&self) -> u64 {
+        self.first_serial + self.unacked.len() as u64 - 1
     }
 
     /// What is under way, oldest first, to be said again.
@@ -181,7 +190,9 @@ mod tests {
         assert!(sender.acknowledge(2));
         assert_eq!(sender.take_next(()), Some((3, 2 * WINDOW.bytes)));
         assert!(!sender.acknowledge(2), "old news");
-        assert!(sender.acknowledge(u64::MAX), "nonsense acknowledges what there is");
+        assert!(!sender.acknowledge(4) && !sender.acknowledge(u64::MAX), "what was never sent");
+        assert_eq!(sender.unacked_size().messages, 1, "a lie acknowledges nothing");
+        assert!(sender.acknowledge(3));
         assert_eq!(sender.take_next(()), Some((4, 1)));
     }
 

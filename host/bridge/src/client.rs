@@ -27,6 +27,9 @@ use silence::Silence;
 /// A call outlives its deadline by so many heartbeats: the host answers first, and its answer knows the effect.
 const GRACE_HEARTBEATS: u32 = 2;
 
+/// How long calls that are under way in a session that its host has closed may hold up those that wait for the next.
+const CLOSING_MAX: Duration = Duration::from_secs(30);
+
 /// What the client keeps to; see `ClientConfig` for the meaning to a user.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -150,6 +153,15 @@ impl News {
     }
 }
 
+/// The end of a session that its host has closed. Calls that were not sent wait for the next.
+#[derive(Debug)]
+struct Closure {
+    /// Calls under way have until then.
+    until: Instant,
+    /// The error that said so.
+    cause: Bytes,
+}
+
 /// One client session.
 #[derive(Debug)]
 pub(crate) struct LazyPirate {
@@ -164,7 +176,7 @@ pub(crate) struct LazyPirate {
     /// When calls in doubt are asked again.
     asks: BTreeSet<(Instant, u64)>,
     /// The host has closed the session; a new one is opened as soon as no call is under way in this one.
-    is_session_closed: bool,
+    closed: Option<Closure>,
     silence: Silence,
     actions: Vec<Action>,
 }
@@ -181,7 +193,7 @@ impl LazyPirate {
             call_bytes: 0,
             deadlines: BTreeSet::new(),
             asks: BTreeSet::new(),
-            is_session_closed: false,
+            closed: None,
             silence: Silence::new(now),
             actions: Vec::new(),
         }
@@ -217,7 +229,7 @@ impl LazyPirate {
         }
         self.take_link_actions();
         self.look_at_clock(now);
-        self.renew_session();
+        self.renew_session(now);
         self.flush(now);
         std::mem::take(&mut self.actions)
     }
@@ -226,7 +238,8 @@ impl LazyPirate {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline + self.grace());
         let ask = self.asks.first().map(|(at, _)| *at);
-        [self.link.wake_at(), deadline, ask, self.silence_wakes_at()].into_iter().flatten().min()
+        let closed = self.closed.as_ref().filter(|_| self.link.is_ready()).map(|closure| closure.until);
+        [self.link.wake_at(), deadline, ask, closed, self.silence_wakes_at()].into_iter().flatten().min()
     }
 
     /// Every number up to this one has ended here.
@@ -263,20 +276,43 @@ impl LazyPirate {
 
     fn begin_channel(&mut self, now: Instant) {
         self.asks.clear();
-        let open: Vec<u64> = self.calls.keys().copied().collect();
-        for number in open {
+        // What was never sent does not go into a session that is closed.
+        let is_meant = |call: &OpenCall| call.was_sent || self.closed.is_none();
+        let open = self.calls.iter().filter(|(_, call)| is_meant(call)).map(|(number, _)| *number);
+        for number in open.collect::<Vec<_>>() {
             self.say(now, number);
         }
     }
 
-    /// Leaves a session that the host has closed for a new one, with the calls that were refused for it.
-    fn renew_session(&mut self) {
-        let is_under_way = |call: &OpenCall| call.was_sent;
-        if self.is_session_closed && self.link.is_ready() && !self.calls.values().any(is_under_way) {
-            self.is_session_closed = false;
-            self.link.renew_session();
-            self.take_link_actions();
+    /// Leaves a session that the host has closed for a new one, with the calls that were refused for it and those that
+    /// came since. What is still under way by then nobody can be asked about: the new session does not know it.
+    fn renew_session(&mut self, now: Instant) {
+        let Some(closure) = self.closed.as_ref().filter(|_| self.link.is_ready()) else {
+            return;
+        };
+        let under_way: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.was_sent).map(|(number, _)| *number).collect();
+        if !under_way.is_empty() && now < closure.until {
+            return;
         }
+        let cause = closure.cause.clone();
+        self.closed = None;
+        for number in under_way {
+            self.end(number, News::Unresolved { asks: 0, cause: cause.clone() });
+        }
+        self.link.renew_session();
+        self.take_link_actions();
+    }
+
+    /// Nothing more goes into this session but what is under way in it.
+    fn close_session(&mut self, now: Instant, cause: Bytes) {
+        if self.closed.is_none() {
+            self.closed = Some(Closure { until: now + CLOSING_MAX, cause });
+        }
+        let calls = &self.calls;
+        self.link.withdraw(|wish| {
+            matches!(wish, Wish::Request { number, .. } if calls.get(number).is_none_or(|call| !call.was_sent))
+        });
     }
 
     fn close(&mut self) {

@@ -98,7 +98,8 @@ pub struct OrderOptions {
     pub deadline: Duration,
     /// Whether it may be done again when a worker dies of it. Once.
     pub class: Class,
-    /// How long a worker may go without a sign of progress before another has it; none: until the deadline. None.
+    /// How long a worker may go without a sign of progress before another has it, at least two heartbeats of the host;
+    /// none: until the deadline. While its pieces are not read fast enough the worker is not judged. None.
     pub lease: Option<Duration>,
 }
 

@@ -3,8 +3,9 @@
 //! The ZeroMQ crate keeps its peers in a map whose locks some of its tasks wait for while holding their thread, and
 //! others by yielding it. Where both happen at once on every thread of a runtime, the lock belongs to a task that
 //! nobody runs, and all of them stop for ever: a peer that is cut off while it sends is enough. On one thread no
-//! lock is ever waited for, because none is held across a wait. What crosses to it and back are channels, bounded by
-//! what the state machines feed them.
+//! lock is waited for as long as none is held across a wait, and the crate holds one across a wait in one place only:
+//! while 100,000 messages wait for one peer. [`crate::unread`] keeps every peer far below that. What crosses to the
+//! thread and back are channels, bounded by what the state machines feed them and by that count.
 //!
 //! The other wire needs no such care. It is here too, so that choosing it changes nothing else.
 

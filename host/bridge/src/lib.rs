@@ -50,6 +50,7 @@ mod io_thread;
 mod ppp;
 mod server;
 mod socket;
+mod unread;
 mod waits;
 mod work;
 mod workers;

@@ -6,12 +6,15 @@
 //!              └────────────┘ attempt 2, 3; then the job is a dead letter with its history
 //! ```
 //! - A job goes to the worker that was longest without a new one, among those that offer its service, have credit left
-//!   and are neither draining nor suspect.
+//!   and are neither draining nor suspect. A worker that gets room is given the oldest job of all that it offers.
 //! - What a worker says counts only with the job's present attempt: an answer of an earlier one is dropped and counted.
 //! - A lease is a worker's to renew with every sign of progress. Beating hearts renew nothing: a worker that beats and
-//!   gets nowhere is fenced off, and dismissed when it does not even answer to that.
+//!   gets nowhere is fenced off, and dismissed when it does not even answer to that. While whoever reads a job's pieces
+//!   holds it back, its worker is not judged; being let go on renews the lease once for each sign of progress.
 //! - A job of class [`Class::Once`] is never given twice once a worker may have begun it: it ends as
 //!   [`End::Unknown`]. One that a worker gave back untouched is.
+//! - A job that was given back goes to another worker, and rests a moment where there is none. One that was not even
+//!   begun, because its worker was leaving or full, has not used up an attempt.
 //!
 //! Never here: sockets, the clock, presence (the queue tells who died), what a payload means.
 
@@ -41,6 +44,8 @@ pub(crate) struct JobId(pub(crate) u64);
 pub(crate) struct PoolRules {
     /// A job that went wrong so often is a dead letter.
     pub(crate) attempts_max: u32,
+    /// So is one that so many workers in turn gave back without beginning it.
+    pub(crate) untaken_max: u32,
     /// Jobs that wait, all services together; beyond it [`End::Busy`].
     pub(crate) waiting_max: usize,
     /// What they weigh together.
@@ -51,17 +56,24 @@ pub(crate) struct PoolRules {
     pub(crate) services_max: usize,
     /// Dead letters remembered, the newest.
     pub(crate) dead_letters_max: usize,
+    /// No lease is shorter, whatever is ordered: a worker is not taken for stuck sooner than it can be heard.
+    pub(crate) lease_min: Duration,
+    /// How long a fenced worker has to say that it has stopped; whoever orders has no say in that.
+    pub(crate) fence_patience: Duration,
 }
 
 impl Default for PoolRules {
     fn default() -> Self {
         Self {
             attempts_max: 3,
+            untaken_max: 16,
             waiting_max: 1_024,
             waiting_bytes_max: 64 * 1024 * 1024,
             credit_max: 64,
             services_max: 16,
             dead_letters_max: 64,
+            lease_min: Duration::ZERO,
+            fence_patience: Duration::from_secs(30),
         }
     }
 }
@@ -77,8 +89,8 @@ pub(crate) enum Report<P> {
     Done(P),
     /// It went wrong in a way that another worker would not do better.
     Failed(P),
-    /// Not begun, or undone: another worker may have it.
-    GaveBack { reason: String },
+    /// Not begun, or undone: another worker may have it. Unless it was begun, it counts as no attempt.
+    GaveBack { reason: String, was_begun: bool },
 }
 
 /// What to do about it.
@@ -132,6 +144,8 @@ pub(crate) struct Pool<W, P> {
     waiting: HashMap<ServiceName, VecDeque<JobId>>,
     waiting_count: usize,
     waiting_bytes: usize,
+    /// Jobs that were given back and wait until then, unless there is another worker for them; they count as waiting.
+    resting: BTreeSet<(Instant, JobId)>,
     /// Who may be given a job of a service, by turn: the lowest goes first.
     ready: HashMap<ServiceName, BTreeMap<u64, W>>,
     /// Leases and deadlines.
@@ -154,6 +168,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             waiting: HashMap::new(),
             waiting_count: 0,
             waiting_bytes: 0,
+            resting: BTreeSet::new(),
             ready: HashMap::new(),
             due: BTreeSet::new(),
             overdue: BTreeSet::new(),
@@ -217,7 +232,8 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
     }
 
     /// Takes a job, or ends it at once when there is no room or time for it.
-    pub(crate) fn submit(&mut self, now: Instant, order: Order<P>) -> JobId {
+    pub(crate) fn submit(&mut self, now: Instant, mut order: Order<P>) -> JobId {
+        order.lease = order.lease.map(|lease| lease.max(self.rules.lease_min));
         let id = JobId(self.next_job);
         self.next_job += 1;
         if order.deadline <= now {
@@ -234,7 +250,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         let service = ServiceName::clone(&order.service);
         self.due.insert((order.deadline, id));
         self.jobs.insert(id, Job::new(order));
-        self.enqueue(id, &service, false);
+        self.enqueue(id, &service);
         self.dispatch(now, &service);
         id
     }
@@ -255,9 +271,25 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         if std::mem::replace(&mut job.is_paused, is_paused) == is_paused {
             return;
         }
-        if let Some(worker) = job.holder() {
-            self.actions.push(PoolAction::Pace { worker, job: id, attempt: job.attempt, is_paused });
+        let Some(worker) = job.holder() else {
+            return;
+        };
+        self.actions.push(PoolAction::Pace { worker, job: id, attempt: job.attempt, is_paused });
+        if !is_paused {
+            self.go_on(now, id);
+        }
+    }
+
+    /// Its worker is judged again: from now on if it has got on since it was last let go on, and else by the lease that
+    /// it had, so that a reader who stops and goes cannot keep a job with a worker that is stuck.
+    fn go_on(&mut self, now: Instant, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if std::mem::take(&mut job.has_got_on) {
             self.renew(now, id);
+        } else if let State::Given { until, .. } = job.state {
+            self.due.insert((until, id));
         }
     }
 
@@ -271,9 +303,9 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             return false;
         }
         match report {
-            Report::Progress => self.renew(now, job),
+            Report::Progress => self.get_on(now, job),
             Report::Chunk { index, payload } => {
-                self.renew(now, job);
+                self.get_on(now, job);
                 if let Some(job) = self.jobs.get_mut(&job) {
                     job.has_chunks = true;
                 }
@@ -284,7 +316,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
                 let is_in_doubt = self.jobs.get(&job).is_some_and(|job| job.is_in_doubt);
                 self.conclude(now, id, (job, attempt), End::Failed { payload, is_in_doubt });
             }
-            Report::GaveBack { reason } => {
+            Report::GaveBack { reason, was_begun } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.note_given_back(id, was_begun);
+                }
                 self.free(now, id, (job, attempt));
                 self.take_back(now, job, id, Mishap::GaveBack { reason }, false);
             }
@@ -292,8 +327,13 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         true
     }
 
-    /// Looks at leases, deadlines and fenced slots.
+    /// Looks at leases, deadlines, fenced slots, and jobs that rest.
     pub(crate) fn tick(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.resting.first()
+            && now >= at
+        {
+            self.wake(now, id);
+        }
         while let Some(&(at, id)) = self.due.first()
             && now >= at
         {
@@ -312,7 +352,8 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let due = self.due.first().map(|(at, _)| *at);
         let overdue = self.overdue.first().map(|(at, ..)| *at);
-        due.into_iter().chain(overdue).min()
+        let resting = self.resting.first().map(|(at, _)| *at);
+        due.into_iter().chain(overdue).chain(resting).min()
     }
 
     /// What to do, in order; empty until the next call.
@@ -420,30 +461,44 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         for service in &services {
             self.ready.entry(ServiceName::clone(service)).or_default().insert(worker.turn, id);
         }
-        for service in &services {
-            self.dispatch(now, service);
+        // The oldest job first, of whichever service: one that has many waiting does not keep the others out.
+        while let Some(service) = self.oldest_waiting(&services).cloned() {
+            self.dispatch_one(now, &service);
         }
     }
 
-    fn enqueue(&mut self, id: JobId, service: &ServiceName, is_first: bool) {
+    /// The service whose first job has waited longest, among those that somebody is ready for.
+    fn oldest_waiting<'a>(&self, services: &'a [ServiceName]) -> Option<&'a ServiceName> {
+        let first = |service: &ServiceName| self.waiting.get(service).and_then(VecDeque::front).copied();
+        let waiting = services.iter().filter(|service| self.has_ready(service) && first(service).is_some());
+        waiting.min_by_key(|service| first(service))
+    }
+
+    /// In the order of submission, also those that come back.
+    fn enqueue(&mut self, id: JobId, service: &ServiceName) {
         let size = self.jobs.get(&id).map_or(0, |job| job.order.payload.size());
         self.waiting_count += 1;
         self.waiting_bytes += size;
         let waiting = self.waiting.entry(ServiceName::clone(service)).or_default();
-        if is_first { waiting.push_front(id) } else { waiting.push_back(id) }
+        waiting.insert(waiting.partition_point(|other| *other < id), id);
     }
 
     /// Gives what waits for a service to whoever may have it.
     fn dispatch(&mut self, now: Instant, service: &ServiceName) {
-        while self.has_ready(service)
-            && let Some(id) = self.waiting.get_mut(service).and_then(VecDeque::pop_front)
-        {
+        while self.has_ready(service) && self.dispatch_one(now, service) {}
+    }
+
+    /// Gives the first of them. False when there is none.
+    fn dispatch_one(&mut self, now: Instant, service: &ServiceName) -> bool {
+        let first = self.waiting.get_mut(service).and_then(VecDeque::pop_front);
+        if let Some(id) = first {
             self.leave_waiting(id);
             self.give(now, id, service);
         }
         if self.waiting.get(service).is_some_and(VecDeque::is_empty) {
             self.waiting.remove(service);
         }
+        first.is_some()
     }
 
     fn leave_waiting(&mut self, id: JobId) {
@@ -451,8 +506,15 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         self.waiting_bytes -= self.jobs.get(&id).map_or(0, |job| job.order.payload.size());
     }
 
+    /// Whose turn it is; not the one that gave the job back, while there is another.
+    fn choose(&self, id: JobId, service: &str) -> Option<W> {
+        let ready = self.ready.get(service)?;
+        let shunned = self.jobs.get(&id).and_then(|job| job.given_back_by);
+        ready.values().find(|worker| Some(**worker) != shunned).or_else(|| ready.values().next()).copied()
+    }
+
     fn give(&mut self, now: Instant, id: JobId, service: &ServiceName) {
-        let Some((_, &worker_id)) = self.ready.get(service).and_then(BTreeMap::first_key_value) else {
+        let Some(worker_id) = self.choose(id, service) else {
             return;
         };
         self.withdraw(worker_id);
@@ -474,7 +536,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         };
         self.due.insert((lease_until, id));
         self.stats.given += 1;
-        self.stats.redispatched += u64::from(job.attempt > 1);
+        self.stats.redispatched += u64::from(job.attempts_counted() > 1);
         self.actions.push(action);
         if job.is_paused {
             let attempt = job.attempt;
@@ -494,6 +556,14 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
 
     fn is_present(&self, id: W, job: JobId, attempt: u32) -> bool {
         self.jobs.get(&job).is_some_and(|job| job.attempt == attempt && job.holder() == Some(id))
+    }
+
+    /// A sign of progress.
+    fn get_on(&mut self, now: Instant, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.has_got_on = true;
+        }
+        self.renew(now, id);
     }
 
     fn renew(&mut self, now: Instant, id: JobId) {
@@ -538,9 +608,10 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             let was_given = job.was_begun();
             return self.end(now, id, End::TimedOut { was_given });
         }
-        // Held back by whoever reads it, it cannot get on.
+        // Held back by whoever reads it, it cannot get on, and is not judged until it may: at the latest at its deadline,
+        // which whoever holds it back has set, as the lease.
         if job.is_paused {
-            return self.renew(now, id);
+            return;
         }
         if let Some((worker, _)) = job.lease_passed(now) {
             self.fence(now, worker, id);
@@ -566,7 +637,7 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
-        let (attempt, until) = (job.attempt, now + job.patience());
+        let (attempt, until) = (job.attempt, now + self.rules.fence_patience);
         self.withdraw(worker);
         if let Some(entry) = self.workers.get_mut(&worker) {
             entry.slots.insert((id, attempt), Slot::Fenced { until });
@@ -586,22 +657,54 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
         }
         // Its deadline may have shared the lease's entry.
         self.due.insert((job.order.deadline, id));
+        let is_given_back = matches!(mishap, Mishap::GaveBack { .. });
         job.history.push(Trial { worker, attempt: job.attempt, mishap });
         job.state = State::Waiting;
         job.is_in_doubt |= may_be_begun;
         if may_be_begun && job.order.class == Class::Once {
             return self.end(now, id, End::Unknown);
         }
-        if job.attempt >= self.rules.attempts_max {
+        if job.attempts_counted() >= self.rules.attempts_max || job.untaken >= self.rules.untaken_max {
             return self.bury(now, id);
         }
         let service = ServiceName::clone(&job.order.service);
+        let rest = job.rest();
         if std::mem::take(&mut job.has_chunks) {
             let attempt = job.attempt + 1;
             self.actions.push(PoolAction::Restarted { job: id, attempt });
         }
-        self.enqueue(id, &service, true);
+        if is_given_back && self.choose(id, &service).is_none_or(|other| other == worker) {
+            return self.put_to_rest(now + rest, id);
+        }
+        self.enqueue(id, &service);
         self.dispatch(now, &service);
+    }
+
+    /// Nobody but the worker that gave it back could have it now: at once it would do so again.
+    fn put_to_rest(&mut self, until: Instant, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.rests_until = Some(until);
+            self.resting.insert((until, id));
+            self.waiting_count += 1;
+            self.waiting_bytes += job.order.payload.size();
+        }
+    }
+
+    fn wake(&mut self, now: Instant, id: JobId) {
+        if let Some(service) = self.leave_rest(id) {
+            self.enqueue(id, &service);
+            self.dispatch(now, &service);
+        }
+    }
+
+    /// The service of a job that was resting.
+    fn leave_rest(&mut self, id: JobId) -> Option<ServiceName> {
+        let job = self.jobs.get_mut(&id)?;
+        let until = job.rests_until.take()?;
+        let service = ServiceName::clone(&job.order.service);
+        self.resting.remove(&(until, id));
+        self.leave_waiting(id);
+        Some(service)
     }
 
     fn bury(&mut self, now: Instant, id: JobId) {
@@ -635,6 +738,9 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
 
     /// Takes a waiting job out of its queue.
     fn leave_queue(&mut self, id: JobId) {
+        if self.leave_rest(id).is_some() {
+            return;
+        }
         let Some(service) = self.jobs.get(&id).map(|job| ServiceName::clone(&job.order.service)) else {
             return;
         };

@@ -29,7 +29,6 @@ mod envelope;
 mod limits;
 mod queue;
 mod server;
-mod unread;
 
 mod work;
 mod worker;

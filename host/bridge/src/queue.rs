@@ -36,7 +36,7 @@ use crate::token::Token;
 
 use calls::{Request, RunningCall};
 use orders::Orderer;
-use session::Session;
+use session::{Claim, Session};
 
 pub use limits::{Limits, PeerInfo, Stats, WorkerInfo};
 pub use notice::Notice;
@@ -124,6 +124,10 @@ pub(crate) enum Input {
     Lost {
         route: Route,
     },
+    /// What was last sent to the connection is not: too much before it is unread.
+    Slow {
+        route: Route,
+    },
     Said {
         call: CallId,
         output: Output,
@@ -187,8 +191,11 @@ pub(crate) struct Dispatch {
     pub(crate) payload: Bytes,
 }
 
-/// Heartbeats of ours that a peer may have left unread: more, and it does not read.
-const BEATS_BEHIND_MAX: u64 = 8;
+/// Messages that wait for one peer, replies and refusals included, before it is dropped like a dead one.
+const WAITING_MESSAGES_MAX: usize = 8_192;
+/// Heartbeats of ours that a peer may have left unread, or as many as are answered in the time in which a silent one is
+/// still waited for and half as long again, if that is more: beyond it, it does not read.
+const BEATS_BEHIND_MIN: u64 = 8;
 
 /// The host's memory of its peers.
 #[derive(Debug)]
@@ -200,6 +207,8 @@ pub(crate) struct Queue {
     routes: HashMap<Route, u128>,
     strangers: HashMap<Route, u32>,
     calls: BTreeMap<CallId, RunningCall>,
+    /// Bytes of their requests.
+    call_bytes: usize,
     by_number: BTreeMap<(SessionId, u64), CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
     pool: Pool<u128, Bytes>,
@@ -225,9 +234,10 @@ impl Queue {
             routes: HashMap::new(),
             strangers: HashMap::new(),
             calls: BTreeMap::new(),
+            call_bytes: 0,
             by_number: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            pool: Pool::new(rules.limits.pool_rules()),
+            pool: Pool::new(rules.limits.pool_rules(rules.heartbeat)),
             orderers: BTreeMap::new(),
             unaccepted: BTreeSet::new(),
             tickets: BTreeMap::new(),
@@ -254,6 +264,7 @@ impl Queue {
             Input::Heard { route, frame, .. } => self.hear(now, &route, frame),
             Input::Garbage { route, error } => self.refuse_garbage(&route, error),
             Input::Lost { route } => self.lose(&route),
+            Input::Slow { route } => self.give_up_reading(&route),
             Input::Said { call, output } => self.take_output(now, call, output),
             Input::Order { ticket, order } => self.take_host_order(now, ticket, order),
             Input::CancelOrder { ticket } => self.cancel_host_order(ticket),
@@ -331,42 +342,65 @@ impl Queue {
             ToHost::Hello(_) => {}
             ToHost::Bye => return self.say_farewell(client),
             ToHost::Ack { at } => {
-                session.acknowledge(at);
+                if session.acknowledge(at) == Claim::Untrue {
+                    return self.refuse_untruth(client);
+                }
             }
             ToHost::Heartbeat { at, acked_through, beat } => {
-                self.hear_heartbeat(client, at, acked_through, beat)
+                self.hear_heartbeat(now, client, at, acked_through, beat)
             }
             ToHost::Said { at, serial, body } => self.hear_said(now, client, at, serial, body),
         }
         self.flush(client);
     }
 
-    fn hear_heartbeat(&mut self, client: u128, at: Place, acked_through: u64, beat: u64) {
+    /// False when the frame is void, and whoever sent it was told why.
+    fn take_place(&mut self, client: u128, at: Place) -> bool {
+        let claim = self.sessions.get_mut(&client).map(|session| session.acknowledge(at));
+        match claim {
+            Some(Claim::Possible) => true,
+            Some(Claim::OfAnotherChannel) => {
+                self.refuse_channel(client);
+                false
+            }
+            Some(Claim::Untrue) => {
+                self.refuse_untruth(client);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn hear_heartbeat(&mut self, now: Instant, client: u128, at: Place, acked_through: u64, beat: u64) {
+        if !self.take_place(client, at) {
+            return;
+        }
+        let behind_max = BEATS_BEHIND_MIN.max(3 * u64::from(self.rules.liveness));
         let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        if !session.acknowledge(at) {
-            return self.refuse_channel(client);
-        }
+        let Some(is_lost) = session.hear_beat(beat) else {
+            return self.refuse_untruth(client);
+        };
         session.release_finished(acked_through);
-        let is_lost = session.hear_beat(beat);
-        if session.beats_behind() > BEATS_BEHIND_MAX {
+        if session.beats_behind() > behind_max {
             return self.expire(client, CancelReason::SlowReader);
         }
-        let frame = session.next_beat();
-        self.send(client, frame);
+        if let Some(frame) = session.next_beat(now, self.rules.heartbeat / 2) {
+            self.send(client, frame);
+        }
         if is_lost {
             self.repeat(client);
         }
     }
 
     fn hear_said(&mut self, now: Instant, client: u128, at: Place, serial: u64, body: ClientBody) {
+        if !self.take_place(client, at) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&client) else {
             return;
         };
-        if !session.acknowledge(at) {
-            return self.refuse_channel(client);
-        }
         if !session.receiver.take(serial, body.payload_len()) {
             return;
         }
@@ -382,9 +416,19 @@ impl Queue {
         }
     }
 
+    /// Lets something wait for the peer's window; a peer for which too much waits is dropped like a dead one. The bytes
+    /// of jobs are not counted for that: how many a worker is given is bounded by its credit, and it asked for them.
     fn push(&mut self, client: u128, body: HostBody) {
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.sender.push(body);
+        let Some(session) = self.sessions.get_mut(&client) else {
+            return;
+        };
+        let is_work = matches!(body, HostBody::Work(_));
+        session.sender.push(body);
+        let waiting = session.sender.waiting_size();
+        let is_overfull = waiting.messages > WAITING_MESSAGES_MAX
+            || (!is_work && waiting.bytes > self.rules.limits.reply_bytes_max);
+        if is_overfull {
+            self.expire(client, CancelReason::SlowReader);
         }
     }
 

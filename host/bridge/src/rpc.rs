@@ -233,6 +233,14 @@ pub(crate) fn decode_reason(payload: &[u8]) -> String {
     error.unwrap_or_else(|_| "it does not say why".to_owned()).chars().take(200).collect()
 }
 
+/// What a worker says that gives a job back without having begun it: it was leaving, or full.
+pub(crate) const NOT_TAKEN: &str = "not-taken";
+
+/// Whether a job came back from a worker that did not even begin it.
+pub(crate) fn is_not_taken(payload: &[u8]) -> bool {
+    serde_json::from_slice::<ErrorIn>(payload).is_ok_and(|decoded| decoded.error.data.kind == NOT_TAKEN)
+}
+
 /// Number, method and parameters of whatever request the payload is.
 pub(crate) fn decode_any_request(payload: &[u8]) -> Result<(u64, String, Value), RpcError> {
     let request: RequestIn = serde_json::from_slice(payload).map_err(|cause| refuse_request(0, &cause))?;

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::backlog::{Backlog, SessionBacklog};
 use crate::doors::{Door, Doors};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::frame::ToHost;
+use crate::frame::{MESSAGE_BYTES_MAX, ToHost};
 use crate::io_thread;
 use crate::queue::{
     Action, CallId, Dispatch, Input, Limits, Notice, Outcome, Output, PeerInfo, Queue, Rules, Stats, Ticket,
@@ -26,7 +26,16 @@ use crate::rpc::{self, RpcError};
 use crate::service::{Call, CancelToken, Fault, Reply, Role, Said, Service, SessionId};
 use crate::socket::{Incoming, Outgoing, Wire};
 use crate::token::{Token, TokenError};
+use crate::unread::{Unread, UnreadMost};
 use crate::workers::{Asked, NewsSender, Workers};
+
+/// What may be on its way to one connection, by count and not by its word: an honest one has a window, which its
+/// greetings may have had said again, and `ACKS_MAX` acknowledgements. Far from the 100,000 messages at which the
+/// `zeromq` crate stops.
+const UNREAD_MOST: UnreadMost = UnreadMost { frames: 8_192, bytes: 4 * MESSAGE_BYTES_MAX };
+
+/// Three times as many heartbeats may be unread: far fewer than what may be on its way to a connection.
+const LIVENESS_MAX: u32 = 1_000;
 
 /// The endpoint is a door too, and a route names its door in one byte.
 const DOORS_MAX: usize = 255;
@@ -36,7 +45,7 @@ const DOORS_MAX: usize = 255;
 pub struct BridgeConfig {
     /// Clients beat this often; from 10 ms to 60 s, and they learn it from us. 1 s.
     pub heartbeat: Duration,
-    /// So many missed beats, and a client is gone. 3.
+    /// So many missed beats, and a client is gone; from 1 to 1,000. 3.
     pub liveness: u32,
     /// The most a peer is granted; what it asks for bounds it too. `Operator`, because whoever can open the private
     /// socket or read the token file is one.
@@ -279,12 +288,9 @@ pub(crate) fn check_pace(heartbeat: Duration, liveness: u32) -> Result<(), Bridg
         let found = format!("{heartbeat} ms");
         return Err(BridgeError::Setting { setting: "heartbeat", found, allowed: "10 ms to 60 s" });
     }
-    if liveness == 0 {
-        return Err(BridgeError::Setting {
-            setting: "liveness",
-            found: "0".to_owned(),
-            allowed: "1 or more",
-        });
+    if !(1..=LIVENESS_MAX).contains(&liveness) {
+        let found = liveness.to_string();
+        return Err(BridgeError::Setting { setting: "liveness", found, allowed: "1 to 1,000" });
     }
     Ok(())
 }
@@ -313,6 +319,7 @@ struct Shell {
     doors: Doors,
     open: HashMap<CallId, OpenCall>,
     backlogs: HashMap<SessionId, Weak<SessionBacklog>>,
+    unread: Unread,
     asked: mpsc::UnboundedReceiver<Asked>,
     orders: HashMap<Ticket, NewsSender>,
     watcher: Watcher,
@@ -345,6 +352,7 @@ impl Shell {
             doors,
             open,
             backlogs,
+            unread: Unread::new(UNREAD_MOST),
             asked,
             orders,
             watcher,
@@ -400,9 +408,12 @@ impl Shell {
         }
     }
 
-    fn hear_peer(&self, incoming: Incoming) -> Input {
+    fn hear_peer(&mut self, incoming: Incoming) -> Input {
         match incoming {
-            Incoming::Lost { route } => Input::Lost { route },
+            Incoming::Lost { route } => {
+                self.unread.forget(&route);
+                Input::Lost { route }
+            }
             Incoming::Message { route, frames } => match ToHost::decode(&frames) {
                 Ok(frame) => {
                     let frame = self.doors.bound(&route, frame);
@@ -414,7 +425,7 @@ impl Shell {
     }
 
     fn hear_service(&mut self, said: Said) -> Input {
-        if let Output::Finished(_) = said.output {
+        if let Output::Finished(_) | Output::GaveBack { .. } = said.output {
             self.open.remove(&said.call);
         }
         Input::Said { call: said.call, output: said.output }
@@ -439,11 +450,14 @@ impl Shell {
     fn act(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Send { route, frame } => {
-                let frames = frame.encode();
+                let Some(frames) = self.unread.admit(&route, frame.encode()) else {
+                    return Some(Input::Slow { route });
+                };
                 self.doors.send(Outgoing::Message { route, frames });
                 None
             }
             Action::Disconnect { route } => {
+                self.unread.forget(&route);
                 self.doors.send(Outgoing::Disconnect { route });
                 None
             }

@@ -15,6 +15,7 @@ mod dice;
 mod host;
 mod kinds;
 mod ledger;
+mod liar;
 mod network;
 mod pause;
 mod peer;
@@ -37,7 +38,8 @@ use coverage::Coverage;
 use dice::Dice;
 use host::Host;
 use ledger::Ledger;
-use network::Network;
+use liar::Liar;
+use network::{LineId, Network};
 use pause::Pauses;
 use peer::{Input, Peer};
 use trouble::Kind;
@@ -73,6 +75,8 @@ struct World {
     /// Clients, so many, and then workers.
     peers: Vec<Peer>,
     clients: usize,
+    /// By the line that they came on.
+    liars: BTreeMap<LineId, Liar>,
     ledger: Ledger,
     coverage: Coverage,
     /// What the service keeps on disk: effects by request.
@@ -101,6 +105,7 @@ impl World {
             attempts: 0,
             peers: Vec::new(),
             clients: usize::try_from(clients).unwrap(),
+            liars: BTreeMap::new(),
             ledger: Ledger::default(),
             coverage: Coverage::default(),
             durable: BTreeMap::new(),

@@ -79,7 +79,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct Listening {
     pub(crate) endpoint: Endpoint,
     pub(crate) incoming: mpsc::Receiver<Incoming>,
-    /// Unbounded, and bounded by what it is fed: one window per peer, and a few control frames.
+    /// Unbounded; whoever feeds it counts what is on its way to each peer (`unread`), for what a peer says that it has
+    /// read bounds nothing.
     pub(crate) outgoing: mpsc::UnboundedSender<Outgoing>,
     reader: AbortHandle,
 }

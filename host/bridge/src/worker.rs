@@ -258,7 +258,7 @@ impl Pirate {
         };
         if self.is_draining || self.slots.len() >= usize::from(self.credit) {
             let reason = if self.is_draining { "the worker is leaving" } else { "the worker is full" };
-            return self.report(now, job, attempt, gave_back(reason));
+            return self.report(now, job, attempt, not_taken(reason));
         }
         let slot = SlotId(self.next_slot);
         self.next_slot += 1;
@@ -383,7 +383,16 @@ impl Pirate {
 
 /// A job's answer that gives it back.
 pub(crate) fn gave_back(reason: &str) -> WorkerReport {
-    let error = RpcError::new("gave-back", Effect::None, reason);
+    give_back("gave-back", reason)
+}
+
+/// The same for one that was not begun: nobody learns anything about the job from that.
+fn not_taken(reason: &str) -> WorkerReport {
+    give_back(rpc::NOT_TAKEN, reason)
+}
+
+fn give_back(kind: &str, reason: &str) -> WorkerReport {
+    let error = RpcError::new(kind, Effect::None, reason);
     WorkerReport::GaveBack { payload: rpc::encode_error(None, &error) }
 }
 

@@ -115,8 +115,11 @@ impl LazyPirate {
         let call = OpenCall::new(payload, order, deadline);
         self.call_bytes += call.payload.len();
         self.deadlines.insert((deadline, number));
-        // Before the first channel there is nothing to put it in; `begin_channel` does.
-        self.link.say(now, call.wish(number));
+        // Before the first channel, and once the host has closed the session, there is nothing to put it in;
+        // `begin_channel` does.
+        if self.closed.is_none() {
+            self.link.say(now, call.wish(number));
+        }
         self.calls.insert(number, call);
     }
 
@@ -203,7 +206,7 @@ impl LazyPirate {
             Verdict::NewSession if call.was_renewed => self.end(number, News::Error(payload)),
             Verdict::NewSession => {
                 (call.was_sent, call.was_renewed) = (false, true);
-                self.is_session_closed = true;
+                self.close_session(now, payload);
             }
         }
     }
@@ -258,7 +261,7 @@ impl LazyPirate {
         was_sent
     }
 
-    fn end(&mut self, number: u64, news: News) {
+    pub(super) fn end(&mut self, number: u64, news: News) {
         self.forget(number);
         self.tell(number, news);
     }

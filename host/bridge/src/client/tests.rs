@@ -371,6 +371,28 @@ fn a_closed_session_is_left_for_a_new_one_once_nothing_is_under_way_in_it() {
 }
 
 #[test]
+fn new_calls_wait_for_the_next_session_and_old_ones_hold_them_up_only_so_long() {
+    let mut bench = Bench::ready();
+    bench.call(3_600);
+    bench.call(3_600);
+    bench.step(said(5, 1, 2, error(2, "unknown-session", Effect::None)));
+    assert_eq!(bench.call(3_600), [], "not into the closed session");
+    bench.step(said(5, 2, 2, HostBody::Accepted { number: 1 }));
+    let mut actions = Vec::new();
+    for second in 1..=30 {
+        actions.extend(bench.pass(BEAT * second));
+        let beat = ToClient::Heartbeat { at: Place { channel: 5, received: 2 }, beat: u64::from(second) };
+        actions.extend(bench.step(Input::Heard(beat)));
+    }
+    assert_eq!(requests(&actions), []);
+    assert!(actions.contains(&Action::Send(ToHost::Bye)));
+    let ends = told(actions);
+    assert!(matches!(ends[..], [(1, News::Unresolved { asks: 0, .. })]), "{ends:?}");
+    bench.step(Input::Connected);
+    assert_eq!(requests(&bench.step(welcome(1, 6, 0))), [(2, 1), (3, 1)]);
+}
+
+#[test]
 fn a_call_that_a_closed_session_may_have_done_is_not_sent_into_a_new_one() {
     let mut bench = Bench::ready();
     bench.call(60);

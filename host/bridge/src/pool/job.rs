@@ -106,6 +106,14 @@ pub(super) struct Job<W, P> {
     /// A worker that did not answer may have done it.
     pub(super) is_in_doubt: bool,
     pub(super) is_paused: bool,
+    /// Who gave it back last: while there is another it is not given to that one.
+    pub(super) given_back_by: Option<W>,
+    /// How often it came back without having been begun.
+    pub(super) untaken: u32,
+    /// It is given to nobody before.
+    pub(super) rests_until: Option<Instant>,
+    /// There was a sign of progress, or its worker is new, since the lease was last renewed for a pause.
+    pub(super) has_got_on: bool,
 }
 
 impl<W: Copy, P> Job<W, P> {
@@ -118,15 +126,37 @@ impl<W: Copy, P> Job<W, P> {
             has_chunks: false,
             is_in_doubt: false,
             is_paused: false,
+            given_back_by: None,
+            untaken: 0,
+            rests_until: None,
+            has_got_on: true,
         }
     }
 
     /// The next attempt; answers when its lease runs out.
     pub(super) fn give(&mut self, now: Instant, worker: W) -> Instant {
         self.attempt += 1;
+        self.has_got_on = true;
         let until = self.lease_until(now);
         self.state = State::Given { worker, until };
         until
+    }
+
+    pub(super) fn note_given_back(&mut self, worker: W, was_begun: bool) {
+        self.given_back_by = Some(worker);
+        self.untaken += u32::from(!was_begun);
+    }
+
+    /// Those that were not begun are none.
+    pub(super) fn attempts_counted(&self) -> u32 {
+        self.attempt - self.untaken
+    }
+
+    /// How long it rests when nobody but the worker that gave it back could have it.
+    pub(super) fn rest(&self) -> Duration {
+        const FIRST: Duration = Duration::from_millis(50);
+        const LAST: Duration = Duration::from_secs(1);
+        (FIRST * 2_u32.pow((self.attempt - 1).min(8))).min(LAST)
     }
 
     /// The old and the new end of the lease.
@@ -161,13 +191,6 @@ impl<W: Copy, P> Job<W, P> {
     /// What a worker is told of its lease.
     pub(super) fn lease(&self, now: Instant) -> Duration {
         self.lease_until(now).saturating_duration_since(now)
-    }
-
-    /// How long a fenced worker has to answer.
-    pub(super) fn patience(&self) -> Duration {
-        const LEAST: Duration = Duration::from_secs(1);
-        const MOST: Duration = Duration::from_secs(30);
-        self.order.lease.unwrap_or(MOST).clamp(LEAST, MOST)
     }
 
     /// Moves the lease, or the deadline's entry at `at`, which stays where it is. Answers the entry's new place.

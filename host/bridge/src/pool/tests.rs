@@ -26,16 +26,21 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let now = Instant::now();
-        Self { pool: Pool::new(PoolRules::default()), start: now, now }
+        let rules = PoolRules { lease_min: LEASE, fence_patience: LEASE, ..PoolRules::default() };
+        Self { pool: Pool::new(rules), start: now, now }
     }
 
     fn ready(&mut self, worker: u8, credit: u16) {
-        self.pool.declare(self.now, worker, &["echo".into()], credit);
+        self.pool.declare(self.now, worker, &["echo".into(), "other".into()], credit);
     }
 
     fn submit(&mut self, class: Class) -> JobId {
+        self.submit_to("echo", class)
+    }
+
+    fn submit_to(&mut self, service: &str, class: Class) -> JobId {
         let deadline = self.now + DEADLINE;
-        let order = Order { service: "echo".into(), class, deadline, lease: Some(LEASE), payload: "job" };
+        let order = Order { service: service.into(), class, deadline, lease: Some(LEASE), payload: "job" };
         self.pool.submit(self.now, order)
     }
 
@@ -133,10 +138,53 @@ fn what_must_not_be_done_twice_is_given_again_only_when_it_came_back_untouched()
     stage.ready(1, 1);
     stage.ready(2, 1);
     let job = stage.submit(Class::Once);
-    stage.hear(1, job, 1, Report::GaveBack { reason: "full".into() });
+    stage.hear(1, job, 1, Report::GaveBack { reason: "full".into(), was_begun: true });
     assert_eq!(stage.actions(), ["give 1 to 1 as 1", "give 1 to 2 as 2"]);
     stage.pool.remove(stage.now, 2, Mishap::Died);
     assert_eq!(stage.actions(), ["ended 1: unknown"]);
+}
+
+fn leaving() -> Report<&'static str> {
+    Report::GaveBack { reason: "the worker is leaving".into(), was_begun: false }
+}
+
+#[test]
+fn what_was_given_back_goes_to_another_worker_and_rests_where_there_is_none() {
+    let mut stage = Stage::new();
+    stage.ready(1, 2);
+    let job = stage.submit(Class::Once);
+    stage.hear(1, job, 1, leaving());
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1"], "not at once to the same one");
+    stage.wait(Duration::from_millis(50));
+    assert_eq!(stage.actions(), ["give 1 to 1 as 2"]);
+    stage.ready(2, 1);
+    stage.hear(1, job, 2, leaving());
+    assert_eq!(stage.actions(), ["give 1 to 2 as 3"]);
+    stage.hear(2, job, 3, leaving());
+    assert_eq!(stage.actions(), ["give 1 to 1 as 4"]);
+    stage.hear(1, job, 4, Report::Done("done"));
+    assert_eq!(stage.actions(), ["ended 1: done done"]);
+}
+
+#[test]
+fn a_job_that_nobody_begins_uses_up_no_attempt_and_is_not_offered_for_ever() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let job = stage.submit(Class::Idempotent);
+    let (since, untaken_max) = (stage.now, PoolRules::default().untaken_max);
+    for attempt in 1..untaken_max {
+        assert!(stage.hear(1, job, attempt, leaving()), "{attempt}");
+        stage.wait(Duration::from_secs(1));
+    }
+    assert_eq!(stage.pool.stats().redispatched, 0, "none of it was an attempt");
+    stage.hear(1, job, untaken_max, leaving());
+    assert!(stage.actions().last().unwrap().starts_with("ended 1: dead false given back"));
+    assert!(stage.now - since > Duration::from_secs(10));
+
+    let job = stage.submit(Class::Idempotent);
+    stage.hear(1, job, 1, leaving());
+    stage.pool.cancel(stage.now, job);
+    assert_eq!((stage.pool.is_idle(), stage.pool.waiting_count(), stage.pool.wake_at()), (true, 0, None));
 }
 
 #[test]
@@ -159,6 +207,24 @@ fn a_busy_worker_that_gets_on_keeps_its_job_and_a_wedged_one_loses_it() {
     assert!(stage.actions().contains(&"dismiss 1".to_owned()), "it did not even answer to the recall");
 }
 
+/// Whoever orders could else have any worker taken for stuck, and dismissed a moment later.
+#[test]
+fn no_order_makes_a_lease_shorter_than_the_rules_or_a_fence_less_patient() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let (deadline, lease) = (stage.now + DEADLINE, Some(Duration::from_millis(1)));
+    let order = Order { service: "echo".into(), class: Class::Idempotent, deadline, lease, payload: "job" };
+    stage.pool.submit(stage.now, order);
+    stage.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1"]);
+    stage.wait(Duration::from_millis(1));
+    assert_eq!(stage.actions(), ["recall 1 of 1 as 1"]);
+    stage.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(stage.actions(), [""; 0]);
+    stage.wait(Duration::from_millis(1));
+    assert_eq!(stage.actions(), ["dismiss 1"]);
+}
+
 #[test]
 fn a_recalled_worker_has_its_slot_again_when_it_answers() {
     let mut stage = Stage::new();
@@ -166,7 +232,7 @@ fn a_recalled_worker_has_its_slot_again_when_it_answers() {
     let (job, other) = (stage.submit(Class::Idempotent), stage.submit(Class::Idempotent));
     stage.pool.cancel(stage.now, job);
     assert_eq!(stage.actions(), ["give 1 to 1 as 1", "recall 1 of 1 as 1", "ended 1: cancelled true"]);
-    assert!(!stage.hear(1, job, 1, Report::GaveBack { reason: "recalled".into() }));
+    assert!(!stage.hear(1, job, 1, Report::GaveBack { reason: "recalled".into(), was_begun: true }));
     assert_eq!(stage.actions(), ["give 2 to 1 as 1"]);
     stage.wait(LEASE / 2);
     stage.hear(1, other, 1, Report::Done("two"));
@@ -239,6 +305,63 @@ fn a_pause_follows_the_job_from_worker_to_worker() {
     assert_eq!(stage.actions(), ["give 1 to 2 as 2", "pace 1 of 2 true", "pace 1 of 2 false"]);
 }
 
+/// Each pause would else renew the lease.
+#[test]
+fn a_reader_that_stops_and_goes_hides_no_worker_that_is_stuck() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    stage.ready(2, 1);
+    let job = stage.submit(Class::Idempotent);
+    stage.actions();
+    let toggle = |stage: &mut Stage| {
+        stage.wait(LEASE / 4);
+        stage.pool.pace(stage.now, job, true);
+        stage.wait(LEASE / 4);
+        stage.pool.pace(stage.now, job, false);
+    };
+    (0..4).for_each(|_| toggle(&mut stage));
+    assert!(stage.actions().contains(&"recall 1 of 1 as 1".to_owned()), "after two leases");
+    for _ in 0..20 {
+        toggle(&mut stage);
+        stage.hear(2, job, 2, Report::Progress);
+    }
+    assert!(!stage.actions().iter().any(|action| action.starts_with("recall")), "it gets on");
+}
+
+#[test]
+fn a_worker_that_is_held_back_is_not_judged_until_it_may_go_on() {
+    let mut stage = Stage::new();
+    stage.ready(1, 1);
+    let job = stage.submit(Class::Idempotent);
+    stage.pool.pace(stage.now, job, true);
+    stage.wait(10 * LEASE);
+    stage.pool.pace(stage.now, job, false);
+    assert_eq!(stage.actions(), ["give 1 to 1 as 1", "pace 1 of 1 true", "pace 1 of 1 false"]);
+    stage.wait(LEASE);
+    assert_eq!(stage.actions(), ["recall 1 of 1 as 1"]);
+}
+
+#[test]
+fn a_service_with_many_waiting_does_not_keep_another_out() {
+    let mut stage = Stage::new();
+    let submit = |stage: &mut Stage, service: &str| stage.submit_to(service, Class::Idempotent);
+    for _ in 0..3 {
+        submit(&mut stage, "many");
+    }
+    let rare = submit(&mut stage, "rare");
+    let services = ["many".into(), "rare".into()];
+    stage.pool.declare(stage.now, 1, &services, 1);
+    for (job, service) in [(1, "many"), (2, "many"), (3, "many"), (rare.0, "rare"), (5, "many")] {
+        let action = stage.pool.take_actions().into_iter().find_map(|action| match action {
+            PoolAction::Give { job, service, .. } => Some((job.0, service)),
+            _ => None,
+        });
+        assert_eq!(action, Some((job, service.into())));
+        submit(&mut stage, "many");
+        stage.hear(1, JobId(job), 1, Report::Done("done"));
+    }
+}
+
 #[test]
 fn what_waits_is_bounded() {
     let mut stage = Stage::new();
@@ -294,7 +417,8 @@ impl Ledger {
                 }
                 self.untouched.remove(&job.0);
                 prop_assert!(!self.ended.contains(&job.0), "given after its end");
-                prop_assert!(*attempt <= PoolRules::default().attempts_max);
+                let rules = PoolRules::default();
+                prop_assert!(*attempt <= rules.attempts_max + rules.untaken_max);
             }
             PoolAction::Ended { job, .. } => prop_assert!(self.ended.insert(job.0), "ended twice"),
             PoolAction::Streamed { job, attempt, .. } => {
@@ -311,7 +435,7 @@ impl Ledger {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Submit(bool),
+    Submit(bool, bool),
     Declare(u8, u16),
     Drain(u8),
     Suspect(u8),
@@ -326,13 +450,13 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let worker = 0_u8..4;
     prop_oneof![
-        4 => any::<bool>().prop_map(Step::Submit),
+        4 => any::<(bool, bool)>().prop_map(|(is_once, is_other)| Step::Submit(is_once, is_other)),
         3 => (worker.clone(), 0_u16..4).prop_map(|(worker, credit)| Step::Declare(worker, credit)),
         1 => worker.clone().prop_map(Step::Drain),
         1 => worker.clone().prop_map(Step::Suspect),
         1 => worker.clone().prop_map(Step::Trust),
         2 => worker.clone().prop_map(Step::Remove),
-        9 => (worker, 1_u64..20, 1_u32..4, 0_u8..5).prop_map(|(w, j, a, what)| Step::Say(w, j, a, what)),
+        9 => (worker, 1_u64..20, 1_u32..4, 0_u8..6).prop_map(|(w, j, a, what)| Step::Say(w, j, a, what)),
         1 => (1_u64..20).prop_map(Step::Cancel),
         3 => (0_u64..6_000).prop_map(Step::Wait),
         1 => Just(Step::Forgive),
@@ -348,11 +472,11 @@ proptest! {
         let mut ledger = Ledger::default();
         for step in steps {
             match step {
-                Step::Submit(is_once) => {
+                Step::Submit(is_once, is_other) => {
                     let class = if is_once { Class::Once } else { Class::Idempotent };
                     // The actions of a submission name the job, so it is known before them.
                     ledger.submitted.insert(ledger.submitted.len() as u64 + 1, class);
-                    stage.submit(class);
+                    stage.submit_to(if is_other { "other" } else { "echo" }, class);
                 }
                 Step::Declare(worker, credit) => {
                     let in_hand = ledger.in_hand.get(&worker).map_or(0, |jobs| u16::try_from(jobs.len()).unwrap());
@@ -379,10 +503,11 @@ proptest! {
                         1 => Report::Chunk { index: 0, payload: "chunk" },
                         2 => Report::Done("done"),
                         3 => Report::Failed("failed"),
-                        _ => Report::GaveBack { reason: String::new() },
+                        4 => Report::GaveBack { reason: String::new(), was_begun: true },
+                        _ => Report::GaveBack { reason: String::new(), was_begun: false },
                     };
                     let is_present = ledger.given.get(&job) == Some(&(worker, attempt)) && !ledger.ended.contains(&job);
-                    if what == 4 && is_present { ledger.untouched.insert(job); }
+                    if what >= 4 && is_present { ledger.untouched.insert(job); }
                     if what >= 2
                         && let Some(jobs) = ledger.in_hand.get_mut(&worker) { jobs.remove(&(job, attempt)); }
                     stage.hear(worker, JobId(job), attempt, report);
@@ -392,6 +517,9 @@ proptest! {
                 Step::Forgive => stage.pool.forgive(LEASE),
                 Step::Drain(_) | Step::Suspect(_) => {}
             }
+            // Whoever has got room by an answer is given the oldest of what it could do.
+            let oldest_left = stage.pool.waiting.values().flatten().min().copied();
+            let is_answer = matches!(step, Step::Say(.., 2 | 3));
             loop {
                 let actions = stage.pool.take_actions();
                 if actions.is_empty() {
@@ -399,6 +527,9 @@ proptest! {
                 }
                 for action in actions {
                     ledger.take(&action)?;
+                    if let PoolAction::Give { job, .. } = &action && is_answer {
+                        prop_assert!(oldest_left.is_none_or(|left| *job < left), "an older job waits");
+                    }
                     if let PoolAction::Dismiss { worker } = action {
                         ledger.live.remove(&worker);
                         ledger.in_hand.remove(&worker);

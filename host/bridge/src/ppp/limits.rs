@@ -18,7 +18,7 @@ pub struct PppConfig {
     pub backend: Endpoint,
     /// Both sides beat this often; from 10 ms to 60 s. Workers are told elsewhere, and must keep to it. 1 s.
     pub heartbeat: Duration,
-    /// So many missed beats, and an idle worker is gone. 3.
+    /// So many missed beats, and an idle worker is gone; from 1 to 1,000. 3.
     pub liveness: u32,
     /// How long a request may take, all attempts together; from 10 ms to a day. 60 s.
     pub deadline: Duration,
@@ -59,7 +59,8 @@ pub struct PppLimits {
     pub clients_max: usize,
     /// Requests of one client that are under way; one more is dropped, or `busy`. 64.
     pub client_requests_max: usize,
-    /// Bytes of replies on their way to one client; at more it is hung up on. 16 MiB, or one larger reply.
+    /// Bytes of replies on their way to one client; at more it is hung up on. 16 MiB, or one larger reply. The same
+    /// bound holds for requests on their way to one worker.
     pub client_unread_bytes_max: usize,
     /// Frames of the same. 1,024.
     pub client_unread_frames_max: usize,
@@ -93,8 +94,12 @@ impl Default for PppLimits {
 }
 
 impl PppLimits {
-    pub(super) fn pool_rules(&self) -> PoolRules {
+    /// A bare worker cannot be told to stop; it has a lease more to come back.
+    pub(super) fn pool_rules(&self, lease: Option<Duration>) -> PoolRules {
+        const LEAST: Duration = Duration::from_secs(1);
+        const MOST: Duration = Duration::from_secs(30);
         PoolRules {
+            fence_patience: lease.unwrap_or(MOST).clamp(LEAST, MOST),
             attempts_max: self.attempts_max,
             waiting_max: self.waiting_max,
             waiting_bytes_max: self.waiting_bytes_max,
@@ -146,6 +151,6 @@ pub struct PppStats {
     pub expired: u64,
     /// Workers that had a request beyond its deadline and did not come back.
     pub dismissed: u64,
-    /// Clients that did not read.
+    /// Clients and workers that did not read.
     pub slow_readers: u64,
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::calls::{Asked, Calls};
-use super::envelope::{AttemptToken, Content, HEARTBEAT, Request, WorkerSaid};
+use super::envelope::{AttemptToken, Content, Request, WorkerSaid};
 use super::limits::{PppLimits, PppStats};
 use crate::pool::{Class, End, JobId, Mishap, Order, Pool, PoolAction, Report};
 use crate::queue::{CallId, Output, Route};
@@ -66,6 +66,10 @@ pub(super) enum Input {
     WorkerLost {
         route: Route,
     },
+    /// It did not read; it is hung up on.
+    WorkerSlow {
+        route: Route,
+    },
     /// The service says something about a call.
     Said {
         call: CallId,
@@ -80,12 +84,29 @@ pub(super) enum Input {
 /// What to do about it.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
-    ToClient { route: Route, frames: Vec<Bytes> },
-    ToWorker { route: Route, frames: Vec<Bytes> },
-    HangUpClient { route: Route },
-    HangUpWorker { route: Route },
+    ToClient {
+        route: Route,
+        frames: Vec<Bytes>,
+    },
+    ToWorker {
+        route: Route,
+        frames: Vec<Bytes>,
+    },
+    /// A heartbeat, unless the worker has something unread.
+    BeatWorker {
+        route: Route,
+    },
+    HangUpClient {
+        route: Route,
+    },
+    HangUpWorker {
+        route: Route,
+    },
     Dispatch(Dispatch),
-    Cancel { call: CallId, reason: CancelReason },
+    Cancel {
+        call: CallId,
+        reason: CancelReason,
+    },
 }
 
 /// One call for the service.
@@ -147,7 +168,7 @@ impl Queue {
     pub(super) fn new(rules: Rules, run: u64, sessions: u128, now: Instant) -> Self {
         Self {
             run,
-            pool: Pool::new(rules.limits.pool_rules()),
+            pool: Pool::new(rules.limits.pool_rules(rules.lease)),
             workers: BTreeMap::new(),
             by_route: HashMap::new(),
             askers: BTreeMap::new(),
@@ -179,6 +200,11 @@ impl Queue {
                 self.actions.push(Action::HangUpClient { route });
             }
             Input::WorkerLost { route } => self.lose_worker(now, &route),
+            Input::WorkerSlow { route } => {
+                self.stats.slow_readers += 1;
+                self.lose_worker(now, &route);
+                self.actions.push(Action::HangUpWorker { route });
+            }
             Input::Said { call, output } => self.hear_service(call, output),
             Input::Close => self.is_closing = true,
             Input::Leave => self.calls.leave(&mut self.actions),
@@ -444,10 +470,7 @@ impl Queue {
             return;
         }
         self.beat_at = now;
-        let beat = |worker: &Worker| {
-            let frames = vec![Bytes::from_static(HEARTBEAT)];
-            Action::ToWorker { route: worker.route.clone(), frames }
-        };
+        let beat = |worker: &Worker| Action::BeatWorker { route: worker.route.clone() };
         self.actions.extend(self.workers.values().map(beat));
     }
 

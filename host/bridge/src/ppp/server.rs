@@ -5,14 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::limits::{PppConfig, PppLimits, PppStats};
+use super::envelope::HEARTBEAT;
+use super::limits::{PppConfig, PppStats};
 use super::queue::{Action, Dispatch, Input, Queue, Rules};
-use super::unread::Unread;
 use crate::backlog::Backlog;
 use crate::endpoint::Endpoint;
 use crate::io_thread;
@@ -20,6 +21,7 @@ use crate::queue::{CallId, Output, Route};
 use crate::server::{BridgeError, check_pace, explain, read_wall_clock_ms, wait_until_free};
 use crate::service::{Call, CancelToken, Reply, Role, Said, Service};
 use crate::socket::{self, Incoming, Listening, Outgoing, Wire};
+use crate::unread::{Unread, UnreadMost};
 
 /// A queue between bare clients and bare workers. Dropping it stops at once; [`PppServer::shutdown`] stops kindly.
 #[derive(Debug)]
@@ -60,11 +62,15 @@ pub async fn serve_ppp(config: PppConfig, service: Arc<dyn Service>) -> Result<P
         lease: config.lease,
         limits: config.limits.clone(),
     };
+    let unread_most = UnreadMost {
+        frames: config.limits.client_unread_frames_max,
+        bytes: config.limits.client_unread_bytes_max,
+    };
     let queue = Arc::new(Mutex::new(Queue::new(rules, rand::random(), rand::random(), Instant::now())));
     let _ = config.gauge.0.set(Arc::clone(&queue));
     let (frontend, backend) = (clients.endpoint.clone(), workers.endpoint.clone());
     let (stop, stopped) = oneshot::channel();
-    let shell = Shell::new(Arc::clone(&queue), service, clients, workers, config.limits);
+    let shell = Shell::new(Arc::clone(&queue), service, clients, workers, unread_most);
     let serving = io_thread::spawn(shell.run(stopped, config.drain));
     let task = serving.map_err(|cause| BridgeError::Listen { endpoint: frontend.clone(), cause })?;
     tracing::info!(%frontend, %backend, "bridge.ppp_listening");
@@ -134,7 +140,8 @@ struct Shell {
     workers: Listening,
     open: HashMap<CallId, CancelToken>,
     unread: Unread,
-    limits: PppLimits,
+    /// What is on its way to workers.
+    unstarted: Unread,
     /// Where the service's tasks belong: not on the sockets' thread.
     home: Handle,
     said: mpsc::UnboundedReceiver<Said>,
@@ -147,12 +154,13 @@ impl Shell {
         service: Arc<dyn Service>,
         clients: Listening,
         workers: Listening,
-        limits: PppLimits,
+        most: UnreadMost,
     ) -> Self {
         // Unbounded, and bounded by `Backlog`: what a call streams is dropped as soon as it is heard.
         let (mouth, said) = mpsc::unbounded_channel();
-        let (open, unread, home) = (HashMap::new(), Unread::default(), Handle::current());
-        Self { queue, service, clients, workers, open, unread, limits, home, said, mouth }
+        let (unread, unstarted) = (Unread::new(most), Unread::new(most));
+        let (open, home) = (HashMap::new(), Handle::current());
+        Self { queue, service, clients, workers, open, unread, unstarted, home, said, mouth }
     }
 
     async fn run(mut self, stopped: oneshot::Receiver<()>, drain: Duration) {
@@ -194,7 +202,10 @@ impl Shell {
             },
             Some(incoming) = self.workers.incoming.recv() => match incoming {
                 Incoming::Message { route, frames } => Input::WorkerSaid { route, frames },
-                Incoming::Lost { route } => Input::WorkerLost { route },
+                Incoming::Lost { route } => {
+                    self.unstarted.forget(&route);
+                    Input::WorkerLost { route }
+                }
             },
             Some(said) = self.said.recv() => self.hear_service(said),
             () = tokio::time::sleep_until(wake_at.into()) => Input::Tick,
@@ -221,9 +232,16 @@ impl Shell {
     fn act(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::ToClient { route, frames } => return self.send_to_client(route, frames),
-            Action::ToWorker { route, frames } => send(&self.workers, Outgoing::Message { route, frames }),
-            Action::HangUpClient { route } => send(&self.clients, Outgoing::Disconnect { route }),
-            Action::HangUpWorker { route } => send(&self.workers, Outgoing::Disconnect { route }),
+            Action::ToWorker { route, frames } => return self.send_to_worker(route, frames),
+            Action::BeatWorker { route } => self.beat_worker(route),
+            Action::HangUpClient { route } => {
+                self.unread.forget(&route);
+                send(&self.clients, Outgoing::Disconnect { route });
+            }
+            Action::HangUpWorker { route } => {
+                self.unstarted.forget(&route);
+                send(&self.workers, Outgoing::Disconnect { route });
+            }
             Action::Dispatch(dispatch) => self.dispatch(dispatch),
             Action::Cancel { call, reason } => {
                 if let Some(cancelled) = self.open.get(&call) {
@@ -234,13 +252,33 @@ impl Shell {
         None
     }
 
-    fn send_to_client(&mut self, route: Route, frames: Vec<bytes::Bytes>) -> Option<Input> {
-        match self.unread.admit(&route, frames, &self.limits) {
+    fn send_to_client(&mut self, route: Route, frames: Vec<Bytes>) -> Option<Input> {
+        match self.unread.admit(&route, frames) {
             Some(frames) => {
                 send(&self.clients, Outgoing::Message { route, frames });
                 None
             }
             None => Some(Input::ClientSlow { route }),
+        }
+    }
+
+    fn send_to_worker(&mut self, route: Route, frames: Vec<Bytes>) -> Option<Input> {
+        match self.unstarted.admit(&route, frames) {
+            Some(frames) => {
+                send(&self.workers, Outgoing::Message { route, frames });
+                None
+            }
+            None => Some(Input::WorkerSlow { route }),
+        }
+    }
+
+    /// A worker that has something unread needs no beat beside it: one that is busy reads for as long as a request may
+    /// take nothing, and one that never reads would pile them up.
+    fn beat_worker(&mut self, route: Route) {
+        if self.unstarted.is_read(&route)
+            && let Some(frames) = self.unstarted.admit(&route, vec![Bytes::from_static(HEARTBEAT)])
+        {
+            send(&self.workers, Outgoing::Message { route, frames });
         }
     }
 

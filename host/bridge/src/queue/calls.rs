@@ -10,9 +10,6 @@ use crate::pool::{Class, JobId};
 use crate::rpc::{Effect, RpcError};
 use crate::service::{CancelReason, SessionId};
 
-/// Messages that wait for one peer, replies and refusals included, before it is dropped like a dead one.
-const WAITING_MESSAGES_MAX: usize = 8_192;
-
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) number: u64,
@@ -29,6 +26,8 @@ pub(super) struct RunningCall {
     pub(super) session: SessionId,
     pub(super) number: u64,
     pub(super) deadline: Instant,
+    /// Of its request, which somebody holds until it ends.
+    request_bytes: usize,
     /// Its entry among the deadlines: the deadline itself, then one heartbeat later.
     pub(super) due: Instant,
     /// The worker's job that it became; none: the service has it.
@@ -41,9 +40,16 @@ pub(super) struct RunningCall {
     pub(super) is_paused: bool,
     pub(super) cancelled: Option<CancelReason>,
     /// The client returned after we cancelled on its behalf, and asked again.
-    pub(super) again: Option<Request>,
+    again: Option<Request>,
     /// The reply that we gave for a service that was overdue.
     pub(super) overdue: Option<Outcome>,
+}
+
+impl RunningCall {
+    /// What of the peer's is held for it.
+    pub(super) fn bytes(&self) -> usize {
+        self.request_bytes + self.again.as_ref().map_or(0, |request| request.payload.len())
+    }
 }
 
 impl Queue {
@@ -108,7 +114,47 @@ impl Queue {
             let message = format!("{own} calls of this session and {} in all are open", self.calls.len());
             return refuse("busy", message, "wait for an answer, then send it again");
         }
+        if let Some(message) = self.find_byte_bound(client, request.payload.len()) {
+            return refuse("busy", message, "wait for an answer, then send it again");
+        }
         None
+    }
+
+    /// Which bound on bytes of requests so many more would break.
+    fn find_byte_bound(&self, client: u128, more: usize) -> Option<String> {
+        let own = self.sessions.get(&client).map_or(0, |session| session.call_bytes);
+        let (own_max, max) = (self.rules.limits.session_call_bytes_max, self.rules.limits.call_bytes_max);
+        if own + more > own_max {
+            return Some(format!(
+                "it has {more} bytes, and the session's open calls have {own} of at most {own_max}"
+            ));
+        }
+        let all = self.call_bytes;
+        let is_too_much = all + more > max;
+        is_too_much.then(|| format!("it has {more} bytes, and all open calls have {all} of at most {max}"))
+    }
+
+    fn count_bytes_in(&mut self, id: SessionId, bytes: usize) {
+        self.call_bytes += bytes;
+        if let Some(session) = self.sessions.get_mut(&id.client).filter(|session| session.id == id) {
+            session.call_bytes += bytes;
+        }
+    }
+
+    fn count_bytes_out(&mut self, id: SessionId, bytes: usize) {
+        self.call_bytes -= bytes;
+        if let Some(session) = self.sessions.get_mut(&id.client).filter(|session| session.id == id) {
+            session.call_bytes -= bytes;
+        }
+    }
+
+    /// Nobody waits for the second asking any more.
+    pub(super) fn drop_again(&mut self, call: CallId) {
+        let running = self.calls.get_mut(&call);
+        let again = running.and_then(|running| Some((running.session, running.again.take()?)));
+        if let Some((id, request)) = again {
+            self.count_bytes_out(id, request.payload.len());
+        }
     }
 
     fn dispatch_again(&mut self, id: SessionId, request: Request, is_paused: bool) {
@@ -128,6 +174,8 @@ impl Queue {
         self.next_call += 1;
         let Request { number, attempt, deadline, order, payload } = request;
         let (role, acked_through) = (session.role, session.acked_through);
+        let request_bytes = payload.len();
+        self.count_bytes_in(id, request_bytes);
         self.by_number.insert((id, number), call);
         self.deadlines.insert((deadline, call));
         self.calls.insert(
@@ -136,6 +184,7 @@ impl Queue {
                 session: id,
                 number,
                 deadline,
+                request_bytes,
                 due: deadline,
                 job: None,
                 was_asked_before: attempt > 1,
@@ -165,9 +214,32 @@ impl Queue {
             return self.push(client, body);
         }
         if !running.is_wanted {
-            running.again = Some(request);
-        } else if running.is_accepted {
+            return self.keep_again(client, call, request);
+        }
+        if running.is_accepted {
             self.push(client, HostBody::Accepted { number: request.number });
+        }
+    }
+
+    /// Asked again before the first run has ended. Who cancelled it wants no second one; else it counts as a call more.
+    fn keep_again(&mut self, client: u128, call: CallId, request: Request) {
+        self.drop_again(call);
+        let Some(running) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let number = request.number;
+        if running.cancelled == Some(CancelReason::Caller) {
+            let message = format!("request {number}: it was cancelled, and has not ended yet");
+            return self.answer_error(client, number, &RpcError::new("cancelled", Effect::Unknown, message));
+        }
+        let (id, bytes) = (running.session, request.payload.len());
+        if let Some(message) = self.find_byte_bound(client, bytes) {
+            let error = RpcError::new("busy", Effect::Unknown, format!("request {number}: {message}"));
+            return self.answer_error(client, number, &error.with_next("send it again under its number"));
+        }
+        self.count_bytes_in(id, bytes);
+        if let Some(running) = self.calls.get_mut(&call) {
+            running.again = Some(request);
         }
     }
 
@@ -193,9 +265,9 @@ impl Queue {
         let Some(call) = self.find_call(client, number) else {
             return;
         };
+        self.drop_again(call);
         if let Some(running) = self.calls.get_mut(&call) {
             running.is_wanted = false;
-            running.again = None;
         }
         self.cancel(call, CancelReason::Caller);
     }
@@ -268,6 +340,7 @@ impl Queue {
         let (id, number) = (running.session, running.number);
         self.by_number.remove(&(id, number));
         self.deadlines.remove(&(running.due, call));
+        self.count_bytes_out(id, running.bytes());
         let Some(session) = self.sessions.get_mut(&id.client).filter(|session| session.id == id) else {
             self.stats.dropped_replies += 1;
             return;
@@ -301,22 +374,10 @@ impl Queue {
         }
         self.stats.replies += 1;
         self.push(client, outcome.into_body(number));
-        self.drop_if_overfull(client);
     }
 
     fn answer_error(&mut self, client: u128, number: u64, error: &RpcError) {
         self.push(client, Outcome::error(number, error).into_body(number));
-        self.drop_if_overfull(client);
-    }
-
-    fn drop_if_overfull(&mut self, client: u128) {
-        let Some(session) = self.sessions.get(&client) else {
-            return;
-        };
-        let waiting = session.sender.waiting_size();
-        if waiting.bytes > self.rules.limits.reply_bytes_max || waiting.messages > WAITING_MESSAGES_MAX {
-            self.expire(client, CancelReason::SlowReader);
-        }
     }
 
     /// First time: the call is told. Second time, one heartbeat later: we answer for it.

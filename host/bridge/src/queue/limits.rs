@@ -7,15 +7,26 @@ use bytes::Bytes;
 use crate::pool::{Pool, PoolRules, WorkerState};
 use crate::service::{Role, SessionId};
 
+/// A worker that was told to stop has so many heartbeats to do so, within these bounds: what it runs may look at its
+/// token rarely.
+const FENCE_HEARTBEATS: u32 = 30;
+const FENCE_LEAST: Duration = Duration::from_secs(1);
+const FENCE_MOST: Duration = Duration::from_secs(30);
+
 /// What the host holds for its peers at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions alive at once; a client beyond it is refused and comes back later. 1,024.
+    /// Sessions alive at once; a client beyond it takes the place of one whose connection is gone, or is refused and comes
+    /// back later. 1,024.
     pub sessions_max: usize,
     /// Calls with the service at once, over all sessions; beyond it `busy`. 4,096.
     pub calls_max: usize,
     /// The same for one session. 256.
     pub session_calls_max: usize,
+    /// Bytes of the requests of all calls that are open, over all sessions; beyond it `busy`. 256 MiB.
+    pub call_bytes_max: usize,
+    /// The same for one session. 32 MiB, which is two of the largest.
+    pub session_call_bytes_max: usize,
     /// Messages that wait for one peer's window before its streams are cut with `slow-reader`. 1,024.
     pub stream_messages_max: usize,
     /// Bytes of the same. 4 MiB.
@@ -43,6 +54,8 @@ impl Default for Limits {
             sessions_max: 1_024,
             calls_max: 4_096,
             session_calls_max: 256,
+            call_bytes_max: 256 * MIB,
+            session_call_bytes_max: 32 * MIB,
             stream_messages_max: 1_024,
             stream_bytes_max: 4 * MIB,
             reply_bytes_max: 32 * MIB,
@@ -57,8 +70,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn pool_rules(&self) -> PoolRules {
+    pub(super) fn pool_rules(&self, heartbeat: Duration) -> PoolRules {
         PoolRules {
+            lease_min: 2 * heartbeat,
+            fence_patience: (FENCE_HEARTBEATS * heartbeat).clamp(FENCE_LEAST, FENCE_MOST),
             attempts_max: self.attempts_max,
             waiting_max: self.orders_waiting_max,
             waiting_bytes_max: self.orders_waiting_bytes_max,
@@ -104,12 +119,12 @@ pub struct WorkerInfo {
     pub state: WorkerState,
 }
 
-/// Counters since the host began to serve, except the first two, which are now.
+/// Counters since the host began to serve, except those that say that they are now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sessions alive.
+    /// Sessions alive, now.
     pub sessions: usize,
-    /// Calls with the service.
+    /// Calls with the service, now.
     pub calls: usize,
     /// Calls handed to the service.
     pub dispatched: u64,

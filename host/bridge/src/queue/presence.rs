@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::calls::RunningCall;
 use super::session::Session;
 use super::{Action, Notice, Queue, Route};
 use crate::frame::{FrameError, Hello, PROTOCOL, Refusal, ToClient, Welcome};
@@ -11,6 +12,8 @@ use crate::service::{CancelReason, Role, SessionId};
 
 /// Offences (garbage, frames of strangers) after which a connection is dropped.
 pub(super) const OFFENCES_MAX: u32 = 8;
+/// To whoever could only not have read it.
+const UNTRUE: &str = "it acknowledges what was never sent";
 /// Connections that offended and are remembered; past it the memory starts anew.
 const STRANGERS_MAX: usize = 4_096;
 
@@ -25,7 +28,10 @@ impl Queue {
             |session: &Session| hello.incarnation == 0 || session.id.incarnation == hello.incarnation;
         match self.sessions.get(&hello.client).map(is_same_session) {
             Some(true) => self.take_back(now, route, hello),
-            Some(false) => self.refuse_twin(&route, hello.client),
+            Some(false) => {
+                self.note_twin(hello.client);
+                self.refuse_twin(&route);
+            }
             None => self.admit(now, route, hello, wall_ms),
         }
     }
@@ -40,11 +46,17 @@ impl Queue {
         if self.rules.token.as_ref().is_some_and(|token| !token.matches(hello.token.as_ref())) {
             return refuse(Refusal::Token, "token", "the token is missing or is not this host's".to_owned());
         }
+        let is_of_now = |session: &&Session| (hello.run, hello.channel) == (self.run, session.channel);
+        let session = self.sessions.get(&hello.client).filter(is_of_now);
+        if session.is_some_and(|session| !session.has_said(hello.received)) {
+            return refuse(Refusal::Malformed, "malformed", UNTRUE.to_owned());
+        }
         if self.routes.get(route).is_some_and(|client| *client != hello.client) {
             return refuse(Refusal::Malformed, "malformed", "one connection carries one session".to_owned());
         }
         let sessions_max = self.rules.limits.sessions_max;
-        if !self.sessions.contains_key(&hello.client) && self.sessions.len() >= sessions_max {
+        let is_full = !self.sessions.contains_key(&hello.client) && self.sessions.len() >= sessions_max;
+        if is_full && self.find_ghost().is_none() {
             return refuse(
                 Refusal::Full,
                 "full",
@@ -54,7 +66,25 @@ impl Queue {
         None
     }
 
+    /// The session to give up for a newcomer: one whose connection is gone, and of those first one that nothing is done
+    /// for, and first the one that was not heard for longest.
+    fn find_ghost(&self) -> Option<u128> {
+        let is_busy =
+            |session: &Session| session.calls > 0 || self.pool.held_by(session.id.client).next().is_some();
+        let lost = self.sessions.values().filter(|session| session.route.is_none());
+        lost.min_by_key(|session| (is_busy(session), session.heard_at)).map(|session| session.id.client)
+    }
+
+    fn make_room(&mut self) {
+        if self.sessions.len() >= self.rules.limits.sessions_max
+            && let Some(ghost) = self.find_ghost()
+        {
+            self.expire(ghost, CancelReason::ClientGone);
+        }
+    }
+
     fn admit(&mut self, now: Instant, route: Route, hello: &Hello, wall_ms: u64) {
+        self.make_room();
         let incarnation = if hello.incarnation == 0 { wall_ms.max(1) } else { hello.incarnation };
         let id = SessionId { client: hello.client, incarnation };
         let role = self.grant(hello.role);
@@ -62,7 +92,10 @@ impl Queue {
         self.next_channel += 1;
         let mut session = Session::new(id, role, channel, now);
         // What the service still has from this session's earlier life counts.
-        session.calls = self.calls_of(id).len();
+        let calls = self.calls_of(id);
+        session.calls = calls.len();
+        session.call_bytes =
+            calls.iter().filter_map(|call| self.calls.get(call)).map(RunningCall::bytes).sum();
         self.sessions.insert(hello.client, session);
         self.bind(route, hello.client);
         self.welcome(hello.client);
@@ -81,9 +114,13 @@ impl Queue {
         };
         if (hello.run, hello.channel) == (self.run, session.channel) {
             session.resume(hello.received);
-        } else if session.is_channel_known {
-            // The client has used this channel, and this HELLO is older than that: late on a dead connection.
+        } else if session.is_channel_known && session.route.as_ref() == Some(&route) {
+            // The client has used this channel, and this HELLO is older than that: it came late.
             return;
+        } else if session.is_channel_known {
+            // Late on a dead connection, which loses nothing by an answer; or its owner has left the session, and its
+            // farewell was lost or comes by another way: it waits until this one is over.
+            return self.refuse_twin(&route);
         } else {
             session.resume(0);
         }
@@ -146,6 +183,17 @@ impl Queue {
         self.pool.suspect(client);
     }
 
+    /// What is on its way to a connection is more than it may leave unread.
+    pub(super) fn give_up_reading(&mut self, route: &Route) {
+        match self.routes.get(route) {
+            Some(&client) => self.expire(client, CancelReason::SlowReader),
+            None => {
+                self.strangers.remove(route);
+                self.actions.push(Action::Disconnect { route: route.clone() });
+            }
+        }
+    }
+
     /// A peer that is not there any more, or might as well not be.
     pub(super) fn expire(&mut self, client: u128, reason: CancelReason) {
         self.stats.expired += 1;
@@ -172,9 +220,9 @@ impl Queue {
         self.stats.dropped_replies += session.owed_replies();
         self.pool.remove(self.stepped_at, client, Mishap::Died);
         for call in self.calls_of(session.id) {
+            self.drop_again(call);
             if let Some(running) = self.calls.get_mut(&call) {
                 running.is_wanted = false;
-                running.again = None;
             }
             self.cancel(call, reason);
         }
@@ -198,6 +246,16 @@ impl Queue {
         self.refuse(&route, Refusal::Stranger, &error);
     }
 
+    /// What it acknowledges was never sent: not even a frame of it is believed.
+    pub(super) fn refuse_untruth(&mut self, client: u128) {
+        self.stats.malformed += 1;
+        let Some(route) = self.sessions.get(&client).and_then(|session| session.route.clone()) else {
+            return;
+        };
+        let error = RpcError::new("malformed", Effect::None, UNTRUE).with_next("speak the bridge's protocol");
+        self.refuse(&route, Refusal::Malformed, &error);
+    }
+
     /// A worker's frame from one that was not granted to be one.
     pub(super) fn refuse_role(&mut self, client: u128) {
         self.stats.refused += 1;
@@ -211,12 +269,15 @@ impl Queue {
     }
 
     /// Another incarnation of a session that is there: whoever says so is not its owner, whose session it stays.
-    fn refuse_twin(&mut self, route: &Route, client: u128) {
-        self.stats.refused += 1;
+    fn note_twin(&mut self, client: u128) {
         if let Some(session) = self.sessions.get(&client) {
             let session = session.id;
             self.note(Notice::Twin { session });
         }
+    }
+
+    fn refuse_twin(&mut self, route: &Route) {
+        self.stats.refused += 1;
         let error = RpcError::new("twin", Effect::None, "another connection has this session")
             .with_next("begin a session of your own");
         self.refuse(route, Refusal::Full, &error);

@@ -1,7 +1,7 @@
 //! One client's session in the queue: its channel, its presence, its finished replies.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Limits, Outcome, PeerInfo, Route};
 use crate::channel::{Receiver, Sender, Weigh};
@@ -14,6 +14,16 @@ impl Weigh for HostBody {
     fn weight(&self) -> usize {
         self.payload_len()
     }
+}
+
+/// What a peer claims to have had of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It may be so.
+    Possible,
+    OfAnotherChannel,
+    /// It was never sent.
+    Untrue,
 }
 
 #[derive(Debug)]
@@ -33,20 +43,24 @@ pub(super) struct Session {
     pub(super) finished: Finished,
     /// Calls with the service.
     pub(super) calls: usize,
+    /// Bytes of their requests.
+    pub(super) call_bytes: usize,
     /// What it offers as a worker, and its credit.
     pub(super) offer: Option<(Vec<String>, u16)>,
     /// Jobs whose workers are held back because the client reads their pieces too slowly.
     pub(super) held: BTreeSet<JobId>,
     beat: u64,
     beat_heard: u64,
-    /// HELLOs since a heartbeat was heard.
+    /// When a heartbeat was answered last.
+    beat_at: Option<Instant>,
+    /// HELLOs since then.
     greetings: u32,
     /// Bare acknowledgements sent since then.
     acks: u32,
 }
 
-/// Bare acknowledgements between two heartbeats of the peer; beyond it they wait for the next beat, because each
-/// lies in memory if the peer does not read.
+/// Bare acknowledgements between two heartbeats of ours; beyond it they wait for the next beat, because each lies in
+/// memory if the peer does not read.
 const ACKS_MAX: u32 = 4_096;
 
 /// What may wait for a client before the workers whose pieces it reads are held back: what they have on their way by
@@ -69,16 +83,18 @@ impl Session {
             acked_through: 0,
             finished: Finished::default(),
             calls: 0,
+            call_bytes: 0,
             offer: None,
             held: BTreeSet::new(),
             beat: 0,
             beat_heard: 0,
+            beat_at: None,
             greetings: 0,
             acks: 0,
         }
     }
 
-    /// How often the peer said HELLO without a heartbeat in between.
+    /// How often the peer said HELLO without a heartbeat of ours in between.
     pub(super) fn greet_again(&mut self) -> u32 {
         self.greetings += 1;
         self.greetings
@@ -90,13 +106,22 @@ impl Session {
         self.beat_heard = self.beat;
     }
 
-    /// False when the place is of another channel.
-    pub(super) fn acknowledge(&mut self, at: Place) -> bool {
-        if at.channel == self.channel {
-            self.is_channel_known = true;
-            self.sender.acknowledge(at.received);
+    /// Believes what can be.
+    pub(super) fn acknowledge(&mut self, at: Place) -> Claim {
+        if at.channel != self.channel {
+            return Claim::OfAnotherChannel;
         }
-        at.channel == self.channel
+        self.is_channel_known = true;
+        if !self.has_said(at.received) {
+            return Claim::Untrue;
+        }
+        self.sender.acknowledge(at.received);
+        Claim::Possible
+    }
+
+    /// Whether so much went out in this channel.
+    pub(super) fn has_said(&self, serial: u64) -> bool {
+        serial <= self.sender.last_serial()
     }
 
     pub(super) fn release_finished(&mut self, acked_through: u64) {
@@ -104,11 +129,14 @@ impl Session {
         self.finished.release(self.acked_through);
     }
 
-    /// Whether something is lost: the peer has read a beat that went out after it, and not it.
-    pub(super) fn hear_beat(&mut self, beat: u64) -> bool {
-        (self.greetings, self.acks) = (0, 0);
-        self.beat_heard = self.beat_heard.max(beat.min(self.beat));
-        self.sender.unacked().next().is_some_and(|(_, _, sent_after)| *sent_after < self.beat_heard)
+    /// Whether something is lost: the peer has read a beat that went out after it, and not it. None when it cannot
+    /// have read that beat.
+    pub(super) fn hear_beat(&mut self, beat: u64) -> Option<bool> {
+        if beat > self.beat {
+            return None;
+        }
+        self.beat_heard = self.beat_heard.max(beat);
+        Some(self.sender.unacked().next().is_some_and(|(_, _, sent_after)| *sent_after < self.beat_heard))
     }
 
     pub(super) fn beats_behind(&self) -> u64 {
@@ -120,9 +148,15 @@ impl Session {
         self.beat
     }
 
-    pub(super) fn next_beat(&mut self) -> ToClient {
+    /// An answer to a heartbeat; none where the last was less than `least` ago, however often the peer beats.
+    pub(super) fn next_beat(&mut self, now: Instant, least: Duration) -> Option<ToClient> {
+        if self.beat_at.is_some_and(|last| now < last + least) {
+            return None;
+        }
+        self.beat_at = Some(now);
+        (self.greetings, self.acks) = (0, 0);
         self.beat += 1;
-        ToClient::Heartbeat { at: self.tell_place(), beat: self.beat }
+        Some(ToClient::Heartbeat { at: self.tell_place(), beat: self.beat })
     }
 
     /// The next frame to send: something that waited, as far as the window goes, or an acknowledgement owed.

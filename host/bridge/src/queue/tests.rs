@@ -117,6 +117,12 @@ impl Bench {
         actions
     }
 
+    /// The client has had all that was sent.
+    fn acknowledge(&mut self) -> Vec<Action> {
+        let received = self.queue.sessions[&7].sender.last_serial();
+        self.hear("a", ToHost::Ack { at: Place { channel: 1, received } })
+    }
+
     fn beat(&mut self, acked_through: u64) {
         let at = Place { channel: 1, received: 0 };
         let beat = self.queue.sessions[&7].beats();
@@ -165,8 +171,24 @@ fn a_lost_welcome_is_said_again_and_a_late_hello_changes_nothing() {
         "the client never used the channel: it may not know it"
     );
     bench.hear("b", ToHost::Ack { at: Place { channel: 1, received: 0 } });
-    assert_eq!(bench.hear("a", ToHost::Hello(hello(7))), [], "it is late");
-    assert_eq!(bench.queue.sessions[&7].route, Some(route("b")));
+    assert_eq!(bench.hear("b", ToHost::Hello(hello(7))), [], "it is late");
+    bench.hear("a", ToHost::Hello(hello(7)));
+    assert_eq!(bench.queue.sessions[&7].route, Some(route("b")), "late on the dead connection");
+}
+
+/// Its farewell was lost, or comes later: whoever begins anew is told to come again, not left without a word.
+#[test]
+fn who_begins_anew_before_its_farewell_is_heard_is_told_to_wait() {
+    let mut bench = Bench::ready();
+    bench.beat(0);
+    bench.step(Input::Lost { route: route("a") });
+    let actions = bench.hear("b", ToHost::Hello(hello(7)));
+    let refused = |action: &Action| {
+        matches!(action, Action::Send { frame: ToClient::Refused { refusal: Refusal::Full, .. }, .. })
+    };
+    assert!(matches!(&actions[..], [action] if refused(action)), "{actions:?}");
+    bench.pass(4 * BEAT);
+    assert_eq!(bench.greet("b", hello(7)).channel, 2);
 }
 
 #[test]
@@ -205,6 +227,31 @@ fn the_memory_of_finished_replies_keeps_64() {
     }
     assert_eq!(dispatched(&bench.say(request(66, 65, 60_000))), []);
     assert_eq!(dispatched(&bench.say(request(67, 1, 60_000))).len(), 1, "forgotten: the service remembers");
+}
+
+/// Who greets and leaves, over and over, would else keep everybody out for as long as it likes.
+#[test]
+fn sessions_whose_connection_is_gone_make_room_for_newcomers() {
+    let limits = Limits { sessions_max: 3, ..Limits::default() };
+    let mut bench = Bench::with(Rules { limits, ..rules() });
+    bench.greet("a", hello(7));
+    dispatched(&bench.say(request(1, 1, 60_000)));
+    bench.step(Input::Lost { route: route("a") });
+    bench.now += BEAT / 4;
+    bench.greet("b", hello(8));
+    bench.greet("c", hello(9));
+    bench.step(Input::Lost { route: route("c") });
+    bench.now += BEAT / 4;
+    bench.greet("d", hello(10));
+    let there = |bench: &Bench| bench.queue.sessions.keys().copied().collect::<Vec<_>>();
+    assert_eq!(there(&bench), [7, 8, 10], "one that something is done for goes last");
+    bench.greet("e", hello(11));
+    assert_eq!(there(&bench), [8, 10, 11]);
+    let full = bench.hear("f", ToHost::Hello(hello(12)));
+    let is_full = |action: &Action| {
+        matches!(action, Action::Send { frame: ToClient::Refused { refusal: Refusal::Full, .. }, .. })
+    };
+    assert!(matches!(&full[..], [action] if is_full(action)), "who is connected stays: {full:?}");
 }
 
 #[test]
@@ -290,6 +337,67 @@ fn a_refusal_knows_that_an_earlier_host_may_have_done_it() {
     }
 }
 
+fn large_request(serial: u64, number: u64) -> (u64, ClientBody) {
+    let (remaining_ms, payload) = (60_000, Bytes::from(vec![0; FRAME_BYTES_MAX]));
+    (serial, ClientBody::Request { number, acked_through: 0, remaining_ms, attempt: 1, order: None, payload })
+}
+
+#[test]
+fn requests_under_way_are_bounded_in_bytes_and_busy_names_the_bound() {
+    let limits = Limits { call_bytes_max: 10 * FRAME_BYTES_MAX, ..Limits::default() };
+    let mut bench = Bench::with(Rules { limits, ..rules() });
+    bench.greet("a", hello(7));
+    let calls: Vec<CallId> =
+        (1..=8).map(|number| dispatched(&bench.say(large_request(number, number)))[0].1).collect();
+    let busy = said(&bench.say(large_request(9, 9)));
+    let HostBody::Error { payload, .. } = &busy[0] else { panic!("{busy:?}") };
+    let error = rpc::decode_error(Some(9), payload).unwrap();
+    assert_eq!((error.data.kind.as_str(), error.data.effect), ("busy", Effect::None));
+    assert!(error.message.contains("33554432 of at most 33554432"), "{error}");
+    bench.greet("b", hello(8));
+    let mut other = |serial| {
+        let (serial, body) = large_request(serial, serial);
+        bench.hear("b", ToHost::Said { at: Place { channel: 2, received: 0 }, serial, body })
+    };
+    assert_eq!((1..=2).map(|serial| dispatched(&other(serial)).len()).sum::<usize>(), 2);
+    assert_eq!(kind_of(&said(&other(3))[0]), "busy", "of all sessions");
+    for call in calls {
+        bench.service(call, done(None));
+    }
+    assert_eq!(dispatched(&bench.say(large_request(10, 10))).len(), 1);
+}
+
+#[test]
+fn what_a_returned_client_asks_again_counts_and_what_it_cancelled_is_not_kept() {
+    let mut bench = Bench::ready();
+    let calls: Vec<CallId> =
+        (1..=6).map(|number| dispatched(&bench.say(large_request(number, number)))[0].1).collect();
+    bench.pass(4 * BEAT);
+    let welcome = bench.greet("a", Hello { incarnation: 1_000, run: 1, channel: 1, ..hello(7) });
+    let at = Place { channel: welcome.channel, received: 0 };
+    for number in 1..=2 {
+        let (serial, body) = large_request(number, number);
+        assert_eq!(said(&bench.hear("a", ToHost::Said { at, serial, body })), []);
+    }
+    let (serial, body) = large_request(3, 3);
+    assert_eq!(kind_of(&said(&bench.hear("a", ToHost::Said { at, serial, body }))[0]), "busy");
+    let body = ClientBody::Cancel { number: 1 };
+    bench.hear("a", ToHost::Said { at, serial: 4, body });
+    assert_eq!(bench.queue.call_bytes, 7 * FRAME_BYTES_MAX);
+    for call in calls {
+        bench.service(call, done(Some(Effect::None)));
+    }
+    assert_eq!(bench.queue.call_bytes, FRAME_BYTES_MAX, "the second runs again");
+    let (_, body) = large_request(0, 9);
+    let call = dispatched(&bench.hear("a", ToHost::Said { at, serial: 5, body }))[0].1;
+    let body = ClientBody::Cancel { number: 9 };
+    bench.hear("a", ToHost::Said { at, serial: 6, body });
+    let (_, body) = large_request(0, 9);
+    assert_eq!(kind_of(&said(&bench.hear("a", ToHost::Said { at, serial: 7, body }))[0]), "cancelled");
+    assert_eq!(bench.queue.call_bytes, 2 * FRAME_BYTES_MAX);
+    bench.service(call, done(None));
+}
+
 #[test]
 fn a_slow_reader_is_cut_at_the_bound_and_learns_why() {
     let mut bench = Bench::ready();
@@ -305,10 +413,9 @@ fn a_slow_reader_is_cut_at_the_bound_and_learns_why() {
     assert_eq!((peer.unacked_messages, peer.waiting_messages), (64, 1_024));
     let failed = Outcome::error(1, &RpcError::new("cancelled", Effect::None, "as asked"));
     bench.service(call, Output::Finished(failed));
-    let at = Place { channel: 1, received: 2_000 };
     let mut bodies = Vec::new();
     for _ in 0..20 {
-        bodies.extend(said(&bench.hear("a", ToHost::Ack { at })));
+        bodies.extend(said(&bench.acknowledge()));
     }
     assert_eq!(kind_of(bodies.last().unwrap()), "slow-reader");
     assert_eq!(bodies.len(), 1_025);
@@ -355,6 +462,21 @@ fn replies_nobody_takes_end_the_session_like_a_death() {
 }
 
 #[test]
+fn answers_from_memory_that_nobody_takes_end_the_session_too() {
+    let mut bench = Bench::ready();
+    let call = dispatched(&bench.say(request(1, 1, 60_000)))[0].1;
+    bench.service(call, done(None));
+    for serial in 2..=10_000 {
+        bench.say(request(serial, 1, 60_000));
+        if bench.queue.stats().sessions == 0 {
+            assert_eq!(serial, 64 + WAITING_MESSAGES_MAX as u64 + 1);
+            return;
+        }
+    }
+    panic!("{:?}", bench.queue.peers(bench.now));
+}
+
+#[test]
 fn the_token_and_the_protocol_are_checked_before_anything_is_remembered() {
     let mut bench = Bench::with(Rules { token: Some(Token::from_bytes([3; 32])), ..rules() });
     let refusal = |actions: &[Action]| match actions {
@@ -381,6 +503,87 @@ fn offenders_are_answered_eight_times_and_then_dropped() {
     assert_eq!(actions, [Action::Disconnect { route: route("x") }]);
 }
 
+/// Whoever believes it sends the next window, and the next beat, to one that reads nothing.
+#[test]
+fn what_was_never_sent_is_not_acknowledged_and_saying_so_is_an_offence() {
+    let mut bench = Bench::ready();
+    for number in 1..=80 {
+        let call = dispatched(&bench.say(request(number, number, 60_000)))[0].1;
+        bench.service(call, done(None));
+    }
+    let at = |received| Place { channel: 1, received };
+    let lies = [
+        ToHost::Ack { at: at(65) },
+        ToHost::Ack { at: at(u64::MAX) },
+        ToHost::Heartbeat { at: at(0), acked_through: 0, beat: u64::MAX },
+        ToHost::Heartbeat { at: at(65), acked_through: 0, beat: 0 },
+        ToHost::Said { at: at(u64::MAX), serial: 81, body: ClientBody::Cancel { number: 1 } },
+        ToHost::Hello(Hello { incarnation: 1_000, run: 1, channel: 1, received: 65, ..hello(7) }),
+    ];
+    for lie in lies {
+        let actions = bench.hear("a", lie.clone());
+        let refusal = |action: &Action| match action {
+            Action::Send { frame: ToClient::Refused { refusal, .. }, .. } => Some(*refusal),
+            _ => None,
+        };
+        assert_eq!(actions.iter().map(refusal).collect::<Vec<_>>(), [Some(Refusal::Malformed)], "{lie:?}");
+    }
+    let peer = &bench.queue.peers(bench.now)[0];
+    assert_eq!((peer.unacked_messages, peer.waiting_messages), (64, 16), "nothing of it was believed");
+    let mut last = Vec::new();
+    for _ in 0..=OFFENCES_MAX {
+        last = bench.hear("a", ToHost::Ack { at: at(u64::MAX) });
+        if last == [Action::Disconnect { route: route("a") }] {
+            return;
+        }
+    }
+    panic!("it goes on for ever: {last:?}");
+}
+
+#[test]
+fn heartbeats_are_answered_twice_an_interval_however_many_come() {
+    let mut bench = Bench::ready();
+    let mut answers = 0;
+    for tenth in 0..40 {
+        bench.now = bench.start + BEAT * tenth / 10;
+        for _ in 0..100 {
+            let (at, beat) = (Place { channel: 1, received: 0 }, bench.queue.sessions[&7].beats());
+            answers += bench.hear("a", ToHost::Heartbeat { at, acked_through: 0, beat }).len();
+        }
+    }
+    assert_eq!(answers, 8);
+}
+
+/// One that is waited for so long may be asleep for as long, and read all of it then.
+#[test]
+fn how_far_a_peer_may_be_behind_goes_with_the_liveness() {
+    for (liveness, answers) in [(1, 9), (3, 10), (10, 31)] {
+        let mut bench = Bench::with(Rules { liveness, ..rules() });
+        bench.greet("a", hello(7));
+        let mut answered = 0;
+        while bench.queue.stats().sessions == 1 {
+            bench.now += BEAT / 2;
+            let at = Place { channel: 1, received: 0 };
+            bench.hear("a", ToHost::Heartbeat { at, acked_through: 0, beat: 0 });
+            answered += u64::from(bench.queue.stats().sessions == 1);
+        }
+        assert_eq!(answered, answers, "liveness {liveness}");
+    }
+}
+
+#[test]
+fn a_connection_that_leaves_too_much_unread_is_dropped_with_its_session() {
+    let mut bench = Bench::ready();
+    let actions = bench.step(Input::Slow { route: route("a") });
+    assert_eq!(actions, [Action::Disconnect { route: route("a") }]);
+    assert_eq!((bench.queue.stats().sessions, bench.queue.stats().expired), (0, 1));
+    assert_eq!(
+        bench.step(Input::Slow { route: route("x") }),
+        [Action::Disconnect { route: route("x") }],
+        "a stranger"
+    );
+}
+
 #[test]
 fn a_lost_message_is_noticed_by_the_beat_that_overtook_it() {
     let mut bench = Bench::ready();
@@ -389,6 +592,7 @@ fn a_lost_message_is_noticed_by_the_beat_that_overtook_it() {
     let heartbeat =
         |beat| ToHost::Heartbeat { at: Place { channel: 1, received: 0 }, acked_through: 0, beat };
     assert_eq!(said(&bench.hear("a", heartbeat(0))), [], "no beat of ours was read since");
+    bench.pass(BEAT / 2);
     let bodies = said(&bench.hear("a", heartbeat(1)));
     assert!(matches!(bodies[..], [HostBody::Result { .. }]), "{bodies:?}");
 }
@@ -402,7 +606,7 @@ fn closing_lets_calls_end_puts_new_ones_off_and_then_says_goodbye() {
     assert!(!bench.queue.is_idle());
     let bodies = said(&bench.service(call, done(None)));
     assert!(matches!(bodies[..], [HostBody::Result { number: 1, .. }]), "{bodies:?}");
-    bench.hear("a", ToHost::Ack { at: Place { channel: 1, received: 2 } });
+    bench.acknowledge();
     assert!(bench.queue.is_idle());
     assert_eq!(bench.step(Input::Leave), [Action::Send { route: route("a"), frame: ToClient::Bye }]);
 }

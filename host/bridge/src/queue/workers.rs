@@ -74,6 +74,7 @@ impl Queue {
                 self.flush(worker);
             }
             PoolAction::Pace { worker, job, attempt, is_paused } => {
+                self.withdraw_pace(worker, job, attempt);
                 self.push(worker, HostBody::Work(JobBody::Pace { job: job.0, attempt, is_paused }));
                 self.flush(worker);
             }
@@ -89,6 +90,15 @@ impl Queue {
             }
             PoolAction::Restarted { job, attempt } => self.reset_orderer(job, attempt),
             PoolAction::Ended { job, end } => self.end_order(job, end),
+        }
+    }
+
+    /// Only the last word counts, and a reader may change its mind as often as it likes.
+    fn withdraw_pace(&mut self, worker: u128, id: JobId, of: u32) {
+        if let Some(session) = self.sessions.get_mut(&worker) {
+            session.sender.withdraw(|body| {
+                matches!(body, HostBody::Work(JobBody::Pace { job, attempt, .. }) if (*job, *attempt) == (id.0, of))
+            });
         }
     }
 
@@ -113,7 +123,9 @@ fn read(report: WorkerReport) -> Report<Bytes> {
         WorkerReport::Piece { index, payload } => Report::Chunk { index, payload },
         WorkerReport::Done { payload } => Report::Done(payload),
         WorkerReport::Failed { payload } => Report::Failed(payload),
-        WorkerReport::GaveBack { payload } => Report::GaveBack { reason: rpc::decode_reason(&payload) },
+        WorkerReport::GaveBack { payload } => {
+            Report::GaveBack { reason: rpc::decode_reason(&payload), was_begun: !rpc::is_not_taken(&payload) }
+        }
     }
 }
 

@@ -23,6 +23,7 @@ impl Coverage {
         self.add("expired", stats.expired);
         self.add("reconnects", stats.reconnects);
         self.add("refused", stats.refused);
+        self.add("malformed", stats.malformed);
         self.add("slow readers", stats.slow_readers);
         self.add("overdue", stats.overdue);
         self.add("given", stats.given);

@@ -212,6 +212,7 @@ impl World {
             queue::Action::Send { route, frame } => {
                 let line = line_of(&route);
                 self.see_sent(&frame);
+                self.see_sent_to_liar(line, &frame);
                 self.carry_to_peer(line, frame);
             }
             queue::Action::Disconnect { route } => {

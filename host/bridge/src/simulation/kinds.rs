@@ -27,6 +27,7 @@ pub(super) const ROUGH: Kind = Kind {
         (Stroke::PausePeer, 1),
         (Stroke::Sleep, 1),
         (Stroke::Impostor, 1),
+        (Stroke::Liar, 2),
         (Stroke::WallJump, 2),
     ],
 };
@@ -55,7 +56,13 @@ pub(super) const CALM: Kind = Kind {
     has_doubts: false,
     is_calm: true,
     patience_ms: 5_000..60_000,
-    blows: &[(Stroke::DrainWorker, 1), (Stroke::Sleep, 2), (Stroke::Impostor, 1), (Stroke::WallJump, 2)],
+    blows: &[
+        (Stroke::DrainWorker, 1),
+        (Stroke::Sleep, 2),
+        (Stroke::Impostor, 1),
+        (Stroke::Liar, 2),
+        (Stroke::WallJump, 2),
+    ],
     ..ROUGH
 };
 

@@ -73,8 +73,10 @@ fn every_history_ends_each_call_and_order_once_and_truthfully() {
         "hosts killed",
         "hosts paused",
         "hosts stopped",
+        "liars",
         "lines cut",
         "lines severed",
+        "malformed",
         "overdue",
         "kept out by an impostor",
         "partitions",
@@ -117,7 +119,8 @@ fn a_stopped_host_leaves_nobody_in_doubt() {
 
 #[test]
 fn a_worker_that_gets_on_is_left_alone_and_one_that_is_stuck_is_found_out_also_after_sleep() {
-    let expected = ["redispatched", "dismissed", "dead letters", "sleeps", "workers drained", "twins"];
+    let expected =
+        ["redispatched", "dismissed", "dead letters", "sleeps", "workers drained", "twins", "liars"];
     for_each_history(&CALM, 40, &expected, |world| {
         assert_eq!(world.coverage.of("reconnects"), 0, "somebody lost its line");
     });

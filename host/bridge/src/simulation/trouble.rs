@@ -45,6 +45,7 @@ pub(super) enum Stroke {
     PausePeer,
     Sleep,
     Impostor,
+    Liar,
     WallJump,
 }
 
@@ -65,6 +66,8 @@ pub(super) enum Blow {
     Sleep,
     /// Somebody else says that it is this peer.
     Impostor(usize),
+    /// A stranger comes who says that it read what it was never sent.
+    Liar,
     /// The wall clock is set.
     WallJump,
 }
@@ -103,6 +106,7 @@ impl World {
             Stroke::Part => each(Blow::Part),
             Stroke::PausePeer => each(|peer| Blow::Pause(Process::Peer(peer))),
             Stroke::Impostor => each(Blow::Impostor),
+            Stroke::Liar => vec![Blow::Liar],
         }
     }
 
@@ -126,6 +130,7 @@ impl World {
                 self.agenda.sleep(SLEEP_MS);
             }
             Blow::Impostor(peer) => self.send_impostor(peer),
+            Blow::Liar => self.send_liar(),
             Blow::WallJump => self.wall_offset_ms = self.dice.within(0..2 * WALL_JUMP_MS),
         }
     }
@@ -174,8 +179,8 @@ impl World {
 
     /// Nothing keeps anybody from being heard.
     pub(super) fn is_undisturbed(&self) -> bool {
-        use Stroke::{DrainWorker, Impostor, Sleep, WallJump};
-        let is_harmless = |stroke| matches!(stroke, DrainWorker | Impostor | Sleep | WallJump);
+        use Stroke::{DrainWorker, Impostor, Liar, Sleep, WallJump};
+        let is_harmless = |stroke| matches!(stroke, DrainWorker | Impostor | Liar | Sleep | WallJump);
         self.kind.is_calm && self.kind.blows.iter().all(|(stroke, _)| is_harmless(*stroke))
     }
 

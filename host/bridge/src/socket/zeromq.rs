@@ -2,8 +2,8 @@
 //!
 //! One task owns each half of a socket; a send is awaited to its end, never inside a `select!` or a time-out, because
 //! cancelling one corrupts the socket. A DEALER never reconnects by itself, so a [`Line`] is used until it is lost and
-//! then dropped. The crate's own queues are not bounded in bytes: the windows of the state machines are what bounds
-//! them, and keep its 100,000-message queue, at which it deadlocks, out of reach. It trusts the length that a frame
+//! then dropped. The crate's own queues are not bounded in bytes, and at 100,000 messages for one peer nobody is served
+//! any more: what is on its way to each peer is counted above (`unread`), and stays far below. It trusts the length that a frame
 //! claims, before any handshake: whoever can connect can end the process.
 
 use std::io;

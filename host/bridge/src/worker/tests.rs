@@ -135,7 +135,8 @@ fn signs_of_progress_go_out_four_times_in_a_lease() {
     for _ in 0..80 {
         bench.now += Duration::from_millis(100);
         said.extend(bench.say(1, WorkerReport::Progress));
-        bench.hear(JobBody::Recall { job: 99, attempt: 1 }, 1_000);
+        // READY, and what it said since.
+        bench.hear(JobBody::Recall { job: 99, attempt: 1 }, 1 + said.len() as u64);
     }
     assert_eq!(said.len(), 8, "two leases of 4 s: {said:?}");
 }

@@ -1,13 +1,16 @@
 //! What happens at the bounds: sizes, windows, crowds.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use telos_bridge::{
     BridgeConfig, CallError, CancelReason, Client, ClientConfig, ConnectError, Effect, Limits,
 };
 
-use crate::fixture::{Host, SOON, calm, echo, eventually, within};
-use crate::hostile::{RawPeer, heartbeat, hello, request};
+use crate::below::Raw;
+use crate::fixture::{Host, SOON, calm, echo, eventually, quick, within};
+use crate::hostile::{RawPeer, heartbeat, hello, request, request_after};
 use crate::wires::{Wires, on_every_wire};
 
 async fn a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly(wires: Wires) {
@@ -50,8 +53,7 @@ async fn a_full_host_lets_nobody_in_and_those_inside_go_on(wires: Wires) {
     let limits = Limits { sessions_max: 1, ..Limits::default() };
     let host = Host::start(wires, BridgeConfig { limits, ..calm() }).await;
     let client = host.client().await;
-    let config =
-        ClientConfig { connect_timeout: std::time::Duration::from_millis(500), ..ClientConfig::default() };
+    let config = ClientConfig { connect_timeout: Duration::from_millis(500), ..ClientConfig::default() };
     let config = wires.calling(config);
     let refused = Client::connect(host.server.endpoint().clone(), config).await.unwrap_err();
     assert!(matches!(refused, ConnectError::Refused { .. }), "{refused}");
@@ -83,16 +85,49 @@ async fn a_peer_that_never_reads_costs_a_window_and_a_buffer(wires: Wires) {
 
 /// It beats but reads nothing, so its heartbeats fall behind ours.
 async fn a_peer_that_beats_without_reading_is_dropped(wires: Wires) {
-    let host = Host::start(wires, calm()).await;
+    let host = Host::start(wires, quick()).await;
     let mut slow = RawPeer::connect(&host.socket_path()).await;
     slow.send(hello(7)).await;
     let channel = slow.read_channel().await;
     // Being dropped in the middle of it is what this is about.
-    for _ in 0..20 {
+    let since = Instant::now();
+    while !host.server.peers().is_empty() {
+        assert!(since.elapsed() < SOON, "it is kept");
         slow.try_send(heartbeat(channel, 0)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    eventually(|| host.server.peers().is_empty()).await;
     assert_eq!(host.server.stats().expired, 1);
+}
+
+/// It claims to have read what it was never sent, or guesses what it must have been sent; the ZeroMQ crate stops serving
+/// everybody where 100,000 messages wait for one peer.
+async fn a_peer_that_lies_about_what_it_read_is_dropped_and_others_are_served(wires: Wires) {
+    let host = Host::start(wires, BridgeConfig { heartbeat: Duration::from_secs(60), ..calm() }).await;
+    let good = host.client().await;
+    let mut liar = Raw::shake_hands(&host.socket_path(), "").await;
+    let channel = liar.say_hello(7).await;
+    for _ in 0..100_000 / 8 {
+        liar.send(&heartbeat(channel, u64::MAX)).await;
+    }
+    eventually(|| host.server.stats().malformed >= 8).await;
+    assert_eq!(echo(&good, json!(1)).await, json!(1));
+
+    let mut guesser = Raw::shake_hands(&host.socket_path(), "").await;
+    let channel = guesser.say_hello(8).await;
+    let is_there = || host.server.peers().iter().any(|peer| peer.session.client == 8);
+    let before = host.server.stats().replies;
+    for number in 1..=96 {
+        // What it had so far, it says, was the reply to each of the requests before.
+        let frames = request_after(channel, number, number, number - 1, "big", &json!(1024 * 1024));
+        guesser.send(&frames).await;
+        eventually(|| !is_there() || host.server.stats().replies >= before + number).await;
+        if !is_there() {
+            break;
+        }
+    }
+    eventually(|| !is_there()).await;
+    assert_eq!(echo(&good, json!(2)).await, json!(2));
+    assert!(host.server.stats().replies < before + 80, "{:?}", host.server.stats());
 }
 
 async fn an_oversize_message_is_refused_in_words(wires: Wires) {
@@ -115,5 +150,6 @@ on_every_wire! {
     "multi_thread":
         a_result_of_fifteen_mib_arrives_and_a_larger_one_is_refused_kindly,
         a_peer_that_never_reads_costs_a_window_and_a_buffer,
-        a_peer_that_beats_without_reading_is_dropped;
+        a_peer_that_beats_without_reading_is_dropped,
+        a_peer_that_lies_about_what_it_read_is_dropped_and_others_are_served;
 }

@@ -64,9 +64,21 @@ pub(crate) fn heartbeat(channel: u64, beat: u64) -> Vec<Bytes> {
 }
 
 pub(crate) fn request(channel: u64, serial: u64, number: u64, method: &str, params: &Value) -> Vec<Bytes> {
+    request_after(channel, serial, number, 0, method, params)
+}
+
+/// The same from one that says that it has had the messages up to `received`.
+pub(crate) fn request_after(
+    channel: u64,
+    serial: u64,
+    number: u64,
+    received: u64,
+    method: &str,
+    params: &Value,
+) -> Vec<Bytes> {
     let mut header = BytesMut::new();
     header.put_u8(0x13);
-    [channel, serial, 0, number, 0].into_iter().for_each(|field| header.put_u64(field));
+    [channel, serial, received, number, 0].into_iter().for_each(|field| header.put_u64(field));
     header.put_u32(60_000);
     header.put_u32(1);
     let payload = json!({"jsonrpc": "2.0", "id": number, "method": method, "params": params});

@@ -385,5 +385,6 @@ async fn endpoints_and_settings_that_cannot_be_are_refused() {
     assert!(refused(&|config| config.backend = open()).await.contains("loopback"));
     assert!(refused(&|config| config.heartbeat = Duration::ZERO).await.contains("heartbeat"));
     assert!(refused(&|config| config.lease = Some(Duration::ZERO)).await.contains("lease"));
+    assert!(refused(&|config| config.liveness = u32::MAX).await.contains("liveness"));
     assert!(refused(&|config| config.backend = here("front")).await.contains("answers"));
 }

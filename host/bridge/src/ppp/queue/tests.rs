@@ -60,8 +60,7 @@ impl Stage {
 
     fn step(&mut self, input: Input) -> Vec<String> {
         let actions = self.queue.step(self.now, input);
-        let is_beat =
-            |action: &Action| matches!(action, Action::ToWorker { frames, .. } if frames.len() == 1);
+        let is_beat = |action: &Action| matches!(action, Action::BeatWorker { .. });
         self.beats += actions.iter().filter(|action| is_beat(action)).count();
         actions.iter().filter(|action| !is_beat(action)).map(tell).collect()
     }
@@ -143,6 +142,7 @@ fn tell(action: &Action) -> String {
             dispatch.call.0, dispatch.number, dispatch.session.client, dispatch.method
         ),
         Action::Cancel { call, reason } => format!("cancel {}: {reason:?}", call.0),
+        Action::BeatWorker { route } => format!("beat {}", text(route)),
     }
 }
 

@@ -101,3 +101,15 @@ fn an_order_that_no_worker_was_free_for_may_have_been_done_before() {
         assert_eq!(effect_told(&bench.queue.step(bench.now, Input::Tick)), expected, "attempt {attempt}");
     }
 }
+
+#[test]
+fn a_reader_that_changes_its_mind_makes_no_queue_for_the_worker() {
+    let mut bench = Bench::new(true);
+    bench.order(1);
+    for toggle in 0..10_000 {
+        bench.say(CLIENT, ClientBody::Pace { number: 7, is_paused: toggle % 2 == 0 });
+    }
+    let peers = bench.queue.peers(bench.now);
+    let waiting: Vec<_> = peers.iter().map(|peer| peer.waiting_messages).collect();
+    assert_eq!(waiting, [0, 1], "its last word waits for the worker's window");
+}

@@ -14,7 +14,7 @@ use super::child::{
     Child, Part, Plan, count_begun, count_begun_twice, job, read_begun, signal, terms, was_done,
 };
 use super::figures::{Row, most, ms};
-use crate::fixture::{Host, calm, eventually, quick};
+use crate::fixture::{Host, eventually, quick};
 use crate::wires::Wires;
 
 /// A host in this process, and workers in others.
@@ -168,9 +168,14 @@ pub(super) async fn wedged(wires: Wires, scale: Scale) -> Row {
     }
 }
 
+/// Hearts beat fast, since no lease is shorter than two beats, and silence is forgiven for long.
+fn lenient() -> BridgeConfig {
+    BridgeConfig { heartbeat: Duration::from_millis(200), liveness: 60, ..BridgeConfig::default() }
+}
+
 /// How long the order took.
 async fn wedge_one(wires: Wires, lease: Duration) -> Duration {
-    let mut yard = Yard::open(wires, calm(), 1).await;
+    let mut yard = Yard::open(wires, lenient(), 1).await;
     yard.hire(2).await;
     let since = Instant::now();
     assert_eq!(yard.order("hold", 1, Some(lease)).await, json!("second"));
@@ -186,7 +191,7 @@ async fn wedge_one(wires: Wires, lease: Duration) -> Duration {
 pub(super) async fn zombie(wires: Wires, scale: Scale) -> Row {
     let lease = Duration::from_secs(3);
     let rounds = scale.pick(1, 10);
-    let mut yard = Yard::open(wires, calm(), 1).await;
+    let mut yard = Yard::open(wires, lenient(), 1).await;
     yard.hire(2).await;
     for label in 0..rounds {
         let options = terms(Class::Idempotent, Some(lease));
