@@ -119,7 +119,7 @@ async fn two_peers_with_one_identity_are_two_peers() {
     // The first is still there after the second came.
     let mut beat = BytesMut::new();
     beat.put_u8(0x12);
-    [1_u64, 0, 0, 1].into_iter().for_each(|field| beat.put_u64(field));
+    [1_u64, 0, 0, 0].into_iter().for_each(|field| beat.put_u64(field));
     twins[0].send(beat.freeze().into()).await.unwrap();
     let answer = tokio::time::timeout(SOON, twins[0].recv()).await.expect("in time").unwrap().into_vec();
     assert_eq!(answer[0][0], 0x22, "a HEARTBEAT");

@@ -166,8 +166,14 @@ async fn hold(reply: Reply) {
     drop(reply);
 }
 
+/// The signal reaches this thread some time after it was sent, so the answer waits for as long as that may take.
 async fn stop(reply: Reply) {
+    let since = std::time::Instant::now();
     signal(std::process::id(), "-STOP");
+    while since.elapsed() < Duration::from_secs(1) {
+        // Not as a task: it answers at once when it goes on.
+        std::thread::sleep(Duration::from_millis(1));
+    }
     reply.finish(Ok(json!("late")));
 }
 
