@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use telos_kernel::{Failure, Granting, InstallRequest};
-use telos_store::StoreOptions;
+use telos_store::{ComponentId, MethodSlot, ObjectName, Slot, StoreOptions, Vote};
 use telos_tests::{TestKernel, guest};
 
 #[tokio::test]
@@ -168,4 +168,27 @@ async fn an_install_that_its_commit_refuses_takes_its_bytes_back() {
     let refused = kernel.try_install("counter", Granting::All).await.unwrap_err();
     assert!(refused.to_string().contains("database_bytes_max"), "{refused}");
     assert_eq!(kernel.store.usage().blob_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_release_that_a_stored_slot_does_not_take_is_refused_by_the_slots_name() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let mut unit = kernel.store.begin();
+    let object = unit.create(ComponentId::operator(), 1, Vec::new()).unwrap();
+    unit.bind(&ObjectName::new("mine").unwrap(), object).unwrap();
+    let method = MethodSlot {
+        component: ComponentId::new("counter").unwrap(),
+        requirement: "^0.1".into(),
+        selector: "read".into(),
+    };
+    unit.set_slot(object, "count", Slot::Method(method)).unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    let refused = kernel.try_install("counter-v2", Granting::All).await.unwrap_err();
+    assert_eq!(refused.to_string(), "counter 0.2.0 was not let serve: slot `count` of `mine` requires ^0.1");
+    assert!(refused.next_step().is_some());
+    assert_eq!(kernel.send("counter", "release", Value::Null).await.unwrap(), "0.1.0");
+    let mut unit = kernel.store.begin();
+    unit.remove_slot(object, "count").unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    kernel.install("counter-v2").await;
 }

@@ -51,6 +51,9 @@ impl Swapper {
         let with_root = || {
             let decision = prepare()?;
             self.demand_lifted(&decision.release)?;
+            if !matches!(decision.reason, Reason::Returned) {
+                self.demand_requirements(&decision.release)?;
+            }
             let way = self.way(&decision)?;
             let root = match way {
                 Way::Serve => self.changing_root(&decision.release)?,

@@ -16,6 +16,7 @@ mod error;
 mod probation;
 mod quarantine;
 mod request;
+mod requirement;
 mod set;
 mod version;
 

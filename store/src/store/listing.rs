@@ -10,8 +10,10 @@ use crate::commit::{Commit, Vote};
 use crate::error::{CommitError, Failure};
 use crate::id::{ComponentId, Digest, Position, PostId};
 use crate::limit;
+use crate::object::MethodSlot;
 use crate::outbox::{DeadLetter, OutboxRow};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
+use crate::requirements::{self, MethodOf};
 use crate::scan::Scan as _;
 use crate::session::{self, Dedupe, DedupeKey};
 use crate::tables::{
@@ -114,6 +116,20 @@ impl Store {
         self.shared().read(RELEASES, |releases| {
             releases.get(key)?.map(|row| tables::decode_json("releases", row.value())).transpose()
         })
+    }
+
+    /// The first `limit` method slots that lead to a component and of which `is_wanted`. Cost: reads every object, in
+    /// pieces, so that what is written meanwhile may be seen or not.
+    ///
+    /// # Errors
+    /// [`Failure`] when they cannot be read.
+    pub fn methods_of(
+        &self,
+        component: &ComponentId,
+        limit: usize,
+        is_wanted: impl Fn(&MethodSlot) -> bool,
+    ) -> Result<Vec<MethodOf>, Failure> {
+        requirements::list_methods(self.shared(), component, limit, &is_wanted)
     }
 
     /// All seats, by component.

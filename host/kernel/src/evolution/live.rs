@@ -49,6 +49,7 @@ impl Swapper {
     ) -> Result<Swapped, SwapError> {
         let mut evolution = Evolution::of(&record);
         self.look_at(&record, GenerationMode::Evolve, &mut evolution)?;
+        self.demand_requirements(&Arc::new(self.load(&record)?))?;
         if !swapping.no_return {
             self.demand_way_back(&record, &evolution).await?;
         }

@@ -182,6 +182,16 @@ pub enum SwapError {
         /// What to do next.
         next: String,
     },
+    /// Slots of stored objects lead to the component on a condition that the release does not meet.
+    #[error("{component} {version} was not let serve: {slots}")]
+    Unmet {
+        /// The component.
+        component: ComponentId,
+        /// The release.
+        version: String,
+        /// The first of the slots, with what they require.
+        slots: String,
+    },
     /// A set changes one seat at least, and not too many.
     #[error("a set of {members} members cannot be applied; it has from 1 to {max}")]
     SetSize {
@@ -320,6 +330,9 @@ impl SwapError {
                  {version} --no-return`"
             )),
             Self::NotEvolved { next, .. } => Some(next.clone()),
+            Self::Unmet { component, .. } => {
+                Some(format!("change those slots, or let a release of {component} serve that they take"))
+            }
             Self::SetMember { next, .. } if !next.is_empty() => Some(next.clone()),
             Self::SameVersion { .. } => Some("give the new build a later version".into()),
             Self::Quarantined { component, digest, .. } => Some(format!(

@@ -295,6 +295,9 @@ impl Swapper {
         if let Err(error) = self.demand_lifted(release) {
             return Ok(Some(told(error)));
         }
+        if let Err(error) = self.demand_requirements(release) {
+            return Ok(Some(told(error)));
+        }
         if !decision.missing.is_empty() {
             return Ok(Some((
                 format!("it needs a grant: {}", decision.missing.join(", ")),
