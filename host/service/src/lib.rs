@@ -21,6 +21,7 @@ mod sandboxing;
 mod seal_key;
 mod store_watch;
 mod supervisor;
+mod swap_record;
 mod tail;
 mod turnstile;
 mod worker;

@@ -130,6 +130,7 @@ impl Methods {
             "store.stats" => self.store_stats(),
             "store.refused" => Ok(self.store_refused(params(call)?)),
             "audit.list" => self.audit_list(params(call)?),
+            "journal.verify" => self.journal_verify(params(call)?).await,
             "journal.tail" => self.journal_tail(call, reply).await,
             "memory.search" => self.memory_search(call).await,
             "memory.stats" => Ok(self.memory_stats()),

@@ -166,9 +166,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
             Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
             Command::Doctor => doctor::run(reach, output).await,
             Command::Store(store) => store::run(store, reach, output).await,
-            Command::Journal(journal) => {
-                journal::run(journal, reach, output).await.map(|()| ExitCode::SUCCESS)
-            }
+            Command::Journal(journal) => journal::run(journal, reach, output).await,
             Command::Keys(keys) => keys::run(&keys, &home, output).map(|()| ExitCode::SUCCESS),
             Command::Bridge(bridge) => {
                 bridge::run(&bridge, reach.far, output).await.map(|()| ExitCode::SUCCESS)
@@ -348,6 +346,7 @@ mod tests {
             "plugin grant counter --all",
             "plugin revoke counter inference",
             "plugin top --watch",
+            "journal verify --swaps",
             "release apply ./set.toml --plan",
             "plugin quarantine list",
             "plugin quarantine lift counter 0.2.0",

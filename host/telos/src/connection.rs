@@ -18,7 +18,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Methods that change nothing: without an answer, too, their effect is known.
-const LOOKING: [&str; 19] = [
+const LOOKING: [&str; 20] = [
     "host.info",
     "host.vitals",
     "object.list",
@@ -35,6 +35,7 @@ const LOOKING: [&str; 19] = [
     "store.stats",
     "audit.list",
     "journal.tail",
+    "journal.verify",
     "memory.search",
     "memory.stats",
     "memory.verify",

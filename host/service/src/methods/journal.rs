@@ -1,16 +1,21 @@
 //! `journal.*`: the journal's lines, as they are.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, Effect, Reply, RpcError};
-use telos_journal::{From, follow};
+use telos_journal::{Filter, From, Journal, LINES_MAX, follow, tail};
+use telos_store::Store;
 
-use super::{Methods, params};
+use super::{Methods, params, read_error};
+use crate::swap_record;
 use crate::tail::{Asked, unreadable};
 
 const POLL: Duration = Duration::from_millis(100);
+/// How long the journal may be behind the audit.
+const CAUGHT_UP_TIME: Duration = Duration::from_secs(2);
 
 impl Methods {
     pub(super) async fn journal_tail(&self, call: &Call, reply: &Arc<Reply>) -> Result<Value, RpcError> {
@@ -42,6 +47,48 @@ impl Methods {
             }
         }
         Ok(json!({ "lines": count }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Verify {
+    /// Compare who serves, as audit, journal and seats say it.
+    #[serde(default)]
+    swaps: bool,
+}
+
+impl Methods {
+    /// Reads all of the journal's files and, when asked, compares what they say of seats with audit and seats.
+    pub(super) async fn journal_verify(&self, asked: Verify) -> Result<Value, RpcError> {
+        let (journal, store) = (Arc::clone(&self.journal), self.store.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            // What was said up to now is in the file before it is read.
+            let _ = journal.flush();
+            let report = telos_journal::verify(journal.dir()).map_err(unreadable)?;
+            let swaps = asked.swaps.then(|| compare_swaps(&store, &journal)).transpose()?;
+            Ok(json!({ "sound": report.is_sound(), "journal": report, "swaps": swaps }))
+        });
+        looking.await.unwrap_or_else(|error| Err(RpcError::new("failed", Effect::None, error.to_string())))
+    }
+}
+
+fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
+    let filter = Filter { event_prefix: Some("audit.plugin.".into()), ..Filter::default() };
+    let mut rows = store
+        .audit_between(0, u64::MAX, usize::MAX, |row| row.kind.starts_with("plugin."))
+        .map_err(read_error)?;
+    rows.reverse();
+    let seats = store.seats().map_err(read_error)?;
+    // The audit's newest rows are in the journal moments after they were decided.
+    let deadline = Instant::now() + CAUGHT_UP_TIME;
+    loop {
+        let lines = tail(journal.dir(), LINES_MAX, &filter).map_err(unreadable)?;
+        let report = swap_record::compare(&rows, &seats, &lines);
+        if report.differences.is_empty() || Instant::now() >= deadline {
+            return Ok(json!(report));
+        }
+        std::thread::sleep(POLL);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `telos journal`: the host's journal, a line a line.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,7 +10,7 @@ use telos_service::{Home, OfflineJournal};
 
 use crate::connection::{Connection, DEADLINE, Piece, Reach};
 use crate::error::CommandError;
-use crate::output::{Output, Paint, field, plain};
+use crate::output::{Output, Paint, field, plain, rows, show as show_value};
 
 /// Following ends with the reader, or after a month.
 const FOLLOW_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -18,6 +19,12 @@ const FOLLOW_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3_600);
 pub(crate) enum Journal {
     /// Show the last lines; without a host, those in the files.
     Tail(Tail),
+    /// Read all of it, and say whether it keeps its promises.
+    Verify {
+        /// Also compare who serves, as audit, journal and seats say it.
+        #[arg(long)]
+        swaps: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -46,9 +53,60 @@ enum Severity {
     Fatal,
 }
 
+pub(crate) async fn run(
+    journal: Journal,
+    reach: Reach<'_>,
+    output: &Output,
+) -> Result<ExitCode, CommandError> {
+    match journal {
+        Journal::Tail(tail) => show(tail, reach, output).await.map(|()| ExitCode::SUCCESS),
+        Journal::Verify { swaps } => verify(swaps, reach, output).await,
+    }
+}
+
+async fn verify(swaps: bool, reach: Reach<'_>, output: &Output) -> Result<ExitCode, CommandError> {
+    let host = Connection::open(reach, output).await?;
+    let answer = host.call("journal.verify", json!({ "swaps": swaps })).await;
+    host.close().await;
+    let answer = answer?;
+    output.result(&answer, render_verified)?;
+    let agrees = rows(&answer["swaps"], "differences").next().is_none();
+    Ok(if answer["sound"] == true && agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn render_verified(answer: &Value, paint: Paint) -> String {
+    let journal = &answer["journal"];
+    let verdict = match answer["sound"] == true {
+        true => paint.word("ok", "sound"),
+        false => paint.word("failed", "not sound"),
+    };
+    let mut text = format!(
+        "the journal is {verdict}: {} lines in {} files, {} faults",
+        field(journal, "lines"),
+        field(journal, "files"),
+        field(journal, "faults")
+    );
+    for fault in rows(journal, "fault_list") {
+        text.push_str(&format!("\n  {}", show_value(fault)));
+    }
+    let swaps = &answer["swaps"];
+    if swaps.is_object() {
+        text.push_str(&format!(
+            "\nseats: {} decisions, {} of them in the journal's files, {} seats, {} differences",
+            field(swaps, "decisions"),
+            field(swaps, "journalled"),
+            field(swaps, "seats"),
+            rows(swaps, "differences").count()
+        ));
+        for difference in rows(swaps, "differences") {
+            text.push_str(&format!("\n  {}", show_value(difference)));
+        }
+    }
+    text
+}
+
 /// Asks the host; where none runs, or it does not answer, the files are read here.
-pub(crate) async fn run(journal: Journal, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
-    let Journal::Tail(tail) = journal;
+async fn show(tail: Tail, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
     match Connection::open(reach, output).await {
         Ok(host) => {
             let done = ask(&tail, &host, output).await;

@@ -37,6 +37,8 @@ fn a_set_is_planned_then_applied_and_says_what_is_wrong() {
         applied.contains("counter 0.2.0 serving, after 0.1.0") && applied.contains("all at once"),
         "{applied}"
     );
+    let verified = running.text(&["journal", "verify", "--swaps"]);
+    assert!(verified.contains("the journal is sound") && verified.contains(" 0 differences"), "{verified}");
     let back = set(&running, "remove = [\"relay\"]\n[swap]\ncounter = \"0.1.0\"\n");
     running.ok(&["release", "apply", &back]);
     assert_eq!(running.value("counter", "release"), "0.1.0");
