@@ -77,7 +77,8 @@ impl Engine {
             Engine::DiskAnn => vamana::build(nodes, is_stopping)?,
             Engine::Hnsw => hnsw::build(nodes, is_stopping)?,
         };
-        Some(Graph { inner, lost: Vec::new() })
+        let lost = inner.web().map(|web| web.strays().to_vec()).unwrap_or_default();
+        Some(Graph { inner, lost })
     }
 
     /// What it is, and in which version: graphs are only loaded by what built them.
@@ -142,7 +143,7 @@ impl Graph {
         found.into_iter().filter_map(|node| self.alike(node))
     }
 
-    /// Rows that no walk reaches any more, wherever they lie: whoever searches looks at them, too.
+    /// Rows that no walk finds, wherever they lie: whoever searches looks at them, too.
     pub fn lost(&self) -> impl Iterator<Item = Alike<'_>> {
         self.lost.iter().filter_map(|node| self.alike(*node))
     }
@@ -173,7 +174,12 @@ impl Graph {
 
     /// How large its sketch is; none when its engine cannot load one.
     pub fn outline(&self) -> Option<Outline> {
-        self.inner.web().map(|web| Outline { nodes: web.nodes().len(), entry: web.entry() })
+        self.inner.web().map(Outline::of)
+    }
+
+    /// Nodes of the sketch that walks do not find although links may lead to them; none where there is no sketch.
+    pub fn strays(&self) -> &[u32] {
+        self.inner.web().map(Web::strays).unwrap_or_default()
     }
 
     /// The nodes that a node leads to; none where there is no sketch.

@@ -18,7 +18,7 @@ fn line() -> Segment {
             .flat_map(|hop| [number.checked_sub(hop), number.checked_add(hop)]);
         links.push(hops.flatten().filter(|other| *other < reached).collect());
     }
-    let sketch = telos_graph::Sketch { nodes: (0..ROWS).collect(), entry: ROWS / 2, links };
+    let sketch = telos_graph::Sketch { nodes: (0..ROWS).collect(), entry: ROWS / 2, links, strays: Vec::new() };
     let graph = Engine::default().load(matrix(), sketch).unwrap();
     assert_eq!(graph.lost().count(), LOST as usize);
     let row = |number: u32| Row {
