@@ -15,6 +15,7 @@ mod rows;
 mod sealed;
 mod sealing;
 mod segment;
+mod tuning;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -138,14 +138,23 @@ impl Graph {
     /// Rows that lie near a direction: mostly the nearest `effort` directions, closest first, with every row in them.
     /// Those of [`Graph::lost`] are never among them. Cost: grows with the effort, and with the logarithm of the rows.
     pub fn near(&self, direction: &[f32], effort: usize) -> impl Iterator<Item = Alike<'_>> {
+        self.nodes_near(direction, effort).into_iter().filter_map(|node| self.alike(node))
+    }
+
+    fn nodes_near(&self, direction: &[f32], effort: usize) -> Vec<u32> {
         let mut found = self.inner.near(direction, effort);
         found.retain(|node| self.lost.binary_search(node).is_err());
-        found.into_iter().filter_map(|node| self.alike(node))
+        found
     }
 
     /// Rows that no walk finds, wherever they lie: whoever searches looks at them, too.
     pub fn lost(&self) -> impl Iterator<Item = Alike<'_>> {
         self.lost.iter().filter_map(|node| self.alike(*node))
+    }
+
+    /// How many directions those lie in.
+    pub fn lost_directions(&self) -> usize {
+        self.lost.len()
     }
 
     /// The rows of a node; none when they were erased.
@@ -187,10 +196,16 @@ impl Graph {
         self.inner.web().map(|web| web.read(node)).into_iter().flatten()
     }
 
-    /// How many of the ten nearest others of some rows a search with such an effort finds, 0.0 to 1.0; none when there are
-    /// no others, or it was told to stop. Cost: looks at every row for each of the two dozen that are tried.
+    /// How many of the ten nearest others of some rows a search with each of some efforts finds, 0.0 to 1.0, where it
+    /// looks at the [lost](Graph::lost) too; none when there are no others, or it was told to stop. Cost: looks at every
+    /// row for each of the two dozen that are tried.
+    pub fn recalls(&self, efforts: &[usize], is_stopping: &dyn Fn() -> bool) -> Option<Vec<f32>> {
+        recall::of(self, efforts, is_stopping)
+    }
+
+    /// The same of one effort.
     pub fn recall(&self, effort: usize, is_stopping: &dyn Fn() -> bool) -> Option<f32> {
-        recall::of(self, effort, is_stopping)
+        self.recalls(&[effort], is_stopping)?.first().copied()
     }
 
     /// Whether it can be written down.

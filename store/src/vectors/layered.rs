@@ -69,8 +69,11 @@ pub struct IndexShape {
     pub segments: Vec<usize>,
     /// Segments that are written down, so that a start need not build them.
     pub sealed: usize,
-    /// How many of the ten nearest a search finds, in the segment where it finds the fewest: an estimate, made when its
-    /// graph was built. None without a graph.
+    /// Near rows that a search which asks for no effort keeps in view, in each segment; 0 where it reads every row, since
+    /// no effort that is worth its cost finds enough.
+    pub efforts: Vec<usize>,
+    /// How many of the ten nearest such a search finds, in the segment where it finds the fewest: an estimate, made when
+    /// its graph was built. None without a segment.
     pub recall: Option<f32>,
     /// Dated and erased rows that are still kept.
     pub dead: usize,
@@ -262,14 +265,14 @@ impl Layered {
         let removed: Vec<Option<Position>> =
             built.origins.iter().map(|origin| self.removed_at(*origin)).collect();
         let segments = self.segments.extract_if(.., |segment| replaced.contains(&segment.number)).collect();
-        let segment = built.segment.take().map(|(rows, graph, recall)| {
+        let segment = built.segment.take().map(|(rows, graph, tuning)| {
             let number = Layered::next_number();
             self.segments.push(Segment::new(
                 number,
                 self.tail.form().metric,
                 rows,
                 graph,
-                recall,
+                tuning,
                 removed.into_iter(),
             ));
             number
@@ -318,6 +321,7 @@ impl Layered {
             tail: self.tail.len(),
             segments: self.segments.iter().map(Segment::len).collect(),
             sealed: self.segments.iter().filter_map(Segment::file).count(),
+            efforts: self.segments.iter().map(|segment| segment.effort().unwrap_or(0)).collect(),
             recall: self.segments.iter().filter_map(Segment::recall).min_by(f32::total_cmp),
             dead,
             degraded: self.segments.iter().filter(|segment| segment.is_degraded()).count()

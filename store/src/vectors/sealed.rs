@@ -3,7 +3,7 @@
 //! ```text
 //! magic       8 bytes    TELOSSEG
 //! version     u32        2; all numbers are little endian
-//! head        u32 long   JSON: collection, form, engine, rows, nodes, entry, strays, recall
+//! head        u32 long   JSON: collection, form, engine, rows, nodes, entry, strays, effort, recall
 //! rows        36 bytes   object, added, digest of where it lies, its node; zeros and no node for one that was erased
 //! links       of each node how many (u8), then which (u32)
 //! strays      u32        each node that walks do not find although links may lead to it
@@ -24,7 +24,8 @@ use super::room::BYTES_BESIDE;
 use super::{CollectionForm, CollectionKey};
 
 const MAGIC: &[u8; 8] = b"TELOSSEG";
-/// Before 2 no file said which nodes walks do not find, so graphs of version 1 are built anew.
+/// Before 2 no file said which nodes walks do not find, nor how much effort a graph is worth, so those of
+/// version 1 are built anew.
 const VERSION: u32 = 2;
 const CHECKSUM: usize = blake3::OUT_LEN;
 
@@ -43,7 +44,9 @@ pub(crate) struct Head {
     pub(crate) entry: u32,
     /// Nodes that walks do not find although links may lead to them.
     pub(crate) strays: u32,
-    /// How many of the ten nearest the graph finds: an estimate.
+    /// With which effort it is searched by those who ask for none; none where every row is read.
+    pub(crate) effort: Option<u32>,
+    /// How many of the ten nearest that finds: an estimate.
     pub(crate) recall: Option<f32>,
 }
 
@@ -81,7 +84,8 @@ impl Head {
     pub(crate) fn new(key: &CollectionKey, form: CollectionForm, engine: String) -> Head {
         let collection = key.name.as_str().to_owned();
         let owner = key.owner.clone();
-        Head { owner, collection, form, engine, rows: 0, nodes: 0, entry: 0, strays: 0, recall: None }
+        let (rows, nodes, entry, strays, effort, recall) = (0, 0, 0, 0, None, None);
+        Head { owner, collection, form, engine, rows, nodes, entry, strays, effort, recall }
     }
 
     /// Reads it of the first bytes of a file, before anybody knows whether the checksum fits.

@@ -48,7 +48,8 @@ impl Sealing {
     pub(super) fn of(key: &CollectionKey, head: Head, segment: &Segment) -> Option<Sealing> {
         let Outline { nodes, entry, strays } = segment.graph().outline()?;
         let rows = u32::try_from(segment.len()).ok()?;
-        let head = Head { rows, nodes, entry, strays, recall: segment.recall(), ..head };
+        let effort = segment.effort().and_then(|effort| u32::try_from(effort).ok());
+        let head = Head { rows, nodes, entry, strays, effort, recall: segment.recall(), ..head };
         let (key, number, erasures) = (key.clone(), segment.number, segment.erasures());
         let nodes = vec![NO_NODE; segment.len()];
         Some(Sealing { key, number, erasures, head, nodes, next: Next::Head })

@@ -102,7 +102,8 @@ const ERASED: usize = 1;
 fn frozen() -> Sealed {
     let form = CollectionForm { dim: 3, metric: Metric::Cosine, precision: Precision::Full };
     let head = Head::new(&key(), form, "an engine, in some version".into());
-    let head = Head { rows: 6, nodes: 4, entry: 2, strays: 1, recall: Some(0.96875), ..head };
+    let head =
+        Head { rows: 6, nodes: 4, entry: 2, strays: 1, effort: Some(256), recall: Some(0.96875), ..head };
     let row = |(number, node): (usize, u32)| match number {
         ERASED => erased_row(),
         _ => SealedRow {
