@@ -252,6 +252,12 @@ pub enum ShelfError {
         /// Where it is.
         path: PathBuf,
     },
+    /// No number is left for another edition, after one that nobody gave.
+    #[error("edition {number} is past every number that was given, and so is none after it")]
+    Numbers {
+        /// The one that it was to come after.
+        number: u64,
+    },
     /// The edition is not whole.
     #[error("{0}")]
     Open(#[from] OpenError),
