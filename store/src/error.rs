@@ -111,7 +111,7 @@ pub enum Failure {
         what: String,
     },
     /// An edition of the archive cannot be read.
-    #[error("the archive: {0}; its vectors are being taken from the database: try again")]
+    #[error("the archive: {0}; its vectors are taken from the database")]
     Archive(#[source] Arc<telos_archive::ReadError>),
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]

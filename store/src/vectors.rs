@@ -30,7 +30,7 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
 
-pub(crate) use archived::{Archived, Leave, View};
+pub(crate) use archived::{Archived, Leave, Stored, View};
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};

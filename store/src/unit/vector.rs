@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use crate::curator;
-use crate::error::{Failure, Overflow, VectorError};
+use crate::error::{Overflow, VectorError};
 use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
+use crate::scan::Scan as _;
+use crate::tables::{COLLECTIONS, VECTORS};
 use crate::vectors::{
-    CollectionForm, CollectionKey, Neighbor, Query, Vector, View, fields, keep_nearest, passes,
+    CollectionForm, CollectionKey, Neighbor, Query, Stored, Vector, View, fields, keep_nearest, passes,
 };
 
 use super::Unit;
@@ -145,7 +147,7 @@ impl Unit {
         drop(index);
         // Without the lock: it may read from disk.
         let archived = match view {
-            Some(view) => self.search_archived(view, &asked)?,
+            Some(view) => self.search_archived(&key, form, view, &asked)?,
             None => Vec::new(),
         };
         let written = own.iter().filter_map(|(object, vector)| Some((*object, (*vector)?)));
@@ -154,15 +156,61 @@ impl Unit {
         Ok(keep_nearest(hits.chain(committed).collect(), k))
     }
 
-    fn search_archived(&self, view: View, asked: &Query<'_>) -> Result<Vec<Neighbor>, VectorError> {
-        let found = view.search(asked).map_err(Failure::from);
+    /// What lies on disk; where that cannot be read, the same from the database, which has every vector: at the cost of a
+    /// look at each, until the edition is given up.
+    fn search_archived(
+        &self,
+        key: &CollectionKey,
+        form: CollectionForm,
+        view: View,
+        asked: &Query<'_>,
+    ) -> Result<Vec<Neighbor>, VectorError> {
+        let found = view.search(asked);
         fail::fail_point!("store::archive-searched");
-        drop(view);
-        match &found {
-            Ok(_) => curator::reader_left(&self.shared),
-            Err(failure) => curator::reader_failed(&self.shared, failure),
+        match found {
+            Ok(found) => {
+                drop(view);
+                curator::reader_left(&self.shared);
+                Ok(found)
+            }
+            Err(error) => {
+                curator::reader_failed(&self.shared, &error.into());
+                self.search_stored(key, form, &view, asked)
+            }
         }
-        Ok(found?)
+    }
+
+    fn search_stored(
+        &self,
+        key: &CollectionKey,
+        form: CollectionForm,
+        view: &View,
+        asked: &Query<'_>,
+    ) -> Result<Vec<Neighbor>, VectorError> {
+        let owner_and_name = (key.owner.as_str(), key.name.as_str());
+        let number = self
+            .shared
+            .read(COLLECTIONS, |collections| Ok(collections.get(owner_and_name)?.map(|row| row.value().0)))?;
+        // A collection that is searched has a row; one without rows has nothing to find.
+        let Some(number) = number else { return Ok(Vec::new()) };
+        let distance = |bytes: &[u8]| {
+            form.metric.distance(asked.place, &form.place_or_zeros(&form.precision.decode(bytes)))
+        };
+        let found = self.shared.read(VECTORS, |vectors| {
+            let mut rows = vectors.rows_in((number, 0)..=(number, u128::MAX))?;
+            view.search_stored(asked, distance, |with| {
+                rows.try_for_each(|row| {
+                    let (key, value) = row?;
+                    let (added, metadata, bytes) = value.value();
+                    let object = ObjectId::from_bits(key.value().1);
+                    with(Stored { object, added: Position::new(added), metadata, bytes });
+                    Ok(())
+                })
+            })
+        })?;
+        // What was replaced since is in the edition alone: once that is given up, such a snapshot is too old anyway.
+        found
+            .ok_or_else(|| VectorError::SnapshotTooOld { snapshot: asked.at, oldest: self.shared.position() })
     }
 
     /// A collection's form never changes, so the newest answer is every snapshot's.
