@@ -329,6 +329,36 @@ fn what_is_no_graph_is_refused() {
     assert_eq!(lost(&graph, EFFORT), NONE);
 }
 
+/// A walk compares rows four at once where the processor can, and the last few of each step, or all, one by one: both
+/// ways it comes to the same.
+#[test]
+fn walks_come_to_the_same_rows_four_at_once_and_one_by_one() {
+    let mut random = Random(18);
+    // A row is two lines of sixteen components and five more.
+    let (directions, queries) = (clustered(&mut random, 37, 2_000), clustered(&mut random, 37, 50));
+    let graph = build(&directions);
+    let walk = |direction: &Vec<f32>, four_at_once| {
+        let distance = |row: &[f32]| squared_distance(direction, row);
+        crate::walk::near(
+            graph.inner.web().unwrap(),
+            EFFORT,
+            &crate::walk::Aim { direction, distance, four_at_once },
+        )
+    };
+    for query in &queries {
+        let one_by_one = walk(query, None);
+        let mut exact: Vec<u32> = graph.rows().numbers().collect();
+        let distance = |number: &u32| squared_distance(query, graph.rows().row(*number));
+        exact.sort_by(|left, right| distance(left).total_cmp(&distance(right)));
+        assert!(exact[..10].iter().filter(|number| one_by_one.contains(number)).count() >= 9);
+        let Some(four_at_once) = crate::lanes::FourAtOnce::of_this_processor() else { continue };
+        // Last digits of distances differ, and so may the order.
+        let of = |nodes: Vec<u32>| nodes.into_iter().take(EFFORT / 2).collect::<HashSet<_>>();
+        let (one_by_one, at_once) = (of(one_by_one), of(walk(query, Some(four_at_once))));
+        assert!(one_by_one.intersection(&at_once).count() >= EFFORT / 2 - 1);
+    }
+}
+
 #[test]
 fn four_rows_at_once_are_as_far_as_each_alone() {
     let Some(four_at_once) = crate::lanes::FourAtOnce::of_this_processor() else { return };
