@@ -46,8 +46,8 @@ impl Unit {
     /// `metadata`: a JSON object of at most 4 KiB.
     ///
     /// # Errors
-    /// [`VectorError::Dimension`], [`VectorError::NotFinite`], [`VectorError::Metadata`],
-    /// [`VectorError::NoSuchObject`], [`VectorError::TooLarge`], [`VectorError::Name`].
+    /// [`VectorError::Dimension`], [`VectorError::NoDimension`] for a first vector without components,
+    /// [`VectorError::NotFinite`], [`VectorError::Metadata`], [`VectorError::NoSuchObject`], [`VectorError::TooLarge`], [`VectorError::Name`].
     pub fn upsert_vector(
         &mut self,
         owner: &ComponentId,
@@ -266,8 +266,8 @@ fn collection_key(owner: &ComponentId, collection: &str) -> Result<CollectionKey
 
 fn check_dim(vector: &[f32], expected: usize) -> Result<(), VectorError> {
     Overflow::check("components of one vector", vector.len(), limit::VECTOR_DIM_MAX)?;
-    if vector.is_empty() {
-        return Err(VectorError::NotFinite);
+    if expected == 0 {
+        return Err(VectorError::NoDimension);
     }
     if vector.len() != expected {
         return Err(VectorError::Dimension { found: vector.len(), expected });
