@@ -138,9 +138,19 @@ impl Archived {
 
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
-        let of_row = size_of::<ObjectId>() + size_of::<Position>() + size_of::<u32>();
         let of_superseded = size_of::<(u32, Position)>() + 1;
-        self.edition.bytes() + self.objects.len() * of_row + self.superseded.read().capacity() * of_superseded
+        self.memory_of_counted() + self.superseded.read().capacity() * of_superseded
+    }
+
+    /// Bytes in memory while every row counts.
+    pub(crate) fn memory_of_counted(&self) -> usize {
+        let of_row = size_of::<ObjectId>() + size_of::<Position>() + size_of::<u32>();
+        self.edition.bytes() + self.objects.len() * of_row
+    }
+
+    /// How many of the ten nearest it finds, as measured when it was built.
+    pub(crate) fn recall(&self) -> f64 {
+        self.edition.manifest().recall.at_10
     }
 
     /// Whose rows it has, sorted.

@@ -83,6 +83,8 @@ pub struct IndexShape {
     pub archived: usize,
     /// Its number; none without one.
     pub edition: Option<u64>,
+    /// How many of the ten nearest a search of it finds, as measured when it was built; none without one.
+    pub edition_recall: Option<f64>,
     /// Bytes in memory.
     pub bytes: usize,
 }
@@ -328,6 +330,7 @@ impl Layered {
                 + usize::from(self.is_hopeless),
             archived: archived.map_or(0, Archived::len),
             edition: archived.map(Archived::number),
+            edition_recall: archived.map(Archived::recall),
             bytes: self.tail.memory()
                 + self.segments.iter().map(Segment::bytes).sum::<usize>()
                 + archived.map_or(0, Archived::memory),

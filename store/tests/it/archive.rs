@@ -145,6 +145,7 @@ fn what_is_archived_is_found_and_takes_little_memory() {
     let now = shape(&store);
     assert_eq!((now.archived, now.edition, now.tail, now.vectors), (600, Some(1), 0, 600));
     assert!(now.bytes < before, "{} {before}", now.bytes);
+    assert_eq!((now.bytes, now.edition_recall), (report.about.bytes, Some(report.about.recall)));
     assert_same(&store, &rows, "archived");
     rows.extend(fill(&store, &mut random, 50));
     let ids: Vec<ObjectId> = rows.keys().copied().collect();
