@@ -11,11 +11,12 @@
 //!                                                              start
 //! ```
 //! The database keeps every vector: an edition that is lost, damaged, or of another past costs memory, and whoever meets
-//! the damage one search. It is given up then, as when an object is forgotten that it has rows of; one that has such rows
-//! and is built or waits is deleted.
+//! the damage one search that reads them there. It is given up then, as when an object is forgotten that it has rows of;
+//! one that has such rows and is built or waits is deleted.
 
 mod edition;
 mod error;
+mod given_up;
 mod leaving;
 mod publication;
 mod rows;
@@ -37,6 +38,8 @@ use crate::vectors::Metric;
 pub use edition::{ArchiveWork, BuiltAbout, BuiltEdition};
 pub use error::ArchiveError;
 pub(crate) use error::is_passing;
+pub use given_up::GivenUpEdition;
+pub(crate) use given_up::Note;
 pub(crate) use leaving::{leave, withdraw_unused};
 pub(crate) use publication::Publication;
 pub(crate) use work::Underway;
@@ -89,7 +92,8 @@ impl Store {
         ArchiveWork::begin(self, find(self.shared(), owner, collection)?)
     }
 
-    /// Reads every byte of every edition that serves.
+    /// Reads every byte of every edition that serves; those that do not, since something is wrong with them, are problems
+    /// until their collections are archived again.
     ///
     /// # Errors
     /// [`Failure`] when the database cannot be read.
@@ -97,8 +101,28 @@ impl Store {
         let shared = self.shared();
         let read = || -> Result<_, Failure> { read_collections(&shared.database.read()?) };
         let collections = damage::guard(read).inspect_err(|failure| shared.report(failure))?;
-        Ok(collections.iter().filter_map(|collection| check(shared, collection)).collect())
+        let mut checks: Vec<_> =
+            collections.iter().filter_map(|collection| check(shared, collection)).collect();
+        // After them: one that is found damaged may be given up meanwhile.
+        let damaged = self.editions_given_up()?.into_iter().filter(|edition| !edition.is_forgetting);
+        let of = |check: &EditionCheck| (check.owner.clone(), check.collection.clone());
+        let known: Vec<_> = checks.iter().map(of).collect();
+        checks.extend(damaged.map(EditionCheck::of).filter(|check| !known.contains(&of(check))));
+        Ok(checks)
     }
+}
+
+impl EditionCheck {
+    fn of(given_up: GivenUpEdition) -> EditionCheck {
+        let GivenUpEdition { owner, collection, edition, why, .. } = given_up;
+        let problem = format!("it does not serve: {why}; {}", archive_again(&owner, &collection));
+        EditionCheck { owner, collection, edition, problem: Some(problem) }
+    }
+}
+
+/// What puts a collection right.
+pub(crate) fn archive_again(owner: &ComponentId, collection: &str) -> String {
+    format!("`telos memory archive {owner} {collection}` builds a new one")
 }
 
 /// The edition that serves a collection; none without one. Where another takes its place meanwhile, that one.
@@ -106,7 +130,7 @@ fn check(shared: &Arc<Shared>, collection: &Collection) -> Option<EditionCheck> 
     let serving = || shared.index.read().edition(&collection.key);
     loop {
         let edition = serving()?;
-        let problem = problem_of(shared, collection.number, edition);
+        let problem = problem_of(shared, collection, edition);
         curator::reader_left(shared);
         // One that does not serve any more may have been deleted under whoever read it.
         if problem.is_none() || serving() == Some(edition) {
@@ -116,12 +140,14 @@ fn check(shared: &Arc<Shared>, collection: &Collection) -> Option<EditionCheck> 
     }
 }
 
-fn problem_of(shared: &Shared, collection: u32, edition: u64) -> Option<String> {
-    match shared.shelves.edition(collection, edition, Verify::Full) {
-        Ok(Some(_)) => None,
-        Ok(None) => Some("its files are gone; archive the collection again".to_owned()),
-        Err(cause) => Some(cause.to_string()),
-    }
+fn problem_of(shared: &Shared, collection: &Collection, edition: u64) -> Option<String> {
+    let why = match shared.shelves.edition(collection.number, edition, Verify::Full) {
+        Ok(Some(_)) => return None,
+        Ok(None) => "its files are gone".to_owned(),
+        Err(cause) => cause.to_string(),
+    };
+    let Collection { key, .. } = collection;
+    Some(format!("{why}; {}", archive_again(&key.owner, key.name.as_str())))
 }
 
 fn find(shared: &Shared, owner: &ComponentId, name: &str) -> Result<Collection, ArchiveError> {

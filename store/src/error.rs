@@ -111,7 +111,7 @@ pub enum Failure {
         what: String,
     },
     /// An edition of the archive cannot be read.
-    #[error("the archive: {0}; its vectors are being taken from the database: try again")]
+    #[error("the archive: {0}; its vectors are taken from the database")]
     Archive(#[source] Arc<telos_archive::ReadError>),
     /// The database is closed while it is being reopened after a failure.
     #[error("the object store is being reopened")]
@@ -423,8 +423,8 @@ pub enum VectorError {
     /// its metric compares: for cosine, also zero, once it is rounded to that precision.
     #[error("the vector has a component that is not finite, or no direction")]
     NotFinite,
-    /// A collection was to have no components.
-    #[error("a collection of dimension 0 was declared; vectors have 1 to 4,096 components")]
+    /// A collection was to have no components, by its declaration or by its first vector.
+    #[error("a collection of dimension 0; vectors have 1 to 4,096 components")]
     NoDimension,
     /// The collection is there, and otherwise than was asked.
     #[error("collection {name} has {found}, which never changes; {asked} was declared")]

@@ -95,7 +95,9 @@ mod unit;
 mod vectors;
 mod verify;
 
-pub use archive::{ArchiveError, ArchiveReport, ArchiveWork, BuiltAbout, BuiltEdition, EditionCheck};
+pub use archive::{
+    ArchiveError, ArchiveReport, ArchiveWork, BuiltAbout, BuiltEdition, EditionCheck, GivenUpEdition,
+};
 pub use audit::AuditRow;
 pub use backend::{Backend, FileBackend, MemoryBackend};
 pub use backup::{BackupError, BackupOptions, BackupReport};

@@ -103,9 +103,15 @@ pub const TAIL_ROWS_MAX: usize = 4_096;
 pub const SEGMENTS_PER_TIER: usize = 4;
 /// A segment is built anew when more than one of so many of its rows are dead.
 pub const DEAD_SHARE_MAX: usize = 5;
-/// Near rows that a search of a graph keeps in view, at least, unless it asks for less: they find more than
-/// 0.99 of the nearest among clustered vectors, and 0.96 where all are about as far.
-pub const SEARCH_EFFORT_MIN: usize = 64;
+/// Near rows that a search keeps in view, at least, unless it asks for less.
+pub const SEARCH_EFFORT_MIN: usize = SEARCH_EFFORTS[0];
+/// Efforts that are tried when a graph is built: the least that finds [`RECALL_MIN`] is what it is searched with. 64 do
+/// among clustered vectors (0.99 and more) and up to some 100 components where all are about as far (0.96 at 128, 0.84
+/// at 384); 256 do there.
+pub const SEARCH_EFFORTS: [usize; 3] = [64, 256, 1_024];
+/// What a search of a graph finds of the ten nearest, as tried on some two dozen rows when it is built: else every row is
+/// read.
+pub const RECALL_MIN: f32 = 0.95;
 /// Near rows that a search of a graph keeps in view, at most, whatever it asks for: all rows are read where that is not
 /// enough.
 pub const SEARCH_EFFORT_MAX: usize = 2_048;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use redb::{ReadTransaction, ReadableTable};
 use telos_archive::{OpenError, ReadError, ShelfError, Verify};
 
-use crate::archive;
+use crate::archive::{self, Note};
 use crate::error::Failure;
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
@@ -47,6 +47,10 @@ pub(crate) fn read_index(
                 Ok(index) if has_edition && has_forgotten(txn, &index)? => {
                     let name = &collection.key.name;
                     tracing::warn!(collection = %name, "an edition has rows of what was forgotten; it is given up");
+                    let number = index.archived().map(Archived::number);
+                    number.into_iter().for_each(|number| {
+                        shelves.note(collection.number, Note::forgotten(number));
+                    });
                     has_edition = false;
                 }
                 Ok(index) => break index,
@@ -142,10 +146,14 @@ fn read_edition(
     let opened = open_edition(shelves, collection, number, base);
     let is_kept = opened.as_ref().is_err_and(Unused::may_be_whole);
     shelves.keep_unopened(collection.number, is_kept.then_some(number));
+    if opened.is_ok() {
+        shelves.forget_note(collection.number);
+    }
     Ok(opened
         .inspect_err(|why| {
             let (owner, name) = (&collection.key.owner, &collection.key.name);
             tracing::warn!(%owner, collection = %name, number, is_kept, %why, "an edition of the archive is not used; its vectors are in memory");
+            shelves.note(collection.number, Note::damaged(number, why.to_string()));
         })
         .ok())
 }
@@ -153,7 +161,7 @@ fn read_edition(
 /// Why an edition that is to serve does not.
 #[derive(Debug, thiserror::Error)]
 enum Unused {
-    #[error("its files are gone; archive the collection again")]
+    #[error("its files are gone")]
     Gone,
     #[error("it is another one than the database knows")]
     Other,

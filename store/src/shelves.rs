@@ -8,6 +8,7 @@
 //! collect   CURRENT names what serves, then all else goes that nobody reads or builds    crash: done at the next start
 //! left      what somebody read meanwhile                       collected when he is done; forgetting does not wait
 //! unopened  what serves and could not be read this time        stays until another serves, or something is forgotten
+//! noted     why an edition does not serve                      until another does
 //! ```
 //! Never here: what is in an edition.
 
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use telos_archive::{Edition, Shelf, ShelfError, Verify};
 
-use crate::archive::Underway;
+use crate::archive::{Note, Underway};
 use crate::id::ObjectId;
 use crate::segments;
 
@@ -34,6 +35,8 @@ pub(crate) struct Shelves {
     open: Mutex<BTreeMap<u32, Arc<Shelf>>>,
     /// Held by whoever deletes.
     others: Mutex<Others>,
+    /// The last edition of each collection that was found not to serve.
+    notes: Mutex<BTreeMap<u32, Note>>,
     /// There may be files that are of no use.
     is_untidy: AtomicBool,
     /// Held by whoever gives an edition up, and by whoever forgets: what is read anew would have it.
@@ -63,6 +66,7 @@ impl Shelves {
             dir: None,
             open: Mutex::default(),
             others: Mutex::default(),
+            notes: Mutex::default(),
             is_untidy: AtomicBool::new(false),
             leaving: Mutex::default(),
             underway: Underway::default(),
@@ -105,6 +109,24 @@ impl Shelves {
             Some(number) => unopened.insert(collection, number),
             None => unopened.remove(&collection),
         };
+    }
+
+    /// Remembers why an edition of a collection does not serve; the first reason is what all others come of.
+    pub(crate) fn note(&self, collection: u32, note: Note) {
+        let mut notes = self.notes.lock();
+        if notes.get(&collection).is_none_or(|known| known.edition != note.edition) {
+            notes.insert(collection, note);
+        }
+    }
+
+    /// An edition of a collection serves.
+    pub(crate) fn forget_note(&self, collection: u32) {
+        self.notes.lock().remove(&collection);
+    }
+
+    /// Why an edition of a collection does not serve; whoever asks sees whether it is the one that is meant.
+    pub(crate) fn note_of(&self, collection: u32) -> Option<Note> {
+        self.notes.lock().get(&collection).cloned()
     }
 
     /// Whether an edition could not be opened and is kept all the same.

@@ -15,6 +15,7 @@ mod rows;
 mod sealed;
 mod sealing;
 mod segment;
+mod tuning;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -29,7 +30,7 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position};
 use crate::json::Json;
 use crate::limit;
 
-pub(crate) use archived::{Archived, Leave, View};
+pub(crate) use archived::{Archived, Leave, Stored, View};
 pub use form::{CollectionForm, Metric, Precision};
 pub use layered::IndexShape;
 pub(crate) use layered::{Freed, Layered};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use telos_inference::{MindInfo, Minds};
 use telos_journal::{Journal, Line, SetBack, Severity};
 use telos_kernel::Kernel;
-use telos_store::{PagesStanding, Store};
+use telos_store::{GivenUpEdition, PagesStanding, Store};
 
 use crate::arrivals::Arrivals;
 use crate::gate::Gate;
@@ -73,6 +73,7 @@ pub(crate) fn run(
     checks.extend(journal.set_back().map(|set_back| older_store_check(&set_back)));
     checks.extend(release_checks(store));
     checks.extend(forgotten_check(store));
+    checks.extend(edition_checks(store));
     checks.extend(copies_check(home));
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
@@ -245,6 +246,21 @@ fn forgotten_check(store: &Store) -> Option<Check> {
     let due = store.retention().ok()?.rewrite_due?;
     let cause = format!("the file still has bytes of what was forgotten at position {due}, or before");
     Some(Check::new("forgotten", CheckState::Degraded, cause, Some("`telos store rewrite`".into())))
+}
+
+/// One for each edition of the archive that something is wrong with, until its collection is archived again.
+fn edition_checks(store: &Store) -> Vec<Check> {
+    // What cannot be read is told by the store's own check.
+    let given_up = store.editions_given_up().unwrap_or_default();
+    let check = |edition: GivenUpEdition| {
+        let GivenUpEdition { owner, collection, edition, why, .. } = edition;
+        let cause = format!(
+            "edition {edition} of {owner}/{collection} does not serve, so its vectors are in memory: {why}"
+        );
+        let next = format!("`telos memory archive {owner} {collection}`");
+        Check::new("archive", CheckState::Degraded, cause, Some(next))
+    };
+    given_up.into_iter().filter(|edition| !edition.is_forgetting).map(check).collect()
 }
 
 /// Nothing, where there are none.

@@ -163,12 +163,12 @@ pub(crate) fn archive_verified(outcome: Result<Vec<EditionCheck>, RpcError>) -> 
         Ok(checks) => checks,
         Err(error) => return Ended::badly("memory.verify-failed", error),
     };
-    let problem = checks.iter().find_map(|check| check.problem.as_ref());
+    let problem = checks.iter().find_map(|check| Some((check, check.problem.as_ref()?)));
     let answer = json!({ "clean": problem.is_none(), "editions": checks });
     match problem {
         None => Ended::well("memory.verified", format!("{} editions are sound", checks.len()), answer),
-        Some(problem) => {
-            let body = format!("an edition of the archive is damaged: {problem}");
+        Some((EditionCheck { owner, collection, edition, .. }, problem)) => {
+            let body = format!("edition {edition} of {owner}/{collection}: {problem}");
             Ended { line: Line::new(Severity::Error, "memory.unsound", body), answer: Ok(answer) }
         }
     }

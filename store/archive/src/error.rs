@@ -145,13 +145,13 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// There is no manifest: it was never finished, or is being removed.
-    #[error("{}: no manifest, so this is no whole edition; collect it, and build a new one", path.display())]
+    #[error("{}: no manifest, so this is no whole edition", path.display())]
     Unfinished {
         /// The edition's directory.
         path: PathBuf,
     },
     /// The manifest is not as it was written.
-    #[error("{}: {problem}; build a new edition", path.display())]
+    #[error("{}: {problem}", path.display())]
     Manifest {
         /// Where it is.
         path: PathBuf,
@@ -159,7 +159,7 @@ pub enum OpenError {
         problem: String,
     },
     /// Written by another version of the program.
-    #[error("{}: format {found}, and {known} is known; open it with the program that built it, or build a new edition", path.display())]
+    #[error("{}: format {found}, and {known} is known; the program that built it reads it", path.display())]
     Format {
         /// Where the manifest is.
         path: PathBuf,
@@ -169,7 +169,7 @@ pub enum OpenError {
         known: u32,
     },
     /// A file is longer or shorter than it was.
-    #[error("{}: {found} bytes, where {expected} were written; build a new edition", path.display())]
+    #[error("{}: {found} bytes, where {expected} were written", path.display())]
     Length {
         /// Which one.
         path: PathBuf,
@@ -179,7 +179,7 @@ pub enum OpenError {
         expected: u64,
     },
     /// A file's bytes are not those that were written.
-    #[error("{}: not as it was written, at byte {at}; build a new edition", path.display())]
+    #[error("{}: not as it was written, at byte {at}", path.display())]
     Damaged {
         /// Which one.
         path: PathBuf,
@@ -202,7 +202,7 @@ pub enum ReadError {
         cause: io::Error,
     },
     /// A file's bytes are not those that were written.
-    #[error("{}: not as it was written, at byte {at}; build a new edition", path.display())]
+    #[error("{}: not as it was written, at byte {at}", path.display())]
     Damaged {
         /// Which one.
         path: PathBuf,
@@ -245,12 +245,18 @@ pub enum ShelfError {
     },
     /// The file that names the current edition does not.
     #[error(
-        "{}: names no edition; write `edition-N` into it, with one that is there, or remove it and build a new edition",
+        "{}: names no edition; write `edition-N` into it, with one that is there, or remove it",
         path.display()
     )]
     Current {
         /// Where it is.
         path: PathBuf,
+    },
+    /// No number is left for another edition, after one that nobody gave.
+    #[error("edition {number} is past every number that was given, and so is none after it")]
+    Numbers {
+        /// The one that it was to come after.
+        number: u64,
     },
     /// The edition is not whole.
     #[error("{0}")]

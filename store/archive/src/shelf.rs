@@ -14,6 +14,8 @@ use crate::manifest::MANIFEST;
 const CURRENT: &str = "CURRENT";
 const TEMPORARY: &str = "CURRENT.tmp";
 const PREFIX: &str = "edition-";
+/// Editions have numbers below this one.
+const NUMBERS_END: u64 = u64::MAX / 2;
 /// Longer than any name of an edition.
 const NAME_MAX: u64 = 64;
 
@@ -70,6 +72,9 @@ impl Shelf {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => ShelfError::at(&path, opened)?,
         };
+        if path.is_dir() {
+            return Err(ShelfError::Current { path });
+        }
         let mut name = String::new();
         let number = match file.take(NAME_MAX).read_to_string(&mut name) {
             Err(cause) if cause.kind() != io::ErrorKind::InvalidData => {
@@ -92,13 +97,17 @@ impl Shelf {
     /// The same with a number above another, which was given to an edition that may be gone.
     ///
     /// # Errors
-    /// [`ShelfError::File`].
+    /// [`ShelfError::File`], [`ShelfError::Numbers`].
     pub fn next_after(&self, number: u64) -> Result<Place, ShelfError> {
         let mut state = self.state();
+        // Somebody may have removed it since.
+        ShelfError::at(&self.dir, directory::make_all(&self.dir))?;
         // One that CURRENT names may be gone; its number is not given to another.
         let current = self.current().ok().flatten().unwrap_or(0);
         let there = numbers(&self.dir)?.into_iter().max().unwrap_or(0);
-        state.last = state.last.max(current).max(there).max(number) + 1;
+        let next = state.last.max(current).max(there).max(number).checked_add(1);
+        let next = next.filter(|next| *next < NUMBERS_END).ok_or(ShelfError::Numbers { number })?;
+        state.last = next;
         let claim = Arc::new(());
         let number = state.last;
         state.claim(number, &claim);
@@ -149,6 +158,9 @@ impl Shelf {
             directory::write_synced(&temporary, format!("{PREFIX}{number}\n").as_bytes()),
         )?;
         fail::fail_point!("archive::current-before-rename");
+        if current.is_dir() {
+            ShelfError::at(&current, fs::remove_dir_all(&current))?;
+        }
         ShelfError::at(&current, fs::rename(&temporary, &current))?;
         fail::fail_point!("archive::current-after-rename");
         ShelfError::at(&self.dir, directory::sync(&self.dir))?;
@@ -218,7 +230,10 @@ impl Shelf {
 
     fn remove_current(&self) -> Result<(), ShelfError> {
         let current = self.dir.join(CURRENT);
-        ShelfError::at(&current, directory::remove(&current))?;
+        // A directory of that name names nothing, and is in the way.
+        let removed =
+            if current.is_dir() { fs::remove_dir_all(&current) } else { directory::remove(&current) };
+        ShelfError::at(&current, removed)?;
         ShelfError::at(&self.dir, directory::sync(&self.dir))
     }
 
@@ -263,5 +278,6 @@ fn numbers(dir: &Path) -> Result<Vec<u64>, ShelfError> {
 
 fn number_of(name: &str) -> Option<u64> {
     let number: u64 = name.strip_prefix(PREFIX)?.parse().ok()?;
-    (format!("{PREFIX}{number}") == name).then_some(number)
+    // One past that was given by nobody, and none would come after it.
+    (number < NUMBERS_END && format!("{PREFIX}{number}") == name).then_some(number)
 }

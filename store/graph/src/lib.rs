@@ -77,7 +77,8 @@ impl Engine {
             Engine::DiskAnn => vamana::build(nodes, is_stopping)?,
             Engine::Hnsw => hnsw::build(nodes, is_stopping)?,
         };
-        Some(Graph { inner, lost: Vec::new() })
+        let lost = inner.web().map(|web| web.strays().to_vec()).unwrap_or_default();
+        Some(Graph { inner, lost })
     }
 
     /// What it is, and in which version: graphs are only loaded by what built them.
@@ -137,14 +138,23 @@ impl Graph {
     /// Rows that lie near a direction: mostly the nearest `effort` directions, closest first, with every row in them.
     /// Those of [`Graph::lost`] are never among them. Cost: grows with the effort, and with the logarithm of the rows.
     pub fn near(&self, direction: &[f32], effort: usize) -> impl Iterator<Item = Alike<'_>> {
-        let mut found = self.inner.near(direction, effort);
-        found.retain(|node| self.lost.binary_search(node).is_err());
-        found.into_iter().filter_map(|node| self.alike(node))
+        self.nodes_near(direction, effort).into_iter().filter_map(|node| self.alike(node))
     }
 
-    /// Rows that no walk reaches any more, wherever they lie: whoever searches looks at them, too.
+    fn nodes_near(&self, direction: &[f32], effort: usize) -> Vec<u32> {
+        let mut found = self.inner.near(direction, effort);
+        found.retain(|node| self.lost.binary_search(node).is_err());
+        found
+    }
+
+    /// Rows that no walk finds, wherever they lie: whoever searches looks at them, too.
     pub fn lost(&self) -> impl Iterator<Item = Alike<'_>> {
         self.lost.iter().filter_map(|node| self.alike(*node))
+    }
+
+    /// How many directions those lie in.
+    pub fn lost_directions(&self) -> usize {
+        self.lost.len()
     }
 
     /// The rows of a node; none when they were erased.
@@ -173,7 +183,12 @@ impl Graph {
 
     /// How large its sketch is; none when its engine cannot load one.
     pub fn outline(&self) -> Option<Outline> {
-        self.inner.web().map(|web| Outline { nodes: web.nodes().len(), entry: web.entry() })
+        self.inner.web().map(Outline::of)
+    }
+
+    /// Nodes of the sketch that walks do not find although links may lead to them; none where there is no sketch.
+    pub fn strays(&self) -> &[u32] {
+        self.inner.web().map(Web::strays).unwrap_or_default()
     }
 
     /// The nodes that a node leads to; none where there is no sketch.
@@ -181,10 +196,16 @@ impl Graph {
         self.inner.web().map(|web| web.read(node)).into_iter().flatten()
     }
 
-    /// How many of the ten nearest others of some rows a search with such an effort finds, 0.0 to 1.0; none when there are
-    /// no others, or it was told to stop. Cost: looks at every row for each of the two dozen that are tried.
+    /// How many of the ten nearest others of some rows a search with each of some efforts finds, 0.0 to 1.0, where it
+    /// looks at the [lost](Graph::lost) too; none when there are no others, or it was told to stop. Cost: looks at every
+    /// row for each of the two dozen that are tried.
+    pub fn recalls(&self, efforts: &[usize], is_stopping: &dyn Fn() -> bool) -> Option<Vec<f32>> {
+        recall::of(self, efforts, is_stopping)
+    }
+
+    /// The same of one effort.
     pub fn recall(&self, effort: usize, is_stopping: &dyn Fn() -> bool) -> Option<f32> {
-        recall::of(self, effort, is_stopping)
+        self.recalls(&[effort], is_stopping)?.first().copied()
     }
 
     /// Whether it can be written down.

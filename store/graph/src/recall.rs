@@ -8,12 +8,12 @@ const TRIED: usize = 24;
 /// Others that each is to find.
 const NEAREST: usize = 10;
 
-/// See [`Graph::recall`].
-pub(crate) fn of(graph: &Graph, effort: usize, is_stopping: &dyn Fn() -> bool) -> Option<f32> {
+/// See [`Graph::recalls`].
+pub(crate) fn of(graph: &Graph, efforts: &[usize], is_stopping: &dyn Fn() -> bool) -> Option<Vec<f32>> {
     let nodes = graph.inner.nodes();
     let live: Vec<u32> = (0..nodes.len()).filter(|node| nodes.is_live(*node)).collect();
     let step = live.len().div_ceil(TRIED).max(1);
-    let (mut found, mut all) = (0_u16, 0_u16);
+    let (mut found, mut all) = (vec![0_u16; efforts.len()], 0_u16);
     for tried in live.iter().step_by(step) {
         if is_stopping() {
             return None;
@@ -22,15 +22,18 @@ pub(crate) fn of(graph: &Graph, effort: usize, is_stopping: &dyn Fn() -> bool) -
         let others = live.iter().filter(|other| *other != tried);
         let farthest =
             nearest(others.map(|other| squared_distance(direction, nodes.direction(*other))).collect());
-        let near = graph.inner.near(direction, effort);
-        let is_among = |other: &&u32| {
-            *other != tried && squared_distance(direction, nodes.direction(**other)) <= farthest.distance
+        let is_among = |other: &u32| {
+            other != tried && squared_distance(direction, nodes.direction(*other)) <= farthest.distance
         };
-        let is_found = near.iter().filter(|other| nodes.is_live(**other)).filter(is_among).count();
-        found += u16::try_from(is_found).unwrap_or(u16::MAX).min(farthest.count);
+        let lost = graph.lost.iter().filter(|other| is_among(other)).count();
+        for (found, effort) in found.iter_mut().zip(efforts) {
+            let near = graph.nodes_near(direction, *effort).into_iter();
+            let near = near.filter(|other| nodes.is_live(*other)).filter(is_among).count();
+            *found += u16::try_from(near + lost).unwrap_or(u16::MAX).min(farthest.count);
+        }
         all += farthest.count;
     }
-    (all > 0).then(|| f32::from(found) / f32::from(all))
+    (all > 0).then(|| found.into_iter().map(|found| f32::from(found) / f32::from(all)).collect())
 }
 
 /// How far the nearest reach, and how many they are.

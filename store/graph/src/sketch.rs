@@ -17,6 +17,8 @@ pub struct Sketch {
     pub entry: u32,
     /// For each node those that it leads to, at most 42.
     pub links: Links,
+    /// Nodes that walks do not find although links may lead to them, ascending.
+    pub strays: Vec<u32>,
 }
 
 /// How large a sketch is.
@@ -26,6 +28,8 @@ pub struct Outline {
     pub nodes: u32,
     /// Where walks begin.
     pub entry: u32,
+    /// Nodes that walks do not find although links may lead to them.
+    pub strays: u32,
 }
 
 /// Why a sketch is no graph over some rows.
@@ -72,6 +76,9 @@ pub enum LoadError {
         /// How many.
         links: usize,
     },
+    /// A node that walks do not find is not there, or out of order.
+    #[error("walks do not find node {0}, which is not there or was named before")]
+    Stray(u32),
     /// Walks begin nowhere.
     #[error("walks begin at node {0}, which is not there")]
     Entry(u32),
@@ -80,13 +87,20 @@ pub enum LoadError {
     Empty,
 }
 
+impl Outline {
+    pub(crate) fn of(web: &Web) -> Outline {
+        let strays = u32::try_from(web.strays().len()).unwrap_or(u32::MAX);
+        Outline { nodes: web.nodes().len(), entry: web.entry(), strays }
+    }
+}
+
 impl Sketch {
     pub(crate) fn of(web: &Web) -> Sketch {
         let links = (0..web.nodes().len()).map(|node| web.read(node).collect()).collect();
-        Sketch { nodes: web.nodes().of_rows(), entry: web.entry(), links }
+        Sketch { nodes: web.nodes().of_rows(), entry: web.entry(), links, strays: web.strays().to_vec() }
     }
 
-    /// Nodes and links over rows, without the nodes that have none; and the nodes that no walk reaches.
+    /// Nodes and links over rows, without the nodes that have none; and the nodes that no walk finds.
     pub(crate) fn into_web(self, rows: Matrix) -> Result<(Web, Vec<u32>), LoadError> {
         let count = u32::try_from(self.links.len()).ok().filter(|count| *count < NO_NODE);
         let count = count.ok_or(LoadError::Nodes(self.links.len()))?;
@@ -98,7 +112,15 @@ impl Sketch {
         if gone.len() == self.links.len() {
             return Err(LoadError::Empty);
         }
+        let mut least = 0;
+        for stray in &self.strays {
+            if !(least..count).contains(stray) {
+                return Err(LoadError::Stray(*stray));
+            }
+            least = stray + 1;
+        }
         let mut web = Web::entered_at(self.entry, nodes);
+        web.set_strays(self.strays);
         for (node, links) in (0_u32..).zip(&self.links) {
             if links.len() > DEGREE_MAX || links.iter().any(|link| *link >= count) {
                 return Err(LoadError::Links { node, links: links.len() });

@@ -303,7 +303,7 @@ fn what_is_no_graph_is_refused() {
     let directions: Vec<_> = (0..50).map(|_| random.direction(8)).collect();
     let sketch = build(&directions).sketch().unwrap();
     type Change = fn(&mut Sketch);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 11] = [
         (|sketch| sketch.entry = 50, "begin at node 50"),
         (|sketch| sketch.nodes.truncate(49), "49 rows"),
         (|sketch| sketch.nodes[7] = 50, "node 50"),
@@ -312,6 +312,9 @@ fn what_is_no_graph_is_refused() {
         (|sketch| sketch.links[3] = vec![1; 43], "leads to"),
         (|sketch| sketch.links.truncate(49), "node 49"),
         (|sketch| sketch.nodes.fill(NO_NODE), "no row"),
+        (|sketch| sketch.strays = vec![50], "find node 50"),
+        (|sketch| sketch.strays = vec![7, 7], "find node 7"),
+        (|sketch| sketch.strays = vec![7, 3], "find node 3"),
     ];
     for (change, expected) in changes {
         let mut changed = sketch.clone();
@@ -326,6 +329,36 @@ fn what_is_no_graph_is_refused() {
     assert_eq!(lost(&graph, EFFORT), NONE);
 }
 
+/// A walk compares rows four at once where the processor can, and the last few of each step, or all, one by one: both
+/// ways it comes to the same.
+#[test]
+fn walks_come_to_the_same_rows_four_at_once_and_one_by_one() {
+    let mut random = Random(18);
+    // A row is two lines of sixteen components and five more.
+    let (directions, queries) = (clustered(&mut random, 37, 2_000), clustered(&mut random, 37, 50));
+    let graph = build(&directions);
+    let walk = |direction: &Vec<f32>, four_at_once| {
+        let distance = |row: &[f32]| squared_distance(direction, row);
+        crate::walk::near(
+            graph.inner.web().unwrap(),
+            EFFORT,
+            &crate::walk::Aim { direction, distance, four_at_once },
+        )
+    };
+    for query in &queries {
+        let one_by_one = walk(query, None);
+        let mut exact: Vec<u32> = graph.rows().numbers().collect();
+        let distance = |number: &u32| squared_distance(query, graph.rows().row(*number));
+        exact.sort_by(|left, right| distance(left).total_cmp(&distance(right)));
+        assert!(exact[..10].iter().filter(|number| one_by_one.contains(number)).count() >= 9);
+        let Some(four_at_once) = crate::lanes::FourAtOnce::of_this_processor() else { continue };
+        // Last digits of distances differ, and so may the order.
+        let of = |nodes: Vec<u32>| nodes.into_iter().take(EFFORT / 2).collect::<HashSet<_>>();
+        let (one_by_one, at_once) = (of(one_by_one), of(walk(query, Some(four_at_once))));
+        assert!(one_by_one.intersection(&at_once).count() >= EFFORT / 2 - 1);
+    }
+}
+
 #[test]
 fn four_rows_at_once_are_as_far_as_each_alone() {
     let Some(four_at_once) = crate::lanes::FourAtOnce::of_this_processor() else { return };
@@ -335,5 +368,68 @@ fn four_rows_at_once_are_as_far_as_each_alone() {
         let [from, others @ ..] = &rows;
         let found = four_at_once.squared_distances(from, others.each_ref().map(Vec::as_slice));
         assert_eq!(found, others.each_ref().map(|row| squared_distance(from, row)), "{dim}");
+    }
+}
+
+/// A component of a normal distribution, about: the sum of twelve.
+fn normal(random: &mut Random) -> f32 {
+    (0..12).map(|_| random.component()).sum::<f32>() / 2.0
+}
+
+/// One row each of kinds that walks go astray among.
+fn row(kind: &str, random: &mut Random, dim: usize, number: usize) -> Vec<f32> {
+    let mut row = vec![0.0; dim];
+    let mut any = || usize::try_from(random.next()).unwrap() % dim;
+    match kind {
+        "one-hot" => row[number % dim] = 1.0,
+        "four-hot" => {
+            (0..4).for_each(|_| row[any()] = 1.0);
+            row = normalised(row);
+        }
+        "outliers" => {
+            row.iter_mut().for_each(|component| *component = 0.01 * random.component());
+            if number.is_multiple_of(50) {
+                let far = usize::try_from(random.next()).unwrap() % dim;
+                row[far] = 1_500.0 + 500.0 * random.component();
+            }
+        }
+        "of any length" => {
+            let length = (2.0 * normal(random)).exp();
+            row = random.direction(dim).into_iter().map(|component| component * length).collect();
+        }
+        _ => unreachable!("{kind}"),
+    }
+    row
+}
+
+/// Every row is found by a search for it, wherever it lies: by a walk, or since no walk comes to it. Some of these have
+/// hundreds that the links of the build do not lead to, and those of `one-hot` lie all as far from each other.
+#[test]
+fn every_row_of_any_kind_is_found_and_is_once_the_graph_was_written_down() {
+    let is_long = std::env::var_os("TELOS_LONG").is_some();
+    let kinds = [
+        ("one-hot", 4_096, 4_096, 1_000, 1_000),
+        ("four-hot", 8_000, 384, 2_000, 128),
+        ("outliers", 8_000, 32, 2_000, 16),
+        ("of any length", 4_096, 64, 1_000, 64),
+    ];
+    for (kind, count, dim, count_short, dim_short) in kinds {
+        let (count, dim) = if is_long { (count, dim) } else { (count_short, dim_short) };
+        let mut random = Random(5);
+        let directions: Vec<_> = (0..count).map(|number| row(kind, &mut random, dim, number)).collect();
+        for (engine, mut graph) in graphs(&directions) {
+            assert_eq!(lost(&graph, EFFORT), NONE, "{kind} by {engine}");
+            if !engine.can_load() {
+                continue;
+            }
+            let loaded = loaded(&graph, &directions, |_| true);
+            assert_eq!(lost(&loaded, EFFORT), NONE, "{kind} that was written down");
+            assert_eq!(loaded.lost, graph.lost, "{kind}");
+            // What is erased is no stray any more.
+            let erased: HashSet<u32> = graph.lost.iter().copied().take(10).collect();
+            graph.erase(&erased);
+            assert!(graph.lost.iter().all(|node| !erased.contains(node)), "{kind}");
+            assert!(near(&graph, &directions[0], EFFORT).iter().all(|row| !erased.contains(row)), "{kind}");
+        }
     }
 }

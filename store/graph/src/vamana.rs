@@ -19,8 +19,9 @@ use diskann_vector::PreprocessedDistanceFunction;
 use diskann_vector::distance::Metric;
 
 use crate::Search;
+use crate::lanes::FourAtOnce;
 use crate::nodes::Nodes;
-use crate::walk;
+use crate::walk::{self, Aim};
 use crate::web::{DEGREE_MAX, Web};
 
 /// For directions of unit length too: the order is that of cosine, and nodes that are almost the same keep apart, where
@@ -29,17 +30,21 @@ const METRIC: Metric = Metric::L2;
 /// Links that a node has after it was pruned; it gathers [`DEGREE_MAX`] until then.
 const DEGREE: usize = 32;
 /// Changes with whatever changes what a graph is.
-pub(super) const VERSION: &str = "diskann 0.61.0, degree 32, L2, strays at the entry";
+pub(super) const VERSION: &str = "diskann 0.61.0, degree 32, L2, strays by the way";
 /// Nodes looked at for each that is added.
 const BUILD_EFFORT: usize = 100;
 /// With which each row is searched for once the graph is built.
 const CHECK_EFFORT: usize = 64;
+/// How often every row is searched for, at most. A stray that is linked may keep another from being found, so all are
+/// looked for again: of rows of very different lengths 685 in 4,096 are strays at first, then some 50, then a few. Where
+/// rows are all as far from each other there is no way to most of them, however often it is tried.
+const PASSES_MAX: usize = 6;
 
 /// Builds a graph, one node at a time.
 pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<dyn Search>> {
     let web = Web::of(nodes)?;
     let entry = web.entry();
-    let index = index(web)?;
+    let mut index = index(web)?;
     let nodes = index.data_provider.nodes();
     for node in (0..nodes.len()).filter(|node| *node != entry) {
         if is_stopping() {
@@ -48,16 +53,34 @@ pub(super) fn build(nodes: Nodes, is_stopping: &dyn Fn() -> bool) -> Option<Box<
         // Nothing of it can fail: neither nodes nor links do.
         now(index.insert(&Strategy, &NoContext, &node, nodes.direction(node))).ok()?;
     }
-    // Few nodes in ten thousands are where no walk for themselves comes by: it begins with them, as far as there is room.
-    for node in 0..nodes.len() {
-        if is_stopping() {
-            return None;
+    let strays = link_strays(&index, is_stopping)?;
+    index.data_provider.set_strays(strays);
+    Some(Box::new(index))
+}
+
+/// Leads to each node that a walk for itself does not find: from the nearest on that walk that has room. Answers those
+/// that are not found all the same, in order; none when it was told to stop.
+fn link_strays(index: &DiskANNIndex<Web>, is_stopping: &dyn Fn() -> bool) -> Option<Vec<u32>> {
+    let web = &index.data_provider;
+    let mut strays = Vec::new();
+    for pass in 1..=PASSES_MAX {
+        strays.clear();
+        let mut has_linked = false;
+        for node in 0..web.nodes().len() {
+            if is_stopping() {
+                return None;
+            }
+            let direction = web.nodes().direction(node);
+            let Some(near) = walk::near_instead(web, CHECK_EFFORT, node, &aim(direction)) else { continue };
+            strays.push(node);
+            // What is linked in the last pass nobody would look for.
+            has_linked |= pass < PASSES_MAX && near.into_iter().any(|host| web.append(host, node));
         }
-        if !index.near(nodes.direction(node), CHECK_EFFORT).contains(&node) {
-            index.data_provider.append(entry, node);
+        if !has_linked {
+            break;
         }
     }
-    Some(Box::new(index))
+    Some(strays)
 }
 
 /// A graph with links that are there.
@@ -77,8 +100,7 @@ impl Search for DiskANNIndex<Web> {
         if !self.data_provider.nodes().is_live(self.data_provider.entry()) {
             return Vec::new();
         }
-        let distance = f32::query_distance(direction, METRIC);
-        walk::near(&self.data_provider, effort.max(1), direction, |row| distance.evaluate_similarity(row))
+        walk::near(&self.data_provider, effort.max(1), &aim(direction))
     }
 
     fn erase(&mut self, rows: &HashSet<u32>) -> Option<Vec<u32>> {
@@ -97,6 +119,12 @@ impl Search for DiskANNIndex<Web> {
     fn bytes(&self) -> usize {
         self.data_provider.bytes()
     }
+}
+
+fn aim(direction: &[f32]) -> Aim<'_, impl Fn(&[f32]) -> f32> {
+    let distance = f32::query_distance(direction, METRIC);
+    let distance = move |row: &[f32]| distance.evaluate_similarity(row);
+    Aim { direction, distance, four_at_once: FourAtOnce::of_this_processor() }
 }
 
 /// What a future says that never waits.

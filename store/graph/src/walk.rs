@@ -11,15 +11,40 @@
 use crate::lanes::FourAtOnce;
 use crate::web::{DEGREE_MAX, Web};
 
-/// The nodes nearest to a direction, closest first: mostly the nearest `effort` of all. `distance`: the squared one of a
-/// row. The entry has rows, and so has whatever links lead to. Cost: a bit for each node, and mostly `effort` visits.
-pub(crate) fn near(
+/// Where a walk goes.
+pub(crate) struct Aim<'a, D> {
+    pub(crate) direction: &'a [f32],
+    /// The squared distance of a row.
+    pub(crate) distance: D,
+    /// None compares row by row, to the same end.
+    pub(crate) four_at_once: Option<FourAtOnce>,
+}
+
+/// The nodes nearest to a direction, closest first: mostly the nearest `effort` of all. The entry has rows, and so has
+/// whatever links lead to. Cost: a bit for each node, and mostly `effort` visits.
+pub(crate) fn near(web: &Web, effort: usize, aim: &Aim<'_, impl Fn(&[f32]) -> f32>) -> Vec<u32> {
+    walk(web, effort, aim, |_| false).into_nodes()
+}
+
+/// What a walk for a node comes to instead of it, closest first; none when it comes to the node. Cost: mostly a few
+/// visits, since the walk ends with the node.
+pub(crate) fn near_instead(
     web: &Web,
     effort: usize,
-    direction: &[f32],
-    distance: impl Fn(&[f32]) -> f32,
-) -> Vec<u32> {
-    let (nodes, four_at_once) = (web.nodes(), FourAtOnce::of_this_processor());
+    node: u32,
+    aim: &Aim<'_, impl Fn(&[f32]) -> f32>,
+) -> Option<Vec<u32>> {
+    let nearest = walk(web, effort, aim, |nearest| nearest.has_met(node));
+    (!nearest.has(node)).then(|| nearest.into_nodes())
+}
+
+fn walk(
+    web: &Web,
+    effort: usize,
+    aim: &Aim<'_, impl Fn(&[f32]) -> f32>,
+    is_enough: impl Fn(&Nearest) -> bool,
+) -> Nearest {
+    let nodes = web.nodes();
     let (mut seen, mut nearest) = (Seen::none_of(nodes.len()), Nearest::with_room(effort));
     let mut new = Vec::with_capacity(DEGREE_MAX);
     new.extend(seen.is_new(web.entry()).then(|| web.entry()));
@@ -27,14 +52,17 @@ pub(crate) fn near(
         // Most of a walk is waiting for rows: all of them are asked for before the first is looked at.
         new.iter().for_each(|node| nodes.fetch(*node));
         let mut rest = &new[..];
-        while let (Some(four_at_once), Some((four, others))) = (four_at_once, rest.split_first_chunk()) {
+        while let (Some(four_at_once), Some((four, others))) = (aim.four_at_once, rest.split_first_chunk()) {
             let rows = four.map(|node| nodes.direction(node));
-            let distances = four_at_once.squared_distances(direction, rows);
+            let distances = four_at_once.squared_distances(aim.direction, rows);
             distances.into_iter().zip(four).for_each(|(distance, node)| nearest.add(distance, *node));
             rest = others;
         }
-        rest.iter().for_each(|node| nearest.add(distance(nodes.direction(*node)), *node));
-        let Some(node) = nearest.visit() else { return nearest.into_nodes() };
+        rest.iter().for_each(|node| nearest.add((aim.distance)(nodes.direction(*node)), *node));
+        if is_enough(&nearest) {
+            return nearest;
+        }
+        let Some(node) = nearest.visit() else { return nearest };
         new.clear();
         new.extend(web.read(node).filter(|link| seen.is_new(*link)));
     }
@@ -99,6 +127,15 @@ impl Nearest {
         })?;
         unvisited.is_visited = true;
         Some(unvisited.node)
+    }
+
+    /// Whether a node is among those that lie exactly where the walk goes: nothing takes it from there any more.
+    fn has_met(&self, node: u32) -> bool {
+        self.nodes.iter().take_while(|near| near.distance <= 0.0).any(|near| near.node == node)
+    }
+
+    fn has(&self, node: u32) -> bool {
+        self.nodes.iter().any(|near| near.node == node)
     }
 
     fn into_nodes(self) -> Vec<u32> {

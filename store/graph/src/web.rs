@@ -1,7 +1,7 @@
 //! The web: nodes and the links between them, all in one array.
 //!
 //! A node is taken out by giving those that link to it its own links instead, so that a walk which went through it goes
-//! on. Whom no walk reaches after that is said.
+//! on. Whom no walk reaches after that is said, and so is a node that the engine could not link so that a walk finds it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +23,8 @@ pub(crate) struct Web {
     entry: u32,
     /// For each node its number of links, then the links: [`DEGREE_MAX`] of them.
     links: Vec<AtomicU32>,
+    /// Nodes that walks do not find although links may lead to them, in order.
+    strays: Vec<u32>,
 }
 
 impl Web {
@@ -35,7 +37,7 @@ impl Web {
     /// Nodes without links, and one of them to begin at.
     pub(crate) fn entered_at(entry: u32, nodes: Nodes) -> Web {
         let links = (0..nodes.len() as usize * (DEGREE_MAX + 1)).map(|_| AtomicU32::new(0)).collect();
-        Web { nodes, entry, links }
+        Web { nodes, entry, links, strays: Vec::new() }
     }
 
     pub(crate) fn nodes(&self) -> &Nodes {
@@ -58,13 +60,15 @@ impl Web {
         cells[1..=count].iter().map(|cell| cell.load(Ordering::Relaxed))
     }
 
-    /// Adds a link that is not there; none when there is no room.
-    pub(crate) fn append(&self, node: u32, link: u32) {
+    /// Adds a link that is not there; false when there is no room for it.
+    pub(crate) fn append(&self, node: u32, link: u32) -> bool {
         let mut links: Vec<u32> = self.read(node).collect();
-        if !links.contains(&link) {
+        let has_room = links.len() < DEGREE_MAX || links.contains(&link);
+        if has_room && !links.contains(&link) {
             links.push(link);
             self.write(node, &links);
         }
+        has_room
     }
 
     /// Puts links in the place of those that a node has.
@@ -77,10 +81,21 @@ impl Web {
 
     /// Bytes in memory, those of the nodes included.
     pub(crate) fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.links.len() * size_of::<AtomicU32>()
+        let strays = self.strays.capacity() * size_of::<u32>();
+        self.nodes.bytes() + self.links.len() * size_of::<AtomicU32>() + strays
     }
 
-    /// Takes out nodes that have no rows; answers all that no walk reaches. Cost: two passes over the links, and some
+    /// Nodes that walks do not find although links may lead to them, in order.
+    pub(crate) fn strays(&self) -> &[u32] {
+        &self.strays
+    }
+
+    /// Walks do not find these, in order.
+    pub(crate) fn set_strays(&mut self, strays: Vec<u32>) {
+        self.strays = strays;
+    }
+
+    /// Takes out nodes that have no rows; answers all that no walk finds, strays included. Cost: two passes over the links, and some
     /// distances for each link to one of them.
     pub(crate) fn splice(&mut self, gone: &[u32]) -> Vec<u32> {
         let gone = Gone::of(gone, self);
@@ -94,7 +109,9 @@ impl Web {
                 self.write(node, &self.spliced(node, &gone));
             }
         }
-        self.unreached()
+        let nodes = &self.nodes;
+        self.strays.retain(|node| nodes.is_live(*node));
+        self.unfound()
     }
 
     /// The links of a node without those to nodes that are taken out: the nearest behind these are in their place.
@@ -120,8 +137,8 @@ impl Web {
         near.or_else(|| (0..self.nodes.len()).find(|node| self.nodes.is_live(*node)))
     }
 
-    /// Nodes with rows that no walk reaches.
-    fn unreached(&self) -> Vec<u32> {
+    /// Nodes with rows that no walk reaches, and strays.
+    fn unfound(&self) -> Vec<u32> {
         let mut is_reached = vec![false; self.nodes.len() as usize];
         is_reached[self.entry as usize] = true;
         let mut open = vec![self.entry];
@@ -131,7 +148,8 @@ impl Web {
             );
         }
         (0..self.nodes.len())
-            .filter(|node| !is_reached[*node as usize] && self.nodes.is_live(*node))
+            .filter(|node| !is_reached[*node as usize] || self.strays.binary_search(node).is_ok())
+            .filter(|node| self.nodes.is_live(*node))
             .collect()
     }
 

@@ -126,7 +126,8 @@ impl ArchiveWork {
             base,
             rows: manifest.rows,
             recall: manifest.recall.at_10,
-            bytes: archived.memory(),
+            // No row counts yet, and all that are as they were will.
+            bytes: archived.memory_of_counted(),
             build_ms,
         };
         Ok(BuiltEdition { archived, about, floor, place, shelf, claim })

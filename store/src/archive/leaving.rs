@@ -6,7 +6,8 @@
 //! catch up  what was committed since              commits wait
 //! replace   the index                             snapshots from before are too old to search in this collection
 //! delete    the edition, whoever reads it         but one that may be whole: another start may read it
-//! withdraw  the row that names it                 a small commit; crash before: the next start does without it
+//! withdraw  the row that names it, and an audit   a small commit; crash before: the next start does without it
+//!           row that says why
 //! ```
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::unit::Unit;
 use crate::vectors::{CollectionKey, Leave};
 
 use super::error::ArchiveError;
+use super::given_up::{self, Note};
 
 /// Gives up the editions that are to be. Whoever calls this while it is under way waits until it is done.
 pub(crate) fn leave(shared: &Arc<Shared>) {
@@ -32,7 +34,7 @@ pub(crate) fn leave(shared: &Arc<Shared>) {
     let next = || shared.index.read().to_leave();
     let mut has_left = false;
     while let Some((key, number, why)) = next() {
-        if let Err(failure) = leave_one(shared, &key, (number, why)) {
+        if let Err(failure) = leave_one(shared, &key, (number, &why)) {
             tracing::error!(%failure, number, ?why, "an edition was not given up; the next start does without it");
             shared.report(&failure);
             break;
@@ -60,7 +62,8 @@ pub(crate) fn withdraw_unused(shared: &Arc<Shared>, collections: &[Collection]) 
     let pin = shared.pins.pin(&shared.decided);
     let mut unit = Unit::new(Arc::clone(shared), pin, None);
     for (collection, number) in unused {
-        unit.withdraw(collection, number)?;
+        unit.withdraw(collection.number, number)?;
+        given_up::audit(&mut unit, shared, collection, number)?;
     }
     let (decided, reply) = commit::pair();
     commit::decide(shared, unit, Vote::default(), reply);
@@ -68,7 +71,10 @@ pub(crate) fn withdraw_unused(shared: &Arc<Shared>, collections: &[Collection]) 
     Ok(())
 }
 
-fn read_unused(shared: &Shared, collections: &[Collection]) -> Result<Vec<(u32, u64)>, Failure> {
+fn read_unused<'a>(
+    shared: &Shared,
+    collections: &'a [Collection],
+) -> Result<Vec<(&'a Collection, u64)>, Failure> {
     // No commit is between the database and the index.
     let _turn = shared.turn.lock();
     let named: HashMap<u32, (u64, u64)> = shared.read(EDITIONS, |editions| {
@@ -78,22 +84,23 @@ fn read_unused(shared: &Shared, collections: &[Collection]) -> Result<Vec<(u32, 
         });
         rows.collect()
     })?;
-    let unused = collections.iter().filter_map(|Collection { key, number: collection, .. }| {
+    let unused = collections.iter().filter_map(|of| {
+        let Collection { key, number: collection, .. } = of;
         let (number, base) = *named.get(collection)?;
         let serving = shared.index.read().edition(key);
         let is_used = serving == Some(number) || shared.shelves.is_unopened(*collection, number);
-        (base != GIVEN_UP && !is_used).then_some((*collection, number))
+        (base != GIVEN_UP && !is_used).then_some((of, number))
     });
     Ok(unused.collect())
 }
 
-fn leave_one(shared: &Shared, key: &CollectionKey, (number, why): (u64, Leave)) -> Result<(), Failure> {
+fn leave_one(shared: &Shared, key: &CollectionKey, (number, why): (u64, &Leave)) -> Result<(), Failure> {
     // Nobody replaces the file meanwhile.
     let _whole = shared.whole.read();
     let read = damage::guard(|| reading::read_collection_index(shared, key))?;
     fail::fail_point!("store::collection-read-anew");
     let turn = shared.turn.lock();
-    let is_still = |(of, number_now, _)| (&of, number_now) == (key, number);
+    let is_still = |(of, number_now, _): (CollectionKey, u64, Leave)| (&of, number_now) == (key, number);
     if !shared.index.read().to_leave().is_some_and(is_still) {
         return Ok(());
     }
@@ -102,7 +109,14 @@ fn leave_one(shared: &Shared, key: &CollectionKey, (number, why): (u64, Leave)) 
     let before = shared.index.write().replace(key, collection.form, index, at);
     drop(turn);
     drop(before);
-    if why == Leave::Unread {
+    shared.shelves.note(
+        collection.number,
+        match why {
+            Leave::Forgotten => Note::forgotten(number),
+            Leave::Damaged(why) | Leave::Unread(why) => Note::damaged(number, why.clone()),
+        },
+    );
+    if matches!(why, Leave::Unread(_)) {
         shared.shelves.keep_unopened(collection.number, Some(number));
     } else if let Err(cause) = shared.shelves.delete(collection.number, number) {
         tracing::error!(%cause, number, ?why, "an edition that was given up was not deleted");

@@ -11,11 +11,12 @@ use parking_lot::RwLock;
 use telos_archive::{Edition, Engine, ReadError};
 
 use crate::archive::is_passing;
+use crate::error::Failure;
 use crate::id::{ObjectId, Position};
 use crate::json::Json;
 use crate::limit;
 
-use super::{Neighbor, Query, fields, passes};
+use super::{Neighbor, Query, fields, keep_nearest, passes};
 
 /// See the module.
 pub(crate) struct Archived {
@@ -34,14 +35,14 @@ pub(crate) struct Archived {
 }
 
 /// Why an edition is to be given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     /// It has rows of what was forgotten.
     Forgotten,
-    /// It is not as it was written.
-    Damaged,
-    /// The system did not give a search what is there, as far as anyone knows.
-    Unread,
+    /// It is not as it was written. What was found.
+    Damaged(String),
+    /// The system did not give a search what is there, as far as anyone knows. What it said.
+    Unread(String),
 }
 
 /// Why a search failed, the first of all.
@@ -56,6 +57,14 @@ pub(crate) struct View {
     objects: Arc<[ObjectId]>,
     superseded: Superseded,
     unread: Unread,
+}
+
+/// A vector as the database has it.
+pub(crate) struct Stored<'a> {
+    pub(crate) object: ObjectId,
+    pub(crate) added: Position,
+    pub(crate) metadata: &'a str,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl Archived {
@@ -129,9 +138,19 @@ impl Archived {
 
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
-        let of_row = size_of::<ObjectId>() + size_of::<Position>() + size_of::<u32>();
         let of_superseded = size_of::<(u32, Position)>() + 1;
-        self.edition.bytes() + self.objects.len() * of_row + self.superseded.read().capacity() * of_superseded
+        self.memory_of_counted() + self.superseded.read().capacity() * of_superseded
+    }
+
+    /// Bytes in memory while every row counts.
+    pub(crate) fn memory_of_counted(&self) -> usize {
+        let of_row = size_of::<ObjectId>() + size_of::<Position>() + size_of::<u32>();
+        self.edition.bytes() + self.objects.len() * of_row
+    }
+
+    /// How many of the ten nearest it finds, as measured when it was built.
+    pub(crate) fn recall(&self) -> f64 {
+        self.edition.manifest().recall.at_10
     }
 
     /// Whose rows it has, sorted.
@@ -147,7 +166,7 @@ impl Archived {
     /// Why it is to be given up; none while it serves.
     pub(crate) fn to_leave(&self) -> Option<Leave> {
         let is_tainted = !self.forgotten.is_empty();
-        is_tainted.then_some(Leave::Forgotten).or_else(|| self.unread.get().copied())
+        is_tainted.then_some(Leave::Forgotten).or_else(|| self.unread.get().cloned())
     }
 
     /// For a search that is made without the index's lock: it may read from disk.
@@ -224,8 +243,36 @@ impl View {
     pub(crate) fn search(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {
         self.find(query).inspect_err(|error| {
             let is_passing = matches!(error, ReadError::File { cause, .. } if is_passing(cause));
-            let _ = self.unread.set(if is_passing { Leave::Unread } else { Leave::Damaged });
+            let leave = if is_passing { Leave::Unread } else { Leave::Damaged };
+            let _ = self.unread.set(leave(error.to_string()));
         })
+    }
+
+    /// As [`View::search`], from the rows that the database has: `each` hands over every row of the collection. None when
+    /// some that the snapshot sees were replaced since, so that the database has them no more.
+    ///
+    /// # Errors
+    /// What `each` says.
+    pub(crate) fn search_stored(
+        &self,
+        query: &Query<'_>,
+        distance: impl Fn(&[u8]) -> f32,
+        each: impl FnOnce(&mut dyn FnMut(Stored<'_>)) -> Result<(), Failure>,
+    ) -> Result<Option<Vec<Neighbor>>, Failure> {
+        let is_seen = |row: usize| u32::try_from(row).is_ok_and(|row| self.is_seen(row, query));
+        let mut seen: HashSet<usize> = (0..self.objects.len()).filter(|row| is_seen(*row)).collect();
+        let mut nearest = Vec::new();
+        each(&mut |Stored { object, added, metadata, bytes }| {
+            let row = self.objects.binary_search(&object).ok().filter(|_| added <= query.at);
+            if row.is_some_and(|row| seen.remove(&row)) && does_pass(metadata, query) {
+                let distance = distance(bytes);
+                nearest.push(Neighbor { object, distance, metadata: Json::trusted(metadata) });
+                if nearest.len() >= 2 * limit::NEIGHBORS_MAX {
+                    nearest = keep_nearest(std::mem::take(&mut nearest), query.k);
+                }
+            }
+        })?;
+        Ok(seen.is_empty().then(|| keep_nearest(nearest, query.k)))
     }
 
     fn find(&self, query: &Query<'_>) -> Result<Vec<Neighbor>, ReadError> {

@@ -69,8 +69,11 @@ pub struct IndexShape {
     pub segments: Vec<usize>,
     /// Segments that are written down, so that a start need not build them.
     pub sealed: usize,
-    /// How many of the ten nearest a search finds, in the segment where it finds the fewest: an estimate, made when its
-    /// graph was built. None without a graph.
+    /// Near rows that a search which asks for no effort keeps in view, in each segment; 0 where it reads every row, since
+    /// no effort that is worth its cost finds enough.
+    pub efforts: Vec<usize>,
+    /// How many of the ten nearest such a search finds, in the segment where it finds the fewest: an estimate, made when
+    /// its graph was built. None without a segment.
     pub recall: Option<f32>,
     /// Dated and erased rows that are still kept.
     pub dead: usize,
@@ -80,6 +83,8 @@ pub struct IndexShape {
     pub archived: usize,
     /// Its number; none without one.
     pub edition: Option<u64>,
+    /// How many of the ten nearest a search of it finds, as measured when it was built; none without one.
+    pub edition_recall: Option<f64>,
     /// Bytes in memory.
     pub bytes: usize,
 }
@@ -262,14 +267,14 @@ impl Layered {
         let removed: Vec<Option<Position>> =
             built.origins.iter().map(|origin| self.removed_at(*origin)).collect();
         let segments = self.segments.extract_if(.., |segment| replaced.contains(&segment.number)).collect();
-        let segment = built.segment.take().map(|(rows, graph, recall)| {
+        let segment = built.segment.take().map(|(rows, graph, tuning)| {
             let number = Layered::next_number();
             self.segments.push(Segment::new(
                 number,
                 self.tail.form().metric,
                 rows,
                 graph,
-                recall,
+                tuning,
                 removed.into_iter(),
             ));
             number
@@ -318,12 +323,14 @@ impl Layered {
             tail: self.tail.len(),
             segments: self.segments.iter().map(Segment::len).collect(),
             sealed: self.segments.iter().filter_map(Segment::file).count(),
+            efforts: self.segments.iter().map(|segment| segment.effort().unwrap_or(0)).collect(),
             recall: self.segments.iter().filter_map(Segment::recall).min_by(f32::total_cmp),
             dead,
             degraded: self.segments.iter().filter(|segment| segment.is_degraded()).count()
                 + usize::from(self.is_hopeless),
             archived: archived.map_or(0, Archived::len),
             edition: archived.map(Archived::number),
+            edition_recall: archived.map(Archived::recall),
             bytes: self.tail.memory()
                 + self.segments.iter().map(Segment::bytes).sum::<usize>()
                 + archived.map_or(0, Archived::memory),

@@ -22,6 +22,7 @@ use super::layered::Layered;
 use super::rows::{Row, Rows};
 use super::sealed::{self, Sealed};
 use super::segment::Segment;
+use super::tuning::Tuning;
 
 /// The index of one collection while it is read.
 pub(crate) struct Opening {
@@ -135,7 +136,7 @@ impl Found {
     fn load(self, engine: Engine, form: CollectionForm) -> Result<Loaded, String> {
         let Found { file, sealed, matrix, rows, came } = self;
         let is_whole = came == sealed.rows.iter().filter(|row| row.node != NO_NODE).count();
-        let known = sealed.head.recall;
+        let known = Tuning::known(sealed.head.effort, sealed.head.recall);
         let mut sketch = sealed.into_sketch();
         for (node, _) in sketch.nodes.iter_mut().zip(&rows).filter(|(_, row)| row.is_erased()) {
             *node = NO_NODE;
@@ -143,15 +144,20 @@ impl Found {
         let matrix = Matrix::of(form.dim, matrix);
         let load = || {
             let graph = engine.load(matrix, sketch)?;
-            // What was known is of all its rows.
-            let recall = if is_whole { known } else { graph.recall(limit::SEARCH_EFFORT_MIN, &|| false) };
-            Ok((graph, recall))
+            // What was known is of all its rows. Where every row is read, a graph that finds less is no worse.
+            let is_poor = |effort| {
+                let recall = graph.recall(effort, &|| false);
+                recall.is_some_and(|recall| recall < limit::LOADED_RECALL_MIN)
+            };
+            let is_poor = !is_whole && known.effort.is_some_and(is_poor);
+            let tuning = if is_whole || is_poor { known } else { Tuning::of(&graph, &|| false) };
+            Ok((graph, tuning, is_poor))
         };
         // An engine is foreign code.
         let loaded = catch_unwind(AssertUnwindSafe(load));
         let loaded: Result<_, LoadError> = loaded.map_err(|_| "the engine panicked".to_owned())?;
-        let (graph, recall) = loaded.map_err(|why| why.to_string())?;
-        if !is_whole && recall.is_some_and(|recall| recall < limit::LOADED_RECALL_MIN) {
+        let (graph, tuning, is_poor) = loaded.map_err(|why| why.to_string())?;
+        if is_poor {
             return Ok(Loaded::Poor(rows, graph));
         }
         // As if they had been removed before everything.
@@ -159,7 +165,7 @@ impl Found {
             rows.iter().map(|row| row.is_erased().then_some(Position::NONE)).collect();
         let number = Layered::next_number();
         let mut segment =
-            Segment::new(number, form.metric, Rows::of(rows), graph, recall, removed.into_iter());
+            Segment::new(number, form.metric, Rows::of(rows), graph, tuning, removed.into_iter());
         if is_whole {
             segment.seal_as(file);
         }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! magic       8 bytes    TELOSSEG
-//! version     u32        1; all numbers are little endian
-//! head        u32 long   JSON: collection, form, engine, rows, nodes, entry, recall
+//! version     u32        2; all numbers are little endian
+//! head        u32 long   JSON: collection, form, engine, rows, nodes, entry, strays, effort, recall
 //! rows        36 bytes   object, added, digest of where it lies, its node; zeros and no node for one that was erased
 //! links       of each node how many (u8), then which (u32)
+//! strays      u32        each node that walks do not find although links may lead to it
 //! checksum    32 bytes   BLAKE3 of all before
 //! ```
 //! Vectors are not in it: they are the database's, and a row counts only while the database has the vector that its
@@ -23,7 +24,9 @@ use super::room::BYTES_BESIDE;
 use super::{CollectionForm, CollectionKey};
 
 const MAGIC: &[u8; 8] = b"TELOSSEG";
-const VERSION: u32 = 1;
+/// Before 2 no file said which nodes walks do not find, nor how much effort a graph is worth, so those of
+/// version 1 are built anew.
+const VERSION: u32 = 2;
 const CHECKSUM: usize = blake3::OUT_LEN;
 
 /// What a sealed segment begins with.
@@ -39,7 +42,11 @@ pub(crate) struct Head {
     pub(crate) nodes: u32,
     /// The node where walks begin.
     pub(crate) entry: u32,
-    /// How many of the ten nearest the graph finds: an estimate.
+    /// Nodes that walks do not find although links may lead to them.
+    pub(crate) strays: u32,
+    /// With which effort it is searched by those who ask for none; none where every row is read.
+    pub(crate) effort: Option<u32>,
+    /// How many of the ten nearest that finds: an estimate.
     pub(crate) recall: Option<f32>,
 }
 
@@ -59,6 +66,7 @@ pub(crate) struct Sealed {
     pub(crate) head: Head,
     pub(crate) rows: Vec<SealedRow>,
     pub(crate) links: Vec<Vec<u32>>,
+    pub(crate) strays: Vec<u32>,
 }
 
 /// Why bytes are no sealed segment of this host's.
@@ -75,7 +83,9 @@ pub(crate) enum Unreadable {
 impl Head {
     pub(crate) fn new(key: &CollectionKey, form: CollectionForm, engine: String) -> Head {
         let collection = key.name.as_str().to_owned();
-        Head { owner: key.owner.clone(), collection, form, engine, rows: 0, nodes: 0, entry: 0, recall: None }
+        let owner = key.owner.clone();
+        let (rows, nodes, entry, strays, effort, recall) = (0, 0, 0, 0, None, None);
+        Head { owner, collection, form, engine, rows, nodes, entry, strays, effort, recall }
     }
 
     /// Reads it of the first bytes of a file, before anybody knows whether the checksum fits.
@@ -112,16 +122,17 @@ impl Sealed {
         let head = bytes.head()?;
         let rows = (0..head.rows).map(|_| bytes.row()).collect::<Result<_, _>>()?;
         let links = (0..head.nodes).map(|_| bytes.links()).collect::<Result<_, _>>()?;
+        let strays = (0..head.strays).map(|_| bytes.number()).collect::<Result<_, _>>()?;
         if !bytes.0.is_empty() {
             return Err(Unreadable::Shape("it is too long"));
         }
-        Ok(Sealed { head, rows, links })
+        Ok(Sealed { head, rows, links, strays })
     }
 
     /// Its graph, without the rows.
     pub(crate) fn into_sketch(self) -> Sketch {
         let nodes = self.rows.iter().map(|row| row.node).collect();
-        Sketch { nodes, entry: self.head.entry, links: self.links }
+        Sketch { nodes, entry: self.head.entry, links: self.links, strays: self.strays }
     }
 }
 
@@ -151,6 +162,11 @@ pub(crate) fn encode_links(links: impl Iterator<Item = u32>, bytes: &mut Vec<u8>
         count += 1;
     }
     bytes[at] = count;
+}
+
+/// Appends the bytes of one stray.
+pub(crate) fn encode_stray(stray: u32, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&stray.to_le_bytes());
 }
 
 /// Appends the checksum.

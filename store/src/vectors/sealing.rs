@@ -3,7 +3,7 @@
 //! ```text
 //! begin     what is to be copied                                  a look
 //! copy      the nodes of rows, then the rows with digests of      some at a time, each while the index may be read
-//!           where they lie, then links: the bytes of a file
+//!           where they lie, links, strays: the bytes of a file
 //! close     a checksum                                            nobody waits
 //! end       the file is the segment's                             unless rows were erased meanwhile: then it is deleted
 //! ```
@@ -40,14 +40,16 @@ enum Next {
     Nodes(u32),
     Rows(u32),
     Links(u32),
+    Strays(u32),
 }
 
 impl Sealing {
     /// None of a graph that cannot be written down.
     pub(super) fn of(key: &CollectionKey, head: Head, segment: &Segment) -> Option<Sealing> {
-        let Outline { nodes, entry } = segment.graph().outline()?;
+        let Outline { nodes, entry, strays } = segment.graph().outline()?;
         let rows = u32::try_from(segment.len()).ok()?;
-        let head = Head { rows, nodes, entry, recall: segment.recall(), ..head };
+        let effort = segment.effort().and_then(|effort| u32::try_from(effort).ok());
+        let head = Head { rows, nodes, entry, strays, effort, recall: segment.recall(), ..head };
         let (key, number, erasures) = (key.clone(), segment.number, segment.erasures());
         let nodes = vec![NO_NODE; segment.len()];
         Some(Sealing { key, number, erasures, head, nodes, next: Next::Head })
@@ -66,7 +68,7 @@ impl Sealing {
             let at_once = u32::try_from(bytes_max / bytes_each).unwrap_or(u32::MAX).max(1);
             first.saturating_add(at_once).min(of)
         };
-        let Head { rows, nodes, .. } = self.head;
+        let Head { rows, nodes, strays, .. } = self.head;
         self.next = match self.next {
             Next::Head => {
                 bytes.extend(sealed::encode_head(&self.head));
@@ -89,7 +91,14 @@ impl Sealing {
                 (first..last).for_each(|node| sealed::encode_links(segment.graph().links(node), bytes));
                 Next::Links(last)
             }
-            Next::Links(_) => return false,
+            Next::Links(_) => Next::Strays(0),
+            Next::Strays(first) if first < strays => {
+                let last = until(first, strays, size_of::<u32>());
+                let copied = &segment.graph().strays()[first as usize..last as usize];
+                copied.iter().for_each(|stray| sealed::encode_stray(*stray, bytes));
+                Next::Strays(last)
+            }
+            Next::Strays(_) => return false,
         };
         true
     }

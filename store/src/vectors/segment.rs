@@ -2,10 +2,11 @@
 //! that is forgotten is erased where it is: its direction is zeros, it is nobody's, and no walk comes across it.
 //!
 //! ```text
-//! no filter, few removed     the graph, with effort enough for what is hidden
+//! no filter, few removed     the graph, with effort enough for it and for what is hidden
 //! a filter that many pass    the graph, with more effort: it finds the near ones, the filter chooses
 //! a filter that few pass     every row: a graph would find mostly what does not pass
-//! a graph that failed        every row
+//! a graph that failed, or    every row
+//! finds too little
 //! ```
 //! Never here: rows that were added later, other segments.
 
@@ -20,6 +21,7 @@ use crate::limit;
 
 use super::candidate::Candidate;
 use super::rows::{Row, Rows};
+use super::tuning::{Tuning, effort_max};
 use super::{Metric, Neighbor, Query, fields, keep_nearest, passes};
 
 /// Not removed.
@@ -34,8 +36,7 @@ pub(crate) struct Segment {
     metric: Metric,
     rows: Rows,
     graph: Graph,
-    /// An estimate.
-    recall: Option<f32>,
+    tuning: Tuning,
     removed: Vec<Position>,
     dead: usize,
     /// The graph failed once and is not asked again.
@@ -62,14 +63,14 @@ impl Segment {
         metric: Metric,
         rows: Rows,
         graph: Graph,
-        recall: Option<f32>,
+        tuning: Tuning,
         removed: impl Iterator<Item = Option<Position>>,
     ) -> Segment {
         let removed: Vec<Position> = removed.map(|at| at.unwrap_or(LIVE)).collect();
         let dead = removed.iter().filter(|at| **at != LIVE).count();
         let seal = if graph.has_sketch() { Seal::Open } else { Seal::Never };
         let is_degraded = AtomicBool::new(false);
-        Segment { number, metric, rows, graph, recall, removed, dead, is_degraded, erasures: 0, seal }
+        Segment { number, metric, rows, graph, tuning, removed, dead, is_degraded, erasures: 0, seal }
     }
 
     pub(crate) fn row(&self, number: u32) -> &Row {
@@ -103,9 +104,14 @@ impl Segment {
         self.is_degraded.load(Ordering::Relaxed)
     }
 
-    /// How many of the ten nearest its graph finds: an estimate.
+    /// How many of the ten nearest a search finds: an estimate.
     pub(crate) fn recall(&self) -> Option<f32> {
-        self.recall
+        self.tuning.recall
+    }
+
+    /// With which effort it is searched by those who ask for none; none where every row is read.
+    pub(crate) fn effort(&self) -> Option<usize> {
+        self.tuning.effort
     }
 
     /// How often rows of it were erased.
@@ -221,9 +227,10 @@ impl Segment {
         if share < limit::FLAT_SHARE {
             return self.scan(query);
         }
-        let mut effort = effort_for(wanted, share, query.effort);
-        // A row on a walk costs as much as some thirty that are read in order.
-        while effort <= (self.len() / limit::WALK_COST).min(limit::SEARCH_EFFORT_MAX) && !self.is_degraded() {
+        let Some(mut effort) = effort_for(wanted, share, query.effort, self.tuning.effort) else {
+            return self.scan(query);
+        };
+        while effort <= effort_max(&self.graph) && !self.is_degraded() {
             let mut nearest = self.walk(query, effort);
             if nearest.len() >= wanted {
                 // They lie anywhere: many of them say nothing of what the walk has missed.
@@ -311,18 +318,30 @@ impl Segment {
 }
 
 /// How many near rows to ask for, so that `wanted` of them are shown when a `share` of all is; as many as were asked
-/// for, when that is more.
-fn effort_for(wanted: usize, share: f32, asked: Option<usize>) -> usize {
-    // The share is a guess, and who says nothing wants most of the nearest.
-    let margin = if asked.is_some() && share >= 1.0 { 1.0 } else { 1.5 };
+/// for, when that is more, or as the graph is tuned for. None reads every row.
+fn effort_for(wanted: usize, share: f32, asked: Option<usize>, tuned: Option<usize>) -> Option<usize> {
+    let least = match asked {
+        Some(asked) => asked.min(limit::SEARCH_EFFORT_MAX),
+        None => tuned?,
+    };
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "some thousands at most, and above 0"
     )]
-    let enough = (margin * wanted as f32 / share.max(limit::FLAT_SHARE)).ceil() as usize;
-    enough.max(asked.map_or(limit::SEARCH_EFFORT_MIN, |asked| asked.min(limit::SEARCH_EFFORT_MAX)))
+    let enough = {
+        let margin = match asked {
+            Some(_) if share >= 1.0 => 1.0,
+            // The share is a guess.
+            Some(_) => 1.5,
+            // Who says nothing wants most of the nearest: a graph that finds ten with more than the least effort finds
+            // the others so, too.
+            None => 1.5 * least as f32 / limit::SEARCH_EFFORT_MIN as f32,
+        };
+        (margin * wanted as f32 / share.max(limit::FLAT_SHARE)).ceil() as usize
+    };
+    Some(enough.max(least))
 }
 
 #[cfg(test)]

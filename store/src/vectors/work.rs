@@ -19,6 +19,7 @@ use crate::id::{ObjectId, Position};
 use crate::limit;
 
 use super::rows::{Row, Rows};
+use super::tuning::Tuning;
 
 /// Rows to build a segment of.
 pub(crate) struct Work {
@@ -60,7 +61,7 @@ pub(super) struct Origin {
 /// A segment that was built and is not yet part of the index.
 pub(crate) struct Built {
     /// None when no row was left.
-    pub(super) segment: Option<(Rows, Graph, Option<f32>)>,
+    pub(super) segment: Option<(Rows, Graph, Tuning)>,
     pub(super) origins: Vec<Origin>,
     pub(super) dropped: Option<Position>,
     pub(super) is_cancelled: Arc<AtomicBool>,
@@ -145,8 +146,8 @@ impl Work {
         }
         let segment = (!rows.is_empty()).then(|| {
             let graph = engine.build(Matrix::of(dim, matrix), &must_end)?;
-            let recall = graph.recall(limit::SEARCH_EFFORT_MIN, &must_end);
-            Some((Rows::of(rows), graph, recall))
+            let tuning = Tuning::of(&graph, &must_end);
+            Some((Rows::of(rows), graph, tuning))
         });
         match segment {
             Some(None) if must_end() => Outcome::Ended,

@@ -419,3 +419,97 @@ fn no_row_names_an_edition_for_long_that_was_given_up() {
     });
     assert_eq!(archive(&open(dir.path())).about.edition, 2);
 }
+
+/// What the audit says of editions that were given up: owner and collection, number, why.
+fn audited(store: &Store) -> Vec<(String, u64, String)> {
+    let rows = store.audit_after(0, 1_000).unwrap().into_iter();
+    rows.filter(|row| row.kind == "memory.edition-given-up")
+        .map(|row| {
+            let (number, why) =
+                (row.detail["edition"].as_u64().unwrap(), row.detail["why"].as_str().unwrap());
+            (row.subject, number, why.to_owned())
+        })
+        .collect()
+}
+
+/// What the store says of them, and what verification does.
+#[track_caller]
+fn assert_given_up(store: &Store, why: &str) {
+    let given_up = store.editions_given_up().unwrap();
+    assert!(given_up.len() == 1 && !given_up[0].is_forgetting, "{given_up:?}");
+    assert_eq!((given_up[0].collection.as_str(), given_up[0].edition), ("notes", 1));
+    assert!(given_up[0].why.contains(why), "{given_up:?}");
+    let checks = store.verify_archive().unwrap();
+    assert!(checks.len() == 1 && checks[0].edition == 1, "{checks:?}");
+    let problem = checks[0].problem.as_ref().unwrap();
+    assert!(problem.contains(why) && problem.contains("`telos memory archive operator notes`"), "{problem}");
+}
+
+#[test]
+fn an_edition_that_is_given_up_is_told_until_the_collection_is_archived_again() {
+    for is_open in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, rows) = made(dir.path(), &mut Random::new(46), true);
+        assert_eq!(store.editions_given_up().unwrap(), []);
+        let why = if is_open {
+            for file in editions(dir.path()).into_iter().filter(|file| !file.ends_with("CURRENT")) {
+                let bytes: Vec<u8> = fs::read(&file).unwrap().iter().map(|byte| byte ^ 1).collect();
+                fs::write(&file, bytes).unwrap();
+            }
+            assert_same(&store, &rows, "no search fails when it meets the damage");
+            "not as it was written"
+        } else {
+            drop(store);
+            fs::remove_dir_all(dir.path().join("archive/0/edition-1")).unwrap();
+            store = open(dir.path());
+            "its files are gone"
+        };
+        await_until("the audit says so", || !audited(&store).is_empty());
+        assert_given_up(&store, why);
+        drop(store);
+        let store = open(dir.path());
+        assert_given_up(&store, why);
+        let audited = audited(&store);
+        let [(subject, 1, said)] = &audited[..] else { panic!("{audited:?}") };
+        assert!(subject == "operator/notes" && said.contains(why), "{audited:?}");
+        archive(&store);
+        assert_eq!(store.editions_given_up().unwrap(), []);
+        assert!(store.verify_archive().unwrap().iter().all(|check| check.problem.is_none()));
+    }
+}
+
+#[test]
+fn an_edition_that_is_given_up_since_an_object_is_forgotten_is_told_and_no_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, rows) = made(dir.path(), &mut Random::new(47), true);
+    store.forget(&[*rows.keys().next().unwrap()], "ada", Children::Refuse).unwrap();
+    await_until("the audit says so", || !audited(&store).is_empty());
+    let given_up = store.editions_given_up().unwrap();
+    assert!(given_up.len() == 1 && given_up[0].is_forgetting, "{given_up:?}");
+    assert_eq!(store.verify_archive().unwrap(), []);
+}
+
+/// Goal: a search that meets damage finds what its snapshot sees, whatever was committed since.
+/// Method: the edition is not given up meanwhile; then vectors that the snapshot sees are replaced.
+#[test]
+fn a_search_that_meets_damage_sees_its_snapshot_or_is_told_that_it_is_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = Random::new(48);
+    let (store, rows) = made(dir.path(), &mut random, true);
+    let held = Held::at("store::collection-read-anew");
+    let mut before = store.begin();
+    for file in editions(dir.path()).into_iter().filter(|file| !file.ends_with("CURRENT")) {
+        fs::write(&file, vec![7; fs::metadata(&file).unwrap().len() as usize]).unwrap();
+    }
+    let all = |unit: &mut Unit| unit.search_vectors(&operator(), "notes", &[1.0; DIM], 300, &[]);
+    assert_eq!(all(&mut before).unwrap().len(), rows.len());
+    let others = fill(&store, &mut random, 7);
+    assert_eq!(all(&mut before).unwrap().len(), rows.len(), "what came later is not seen");
+    assert_eq!(all(&mut store.begin()).unwrap().len(), rows.len() + others.len());
+    let id = *rows.keys().next().unwrap();
+    within(&store, |unit| set(unit, id, &direction(&mut random), 1));
+    let refused = all(&mut before).unwrap_err();
+    assert!(matches!(refused, telos_store::VectorError::SnapshotTooOld { .. }), "{refused}");
+    assert_eq!(all(&mut store.begin()).unwrap().len(), rows.len() + others.len());
+    drop(held);
+}

@@ -161,7 +161,8 @@ fn malformed_vectors_are_refused() {
     };
     assert!(matches!(upsert("notes", id, vec![f32::NAN], "{}"), VectorError::NotFinite));
     assert!(matches!(upsert("notes", id, vec![0.0, 0.0], "{}"), VectorError::NotFinite));
-    assert!(matches!(upsert("notes", id, vec![], "{}"), VectorError::NotFinite));
+    let error = upsert("notes", id, vec![], "{}");
+    assert!(matches!(error, VectorError::Dimension { found: 0, .. } | VectorError::NoDimension), "{error}");
     assert!(matches!(
         upsert("notes", id, vec![1.0; limit::VECTOR_DIM_MAX + 1], "{}"),
         VectorError::TooLarge(_)

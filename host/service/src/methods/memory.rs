@@ -51,6 +51,7 @@ impl Methods {
         let found = unit.search_vectors(&owner, &search.collection, &query, k, &[]);
         let neighbors = found.map_err(|error| match error {
             VectorError::NoSuchCollection(name) => self.no_collection(&owner, name.as_ref()),
+            error @ (VectorError::Failed(_) | VectorError::SnapshotTooOld { .. }) => read_error(error),
             other => invalid(other.to_string()),
         })?;
         let mut rows = Vec::new();

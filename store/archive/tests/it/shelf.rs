@@ -163,3 +163,52 @@ fn searches_go_on_while_editions_are_switched_and_collected() {
     let there: Vec<u64> = (1..20).filter(|number| is_there(place.path(), *number)).collect();
     assert_eq!(there, [shelf.current().unwrap().unwrap()]);
 }
+
+/// Directories with numbers that nobody gave are nobody's: they are not counted from, and not removed.
+#[test]
+fn a_directory_whose_number_was_given_by_nobody_is_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let strangers = [u64::MAX, u64::MAX - 1, u64::MAX / 2].map(|number| format!("edition-{number}"));
+    strangers.iter().for_each(|name| fs::create_dir(place.path().join(name)).unwrap());
+    let shelf = Shelf::open(place.path()).unwrap();
+    let first = build_next(&shelf, 10);
+    shelf.publish(first).unwrap();
+    assert_eq!((first, shelf.collect(&[]).unwrap()), (1, vec![]));
+    assert!(strangers.iter().all(|name| place.path().join(name).exists()));
+    let refused = shelf.next_after(u64::MAX).err().unwrap();
+    assert!(matches!(refused, ShelfError::Numbers { .. }), "{refused}");
+    assert_eq!(shelf.next().unwrap().number(), 2, "and nothing else is");
+}
+
+#[test]
+fn a_shelf_that_was_removed_is_made_again_for_the_next_edition() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("archive/7");
+    let shelf = Shelf::open(&dir).unwrap();
+    shelf.publish(build_next(&shelf, 10)).unwrap();
+    fs::remove_dir_all(place.path().join("archive")).unwrap();
+    let next = build_next(&shelf, 20);
+    shelf.publish(next).unwrap();
+    assert_eq!((next, shelf.current().unwrap()), (2, Some(2)));
+}
+
+#[test]
+fn a_directory_in_the_place_of_current_is_told_and_makes_way() {
+    let place = tempfile::tempdir().unwrap();
+    let shelf = Shelf::open(place.path()).unwrap();
+    let first = build_next(&shelf, 10);
+    let current = place.path().join("CURRENT");
+    let put = || {
+        fs::create_dir(&current).unwrap();
+        fs::write(current.join("something"), "else").unwrap();
+    };
+    put();
+    assert!(matches!(shelf.current(), Err(ShelfError::Current { .. })));
+    assert!(shelf.collect(&[]).is_err() && is_there(place.path(), first), "nobody knows which serves");
+    shelf.publish(first).unwrap();
+    assert_eq!(shelf.current().unwrap(), Some(first));
+    shelf.withdraw().unwrap();
+    put();
+    shelf.withdraw().unwrap();
+    assert_eq!(shelf.collect(&[]).unwrap(), [first]);
+}
