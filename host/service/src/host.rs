@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::arrivals::{Arrivals, Bundle};
 use crate::checks::{self, Check};
 use crate::crew::{Crew, CrewConfig};
+use crate::elsewhere::{Elsewhere, OnLine};
 use crate::gate::{self, Gate};
 use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
@@ -161,11 +162,12 @@ impl Host {
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
         let workers = Workers::new();
-        let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(workers.clone()))));
+        let elsewhere = Elsewhere::new(&workers, write_down(&journal));
+        let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(elsewhere.clone()))));
         let kernel_config =
             KernelConfig { cache: Some(home.cache()), sandbox, threads: 0, probation: config.probation };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
-        let shared = Arc::new(SharedMinds { own, workers: workers.clone() });
+        let shared = Arc::new(SharedMinds { own, elsewhere: elsewhere.clone() });
         let kernel = Kernel::start(store.clone(), &kernel_config, sink, shared)?;
         let mut directories = vec![home.inbox()];
         directories.extend(config.plugins);
@@ -176,7 +178,7 @@ impl Host {
         let stopping = CancelToken::new();
         let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
         let gate = Gate::default();
-        let methods = methods.with_workers(&workers).behind(&gate);
+        let methods = methods.with_workers(&workers, &elsewhere).behind(&gate);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
@@ -300,6 +302,14 @@ impl Host {
         self.journal.producer("host", Rate::HOST).record(&started);
         Ok(())
     }
+}
+
+/// What becomes of orders that no worker answered.
+fn write_down(journal: &Journal) -> OnLine {
+    let orders = journal.producer("orders", Rate::default());
+    Arc::new(move |line| {
+        orders.record(line);
+    })
 }
 
 /// Nothing where another host has the journal.

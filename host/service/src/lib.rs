@@ -8,6 +8,7 @@
 mod arrivals;
 mod checks;
 mod crew;
+mod elsewhere;
 mod gate;
 mod home;
 mod host;

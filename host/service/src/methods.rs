@@ -29,6 +29,7 @@ use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
 use telos_store::{DedupeKey, SessionId, Store};
 
 use crate::arrivals::Arrivals;
+use crate::elsewhere::Elsewhere;
 use crate::gate::Gate;
 use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
@@ -43,6 +44,7 @@ pub(crate) struct Methods {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     workers: Workers,
+    elsewhere: Option<Elsewhere>,
     gate: Gate,
     turnstile: Turnstile,
     /// Of the bare pair, where there is one.
@@ -70,6 +72,7 @@ impl Methods {
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
             workers: Workers::new(),
+            elsewhere: None,
             gate: Gate::default(),
             turnstile: Turnstile::default(),
             bare: None,
@@ -78,9 +81,9 @@ impl Methods {
         }
     }
 
-    /// With these, it can tell of peers.
-    pub(crate) fn with_workers(self, workers: &Workers) -> Self {
-        Self { workers: workers.clone(), ..self }
+    /// With these, it can tell of peers, and of what was ordered of them.
+    pub(crate) fn with_workers(self, workers: &Workers, elsewhere: &Elsewhere) -> Self {
+        Self { workers: workers.clone(), elsewhere: Some(elsewhere.clone()), ..self }
     }
 
     /// With the counters of a bare pair.

@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use telos_bridge::{Class, RpcError, Workers};
+use telos_bridge::{JobEvent, RpcError};
 use telos_kernel::{Limits, Sandbox, TrialEnd};
+
+use crate::elsewhere::{Elsewhere, Heard};
 
 /// The service that a worker with a sandbox offers.
 pub(crate) const SERVICE: &str = "sandbox";
@@ -31,18 +33,24 @@ impl Asked {
 }
 
 /// The workers' sandboxes as the kernel sees them.
-pub(crate) struct WorkerSandbox(pub(crate) Workers);
+pub(crate) struct WorkerSandbox(pub(crate) Elsewhere);
 
 #[async_trait]
 impl Sandbox for WorkerSandbox {
     async fn try_out(&self, bytes: &[u8], limits: Limits) -> Option<TrialEnd> {
-        if bytes.len() > BYTES_MAX || !self.0.offer(SERVICE) {
+        if bytes.len() > BYTES_MAX || !self.0.takes(SERVICE) {
             return None;
         }
         let params = serde_json::to_value(Asked { base64: BASE64.encode(bytes), limits }).ok()?;
-        let deadline = Instant::now() + TRIAL_TIME;
-        // A trial changes nothing, so another worker may have it.
-        let outcome = self.0.order(SERVICE, Class::Idempotent, deadline, None, &params).outcome().await;
+        let mut errand = self.0.order(SERVICE, Instant::now() + TRIAL_TIME, None, &params);
+        let outcome = loop {
+            match errand.hear().await {
+                Heard::Event(JobEvent::Done(outcome)) => break outcome,
+                Heard::Event(_) => {}
+                // The last worker went with it in hand, or before: there is time to do it here.
+                Heard::Nobody => return None,
+            }
+        };
         match outcome.and_then(|value| serde_json::from_value(value).map_err(|error| confused(&error))) {
             Ok(end) => Some(end),
             // Nobody has touched it: there is time to do it here.

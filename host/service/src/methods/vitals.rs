@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 use telos_bridge::{PeerInfo, PppGauge, PppStats, Stats, WorkerState};
 
 use super::Methods;
+use crate::elsewhere::Elsewhere;
 
 impl Methods {
     pub(super) fn host_vitals(&self) -> Value {
         let (peers, stats) = self.workers.presence().unwrap_or_default();
         json!({
             "peers": peers.iter().map(peer).collect::<Vec<_>>(),
-            "bridge": counters(&stats),
+            "bridge": counters(&stats, self.elsewhere.as_ref().map_or(0, Elsewhere::timed_out)),
             "ppp": self.bare.as_ref().and_then(PppGauge::read).map(|stats| bare_counters(&stats)),
             "dispatch": self.kernel.dispatch_stats(),
         })
@@ -45,7 +46,8 @@ fn state(state: WorkerState) -> &'static str {
     }
 }
 
-fn counters(stats: &Stats) -> Value {
+/// `timed_out`: orders of the host itself that no worker answered in time.
+fn counters(stats: &Stats, timed_out: u64) -> Value {
     json!({
         "sessions": stats.sessions,
         "calls": stats.calls,
@@ -67,6 +69,7 @@ fn counters(stats: &Stats) -> Value {
         "fenced": stats.fenced,
         "dismissed": stats.dismissed,
         "dead_letters": stats.dead_letters,
+        "orders_timed_out": timed_out,
     })
 }
 

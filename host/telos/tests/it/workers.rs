@@ -2,6 +2,7 @@
 //! Method: real processes; workers and hosts are killed where they stand.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -36,7 +37,11 @@ pub(crate) fn processes(running: &Running, what: &str) -> Vec<u32> {
 }
 
 pub(crate) fn kill(pid: u32) {
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    signal(pid, "-KILL");
+}
+
+fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 fn with_workers(count: &str) -> Running {
@@ -108,6 +113,25 @@ fn a_worker_started_by_hand_works_for_the_host_of_its_home_and_leaves_when_told(
     let told = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
     assert!(told.success() && worker.wait().unwrap().success());
     eventually("it has left", || bridge(&running, "workers") == 0);
+}
+
+#[test]
+fn a_trial_whose_last_worker_stops_or_dies_is_done_by_the_host() {
+    let running = Running::with_counter();
+    for how in ["-STOP", "-KILL"] {
+        let mut worker = crate::running::command(running.path());
+        worker.args(["--json", "worker", "--roles", "sandbox"]).stdout(std::process::Stdio::null());
+        let mut worker = worker.spawn().unwrap();
+        eventually("it is there", || bridge(&running, "workers") == 1);
+        // The host has not missed it yet, and gives it the trial.
+        signal(worker.id(), how);
+        let began = Instant::now();
+        running.ok(&["plugin", "check", guest("counter").to_str().unwrap()]);
+        assert!(began.elapsed() < Duration::from_secs(40), "{how}: {:?}", began.elapsed());
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        eventually("it is missed", || bridge(&running, "workers") == 0);
+    }
 }
 
 #[test]
