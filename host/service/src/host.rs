@@ -19,8 +19,8 @@ use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
-use crate::checks::{self, Check};
-use crate::crew::{Crew, CrewConfig};
+use crate::checks::{self, Check, Parts};
+use crate::crew::{Crew, CrewConfig, CrewStanding};
 use crate::elsewhere::{Elsewhere, OnLine};
 use crate::gate::{self, Gate};
 use crate::home::Home;
@@ -111,6 +111,7 @@ pub struct Host {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
+    elsewhere: Elsewhere,
     server: Server,
     ppp: Option<PppServer>,
     crew: Option<Crew>,
@@ -162,7 +163,8 @@ impl Host {
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
         let workers = Workers::new();
-        let elsewhere = Elsewhere::new(&workers, write_down(&journal));
+        let standing = CrewStanding::of(config.crew.as_ref());
+        let elsewhere = Elsewhere::new(&workers, &standing, write_down(&journal));
         let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(elsewhere.clone()))));
         let kernel_config =
             KernelConfig { cache: Some(home.cache()), sandbox, threads: 0, probation: config.probation };
@@ -176,9 +178,9 @@ impl Host {
         let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
         kernel.begin();
         let stopping = CancelToken::new();
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &elsewhere);
         let gate = Gate::default();
-        let methods = methods.with_workers(&workers, &elsewhere).behind(&gate);
+        let methods = methods.until(&stopping).behind(&gate);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
@@ -192,7 +194,7 @@ impl Host {
             Some(pair) => Some(serve_ppp(pair, methods).await?),
             None => None,
         };
-        let crew = config.crew.map(|crew| Crew::start(&crew, server.endpoint(), &journal));
+        let crew = config.crew.map(|crew| Crew::start(&crew, &standing, server.endpoint(), &journal));
         if let Some(listen) = config.listen {
             gate.open(listen, &home, &journal).await?;
         }
@@ -205,6 +207,7 @@ impl Host {
             kernel,
             minds,
             arrivals,
+            elsewhere,
             server,
             ppp,
             gate,
@@ -239,8 +242,8 @@ impl Host {
     /// Every readiness check, now.
     pub fn checks(&self) -> Vec<Check> {
         let home = self.home.root();
-        let Self { store, journal, kernel, minds, arrivals, gate, .. } = self;
-        checks::run(home, store, journal, kernel, minds, arrivals, gate)
+        let Self { store, journal, kernel, minds, arrivals, elsewhere, gate, .. } = self;
+        checks::run(&Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate })
     }
 
     /// Ids of serving personas.

@@ -20,9 +20,7 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{
-    Call, CancelReason, CancelToken, Effect, PppGauge, Reply, Role, RpcError, Service, Workers,
-};
+use telos_bridge::{Call, CancelReason, CancelToken, Effect, PppGauge, Reply, Role, RpcError, Service};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -43,8 +41,7 @@ pub(crate) struct Methods {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
-    workers: Workers,
-    elsewhere: Option<Elsewhere>,
+    elsewhere: Elsewhere,
     gate: Gate,
     turnstile: Turnstile,
     /// Of the bare pair, where there is one.
@@ -62,7 +59,7 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
-        stopping: &CancelToken,
+        elsewhere: &Elsewhere,
     ) -> Self {
         Self {
             home: home.clone(),
@@ -71,19 +68,18 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
-            workers: Workers::new(),
-            elsewhere: None,
+            elsewhere: elsewhere.clone(),
             gate: Gate::default(),
             turnstile: Turnstile::default(),
             bare: None,
-            stopping: stopping.clone(),
+            stopping: CancelToken::default(),
             started: Instant::now(),
         }
     }
 
-    /// With these, it can tell of peers, and of what was ordered of them.
-    pub(crate) fn with_workers(self, workers: &Workers, elsewhere: &Elsewhere) -> Self {
-        Self { workers: workers.clone(), elsewhere: Some(elsewhere.clone()), ..self }
+    /// What goes on for ever ends with this.
+    pub(crate) fn until(self, stopping: &CancelToken) -> Self {
+        Self { stopping: stopping.clone(), ..self }
     }
 
     /// With the counters of a bare pair.

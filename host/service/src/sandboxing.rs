@@ -47,17 +47,22 @@ impl Sandbox for WorkerSandbox {
             match errand.hear().await {
                 Heard::Event(JobEvent::Done(outcome)) => break outcome,
                 Heard::Event(_) => {}
-                // The last worker went with it in hand, or before: there is time to do it here.
-                Heard::Nobody => return None,
+                // The last worker went with it in hand, or before: there is time to do it here, where that may be.
+                Heard::Nobody(absence) => return absence.refusal().map(not_now),
             }
         };
         match outcome.and_then(|value| serde_json::from_value(value).map_err(|error| confused(&error))) {
             Ok(end) => Some(end),
-            // Nobody has touched it: there is time to do it here.
-            Err(error) if error.data.kind == "busy" => None,
+            // Nobody has touched it.
+            Err(error) if error.data.kind == "busy" => Some(not_now(&error.message)),
             Err(error) => Some(TrialEnd::Lost(error.message)),
         }
     }
+}
+
+/// The same bytes may pass in a moment.
+fn not_now(cause: &str) -> TrialEnd {
+    TrialEnd::Refused { cause: cause.to_owned(), is_of_the_bytes: false, is_of_the_moment: true }
 }
 
 fn confused(error: &serde_json::Error) -> RpcError {

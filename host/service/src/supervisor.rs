@@ -54,11 +54,20 @@ pub enum ChildEvent {
     },
 }
 
+/// What a supervisor goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whether a child that ended so by itself is not to be started again.
+    pub is_over: fn(ExitStatus) -> bool,
+}
+
 /// How a child's life under supervision ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It was told to end, or ended well by itself.
-    Done,
+    /// It was told to end.
+    Told,
+    /// It ended by itself, in a way that [`Rules::is_over`] takes for the end.
+    Over(ExitStatus),
     /// It ended too often.
     GivenUp,
 }
@@ -66,12 +75,13 @@ pub enum Ending {
 /// Hears what happens to a child; must not block.
 pub type OnChild = Arc<dyn Fn(&ChildEvent) + Send + Sync>;
 
-/// Runs what `command` makes, again and again, until it ends well, too often, or `stopping` turns true.
+/// Runs what `command` makes, again and again, until it is over, ended too often, or `stopping` turns true.
 ///
 /// # Cancel safety
 /// Dropping the future kills the child.
 pub async fn supervise(
     command: impl Fn() -> Command,
+    rules: Rules,
     mut stopping: watch::Receiver<bool>,
     told: OnChild,
 ) -> Ending {
@@ -81,8 +91,9 @@ pub async fn supervise(
             Ok(child) => {
                 told(&ChildEvent::Started { pid: child.id().unwrap_or_default() });
                 match run(child, &mut stopping).await {
-                    Some(status) if !status.success() => Ok(status.to_string()),
-                    _ => return Ending::Done,
+                    None => return Ending::Told,
+                    Some(status) if (rules.is_over)(status) => return Ending::Over(status),
+                    Some(status) => Ok(status.to_string()),
                 }
             }
             Err(cause) => Err(cause),
@@ -98,7 +109,7 @@ pub async fn supervise(
         });
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = stopping.wait_for(|is_stopping| *is_stopping) => return Ending::Done,
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return Ending::Told,
         }
     }
 }
@@ -112,7 +123,8 @@ async fn run(mut child: Child, stopping: &mut watch::Receiver<bool>) -> Option<E
     // Waiting for a child closes its input, unless somebody else has it.
     let input = child.stdin.take();
     tokio::select! {
-        status = child.wait() => return status.ok(),
+        // Of a child that is ours the system tells how it ended.
+        status = child.wait() => return Some(status.unwrap_or_default()),
         _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
     }
     drop(input);
@@ -158,6 +170,8 @@ mod tests {
         assert_eq!(budget.next_pause(later), ms(100), "what was long ago does not count");
     }
 
+    const UNLESS_WELL: Rules = Rules { is_over: |status| status.success() };
+
     #[cfg(unix)]
     #[tokio::test]
     async fn a_child_that_keeps_failing_is_started_again_and_then_given_up() {
@@ -170,7 +184,7 @@ mod tests {
             command.args(["-c", "exit 3"]);
             command
         };
-        assert_eq!(supervise(fail, stopping, told).await, Ending::GivenUp);
+        assert_eq!(supervise(fail, UNLESS_WELL, stopping, told).await, Ending::GivenUp);
         let heard = heard.lock();
         assert_eq!(heard.iter().filter(|event| event.starts_with("Started")).count(), RESTARTS_MAX + 1);
         assert!(heard.last().unwrap().starts_with("GivenUp"));
@@ -186,9 +200,9 @@ mod tests {
             command.args(["-c", "cat; exit 0"]);
             command
         };
-        let supervised = tokio::spawn(supervise(wait, stopping, told));
+        let supervised = tokio::spawn(supervise(wait, UNLESS_WELL, stopping, told));
         stop.send_replace(true);
-        assert_eq!(supervised.await.unwrap(), Ending::Done);
+        assert_eq!(supervised.await.unwrap(), Ending::Told);
     }
 
     #[cfg(unix)]
@@ -203,7 +217,7 @@ mod tests {
             command.args(["-c", "cat; exit 1"]);
             command
         };
-        let supervised = tokio::spawn(supervise(read, stopping, told_by));
+        let supervised = tokio::spawn(supervise(read, UNLESS_WELL, stopping, told_by));
         tokio::time::sleep(Duration::from_millis(300)).await;
         supervised.abort();
         let told: Vec<String> = told.try_iter().collect();

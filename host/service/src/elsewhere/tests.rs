@@ -43,11 +43,16 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::with(&CrewStanding::default()).await
+    }
+
+    /// Of a host that has workers of its own, as they stand.
+    pub(crate) async fn with(crew: &CrewStanding) -> Self {
         let home = tempfile::tempdir().unwrap();
         let endpoint = Endpoint::Unix(home.path().join("s"));
         let (workers, lines) = (Workers::new(), Arc::<Mutex<Vec<Line>>>::default());
         let told = Arc::clone(&lines);
-        let elsewhere = Elsewhere::new(&workers, Arc::new(move |line| told.lock().push(line.clone())));
+        let elsewhere = Elsewhere::new(&workers, crew, Arc::new(move |line| told.lock().push(line.clone())));
         let config = BridgeConfig { workers, ..BridgeConfig::default() };
         let server = serve(endpoint.clone(), Arc::new(Does::Echoes), config).await.unwrap();
         Self { elsewhere, lines, endpoint, _server: server, _home: home }
@@ -57,7 +62,7 @@ impl Scene {
         let config = WorkerConfig { services: vec![service.into()], credit: 4, ..WorkerConfig::default() };
         let worker = Worker::start(self.endpoint.clone(), config, does).unwrap();
         worker.standing().wait_for(|standing| *standing == Standing::Welcome).await.unwrap();
-        while !self.elsewhere.takes(service) {
+        while !self.elsewhere.0.workers.offer(service) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         worker
@@ -77,7 +82,7 @@ async fn last(errand: &mut Errand) -> Result<Value, RpcError> {
         match errand.hear().await {
             Heard::Event(JobEvent::Done(outcome)) => return outcome,
             Heard::Event(_) => {}
-            Heard::Nobody => panic!("somebody has it"),
+            Heard::Nobody(_) => panic!("somebody has it"),
         }
     }
 }
@@ -95,7 +100,7 @@ async fn an_order_in_hand_is_nobodys_soon_after_the_last_worker_left_or_died() {
         } else {
             drop(worker);
         }
-        while !matches!(errand.hear().await, Heard::Nobody) {}
+        while !matches!(errand.hear().await, Heard::Nobody(Absence::Nobody)) {}
         // By heartbeats, where it did not say goodbye.
         assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
         assert_eq!(errand.begun(), 1);
@@ -152,4 +157,56 @@ async fn what_has_happened_is_heard_before_a_look_at_who_is_there() {
     errand.alone_since = Some(Instant::now() - ALONE_MAX);
     begun(&mut errand).await;
     assert!(matches!(errand.hear().await, Heard::Event(JobEvent::Done(Ok(_)))));
+}
+
+pub(crate) fn crew(workers: usize) -> CrewStanding {
+    let config = crate::CrewConfig {
+        workers,
+        program: "telos".into(),
+        arguments: Vec::new(),
+        roles: crate::WorkerRole::ALL.to_vec(),
+    };
+    CrewStanding::of(Some(&config))
+}
+
+pub(crate) fn give_up(crew: &CrewStanding, index: usize) {
+    crew.hear(index, &crate::ChildEvent::GivenUp { how: "signal: 6 (SIGABRT)".into() });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_waits_for_the_hosts_own_workers() {
+    let scene = Scene::with(&crew(1)).await;
+    assert!(scene.elsewhere.takes(SERVICE) && !scene.elsewhere.takes("other"));
+    let mut errand = scene.order(Duration::from_secs(100));
+    assert_eq!(errand.look(Instant::now()), None);
+    let (soon, late) = (Instant::now() + ALONE_MAX, Instant::now() + STARTING_MAX);
+    assert_eq!((errand.look(soon), errand.look(late)), (None, Some(Absence::Starting)));
+    let _worker = scene.worker(SERVICE, Arc::new(Does::Echoes)).await;
+    assert_eq!(errand.look(late), None);
+    assert_eq!(last(&mut errand).await.unwrap(), json!({"a": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_none_of_them_is_started_any_more_an_order_is_refused_soon() {
+    let crew = crew(2);
+    let scene = Scene::with(&crew).await;
+    let mut errand = scene.order(Duration::from_secs(100));
+    errand.look(Instant::now());
+    give_up(&crew, 0);
+    let soon = Instant::now() + ALONE_MAX;
+    assert_eq!(errand.look(soon), None, "the other one is wanted");
+    give_up(&crew, 1);
+    assert_eq!(errand.look(soon), Some(Absence::GivenUp));
+    let check = scene.elsewhere.check().unwrap();
+    assert!(check.cause.contains("2 ended too often (signal: 6 (SIGABRT)): minds"), "{}", check.cause);
+    let _worker = scene.worker(SERVICE, Arc::new(Does::Echoes)).await;
+    assert_eq!(last(&mut errand).await.unwrap(), json!({"a": 1}), "one by hand does it");
+}
+
+#[test]
+fn workers_are_told_of() {
+    let told = |connected, wanted, given_up: &[&str]| told_check(connected, wanted, given_up).cause;
+    assert_eq!(told(1, 0, &[]), "1 connected");
+    assert_eq!(told(1, 2, &[]), "1 connected, of 2 that this host starts");
+    assert_eq!(told(1, 2, &["x"]), "1 connected; of 2 that this host starts, 1 ended too often (x)");
 }

@@ -4,14 +4,13 @@ use serde_json::{Value, json};
 use telos_bridge::{PeerInfo, PppGauge, PppStats, Stats, WorkerState};
 
 use super::Methods;
-use crate::elsewhere::Elsewhere;
 
 impl Methods {
     pub(super) fn host_vitals(&self) -> Value {
-        let (peers, stats) = self.workers.presence().unwrap_or_default();
+        let (peers, stats) = self.elsewhere.presence().unwrap_or_default();
         json!({
             "peers": peers.iter().map(peer).collect::<Vec<_>>(),
-            "bridge": counters(&stats, self.elsewhere.as_ref().map_or(0, Elsewhere::timed_out)),
+            "bridge": counters(&stats, self.elsewhere.timed_out()),
             "ppp": self.bare.as_ref().and_then(PppGauge::read).map(|stats| bare_counters(&stats)),
             "dispatch": self.kernel.dispatch_stats(),
         })

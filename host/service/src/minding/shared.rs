@@ -1,4 +1,5 @@
-//! The host's minds, and those of its workers: a worker is asked when one offers, and this process when none does.
+//! The host's minds, and those of its workers: a worker is asked when one offers, and this process when none does and
+//! the host has no workers of its own.
 //!
 //! A prompt that a worker had when it died is never tried in this process: the next worker has it, and after three, or
 //! when there is no other, the caller is told. What has begun to stream does not begin anew, since the guest has heard
@@ -118,8 +119,11 @@ impl SharedMinds {
 async fn next(errand: &mut Errand) -> Result<Option<JobEvent>, MindError> {
     match errand.hear().await {
         Heard::Event(event) => Ok(Some(event)),
-        Heard::Nobody if errand.begun() == 0 => Ok(None),
-        Heard::Nobody => Err(lost()),
+        Heard::Nobody(absence) => match absence.refusal() {
+            Some(refusal) => Err(MindError::Failed(refusal.into())),
+            None if errand.begun() == 0 => Ok(None),
+            None => Err(lost()),
+        },
     }
 }
 

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_bridge::{Endpoint, PppConfig};
 use telos_service::{
-    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving, ProbationTerms,
+    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving,
+    ProbationTerms, WorkerRole,
 };
 use telos_store::{StoreOptions, VectorEngine};
 
@@ -81,7 +82,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "N")]
     probation_messages: Option<u64>,
 
-    /// Workers to start with the host, each a process of its own: minds and trials run there.
+    /// Workers to start with the host, each a process of its own: minds and trials run there, and not in the host.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
     workers: u8,
 
@@ -206,7 +207,8 @@ fn crew(workers: u8, home: &Path) -> Result<Option<CrewConfig>, CommandError> {
         return Ok(None);
     }
     let arguments = vec!["--home".into(), home.as_os_str().to_owned()];
-    Ok(Some(CrewConfig { workers: workers.into(), program: std::env::current_exe()?, arguments }))
+    let (workers, program) = (workers.into(), std::env::current_exe()?);
+    Ok(Some(CrewConfig { workers, program, arguments, roles: WorkerRole::ALL.to_vec() }))
 }
 
 /// A line that the next one replaces.

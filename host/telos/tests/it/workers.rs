@@ -79,15 +79,42 @@ fn what_is_no_component_is_refused_by_a_worker_in_the_hosts_words() {
 }
 
 #[test]
-fn a_killed_worker_is_started_again_and_the_host_does_its_work_meanwhile() {
+fn a_lost_worker_is_started_again_and_what_it_had_waits_for_it() {
     let running = with_workers("1");
-    let [worker] = processes(&running, "worker --connect")[..] else { panic!("one worker") };
-    kill(worker);
-    running.ok(&["plugin", "install", guest("counter").to_str().unwrap()]);
-    eventually("it runs again", || lines(&running, "worker.started").len() == 2);
-    assert_eq!(lines(&running, "worker.ended").len(), 1);
-    eventually("and offers itself", || bridge(&running, "workers") == 1);
+    for (times, how) in [(1, "-KILL"), (2, "-TERM")] {
+        let [worker] = processes(&running, "worker --connect")[..] else { panic!("one worker") };
+        signal(worker, how);
+        running.ok(&["plugin", "install", guest("counter").to_str().unwrap()]);
+        let given = bridge(&running, "given");
+        assert!(given >= times, "{how}: it was done by a worker");
+        eventually("it runs again", || lines(&running, "worker.started").len() as u64 == times + 1);
+        assert_eq!(lines(&running, "worker.ended").len() as u64, times);
+        eventually("and offers itself", || bridge(&running, "workers") == 1);
+    }
     assert_eq!(running.value("counter", "increment"), json!(1));
+}
+
+#[test]
+fn what_workers_died_of_is_refused_once_they_are_given_up_and_doctor_says_so() {
+    let running = with_workers("1");
+    let workers = || {
+        let doctor = running.doctor();
+        let checks = doctor["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "workers").unwrap()
+    };
+    assert_eq!(workers()["state"], json!("ok"));
+    eventually("it is given up", || {
+        processes(&running, "worker --connect").into_iter().for_each(|worker| {
+            let _ = Command::new("kill").args(["-9", &worker.to_string()]).status();
+        });
+        !lines(&running, "worker.given-up").is_empty()
+    });
+    let refusal = running.refused(&["plugin", "check", guest("counter").to_str().unwrap()]).to_string();
+    assert!(refusal.contains("ended too often") && refusal.contains("telos worker"), "{refusal}");
+    eventually("it is missed", || bridge(&running, "workers") == 0);
+    let told = workers();
+    assert_eq!(told["state"], json!("degraded"));
+    assert!(told["cause"].as_str().unwrap().contains("minds and trials are refused"), "{told}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::elsewhere::tests::{Does, Scene};
+use crate::elsewhere::tests::{Does, Scene, crew, give_up};
 
 /// Counts what reaches it.
 #[derive(Default)]
@@ -59,5 +59,16 @@ async fn what_a_lost_worker_had_is_not_tried_by_the_host_and_is_told_soon() {
     let refusal = asking.await.unwrap().unwrap_err().to_string();
     assert!(refusal.contains("its worker was lost"), "{refusal}");
     assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+    assert_eq!(own.0.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_workers_of_its_own_never_does_their_work() {
+    let crew = crew(1);
+    let scene = Scene::with(&crew).await;
+    let (own, minds) = shared(&scene);
+    give_up(&crew, 0);
+    let refusal = embed(&minds).await.unwrap_err().to_string();
+    assert!(refusal.contains("ended too often"), "{refusal}");
     assert_eq!(own.0.load(Ordering::SeqCst), 0);
 }

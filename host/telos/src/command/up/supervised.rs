@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use telos_service::{ChildEvent, Ending, supervise};
+use telos_service::{ChildEvent, Ending, Rules, supervise};
 use tokio::process::Command;
 use tokio::sync::watch;
 
@@ -24,7 +24,8 @@ pub(super) async fn run(output: &Output) -> Result<(), CommandError> {
         apart(&mut command);
         command
     };
-    let mut supervised = Box::pin(supervise(command, stopping, told));
+    let rules = Rules { is_over: |status| status.success() };
+    let mut supervised = Box::pin(supervise(command, rules, stopping, told));
     let ending = tokio::select! {
         ending = &mut supervised => ending,
         () = stop.wait() => {
@@ -33,7 +34,7 @@ pub(super) async fn run(output: &Output) -> Result<(), CommandError> {
         }
     };
     match ending {
-        Ending::Done => Ok(()),
+        Ending::Told | Ending::Over(_) => Ok(()),
         Ending::GivenUp => Err(refused(
             "the host died too often and is not started again",
             "read why with `telos journal tail`, or start it without --supervise",
