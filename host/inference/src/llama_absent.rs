@@ -4,8 +4,8 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use crate::engine::{Engine, Loaded};
-use crate::{LoadPhase, Mind, MindError, fetch};
+use crate::engine::{Engine, Loaded, OnLoading};
+use crate::{Mind, MindError, fetch};
 
 /// llama.cpp in process; this build is without it.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Engine for LlamaEngine {
         &self,
         mind: &Mind,
         _: &Path,
-        _: &mut dyn FnMut(LoadPhase, f32),
+        _: &OnLoading,
         _: &mut dyn FnMut(&mut dyn Loaded),
     ) -> Result<(), MindError> {
         Err(MindError::load(&mind.name, "this build is without llama.cpp; build with the feature `llama`"))

@@ -239,7 +239,7 @@ fn out_of_time(begun: u32) -> String {
     match begun {
         0 => "no worker was free for it by its deadline".to_owned(),
         1 => "its worker had not answered by its deadline".to_owned(),
-        more => format!("{more} workers had it, one after another, and none had answered by its deadline"),
+        more => format!("it was given to workers {more} times, and none had answered by its deadline"),
     }
 }
 

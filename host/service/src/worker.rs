@@ -15,7 +15,7 @@ use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, MindError, Minds, MindsConfig};
 use telos_kernel::EngineError;
 
-use crate::minding::{KernelMinds, wire};
+use crate::minding::wire;
 use crate::sandboxing;
 use inference::Inference;
 use sandbox::Sandbox;
@@ -99,13 +99,12 @@ pub fn start_ppp_worker(setup: WorkerSetup) -> Result<PppWorker, WorkerStartErro
     Ok(PppWorker::start(setup.endpoint, PppWorkerConfig::default(), Arc::new(duties))?)
 }
 
-fn minds(engine: Option<&Arc<dyn Engine>>, models: &Path) -> Result<KernelMinds, MindError> {
+fn minds(engine: Option<&Arc<dyn Engine>>, models: &Path) -> Result<Minds, MindError> {
     let engine = match engine {
         Some(engine) => Arc::clone(engine),
         None => Arc::new(LlamaEngine::new(None)?),
     };
-    let minds = Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default());
-    Ok(KernelMinds(Arc::new(minds)))
+    Ok(Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default()))
 }
 
 /// What this worker can do, by service.
@@ -119,7 +118,7 @@ impl Duties {
         let does = |role| setup.roles.contains(&role);
         let sandbox = if does(WorkerRole::Sandbox) { Some(Sandbox::new()?) } else { None };
         let inference = if does(WorkerRole::Inference) {
-            Some(Inference::new(Arc::new(minds(setup.engine.as_ref(), &setup.models)?)))
+            Some(Inference::new(minds(setup.engine.as_ref(), &setup.models)?))
         } else {
             None
         };
