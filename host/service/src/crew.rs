@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use telos_bridge::Endpoint;
+use telos_bridge::{Endpoint, Workers};
 use telos_journal::{Journal, Line, Producer, Rate, Severity};
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::supervisor::{ChildEvent, OnChild, Rules, supervise};
-use crate::worker::WorkerRole;
+use crate::supervisor::{ChildEvent, IsHeard, OnChild, Rules, supervise};
+use crate::worker::{WorkerRole, process_service};
 
 /// How a host starts workers.
 #[derive(Debug, Clone)]
@@ -92,6 +92,7 @@ impl Crew {
     pub(crate) fn start(
         config: &CrewConfig,
         standing: &CrewStanding,
+        workers: &Workers,
         endpoint: &Endpoint,
         journal: &Arc<Journal>,
     ) -> Self {
@@ -99,10 +100,11 @@ impl Crew {
         let mut tasks = JoinSet::new();
         for index in 0..config.workers {
             let (config, endpoint, stopping) = (config.clone(), endpoint.to_string(), stopping.clone());
+            let is_heard = listen(workers.clone());
             let told = tell(journal.producer("host", Rate::HOST), standing.clone(), index);
             tasks.spawn(async move {
                 // A worker that ends by itself is missed all the same.
-                let rules = Rules { is_over: |_| false };
+                let rules = Rules { is_over: |_| false, is_heard: Some(is_heard) };
                 supervise(|| command(&config, &endpoint), rules, stopping, told).await;
             });
         }
@@ -122,6 +124,12 @@ fn command(config: &CrewConfig, endpoint: &str) -> Command {
     command.args(&config.arguments).args(["worker", "--connect", endpoint, "--with-parent"]);
     command.args(["--roles", &roles.join(",")]).stdout(std::process::Stdio::null());
     command
+}
+
+/// A worker of the crew is heard of as long as it offers the service that names its process: not while it is silent, is
+/// told to leave, or has nothing in hand but what is void.
+fn listen(workers: Workers) -> IsHeard {
+    Arc::new(move |pid| workers.offer(&process_service(pid)))
 }
 
 fn tell(host: Producer, standing: CrewStanding, index: usize) -> OnChild {

@@ -188,13 +188,14 @@ impl Host {
         let gauge = config.ppp.as_ref().map(|pair| pair.gauge.clone());
         let methods: Arc<dyn Service> = Arc::new(methods.with_bare(gauge));
         let doors = if config.listen.is_some() { gate::doors(&home) } else { Vec::new() };
-        let bridge = BridgeConfig { doors, ..bridge_config(&home, workers, &journal) };
+        let bridge = BridgeConfig { doors, ..bridge_config(&home, workers.clone(), &journal) };
         let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
         let ppp = match config.ppp {
             Some(pair) => Some(serve_ppp(pair, methods).await?),
             None => None,
         };
-        let crew = config.crew.map(|crew| Crew::start(&crew, &standing, server.endpoint(), &journal));
+        let crew =
+            config.crew.map(|crew| Crew::start(&crew, &standing, &workers, server.endpoint(), &journal));
         if let Some(listen) = config.listen {
             gate.open(listen, &home, &journal).await?;
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! start ─→ runs ─→ ended ─→ pause (100 ms .. 10 s, doubling) ─→ start
-//!                    └ 5 restarts within a minute were not enough: given up
+//!         │          └ 5 restarts within a minute were not enough: given up
+//!         └ not heard of for SILENT_MAX: killed
 //! ```
 //! A child knows that it is not wanted any more by the end of its standard input, so it goes with whoever started it,
 //! however that ends.
@@ -21,6 +22,10 @@ const RESTARTS_MAX: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Three times what a peer may be silent for until it is taken for dead, and what a start takes on a busy machine.
+pub const SILENT_MAX: Duration = Duration::from_secs(19);
+/// How often it is listened for.
+const LISTEN: Duration = Duration::from_secs(1);
 /// A child that is told to end has so long before it is killed: longer than a host takes to stop.
 const FAREWELL: Duration = Duration::from_secs(15);
 
@@ -54,11 +59,16 @@ pub enum ChildEvent {
     },
 }
 
+/// Whether a process is heard of.
+pub type IsHeard = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
 /// What a supervisor goes by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Rules {
     /// Whether a child that ended so by itself is not to be started again.
     pub is_over: fn(ExitStatus) -> bool,
+    /// A child of which nothing is heard for [`SILENT_MAX`] is killed, and started again; none: nobody listens.
+    pub is_heard: Option<IsHeard>,
 }
 
 /// How a child's life under supervision ended.
@@ -90,10 +100,14 @@ pub async fn supervise(
         let how = match start(command()) {
             Ok(child) => {
                 told(&ChildEvent::Started { pid: child.id().unwrap_or_default() });
-                match run(child, &mut stopping).await {
-                    None => return Ending::Told,
-                    Some(status) if (rules.is_over)(status) => return Ending::Over(status),
-                    Some(status) => Ok(status.to_string()),
+                match run(child, &rules, &mut stopping).await {
+                    Run::Told => return Ending::Told,
+                    Run::Ended(status) if (rules.is_over)(status) => return Ending::Over(status),
+                    Run::Ended(status) => Ok(status.to_string()),
+                    Run::Silent => Ok(format!(
+                        "nothing was heard of it for {} s, so it was killed",
+                        SILENT_MAX.as_secs()
+                    )),
                 }
             }
             Err(cause) => Err(cause),
@@ -118,20 +132,40 @@ fn start(mut command: Command) -> io::Result<Child> {
     command.stdin(Stdio::piped()).kill_on_drop(true).spawn()
 }
 
-/// None when it was told to end.
-async fn run(mut child: Child, stopping: &mut watch::Receiver<bool>) -> Option<ExitStatus> {
+/// How one run of a child ended.
+enum Run {
+    Told,
+    Ended(ExitStatus),
+    Silent,
+}
+
+async fn run(mut child: Child, rules: &Rules, stopping: &mut watch::Receiver<bool>) -> Run {
     // Waiting for a child closes its input, unless somebody else has it.
     let input = child.stdin.take();
-    tokio::select! {
+    let pid = child.id().unwrap_or_default();
+    let run = tokio::select! {
         // Of a child that is ours the system tells how it ended.
-        status = child.wait() => return Some(status.unwrap_or_default()),
-        _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
-    }
+        status = child.wait() => return Run::Ended(status.unwrap_or_default()),
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => Run::Told,
+        () = fell_silent(pid, rules.is_heard.as_ref(), LISTEN, SILENT_MAX) => Run::Silent,
+    };
     drop(input);
-    if tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
+    // Who is not heard of would not hear us either.
+    let is_asked = matches!(run, Run::Told);
+    if !is_asked || tokio::time::timeout(FAREWELL, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
-    None
+    run
+}
+
+/// Counted in looks: time in which this process itself stood still is nobody's silence.
+async fn fell_silent(pid: u32, is_heard: Option<&IsHeard>, listen: Duration, bound: Duration) {
+    let Some(is_heard) = is_heard else { return std::future::pending().await };
+    let mut silent = Duration::ZERO;
+    while silent < bound {
+        tokio::time::sleep(listen).await;
+        silent = if is_heard(pid) { Duration::ZERO } else { silent + listen };
+    }
 }
 
 /// How soon, and whether, something is tried again.
@@ -170,7 +204,19 @@ mod tests {
         assert_eq!(budget.next_pause(later), ms(100), "what was long ago does not count");
     }
 
-    const UNLESS_WELL: Rules = Rules { is_over: |status| status.success() };
+    const UNLESS_WELL: Rules = Rules { is_over: |status| status.success(), is_heard: None };
+
+    #[tokio::test]
+    async fn silence_is_counted_from_the_last_time_that_something_was_heard() {
+        let listen = Duration::from_millis(10);
+        let looks = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let looked = Arc::clone(&looks);
+        // Heard of at the third look only.
+        let is_heard: IsHeard =
+            Arc::new(move |_| looked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 2);
+        fell_silent(1, Some(&is_heard), listen, 5 * listen).await;
+        assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 3 + 5);
+    }
 
     #[cfg(unix)]
     #[tokio::test]

@@ -6,6 +6,7 @@ mod sandbox;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use telos_bridge::{
     Call, Effect, Endpoint, PppWorker, PppWorkerConfig, Reply, RpcError, Service, Worker, WorkerConfig,
@@ -43,6 +44,21 @@ impl WorkerRole {
     }
 }
 
+/// The beginning of the service that names a process.
+const PROCESS: &str = "process.";
+/// A host's own worker looks for it so often at least: it is there, or the worker ends with it.
+const CREW_BACKOFF_MAX: Duration = Duration::from_secs(4);
+
+/// A service that nobody asks for: by offering it, a host's own worker says which process it is.
+pub(crate) fn process_service(pid: u32) -> String {
+    format!("{PROCESS}{pid}")
+}
+
+/// The process that a service names.
+pub(crate) fn process_of(service: &str) -> Option<u32> {
+    service.strip_prefix(PROCESS)?.parse().ok()
+}
+
 /// What a worker is started with.
 pub struct WorkerSetup {
     /// Its host.
@@ -53,6 +69,8 @@ pub struct WorkerSetup {
     pub roles: Vec<WorkerRole>,
     /// Jobs in hand at once.
     pub credit: u16,
+    /// Whether its host started it.
+    pub is_of_crew: bool,
     /// Where fetched minds are.
     pub models: PathBuf,
     /// What runs minds; none is llama.cpp where it is built in.
@@ -80,11 +98,15 @@ pub enum WorkerStartError {
 /// [`WorkerStartError`].
 pub fn start_worker(setup: WorkerSetup) -> Result<Worker, WorkerStartError> {
     let duties = Duties::new(&setup)?;
+    let usual = WorkerConfig::default();
+    let mut services: Vec<String> = setup.roles.iter().map(|role| role.service().to_owned()).collect();
+    services.extend(setup.is_of_crew.then(|| process_service(std::process::id())));
     let config = WorkerConfig {
-        services: setup.roles.iter().map(|role| role.service().to_owned()).collect(),
+        services,
         credit: setup.credit,
         token_file: setup.token_file,
-        ..WorkerConfig::default()
+        backoff_max: if setup.is_of_crew { CREW_BACKOFF_MAX } else { usual.backoff_max },
+        ..usual
     };
     Ok(Worker::start(setup.endpoint, config, Arc::new(duties))?)
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use telos_bridge::{PeerInfo, PppGauge, PppStats, Stats, WorkerState};
 
 use super::Methods;
+use crate::worker::process_of;
 
 impl Methods {
     pub(super) fn host_vitals(&self) -> Value {
@@ -28,7 +29,8 @@ fn peer(peer: &PeerInfo) -> Value {
         "waiting_bytes": peer.waiting_bytes,
         "silent_ms": u64::try_from(peer.silent.as_millis()).unwrap_or(u64::MAX),
         "worker": peer.worker.as_ref().map(|worker| json!({
-            "services": worker.services,
+            "services": worker.services.iter().filter(|name| process_of(name).is_none()).collect::<Vec<_>>(),
+            "process": worker.services.iter().find_map(|name| process_of(name)),
             "credit": worker.credit,
             "in_hand": worker.in_hand,
             "state": state(worker.state),

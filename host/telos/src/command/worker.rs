@@ -123,6 +123,7 @@ fn setup(arguments: &WorkerArguments, endpoint: Endpoint, home: &Path) -> Worker
         token_file,
         roles,
         credit: arguments.credit,
+        is_of_crew: arguments.with_parent,
         models: models_dir(home),
         engine: None,
     }

@@ -95,6 +95,21 @@ fn a_lost_worker_is_started_again_and_what_it_had_waits_for_it() {
 }
 
 #[test]
+fn a_worker_that_stands_still_is_replaced() {
+    let running = with_workers("1");
+    let [worker] = processes(&running, "worker --connect")[..] else { panic!("one worker") };
+    let peers = running.ok(&["vitals"])["peers"].as_array().unwrap().clone();
+    assert!(peers.iter().any(|peer| peer["worker"]["process"] == json!(worker)), "{peers:?}");
+    signal(worker, "-STOP");
+    eventually("another is started", || !lines(&running, "worker.ended").is_empty());
+    assert!(lines(&running, "worker.ended")[0].to_string().contains("nothing was heard of it for 19 s"));
+    eventually("and offers itself", || bridge(&running, "workers") == 1);
+    let now = processes(&running, "worker --connect");
+    assert!(now.len() == 1 && now != [worker], "{now:?}");
+    running.ok(&["plugin", "check", guest("counter").to_str().unwrap()]);
+}
+
+#[test]
 fn what_workers_died_of_is_refused_once_they_are_given_up_and_doctor_says_so() {
     let running = with_workers("1");
     let workers = || {

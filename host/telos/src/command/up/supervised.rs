@@ -24,7 +24,7 @@ pub(super) async fn run(output: &Output) -> Result<(), CommandError> {
         apart(&mut command);
         command
     };
-    let rules = Rules { is_over: |status| status.success() };
+    let rules = Rules { is_over: |status| status.success(), is_heard: None };
     let mut supervised = Box::pin(supervise(command, rules, stopping, told));
     let ending = tokio::select! {
         ending = &mut supervised => ending,
