@@ -30,6 +30,6 @@ pub use crew::CrewConfig;
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
-pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, supervise};
+pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, Supervision, supervise};
 pub use telos_kernel::{Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving, ProbationTerms};
 pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

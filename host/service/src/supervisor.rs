@@ -9,6 +9,7 @@
 //! however that ends.
 
 use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use crate::home::Home;
+
 /// Restarts within [`WINDOW`], beyond which a child is given up.
 const RESTARTS_MAX: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -24,6 +27,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Three times what a peer may be silent for until it is taken for dead, and what a start takes on a busy machine.
 pub const SILENT_MAX: Duration = Duration::from_secs(19);
+/// How often it is tried to supervise a home, [`PAUSE_MIN`] apart.
+const SUPERVISION_TRIES: u32 = 5;
 /// How often it is listened for.
 const LISTEN: Duration = Duration::from_secs(1);
 /// A child that is told to end has so long before it is killed: longer than a host takes to stop.
@@ -57,6 +62,37 @@ pub enum ChildEvent {
         /// How it ended last.
         how: String,
     },
+}
+
+/// Says that a home's host is started again when it dies, for as long as it is kept: a lock, so that it ends with its
+/// process, however that ends.
+#[derive(Debug)]
+pub struct Supervision(#[expect(dead_code, reason = "it holds the lock")] File);
+
+impl Supervision {
+    /// None when somebody else supervises the home's host.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub async fn begin(home: &Home) -> io::Result<Option<Self>> {
+        home.prepare()?;
+        let file = File::create(home.supervisor_file())?;
+        // Whoever looks holds it for a moment.
+        for _ in 0..SUPERVISION_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self(file))),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE_MIN).await,
+                Err(TryLockError::Error(cause)) => return Err(cause),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether somebody supervises the home's host.
+    pub fn is_held(home: &Home) -> bool {
+        let file = File::open(home.supervisor_file());
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 /// Whether a process is heard of.
@@ -202,6 +238,18 @@ mod tests {
         assert_eq!(pauses, [ms(100), ms(200), ms(400), ms(800), ms(1_600), None]);
         let later = start + WINDOW + Duration::from_secs(1);
         assert_eq!(budget.next_pause(later), ms(100), "what was long ago does not count");
+    }
+
+    #[tokio::test]
+    async fn a_home_has_one_supervisor_and_shows_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        assert!(!Supervision::is_held(&home));
+        let held = Supervision::begin(&home).await.unwrap();
+        assert!(held.is_some() && Supervision::is_held(&home));
+        assert!(Supervision::begin(&home).await.unwrap().is_none());
+        drop(held);
+        assert!(!Supervision::is_held(&home) && Supervision::begin(&home).await.unwrap().is_some());
     }
 
     const UNLESS_WELL: Rules = Rules { is_over: |status| status.success(), is_heard: None };

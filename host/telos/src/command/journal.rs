@@ -11,6 +11,8 @@ use crate::connection::{Connection, DEADLINE, Piece, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, plain};
 
+/// What a host does not say within this is read from its files.
+const SOON: Duration = Duration::from_secs(3);
 /// Following ends with the reader, or after a month.
 const FOLLOW_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -49,7 +51,7 @@ enum Severity {
 /// Asks the host; where none runs, or it does not answer, the files are read here.
 pub(crate) async fn run(journal: Journal, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
     let Journal::Tail(tail) = journal;
-    match Connection::open(reach, output).await {
+    match Connection::open_within(reach, reach.patience.min(SOON), output).await {
         Ok(host) => {
             let done = ask(&tail, &host, output).await;
             host.close().await;

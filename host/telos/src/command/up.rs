@@ -151,7 +151,7 @@ impl Up {
 
 /// Starts, says so, and serves until it is told to stop; under supervision, in a process that is started again.
 pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
-    if up.supervise { supervised::run(output).await } else { serve(up, home, output).await }
+    if up.supervise { supervised::run(home, output).await } else { serve(up, home, output).await }
 }
 
 async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {

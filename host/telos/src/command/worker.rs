@@ -14,6 +14,9 @@ use crate::error::{CommandError, refused};
 use crate::output::Output;
 use crate::stop::{StopSignal, parent_gone};
 
+/// A host that has not welcomed it by then is said to be looked for; that goes on until it is there.
+const GREETING: Duration = Duration::from_secs(1);
+
 /// Arguments of `telos worker`.
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArguments {
@@ -86,12 +89,19 @@ pub(crate) async fn run(
     let worker = start_worker(setup(&arguments, endpoint.clone(), home))
         .map_err(|cause| refused(cause.to_string(), "mend what it names and start it again"))?;
     let mut standing = worker.standing();
+    let mut told = std::pin::pin!(tokio::time::sleep(GREETING));
+    let mut is_told = false;
     loop {
         tokio::select! {
+            () = &mut told, if !is_told => {
+                is_told = true;
+                tell(&Standing::Away, &endpoint, output)?;
+            }
             changed = standing.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
+                is_told = true;
                 let now = standing.borrow_and_update().clone();
                 tell(&now, &endpoint, output)?;
             }

@@ -196,6 +196,60 @@ fn a_supervised_host_comes_back_with_everything_that_it_acknowledged() {
 }
 
 #[test]
+fn a_command_waits_for_a_host_that_is_supervised() {
+    let mut running = Running::with_counter();
+    running.stop();
+    running.start_with(&["--supervise"]);
+    for count in 1..=3 {
+        let [host] = processes(&running, "--with-parent")[..] else { panic!("one host") };
+        kill(host);
+        assert_eq!(running.value("counter", "increment"), json!(count));
+    }
+    let second =
+        crate::running::command(running.path()).args(["--json", "up", "--supervise"]).output().unwrap();
+    let second = String::from_utf8_lossy(&second.stdout).into_owned();
+    assert!(second.contains("somebody supervises"), "{second}");
+    running.stop();
+    let refused = running.refused(&["vitals"]).to_string();
+    assert!(refused.contains("no host is running"), "nobody supervises any more: {refused}");
+}
+
+#[test]
+fn a_command_waits_as_long_as_it_is_told_for_a_host_that_says_nothing() {
+    let running = Running::with_counter();
+    let host = running.host.as_ref().unwrap().id();
+    signal(host, "-STOP");
+    let began = Instant::now();
+    let refused = running.run(&["--patience-s", "1", "vitals"]);
+    assert!(!refused.status.success() && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("has not answered for 1s"), "{said}");
+    let later = std::thread::spawn(move || {
+        // Longer than one attempt to be greeted.
+        std::thread::sleep(Duration::from_secs(5));
+        signal(host, "-CONT");
+    });
+    let waited = running.run(&["--patience-s", "40", "vitals"]);
+    let errors = String::from_utf8_lossy(&waited.stderr).into_owned();
+    assert!(waited.status.success() && errors.contains("waiting for it for up to 40 s"), "{errors}");
+    later.join().unwrap();
+}
+
+#[test]
+fn a_worker_without_a_host_says_what_it_looks_for() {
+    use std::io::BufRead as _;
+    let place = tempfile::tempdir().unwrap();
+    let mut worker = crate::running::command(place.path());
+    worker.args(["worker", "--connect", "unix:/nohost"]).stdout(std::process::Stdio::piped());
+    let mut worker = worker.spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(worker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert_eq!(line, "looking for its host  endpoint unix:/nohost\n");
+}
+
+#[test]
 fn a_supervised_host_goes_with_its_supervisor() {
     let mut running = Running::new();
     running.stop();

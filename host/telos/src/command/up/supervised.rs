@@ -1,9 +1,10 @@
 //! `telos up --supervise`: the same command in a process of its own, started again when that dies.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 
-use telos_service::{ChildEvent, Ending, Rules, supervise};
+use telos_service::{ChildEvent, Ending, Home, Rules, Supervision, supervise};
 use tokio::process::Command;
 use tokio::sync::watch;
 
@@ -12,7 +13,13 @@ use crate::output::Output;
 use crate::stop::StopSignal;
 
 /// Runs the host until this process is told to stop, the host stops by itself, or it dies too often.
-pub(super) async fn run(output: &Output) -> Result<(), CommandError> {
+pub(super) async fn run(home: &Path, output: &Output) -> Result<(), CommandError> {
+    let what = || format!("the home {} cannot be used", home.display());
+    let begun = Supervision::begin(&Home::at(home)).await;
+    let Some(_supervision) = begun.map_err(|source| CommandError::File { what: what(), source })? else {
+        let message = format!("somebody supervises the host at {} already", home.display());
+        return Err(refused(message, "stop that `telos up --supervise`, or choose another home"));
+    };
     let mut stop = StopSignal::new()?;
     let program = std::env::current_exe()?;
     let (tell_stop, stopping) = watch::channel(false);
