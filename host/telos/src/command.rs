@@ -152,7 +152,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
     runtime.block_on(async {
         survive_file_size_limit()?;
         match arguments.command {
-            Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
+            Command::Up(up) => up::run(up, &home, output).await,
             Command::Doctor => doctor::run(reach, output).await,
             Command::Store(store) => store::run(store, reach, output).await,
             Command::Journal(journal) => {

@@ -4,6 +4,7 @@ mod supervised;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -150,8 +151,11 @@ impl Up {
 }
 
 /// Starts, says so, and serves until it is told to stop; under supervision, in a process that is started again.
-pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
-    if up.supervise { supervised::run(home, output).await } else { serve(up, home, output).await }
+pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
+    match up.supervise {
+        true => supervised::run(home, output).await,
+        false => serve(up, home, output).await.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {

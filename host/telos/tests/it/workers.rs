@@ -215,6 +215,19 @@ fn a_command_waits_for_a_host_that_is_supervised() {
 }
 
 #[test]
+fn a_host_that_refuses_to_start_is_not_started_again_and_says_why_once() {
+    let running = Running::new();
+    let second =
+        crate::running::command(running.path()).args(["--json", "up", "--supervise"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    // One value, from the one host that was tried.
+    let said: Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert!(said["error"]["message"].as_str().unwrap().contains("is in use by process"), "{said}");
+    let errors = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!errors.contains("died"), "{errors}");
+}
+
+#[test]
 fn a_command_waits_as_long_as_it_is_told_for_a_host_that_says_nothing() {
     let running = Running::with_counter();
     let host = running.host.as_ref().unwrap().id();

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 
 use telos_service::{ChildEvent, Ending, Home, Rules, Supervision, supervise};
@@ -12,8 +13,9 @@ use crate::error::{CommandError, refused};
 use crate::output::Output;
 use crate::stop::StopSignal;
 
-/// Runs the host until this process is told to stop, the host stops by itself, or it dies too often.
-pub(super) async fn run(home: &Path, output: &Output) -> Result<(), CommandError> {
+/// Runs the host until this process is told to stop, the host stops by itself or refuses to start, or it dies too often.
+/// The code is the host's, which has then said itself what there is to say.
+pub(super) async fn run(home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
     let what = || format!("the home {} cannot be used", home.display());
     let begun = Supervision::begin(&Home::at(home)).await;
     let Some(_supervision) = begun.map_err(|source| CommandError::File { what: what(), source })? else {
@@ -31,7 +33,7 @@ pub(super) async fn run(home: &Path, output: &Output) -> Result<(), CommandError
         apart(&mut command);
         command
     };
-    let rules = Rules { is_over: |status| status.success(), is_heard: None };
+    let rules = Rules { is_over: |status| own_code(status).is_some(), is_heard: None };
     let mut supervised = Box::pin(supervise(command, rules, stopping, told));
     let ending = tokio::select! {
         ending = &mut supervised => ending,
@@ -41,12 +43,19 @@ pub(super) async fn run(home: &Path, output: &Output) -> Result<(), CommandError
         }
     };
     match ending {
-        Ending::Told | Ending::Over(_) => Ok(()),
+        Ending::Told => Ok(ExitCode::SUCCESS),
+        Ending::Over(status) => Ok(ExitCode::from(own_code(status).unwrap_or_default())),
         Ending::GivenUp => Err(refused(
             "the host died too often and is not started again",
             "read why with `telos journal tail`, or start it without --supervise",
         )),
     }
+}
+
+/// The code of a host that ended by its own decision: it stopped, or said why it does not start. A crash has none of
+/// these.
+fn own_code(status: ExitStatus) -> Option<u8> {
+    status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code <= 2)
 }
 
 /// Those of this process, but for the supervision.
