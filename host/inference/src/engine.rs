@@ -18,6 +18,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether the mind's file is in `models_dir`, as far as a look at the directory tells.
     fn is_fetched(&self, mind: &Mind, models_dir: &Path) -> bool;
 
+    /// Why it answers nothing at all; none where it does.
+    fn absence(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Loads the mind, lends it to `serve` until that returns, and frees it. Blocks for all of it.
     ///
     /// `progress` is not called again once `serve` runs.

@@ -46,6 +46,9 @@ pub struct LlamaEngine {
 }
 
 impl LlamaEngine {
+    /// Whether it is in this build.
+    pub const IS_BUILT_IN: bool = true;
+
     /// `threads`: how many compute one answer; none for half of what the processor has, at least one. More gain
     /// little, and lose much when others want the processor: llama.cpp's threads wait for each other by spinning.
     ///

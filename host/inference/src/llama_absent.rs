@@ -11,7 +11,13 @@ use crate::{Mind, MindError, fetch};
 #[derive(Debug)]
 pub struct LlamaEngine;
 
+/// What this build lacks.
+const ABSENCE: &str = "this build is without llama.cpp; build with the feature `llama`";
+
 impl LlamaEngine {
+    /// Whether it is in this build.
+    pub const IS_BUILT_IN: bool = false;
+
     /// The engine's place.
     ///
     /// # Errors
@@ -26,6 +32,10 @@ impl Engine for LlamaEngine {
         fetch::is_present(mind, models_dir)
     }
 
+    fn absence(&self) -> Option<&'static str> {
+        Some(ABSENCE)
+    }
+
     fn with_loaded(
         &self,
         mind: &Mind,
@@ -33,6 +43,6 @@ impl Engine for LlamaEngine {
         _: &OnLoading,
         _: &mut dyn FnMut(&mut dyn Loaded),
     ) -> Result<(), MindError> {
-        Err(MindError::load(&mind.name, "this build is without llama.cpp; build with the feature `llama`"))
+        Err(MindError::load(&mind.name, ABSENCE))
     }
 }

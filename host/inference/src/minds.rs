@@ -110,6 +110,12 @@ impl Minds {
         self.catalogue.minds().iter().map(|mind| self.info(mind)).collect()
     }
 
+    /// Why none of them answers; none where they do.
+    #[must_use]
+    pub fn absence(&self) -> Option<&'static str> {
+        self.engine.absence()
+    }
+
     /// Starts a generation; answers when the mind accepted it. Loads the mind first when it is not resident, and
     /// reports that to `progress`. A mind serves one request at a time, so this also waits for the ones before.
     ///

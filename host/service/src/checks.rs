@@ -330,6 +330,13 @@ fn plugin_check(row: &serde_json::Value) -> Check {
 }
 
 fn mind_checks(minds: &Minds) -> Vec<Check> {
+    if let Some(absence) = minds.absence() {
+        return vec![Check::degraded(
+            "mind",
+            format!("no mind answers: {absence}"),
+            "use a `telos` with llama.cpp",
+        )];
+    }
     minds.list().iter().filter(|mind| mind.is_default).map(mind_check).collect()
 }
 

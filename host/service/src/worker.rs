@@ -31,8 +31,17 @@ pub enum WorkerRole {
 }
 
 impl WorkerRole {
-    /// Every role, as a worker takes them when none is named.
-    pub const ALL: [Self; 2] = [Self::Inference, Self::Sandbox];
+    /// What this build can do, as a worker does it when no role is named.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        [Self::Inference, Self::Sandbox].into_iter().filter(|role| role.is_available()).collect()
+    }
+
+    /// Whether this build can do it: minds need llama.cpp.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        LlamaEngine::IS_BUILT_IN || self != Self::Inference
+    }
 
     /// The service that it offers.
     #[must_use]

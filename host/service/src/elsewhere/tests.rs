@@ -170,7 +170,7 @@ pub(crate) fn crew(workers: usize) -> CrewStanding {
         workers,
         program: "telos".into(),
         arguments: Vec::new(),
-        roles: crate::WorkerRole::ALL.to_vec(),
+        roles: vec![crate::WorkerRole::Inference, crate::WorkerRole::Sandbox],
     };
     CrewStanding::of(Some(&config))
 }

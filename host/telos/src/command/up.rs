@@ -212,7 +212,7 @@ fn crew(workers: u8, home: &Path) -> Result<Option<CrewConfig>, CommandError> {
     }
     let arguments = vec!["--home".into(), home.as_os_str().to_owned()];
     let (workers, program) = (workers.into(), std::env::current_exe()?);
-    Ok(Some(CrewConfig { workers, program, arguments, roles: WorkerRole::ALL.to_vec() }))
+    Ok(Some(CrewConfig { workers, program, arguments, roles: WorkerRole::available() }))
 }
 
 /// A line that the next one replaces.

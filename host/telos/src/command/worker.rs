@@ -28,7 +28,7 @@ pub(crate) struct WorkerArguments {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// What to do, separated by commas [default: everything].
+    /// What to do, separated by commas [default: everything that this build can].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE")]
     roles: Vec<Role>,
 
@@ -71,6 +71,13 @@ pub(crate) async fn run(
     near: Option<Endpoint>,
     output: &Output,
 ) -> Result<(), CommandError> {
+    let lacking = arguments.roles.iter().find(|role| !WorkerRole::from(**role).is_available());
+    if lacking.is_some() {
+        return Err(refused(
+            "this build is without llama.cpp, so it runs no minds",
+            "use a `telos` with llama.cpp",
+        ));
+    }
     let mut stop = StopSignal::new()?;
     let home = reach.home;
     if let Some(queue) = &arguments.ppp {
@@ -125,7 +132,7 @@ fn setup(arguments: &WorkerArguments, endpoint: Endpoint, home: &Path) -> Worker
     let is_tcp = matches!(endpoint, Endpoint::Tcp(_));
     let token_file = arguments.token_file.clone().or_else(|| is_tcp.then(|| home.join("run").join("token")));
     let roles = match arguments.roles.as_slice() {
-        [] => WorkerRole::ALL.to_vec(),
+        [] => WorkerRole::available(),
         asked => asked.iter().map(|role| WorkerRole::from(*role)).collect(),
     };
     WorkerSetup {

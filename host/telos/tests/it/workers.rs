@@ -64,7 +64,8 @@ fn candidates_are_tried_by_a_worker() {
     assert_eq!(bridge(&running, "given"), 2);
     let worker = running.ok(&["vitals"])["peers"].as_array().unwrap().clone();
     let worker = worker.into_iter().find(|peer| peer["role"] == "worker").unwrap();
-    assert_eq!(worker["worker"]["services"], json!(["inference", "sandbox"]));
+    let can = if cfg!(feature = "llama") { json!(["inference", "sandbox"]) } else { json!(["sandbox"]) };
+    assert_eq!(worker["worker"]["services"], can);
 }
 
 #[test]
@@ -76,6 +77,21 @@ fn what_is_no_component_is_refused_by_a_worker_in_the_hosts_words() {
     let refusal = |running: &Running| running.refused(&["plugin", "check", file.to_str().unwrap()]);
     assert_eq!(refusal(&with), refusal(&alone));
     assert_eq!(bridge(&with, "given"), 1);
+}
+
+#[cfg(not(feature = "llama"))]
+#[test]
+fn a_build_without_llama_says_that_no_mind_answers_and_offers_none() {
+    let running = Running::new();
+    let doctor = running.doctor();
+    let mut minds = doctor["checks"].as_array().unwrap().iter().filter(|check| check["check"] == "mind");
+    let mind = minds.next().unwrap();
+    assert!(
+        mind["state"] == "degraded" && mind["cause"].as_str().unwrap().contains("without llama.cpp"),
+        "{mind}"
+    );
+    let refused = running.refused(&["worker", "--roles", "inference"]).to_string();
+    assert!(refused.contains("without llama.cpp"), "{refused}");
 }
 
 #[test]
