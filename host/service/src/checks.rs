@@ -330,14 +330,15 @@ fn plugin_check(row: &serde_json::Value) -> Check {
 }
 
 fn mind_checks(minds: &Minds) -> Vec<Check> {
-    if let Some(absence) = minds.absence() {
-        return vec![Check::degraded(
-            "mind",
-            format!("no mind answers: {absence}"),
-            "use a `telos` with llama.cpp",
-        )];
+    let defaults = minds.list().into_iter().filter(|mind| mind.is_default);
+    match minds.absence() {
+        None => defaults.map(|mind| mind_check(&mind)).collect(),
+        Some(absence) => defaults.map(|mind| absent_mind_check(&mind.name, absence)).collect(),
     }
-    minds.list().iter().filter(|mind| mind.is_default).map(mind_check).collect()
+}
+
+fn absent_mind_check(name: &str, absence: &str) -> Check {
+    Check::degraded("mind", format!("{name} does not answer: {absence}"), "use a `telos` with llama.cpp")
 }
 
 fn mind_check(mind: &MindInfo) -> Check {
