@@ -1,13 +1,14 @@
 //! The host as commands see it; the only file that speaks to the bridge.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use telos_bridge::{
     CallError, CallOptions, Client, ClientConfig, ConnectError, Effect, Endpoint, Event, Stream,
 };
-use telos_guard::{DialError, PrivateKey, Proxy, Remote};
+use telos_guard::{DialError, OnFailure, PrivateKey, Proxy, Remote};
 use telos_service::{Home, Supervision};
 use tokio::sync::watch;
 
@@ -57,10 +58,10 @@ pub(crate) struct Far {
 
 impl Far {
     /// A way there for this process, once the guard has let it in: that tells a refusal with its reason.
-    pub(crate) async fn proxy(&self) -> Result<Proxy, CommandError> {
+    pub(crate) async fn proxy(&self, output: &Output) -> Result<Proxy, CommandError> {
         let key = read_key(&self.key)?;
         telos_guard::greet(&self.remote, &key).await.map_err(not_let_in)?;
-        let proxy = Proxy::private(self.remote.clone(), key).await;
+        let proxy = Proxy::private(self.remote.clone(), key, Some(tell_failure(*output))).await;
         proxy.map_err(|error| refused(error.to_string(), "mend what it names"))
     }
 }
@@ -183,7 +184,7 @@ impl Connection {
 
     /// Asks to be let in first, since that tells a refusal with its reason; then through a proxy of our own.
     async fn open_far(far: &Far, patience: Duration, output: &Output) -> Result<Connection, CommandError> {
-        let proxy = far.proxy().await?;
+        let proxy = far.proxy(output).await?;
         let client = Client::connect(proxy.endpoint().clone(), config(patience)).await;
         let address = far.remote.address();
         let client = client.map_err(|error| {
@@ -266,9 +267,18 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKey, CommandError> {
     PrivateKey::read(path).map_err(|error| refused(error.to_string(), next))
 }
 
+/// Says why the way to a host elsewhere does not come about any more, and what to do.
+pub(crate) fn tell_failure(output: Output) -> OnFailure {
+    Arc::new(move |error| output.note(&format!("telos: {error}\n  next: {}", let_in_next(error))))
+}
+
 /// A host elsewhere that is not reached, or says no, and what to do about it.
 pub(crate) fn not_let_in(error: DialError) -> CommandError {
-    let next = match &error {
+    refused(error.to_string(), let_in_next(&error))
+}
+
+fn let_in_next(error: &DialError) -> &'static str {
+    match error {
         DialError::Refused { name, .. } if name == "unknown-key" => {
             "its operator lets a key in with `telos keys allow NAME PUBLICKEY --role ROLE`"
         }
@@ -277,8 +287,7 @@ pub(crate) fn not_let_in(error: DialError) -> CommandError {
             "compare the endpoint with the one that the host prints when it is ready"
         }
         _ => "see that the host there runs with `telos up --listen`, and that its port can be reached",
-    };
-    refused(error.to_string(), next)
+    }
 }
 
 /// One line when the host falls silent while something is asked of it, and one when it is back.

@@ -85,7 +85,7 @@ pub(crate) async fn run(
         return worker_ppp::run(setup, Duration::from_secs(arguments.drain_s), stop.wait(), output).await;
     }
     let proxy = match reach.far {
-        Some(far) => Some(far.proxy().await?),
+        Some(far) => Some(far.proxy(output).await?),
         None => None,
     };
     let endpoint = match (&proxy, near) {
@@ -93,7 +93,9 @@ pub(crate) async fn run(
         (None, Some(endpoint)) => endpoint,
         (None, None) => endpoint_of(home)?,
     };
-    let worker = start_worker(setup(&arguments, endpoint.clone(), home))
+    // The local end of a way elsewhere means nothing to anybody.
+    let place = reach.far.map_or_else(|| endpoint.to_string(), |far| far.remote.to_string());
+    let worker = start_worker(setup(&arguments, endpoint, home))
         .map_err(|cause| refused(cause.to_string(), "mend what it names and start it again"))?;
     let mut standing = worker.standing();
     let mut told = std::pin::pin!(tokio::time::sleep(GREETING));
@@ -102,7 +104,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = &mut told, if !is_told => {
                 is_told = true;
-                tell(&Standing::Away, &endpoint, output)?;
+                tell(&Standing::Away, &place, output)?;
             }
             changed = standing.changed() => {
                 if changed.is_err() {
@@ -110,7 +112,7 @@ pub(crate) async fn run(
                 }
                 is_told = true;
                 let now = standing.borrow_and_update().clone();
-                tell(&now, &endpoint, output)?;
+                tell(&now, &place, output)?;
             }
             () = stop.wait() => return leave(worker, &arguments, output).await,
             () = parent_gone(arguments.with_parent) => return leave(worker, &arguments, output).await,
@@ -153,9 +155,9 @@ fn endpoint_of(home: &Path) -> Result<Endpoint, CommandError> {
     text.trim().parse().map_err(|source| CommandError::Endpoint { path, source })
 }
 
-fn tell(standing: &Standing, endpoint: &Endpoint, output: &Output) -> Result<(), CommandError> {
+fn tell(standing: &Standing, endpoint: &str, output: &Output) -> Result<(), CommandError> {
     let say = |state: &str| {
-        let value = json!({"worker": state, "endpoint": endpoint.to_string()});
+        let value = json!({"worker": state, "endpoint": endpoint});
         output.result(&value, |_, _| format!("{state}  endpoint {endpoint}\n"))
     };
     match standing {
