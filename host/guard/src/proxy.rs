@@ -251,7 +251,9 @@ mod tests {
         let remote: Remote = format!("noise:127.0.0.1:1/{}", key.public()).parse().unwrap();
         let heard = Arc::new(AtomicU32::new(0));
         let hearing = Arc::clone(&heard);
-        let on_failure: OnFailure = Arc::new(move |_| drop(hearing.fetch_add(1, Ordering::Relaxed)));
+        let on_failure: OnFailure = Arc::new(move |_| {
+            hearing.fetch_add(1, Ordering::Relaxed);
+        });
         let way = Way { remote: remote.clone(), key, on_failure: Some(on_failure), told: Mutex::default() };
         let refused = |name: &str| DialError::Refused {
             remote: remote.clone(),

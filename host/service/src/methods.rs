@@ -32,6 +32,44 @@ use crate::gate::Gate;
 use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
 
+/// Every method.
+const METHODS: [&str; 34] = [
+    "host.info",
+    "host.vitals",
+    "object.send",
+    "object.list",
+    "object.show",
+    "object.new",
+    "object.set",
+    "object.unname",
+    "object.forget",
+    "object.history",
+    "plugin.list",
+    "plugin.info",
+    "plugin.check",
+    "plugin.install",
+    "plugin.swap",
+    "plugin.rollback",
+    "plugin.remove",
+    "plugin.history",
+    "plugin.grant",
+    "plugin.revoke",
+    "plugin.top",
+    "plugin.quarantine",
+    "plugin.lift",
+    "store.verify",
+    "store.backup",
+    "store.rewrite",
+    "store.stats",
+    "store.refused",
+    "audit.list",
+    "journal.tail",
+    "memory.search",
+    "memory.stats",
+    "memory.archive",
+    "memory.verify",
+];
+
 /// The parts that methods speak to.
 #[derive(Clone)]
 pub(crate) struct Methods {
@@ -94,7 +132,10 @@ impl Methods {
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {
         if !is_open_to_all(&call.method) && call.role != Role::Operator {
-            return Err(RpcError::new("denied", Effect::None, format!("`{}` is for operators", call.method)));
+            return Err(match METHODS.contains(&call.method.as_str()) {
+                true => denied(format!("`{}` is for operators", call.method)),
+                false => no_such_method(&call.method),
+            });
         }
         match call.method.as_str() {
             "host.info" => self.host_info(),
@@ -131,11 +172,7 @@ impl Methods {
             "memory.stats" => Ok(self.memory_stats()),
             "memory.archive" => self.memory_archive(reply, params(call)?).await,
             "memory.verify" => self.memory_verify(reply).await,
-            unknown => {
-                Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
-                    .with_code(-32_601)
-                    .with_next("use a `telos` of the same version as the host"))
-            }
+            unknown => Err(no_such_method(unknown)),
         }
     }
 
@@ -152,6 +189,18 @@ fn dedupe_key(call: &Call) -> DedupeKey {
         number: call.number,
         acked_through: call.acked_through,
     }
+}
+
+/// What only an operator may do, said to somebody else.
+fn denied(message: impl Into<String>) -> RpcError {
+    let next = "ask an operator to do it, or to let your key in with `telos keys allow NAME PUBLICKEY --role operator`";
+    RpcError::new("denied", Effect::None, message).with_next(next)
+}
+
+fn no_such_method(method: &str) -> RpcError {
+    RpcError::new("no-such-method", Effect::None, format!("there is no method `{method}`"))
+        .with_code(-32_601)
+        .with_next("use a `telos` of the same version as the host")
 }
 
 fn is_open_to_all(method: &str) -> bool {
@@ -245,4 +294,18 @@ fn effect(effect: telos_kernel::Effect) -> Effect {
 
 fn read_error(error: impl std::fmt::Display) -> RpcError {
     RpcError::new("store", Effect::None, format!("the store cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_methods_is_what_is_answered() {
+        let source = include_str!("methods.rs");
+        let arms =
+            source.lines().filter_map(|line| line.trim_start().strip_prefix('"')?.split_once("\" => "));
+        let arms: Vec<&str> = arms.map(|(name, _)| name).collect();
+        assert_eq!(arms, METHODS);
+    }
 }

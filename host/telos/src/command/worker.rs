@@ -45,6 +45,13 @@ pub(crate) struct WorkerArguments {
     with_parent: bool,
 }
 
+impl WorkerArguments {
+    /// Whether it works for a bare queue.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.ppp.is_some()
+    }
+}
+
 /// See [`WorkerRole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Role {
