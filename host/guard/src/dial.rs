@@ -64,6 +64,17 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// The reason's name: a host's refusal as it counts it.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Late { .. } => "late",
+            Self::HungUp { .. } => "hung-up",
+            Self::Stranger { .. } => "stranger",
+            Self::Refused { name, .. } => name,
+        }
+    }
+
     /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {

@@ -15,6 +15,9 @@ use crate::os;
 /// How long a key is, private or public.
 pub const KEY_BYTES: usize = 32;
 
+/// The most that is read of a key's file.
+const KEY_FILE_BYTES_MAX: usize = 1_024;
+
 /// Who somebody is: a point of Curve25519, spelt as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -55,6 +58,12 @@ pub enum KeyError {
         /// Which file.
         path: PathBuf,
     },
+    /// A directory, a device or a pipe.
+    #[error("key file {} is not a regular file", path.display())]
+    NotFile {
+        /// Which.
+        path: PathBuf,
+    },
     /// Others can read it.
     #[error("key file {} can be read by others; make it private (chmod 600), or make a new key", path.display())]
     NotPrivate {
@@ -88,6 +97,16 @@ impl PublicKey {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
+    }
+
+    /// Whether it is a point of small order, as all zeroes are: whoever agrees on a secret with it agrees on zero.
+    ///
+    /// # Source
+    /// RFC 7748, section 6.1: the check for the all-zero value.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        // The same for every private key: each is a multiple of eight.
+        noise::agree(&[1; KEY_BYTES], &self.0).is_none_or(|secret| secret == [0; KEY_BYTES])
     }
 }
 
@@ -148,10 +167,14 @@ impl PrivateKey {
     /// [`KeyError::File`], [`KeyError::Content`], and on Unix [`KeyError::NotPrivate`].
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let failed = |cause| KeyError::File { path: path.to_owned(), cause };
+        // Opening anything else may wait for ever, and reading it never end.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(KeyError::NotFile { path: path.to_owned() });
+        }
         if !os::is_private(path).map_err(failed)? {
             return Err(KeyError::NotPrivate { path: path.to_owned() });
         }
-        let text = Zeroizing::new(std::fs::read(path).map_err(failed)?);
+        let text = Zeroizing::new(read_beginning(path).map_err(failed)?);
         let bytes = from_hex(text.trim_ascii()).map(Zeroizing::new);
         bytes.map(Self).ok_or_else(|| KeyError::Content { path: path.to_owned() })
     }
@@ -188,6 +211,14 @@ impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PrivateKey(..)")
     }
+}
+
+/// As much as a key and some blanks take; a longer file is none, and need not be read.
+fn read_beginning(path: &Path) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let mut text = Vec::with_capacity(KEY_FILE_BYTES_MAX);
+    std::fs::File::open(path)?.take(KEY_FILE_BYTES_MAX as u64).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn digit(half: u8) -> char {
@@ -248,6 +279,37 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(PrivateKey::read(&path), Err(KeyError::NotPrivate { .. })));
+    }
+
+    /// The points of small order of Curve25519, in every spelling that fits, are all that agree on zero.
+    #[test]
+    fn keys_of_small_order_are_weak_and_others_are_not() {
+        let of = |text: &str| text.parse::<PublicKey>().unwrap();
+        for weak in [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "0000000000000000000000000000000000000000000000000000000000000080",
+        ] {
+            assert!(of(weak).is_weak(), "{weak}");
+        }
+        assert!(!PrivateKey::generate().unwrap().public().is_weak());
+        assert!(!of("0900000000000000000000000000000000000000000000000000000000000000").is_weak());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [dir.path(), &pipe, Path::new("/dev/zero")] {
+            assert!(matches!(PrivateKey::read(path), Err(KeyError::NotFile { .. })), "{}", path.display());
+        }
     }
 
     #[test]

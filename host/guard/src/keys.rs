@@ -78,6 +78,24 @@ pub enum KeysError {
         /// What is wrong with it, and where.
         cause: String,
     },
+    /// Somebody else may write it: then anybody of theirs may come in.
+    #[error("{} can be changed by other users of this machine, so nobody is let in by it; take that away: chmod go-w {}", path.display(), path.display())]
+    Shared {
+        /// The list, or its directory.
+        path: PathBuf,
+    },
+    /// A key that proves nothing: its private half is anybody's.
+    #[error("{public} is the key of nobody: what is agreed with it is known to everybody")]
+    Weak {
+        /// The key.
+        public: PublicKey,
+    },
+    /// The host's own key is no peer's.
+    #[error("{public} is this host's own key, which peers name in the endpoint; it is not theirs to show")]
+    Own {
+        /// The key.
+        public: PublicKey,
+    },
     /// A name that no key can have.
     #[error(
         "{found:?} cannot name a key: 1 to {NAME_BYTES_MAX} of a-z, 0-9, `.`, `_`, `-`, beginning with a letter or digit"
@@ -169,7 +187,7 @@ impl Keys {
     /// Every key that may come in, in the order in which they were allowed; none when there is no list.
     ///
     /// # Errors
-    /// [`KeysError::File`] and [`KeysError::Content`].
+    /// [`KeysError::File`], [`KeysError::Content`] and [`KeysError::Shared`]: nobody is let in then.
     pub fn allowed(&self) -> Result<Vec<AllowedKey>, KeysError> {
         self.read().map(|list| list.keys)
     }
@@ -177,7 +195,7 @@ impl Keys {
     /// Lets the owner of a key in; `now_ms` is noted.
     ///
     /// # Errors
-    /// [`KeysError::Name`], [`KeysError::Taken`], [`KeysError::Full`], and those of reading and writing the list.
+    /// [`KeysError::Name`], [`KeysError::Weak`], [`KeysError::Own`], [`KeysError::Taken`], [`KeysError::Full`], and those of reading and writing the list.
     pub fn allow(
         &self,
         name: &str,
@@ -186,6 +204,12 @@ impl Keys {
         now_ms: u64,
     ) -> Result<AllowedKey, KeysError> {
         check_name(name)?;
+        if public.is_weak() {
+            return Err(KeysError::Weak { public });
+        }
+        if self.host_public()? == Some(public) {
+            return Err(KeysError::Own { public });
+        }
         let key = AllowedKey { name: name.to_owned(), public, role, added_ms: now_ms };
         self.change(|list| {
             let twin = list.keys.iter().find(|key| key.name == name || key.public == public);
@@ -214,6 +238,14 @@ impl Keys {
 
     pub(crate) fn read(&self) -> Result<AllowList, KeysError> {
         let path = self.list_file();
+        for path in [&self.directory, &path] {
+            match os::is_changed_by_others(path) {
+                Ok(true) => return Err(KeysError::Shared { path: path.clone() }),
+                Ok(false) => {}
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(KeysError::File { path: path.clone(), cause }),
+            }
+        }
         let text = match read_bounded(&path) {
             Ok(text) => text,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(AllowList::default()),

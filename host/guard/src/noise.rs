@@ -126,6 +126,15 @@ pub(crate) fn public_of(private: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
     public
 }
 
+/// What both ends agree on with these; none where there is no such curve.
+pub(crate) fn agree(private: &[u8; KEY_BYTES], public: &[u8; KEY_BYTES]) -> Option<[u8; KEY_BYTES]> {
+    let mut curve = DefaultResolver.resolve_dh(&snow::params::DHChoice::Curve25519)?;
+    let mut secret = [0; KEY_BYTES];
+    curve.set(private);
+    curve.dh(public, &mut secret).ok()?;
+    Some(secret)
+}
+
 fn builder(own: &PrivateKey) -> Result<snow::Builder<'_>, Forged> {
     let protocol = PROTOCOL.parse().map_err(|_| Forged)?;
     let builder = snow::Builder::new(protocol).local_private_key(own.as_bytes()).map_err(|_| Forged)?;

@@ -18,7 +18,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::dial::{DialError, dial};
-use crate::hush::Hush;
 use crate::key::PrivateKey;
 use crate::os::{self, PrivateListener, PrivateStream};
 use crate::record::Lost;
@@ -32,10 +31,12 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long connections that end may take to end.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// The same failure is told again after this, while it lasts.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// What the system is given to find its files again, when it has none left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Hears of tunnels that did not come about; a flood of them now and then.
+/// Hears of tunnels that did not come about: at once when it is for another reason than before, else once a minute.
 pub type OnFailure = Arc<dyn Fn(&DialError) + Send + Sync>;
 
 /// A local endpoint that leads to a host. Dropping it closes the endpoint and every connection through it.
@@ -92,7 +93,8 @@ struct Way {
     remote: Remote,
     key: PrivateKey,
     on_failure: Option<OnFailure>,
-    hush: Mutex<Hush>,
+    /// Why the last tunnel did not come about, and when that was told; none after one that did.
+    told: Mutex<Option<(String, Instant)>>,
 }
 
 impl Proxy {
@@ -101,9 +103,13 @@ impl Proxy {
     ///
     /// # Errors
     /// [`ProxyError`].
-    pub async fn private(remote: Remote, key: PrivateKey) -> Result<Self, ProxyError> {
+    pub async fn private(
+        remote: Remote,
+        key: PrivateKey,
+        on_failure: Option<OnFailure>,
+    ) -> Result<Self, ProxyError> {
         let (endpoint, directory) = os::choose_local_endpoint().map_err(ProxyError::Directory)?;
-        let mut proxy = Self::listen(endpoint, remote, key, None).await?;
+        let mut proxy = Self::listen(endpoint, remote, key, on_failure).await?;
         proxy._directory = directory;
         Ok(proxy)
     }
@@ -123,7 +129,7 @@ impl Proxy {
         let listener = Listener::bind(&endpoint).await.map_err(failed)?;
         let endpoint = listener.endpoint(&endpoint).map_err(failed)?;
         let socket = if let Endpoint::Unix(path) = &endpoint { Some(path.clone()) } else { None };
-        let way = Way { remote, key, on_failure, hush: Mutex::new(Hush::new(Instant::now())) };
+        let way = Way { remote, key, on_failure, told: Mutex::default() };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, Arc::new(way), stopped));
         Ok(Self { endpoint, stop: Some(stop), task, _directory: None, socket })
@@ -202,8 +208,9 @@ async fn serve(listener: Listener, way: Arc<Way>, mut stopped: oneshot::Receiver
 async fn relay<S: AsyncRead + AsyncWrite>(stream: S, way: Arc<Way>) {
     let mut tunnel = match dial(&way.remote, &way.key).await {
         Ok(tunnel) => tunnel,
-        Err(error) => return way.tell(&error),
+        Err(error) => return way.tell(&error, Instant::now()),
     };
+    *way.told.lock() = None;
     let (from_local, to_local) = tokio::io::split(stream);
     let end = tokio::select! {
         end = seal_through(from_local, &mut tunnel.writer, SILENCE) => end,
@@ -215,13 +222,50 @@ async fn relay<S: AsyncRead + AsyncWrite>(stream: S, way: Arc<Way>) {
 }
 
 impl Way {
-    fn tell(&self, error: &DialError) {
-        if self.hush.lock().admit(Instant::now()).is_none() {
-            return;
+    fn tell(&self, error: &DialError, now: Instant) {
+        let reason = error.reason();
+        {
+            let mut told = self.told.lock();
+            let is_told = |(last, at): &(String, Instant)| *last == reason && now < *at + TELL_AGAIN;
+            if told.as_ref().is_some_and(is_told) {
+                return;
+            }
+            *told = Some((reason.to_owned(), now));
         }
         tracing::warn!(remote = %self.remote, %error, "proxy.no_tunnel");
         if let Some(on_failure) = &self.on_failure {
             on_failure(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn one_reason_is_told_once_a_minute_and_another_at_once() {
+        let key = PrivateKey::generate().unwrap();
+        let remote: Remote = format!("noise:127.0.0.1:1/{}", key.public()).parse().unwrap();
+        let heard = Arc::new(AtomicU32::new(0));
+        let hearing = Arc::clone(&heard);
+        let on_failure: OnFailure = Arc::new(move |_| {
+            hearing.fetch_add(1, Ordering::Relaxed);
+        });
+        let way = Way { remote: remote.clone(), key, on_failure: Some(on_failure), told: Mutex::default() };
+        let refused = |name: &str| DialError::Refused {
+            remote: remote.clone(),
+            name: name.to_owned(),
+            reason: "it is not on the list".into(),
+        };
+        let start = Instant::now();
+        for second in 0..120 {
+            way.tell(&refused("unknown-key"), start + Duration::from_secs(second));
+        }
+        assert_eq!(heard.load(Ordering::Relaxed), 2);
+        way.tell(&DialError::HungUp { remote: remote.clone() }, start + Duration::from_secs(120));
+        assert_eq!(heard.load(Ordering::Relaxed), 3);
     }
 }

@@ -62,6 +62,11 @@ pub(crate) fn is_private(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 == 0)
 }
 
+/// Whether its group or others may write it.
+pub(crate) fn is_changed_by_others(path: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(path)?.permissions().mode() & 0o022 != 0)
+}
+
 /// Writes a new file that only this user can read; `AlreadyExists` when there is one.
 pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

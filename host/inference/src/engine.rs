@@ -5,17 +5,27 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::{GenerateRequest, LoadPhase, Mind, MindError};
+
+/// Hears the phase of loading and how much of it is done, 0.0 to 1.0, as often as it gets on; must neither block nor
+/// panic, since C++ may call it.
+pub type OnLoading = Arc<dyn Fn(LoadPhase, f32) + Send + Sync>;
 
 /// Computes minds.
 pub trait Engine: Send + Sync + 'static {
     /// Whether the mind's file is in `models_dir`, as far as a look at the directory tells.
     fn is_fetched(&self, mind: &Mind, models_dir: &Path) -> bool;
 
+    /// Why it answers nothing at all; none where it does.
+    fn absence(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Loads the mind, lends it to `serve` until that returns, and frees it. Blocks for all of it.
     ///
-    /// `progress`: the phase and how much of it is done, 0.0 to 1.0; not called again once `serve` runs.
+    /// `progress` is not called again once `serve` runs.
     ///
     /// # Errors
     /// [`MindError::NotFetched`], [`MindError::Load`]; `serve` was not called then.
@@ -23,7 +33,7 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         mind: &Mind,
         models_dir: &Path,
-        progress: &mut dyn FnMut(LoadPhase, f32),
+        progress: &OnLoading,
         serve: &mut dyn FnMut(&mut dyn Loaded),
     ) -> Result<(), MindError>;
 }

@@ -47,6 +47,14 @@ pub struct FetchProgress {
     pub bytes_total: u64,
 }
 
+impl FetchProgress {
+    /// How much of the phase is done, 0.0 to 1.0.
+    #[must_use]
+    pub fn fraction(&self) -> f32 {
+        (self.bytes as f32 / self.bytes_total.max(1) as f32).min(1.0)
+    }
+}
+
 /// A step of a fetch, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchPhase {
@@ -146,7 +154,7 @@ pub fn fetch(
     progress: &mut dyn FnMut(FetchProgress),
 ) -> Result<Fetched, FetchError> {
     fs::create_dir_all(models_dir).map_err(io_error(models_dir))?;
-    if let Ok(path) = check(mind, models_dir) {
+    if let Ok(path) = check(mind, models_dir, &mut |_| ()) {
         return Ok(Fetched { path, bytes: mind.file_bytes, was_present: true });
     }
     remove_abandoned(models_dir);
@@ -180,11 +188,15 @@ pub fn is_damaged(mind: &Mind, models_dir: &Path) -> bool {
 ///
 /// # Errors
 /// [`FetchError::Absent`], [`FetchError::Digest`], [`FetchError::Io`].
-pub fn check(mind: &Mind, models_dir: &Path) -> Result<PathBuf, FetchError> {
+pub fn check(
+    mind: &Mind,
+    models_dir: &Path,
+    progress: &mut dyn FnMut(FetchProgress),
+) -> Result<PathBuf, FetchError> {
     let path = models_dir.join(&mind.file);
     match stamped(&path) {
         Some(found) if is_present(mind, models_dir) => is_digest(mind, &path, found).map(|()| path),
-        _ => verify(mind, models_dir, &mut |_| ()),
+        _ => verify(mind, models_dir, progress),
     }
 }
 

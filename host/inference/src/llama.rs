@@ -26,7 +26,7 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 
 use crate::catalogue::Template;
-use crate::engine::{Ending, Engine, Loaded, Spent};
+use crate::engine::{Ending, Engine, Loaded, OnLoading, Spent};
 use crate::{GenerateRequest, Kind, LoadPhase, Mind, MindError, Turn, fetch};
 
 /// Tokens of a prompt computed at once: also how often a cancelled request is noticed, and the grain of reuse.
@@ -46,6 +46,9 @@ pub struct LlamaEngine {
 }
 
 impl LlamaEngine {
+    /// Whether it is in this build.
+    pub const IS_BUILT_IN: bool = true;
+
     /// `threads`: how many compute one answer; none for half of what the processor has, at least one. More gain
     /// little, and lose much when others want the processor: llama.cpp's threads wait for each other by spinning.
     ///
@@ -57,8 +60,13 @@ impl LlamaEngine {
         Ok(Self { backend: backend()?, threads: i32::try_from(threads).unwrap_or(1) })
     }
 
-    fn load(&self, mind: &Mind, file: &Path) -> Result<LlamaModel, MindError> {
-        let model = LlamaModel::load_from_file(self.backend, file, &LlamaModelParams::default())
+    fn load(&self, mind: &Mind, file: &Path, progress: &OnLoading) -> Result<LlamaModel, MindError> {
+        let told = OnLoading::clone(progress);
+        let params = LlamaModelParams::default().with_progress_callback(move |fraction| {
+            told(LoadPhase::Loading, fraction);
+            true
+        });
+        let model = LlamaModel::load_from_file(self.backend, file, &params)
             .map_err(|error| MindError::load(&mind.name, error))?;
         let dimension = u32::try_from(model.n_embd()).unwrap_or(0);
         if mind.kind == Kind::Embedding && dimension != mind.dimension {
@@ -102,13 +110,16 @@ impl Engine for LlamaEngine {
         &self,
         mind: &Mind,
         models_dir: &Path,
-        progress: &mut dyn FnMut(LoadPhase, f32),
+        progress: &OnLoading,
         serve: &mut dyn FnMut(&mut dyn Loaded),
     ) -> Result<(), MindError> {
         progress(LoadPhase::Verifying, 0.0);
-        let file = fetch::check(mind, models_dir).map_err(|error| MindError::load(&mind.name, error))?;
+        let file =
+            fetch::check(mind, models_dir, &mut |read| progress(LoadPhase::Verifying, read.fraction()));
+        let file = file.map_err(|error| MindError::load(&mind.name, error))?;
         progress(LoadPhase::Loading, 0.0);
-        let model = self.load(mind, &file).map_err(|error| blame_file(mind, models_dir, &file, error))?;
+        let model =
+            self.load(mind, &file, progress).map_err(|error| blame_file(mind, models_dir, &file, error))?;
         let (context, context_tokens) = self.context(mind, &model)?;
         match mind.kind {
             Kind::Text => serve(&mut TextMind::new(mind, &model, context, context_tokens)?),

@@ -4,14 +4,20 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use crate::engine::{Engine, Loaded};
-use crate::{LoadPhase, Mind, MindError, fetch};
+use crate::engine::{Engine, Loaded, OnLoading};
+use crate::{Mind, MindError, fetch};
 
 /// llama.cpp in process; this build is without it.
 #[derive(Debug)]
 pub struct LlamaEngine;
 
+/// What this build lacks.
+const ABSENCE: &str = "this build is without llama.cpp; build with the feature `llama`";
+
 impl LlamaEngine {
+    /// Whether it is in this build.
+    pub const IS_BUILT_IN: bool = false;
+
     /// The engine's place.
     ///
     /// # Errors
@@ -26,13 +32,17 @@ impl Engine for LlamaEngine {
         fetch::is_present(mind, models_dir)
     }
 
+    fn absence(&self) -> Option<&'static str> {
+        Some(ABSENCE)
+    }
+
     fn with_loaded(
         &self,
         mind: &Mind,
         _: &Path,
-        _: &mut dyn FnMut(LoadPhase, f32),
+        _: &OnLoading,
         _: &mut dyn FnMut(&mut dyn Loaded),
     ) -> Result<(), MindError> {
-        Err(MindError::load(&mind.name, "this build is without llama.cpp; build with the feature `llama`"))
+        Err(MindError::load(&mind.name, ABSENCE))
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::Engine;
 use crate::request;
 use crate::residency::{Admission, Residency};
-use crate::worker::{Event, Job, LoadPhase, LoadProgress, Refused, Start, Worker};
+use crate::worker::{Event, Job, LoadPhase, LoadProgress, Refused, Start, Steps, Worker};
 use crate::{Catalogue, GenerateRequest, Kind, Mind, MindError, Usage, fetch};
 
 /// Limits of all minds together.
@@ -57,6 +57,8 @@ pub struct Minds {
     engine: Arc<dyn Engine>,
     config: MindsConfig,
     memory: Mutex<Memory>,
+    /// By the mind's name; every mind of the catalogue has some.
+    steps: HashMap<String, Steps>,
     is_closing: Arc<AtomicBool>,
 }
 
@@ -90,12 +92,14 @@ impl Minds {
         config: MindsConfig,
     ) -> Self {
         let memory = Memory { residency: Residency::new(config.memory_bytes_max), workers: HashMap::new() };
+        let steps = catalogue.minds().iter().map(|mind| (mind.name.clone(), Steps::default())).collect();
         Self {
             models_dir: models_dir.to_owned(),
             catalogue,
             engine,
             config,
             memory: Mutex::new(memory),
+            steps,
             is_closing: Arc::default(),
         }
     }
@@ -104,6 +108,12 @@ impl Minds {
     #[must_use]
     pub fn list(&self) -> Vec<MindInfo> {
         self.catalogue.minds().iter().map(|mind| self.info(mind)).collect()
+    }
+
+    /// Why none of them answers; none where they do.
+    #[must_use]
+    pub fn absence(&self) -> Option<&'static str> {
+        self.engine.absence()
     }
 
     /// Starts a generation; answers when the mind accepted it. Loads the mind first when it is not resident, and
@@ -149,6 +159,17 @@ impl Minds {
         let (reply, vectors) = oneshot::channel();
         self.submit(mind, Job::Embed { texts, deadline, reply })?;
         within(deadline, vectors).await?.unwrap_or_else(|_| Err(ended(&mind.name)))
+    }
+
+    /// Changes whenever the mind gets on, whoever's request that is for: with a piece of loading, a batch of a prompt, a
+    /// token, an embedded text. It stands still while the mind has nothing to do, or hangs. A mind that waits for others
+    /// to leave memory gets on as they do.
+    #[must_use]
+    pub fn steps(&self, mind: Option<&str>, kind: Kind) -> u64 {
+        let Ok(mind) = self.catalogue.resolve(mind, kind) else { return 0 };
+        let waits = self.memory.lock().workers.get(&mind.name).is_some_and(Worker::is_waiting);
+        let counted = self.steps.iter().filter(|(name, _)| waits || **name == mind.name);
+        counted.map(|(_, steps)| steps.count()).fold(0, u64::wrapping_add)
     }
 
     fn info(&self, mind: &Mind) -> MindInfo {
@@ -204,6 +225,7 @@ impl Minds {
             mailbox_entries_max: self.config.mailbox_entries_max.get(),
             after: leaving.map(Worker::into_leaving).collect(),
             is_closing: Arc::clone(&self.is_closing),
+            steps: self.steps.get(&mind.name).cloned().unwrap_or_default(),
         })
     }
 }

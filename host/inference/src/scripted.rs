@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::engine::{Ending, Engine, Loaded, Spent};
+use crate::engine::{Ending, Engine, Loaded, OnLoading, Spent};
 use crate::{GenerateRequest, LoadPhase, Mind, MindError};
 
 /// Decides the tokens of an answer, as bytes.
@@ -55,7 +55,7 @@ impl Engine for ScriptedEngine {
         &self,
         mind: &Mind,
         _: &Path,
-        progress: &mut dyn FnMut(LoadPhase, f32),
+        progress: &OnLoading,
         serve: &mut dyn FnMut(&mut dyn Loaded),
     ) -> Result<(), MindError> {
         progress(LoadPhase::Loading, 0.0);

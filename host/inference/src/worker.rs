@@ -7,14 +7,14 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
-use crate::engine::{Ending, Engine, Loaded};
+use crate::engine::{Ending, Engine, Loaded, OnLoading};
 use crate::stream::Stream;
 use crate::{Finish, GenerateRequest, Mind, MindError, Usage};
 
@@ -43,6 +43,24 @@ pub enum LoadPhase {
     Loading,
     /// The mind answers.
     Ready,
+}
+
+/// News of loading are told in steps of this size, however often the engine has some.
+const FRACTION_STEP: f32 = 0.05;
+
+/// Counts what a mind's thread gets done: a piece of loading, a batch of a prompt, a token, an embedded text. Whoever
+/// waits for the mind sees by it that the thread gets on, and by its standing still that it does not.
+#[derive(Clone, Default)]
+pub(crate) struct Steps(Arc<AtomicU64>);
+
+impl Steps {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Work for a mind.
@@ -90,6 +108,8 @@ pub(crate) struct Start {
     pub(crate) after: Vec<Leaving>,
     /// Ends every job at its next token.
     pub(crate) is_closing: Arc<AtomicBool>,
+    /// Of this mind.
+    pub(crate) steps: Steps,
 }
 
 /// A mind on its way out of memory.
@@ -114,7 +134,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("mind {name}"))
             .stack_size(STACK_BYTES)
-            .spawn(move || run(start, &jobs, &sender))
+            .spawn(move || run(start, &jobs, sender))
             .map_err(|error| MindError::load(&name, error))?;
         Ok(Self { mailbox, progress, thread })
     }
@@ -135,6 +155,11 @@ impl Worker {
         self.progress.borrow().phase == LoadPhase::Ready && !self.thread.is_finished()
     }
 
+    /// Whether it waits for minds to be gone before it is loaded.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.progress.borrow().phase == LoadPhase::Waiting
+    }
+
     pub(crate) fn into_leaving(self) -> Leaving {
         Leaving(self.thread)
     }
@@ -148,18 +173,26 @@ impl Leaving {
     }
 }
 
-fn run(start: Start, jobs: &mpsc::Receiver<Job>, progress: &watch::Sender<LoadProgress>) {
-    let Start { engine, mind, models_dir, after, is_closing, .. } = start;
-    let tell =
-        |phase, fraction| drop(progress.send(LoadProgress { mind: mind.name.clone(), phase, fraction }));
+fn run(start: Start, jobs: &mpsc::Receiver<Job>, progress: watch::Sender<LoadProgress>) {
+    let Start { engine, mind, models_dir, after, is_closing, steps, .. } = start;
     after.into_iter().for_each(Leaving::wait);
     let began = Instant::now();
-    let outcome =
-        engine.with_loaded(&mind, &models_dir, &mut |phase, fraction| tell(phase, fraction), &mut |loaded| {
-            tracing::info!(mind = %mind.name, took_ms = began.elapsed().as_millis(), "mind loaded");
-            tell(LoadPhase::Ready, 1.0);
-            jobs.iter().for_each(|job| serve(job, loaded, &is_closing));
+    let loading = steps.clone();
+    let tell: OnLoading = Arc::new(move |phase, fraction| {
+        loading.take();
+        progress.send_if_modified(|told| {
+            let is_news = told.phase != phase || fraction >= told.fraction + FRACTION_STEP;
+            if is_news {
+                (told.phase, told.fraction) = (phase, fraction);
+            }
+            is_news
         });
+    });
+    let outcome = engine.with_loaded(&mind, &models_dir, &tell, &mut |loaded| {
+        tracing::info!(mind = %mind.name, took_ms = began.elapsed().as_millis(), "mind loaded");
+        tell(LoadPhase::Ready, 1.0);
+        jobs.iter().for_each(|job| serve(job, loaded, &is_closing, &steps));
+    });
     match outcome {
         Ok(()) => tracing::info!(mind = %mind.name, "mind freed"),
         Err(error) => fail_all(jobs, &error),
@@ -172,17 +205,18 @@ fn fail_all(jobs: &mpsc::Receiver<Job>, error: &MindError) {
     jobs.try_iter().for_each(|job| job.fail(error.clone()));
 }
 
-fn serve(job: Job, loaded: &mut dyn Loaded, is_closing: &AtomicBool) {
+fn serve(job: Job, loaded: &mut dyn Loaded, is_closing: &AtomicBool, steps: &Steps) {
+    steps.take();
     match job {
         Job::Generate { request, deadline, events } => {
-            let event = match generate(&request, deadline, &events, loaded, is_closing) {
+            let event = match generate(&request, deadline, &events, loaded, is_closing, steps) {
                 Ok(usage) => Event::Ended(usage),
                 Err(error) => Event::Failed(error),
             };
             drop(events.try_send(event));
         }
         Job::Embed { texts, deadline, reply } => {
-            let vectors = embed(&texts, deadline, &reply, loaded, is_closing);
+            let vectors = embed(&texts, deadline, &reply, loaded, is_closing, steps);
             drop(reply.send(vectors));
         }
     }
@@ -194,6 +228,7 @@ fn generate(
     events: &async_mpsc::Sender<Event>,
     loaded: &mut dyn Loaded,
     is_closing: &AtomicBool,
+    steps: &Steps,
 ) -> Result<Usage, MindError> {
     let is_unwanted =
         || events.is_closed() || is_closing.load(Ordering::Relaxed) || Instant::now() >= deadline;
@@ -203,6 +238,7 @@ fn generate(
     let mut stream = Stream::new(request.stop.clone());
     let mut is_accepted = false;
     let spent = loaded.generate(request, &mut |token| {
+        steps.take();
         if !std::mem::replace(&mut is_accepted, true) {
             drop(events.try_send(Event::Accepted));
         }
@@ -228,6 +264,7 @@ fn embed(
     reply: &oneshot::Sender<Result<Vec<Vec<f32>>, MindError>>,
     loaded: &mut dyn Loaded,
     is_closing: &AtomicBool,
+    steps: &Steps,
 ) -> Result<Vec<Vec<f32>>, MindError> {
     let mut vectors = Vec::with_capacity(texts.len());
     for text in texts {
@@ -235,6 +272,7 @@ fn embed(
             return Err(MindError::Deadline);
         }
         vectors.push(loaded.embed(text)?);
+        steps.take();
     }
     Ok(vectors)
 }

@@ -10,6 +10,7 @@ use telos_kernel::Kernel;
 use telos_store::{GivenUpEdition, PagesStanding, Store};
 
 use crate::arrivals::Arrivals;
+use crate::elsewhere::Elsewhere;
 use crate::gate::Gate;
 use crate::home::Home;
 
@@ -53,18 +54,27 @@ impl Check {
     pub(crate) fn ok(check: &'static str, cause: impl Into<String>) -> Self {
         Self::new(check, CheckState::Ok, cause, None)
     }
+
+    pub(crate) fn degraded(check: &'static str, cause: impl Into<String>, next: &str) -> Self {
+        Self::new(check, CheckState::Degraded, cause, Some(next.to_owned()))
+    }
+}
+
+/// What is looked at.
+pub(crate) struct Parts<'a> {
+    pub(crate) home: &'a Path,
+    pub(crate) store: &'a Store,
+    pub(crate) journal: &'a Journal,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) minds: &'a Minds,
+    pub(crate) arrivals: &'a Arrivals,
+    pub(crate) elsewhere: &'a Elsewhere,
+    pub(crate) gate: &'a Gate,
 }
 
 /// Every check of a running host, most basic first.
-pub(crate) fn run(
-    home: &Path,
-    store: &Store,
-    journal: &Journal,
-    kernel: &Kernel,
-    minds: &Minds,
-    arrivals: &Arrivals,
-    gate: &Gate,
-) -> Vec<Check> {
+pub(crate) fn run(parts: &Parts<'_>) -> Vec<Check> {
+    let Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate } = *parts;
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
         store_check(home, store),
@@ -78,6 +88,7 @@ pub(crate) fn run(
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
+    checks.extend(elsewhere.check());
     checks.extend(gate.check());
     checks
 }
@@ -335,7 +346,15 @@ fn plugin_check(row: &serde_json::Value) -> Check {
 }
 
 fn mind_checks(minds: &Minds) -> Vec<Check> {
-    minds.list().iter().filter(|mind| mind.is_default).map(mind_check).collect()
+    let defaults = minds.list().into_iter().filter(|mind| mind.is_default);
+    match minds.absence() {
+        None => defaults.map(|mind| mind_check(&mind)).collect(),
+        Some(absence) => defaults.map(|mind| absent_mind_check(&mind.name, absence)).collect(),
+    }
+}
+
+fn absent_mind_check(name: &str, absence: &str) -> Check {
+    Check::degraded("mind", format!("{name} does not answer: {absence}"), "use a `telos` with llama.cpp")
 }
 
 fn mind_check(mind: &MindInfo) -> Check {

@@ -5,7 +5,8 @@
 //! journal/   journal.jsonl and five backups
 //! plugins/   the inbox
 //! cache/     compiled code, sealed by `cache.key`; both may be deleted when no host runs
-//! run/       the socket, and `endpoint`, which names it, and doors for the guard; only while a host runs
+//! run/       the socket, and `endpoint`, which names it, and doors for the guard; only while a host runs;
+//!            `supervisor.lock`, locked while somebody starts the host again when it dies
 //! keys/      the host's key, and whose keys may come in through an open port
 //! models/    minds, when `TELOS_MODELS_DIR` does not say otherwise
 //! ```
@@ -83,6 +84,11 @@ impl Home {
     /// Names the endpoint of the running host, as text.
     pub fn endpoint_file(&self) -> PathBuf {
         self.run().join("endpoint")
+    }
+
+    /// Locked by whoever starts the host again when it dies.
+    pub(crate) fn supervisor_file(&self) -> PathBuf {
+        self.run().join("supervisor.lock")
     }
 
     /// The socket to which the guard leads whoever has this role. Its name is short, since paths of sockets are.

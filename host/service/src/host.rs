@@ -20,9 +20,10 @@ use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
-use crate::checks::{self, Check};
+use crate::checks::{self, Check, Parts};
 use crate::compiling::CompilingProcess;
-use crate::crew::{Crew, CrewConfig};
+use crate::crew::{Crew, CrewConfig, CrewStanding};
+use crate::elsewhere::{Elsewhere, OnLine};
 use crate::gate::{self, Gate};
 use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
@@ -115,6 +116,7 @@ pub struct Host {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
+    elsewhere: Elsewhere,
     server: Server,
     ppp: Option<PppServer>,
     crew: Option<Crew>,
@@ -166,7 +168,9 @@ impl Host {
         let minds = Arc::new(minds(config.engine, &config.models)?);
         let sink = Arc::new(KernelJournal::new(Arc::clone(&journal)));
         let workers = Workers::new();
-        let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(workers.clone()))));
+        let standing = CrewStanding::of(config.crew.as_ref());
+        let elsewhere = Elsewhere::new(&workers, &standing, write_down(&journal));
+        let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(elsewhere.clone()))));
         let kernel_config = KernelConfig {
             cache: Some(CodeCache {
                 directory: home.cache(),
@@ -180,7 +184,7 @@ impl Host {
             probation: config.probation,
         };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
-        let shared = Arc::new(SharedMinds { own, workers: workers.clone() });
+        let shared = Arc::new(SharedMinds { own, elsewhere: elsewhere.clone() });
         let kernel = Kernel::start(store.clone(), &kernel_config, sink, shared)?;
         let mut directories = vec![home.inbox()];
         directories.extend(config.plugins);
@@ -189,9 +193,9 @@ impl Host {
         let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
         kernel.begin();
         let stopping = CancelToken::new();
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &stopping);
+        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &elsewhere);
         let gate = Gate::default();
-        let methods = methods.with_workers(&workers).behind(&gate);
+        let methods = methods.until(&stopping).behind(&gate);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),
@@ -199,13 +203,14 @@ impl Host {
         let gauge = config.ppp.as_ref().map(|pair| pair.gauge.clone());
         let methods: Arc<dyn Service> = Arc::new(methods.with_bare(gauge));
         let doors = if config.listen.is_some() { gate::doors(&home) } else { Vec::new() };
-        let bridge = BridgeConfig { doors, ..bridge_config(&home, workers, &journal) };
+        let bridge = BridgeConfig { doors, ..bridge_config(&home, workers.clone(), &journal) };
         let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
         let ppp = match config.ppp {
             Some(pair) => Some(serve_ppp(pair, methods).await?),
             None => None,
         };
-        let crew = config.crew.map(|crew| Crew::start(&crew, server.endpoint(), &journal));
+        let crew =
+            config.crew.map(|crew| Crew::start(&crew, &standing, &workers, server.endpoint(), &journal));
         if let Some(listen) = config.listen {
             gate.open(listen, &home, &journal).await?;
         }
@@ -218,6 +223,7 @@ impl Host {
             kernel,
             minds,
             arrivals,
+            elsewhere,
             server,
             ppp,
             gate,
@@ -252,8 +258,8 @@ impl Host {
     /// Every readiness check, now.
     pub fn checks(&self) -> Vec<Check> {
         let home = self.home.root();
-        let Self { store, journal, kernel, minds, arrivals, gate, .. } = self;
-        checks::run(home, store, journal, kernel, minds, arrivals, gate)
+        let Self { store, journal, kernel, minds, arrivals, elsewhere, gate, .. } = self;
+        checks::run(&Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate })
     }
 
     /// Ids of serving personas.
@@ -315,6 +321,14 @@ impl Host {
         self.journal.producer("host", Rate::HOST).record(&started);
         Ok(())
     }
+}
+
+/// What becomes of orders that no worker answered.
+fn write_down(journal: &Journal) -> OnLine {
+    let orders = journal.producer("orders", Rate::default());
+    Arc::new(move |line| {
+        orders.record(line);
+    })
 }
 
 /// Nothing where another host has the journal.

@@ -9,6 +9,7 @@ mod arrivals;
 mod checks;
 mod compiling;
 mod crew;
+mod elsewhere;
 mod gate;
 mod home;
 mod host;
@@ -33,7 +34,7 @@ pub use crew::CrewConfig;
 pub use home::Home;
 pub use host::{Host, HostConfig, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
-pub use supervisor::{ChildEvent, Ending, OnChild, supervise};
+pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, Supervision, supervise};
 pub use telos_kernel::{
     CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving,
     ProbationTerms, precompile,

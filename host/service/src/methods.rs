@@ -21,18 +21,55 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use telos_bridge::{
-    Call, CancelReason, CancelToken, Effect, PppGauge, Reply, Role, RpcError, Service, Workers,
-};
+use telos_bridge::{Call, CancelReason, CancelToken, Effect, PppGauge, Reply, Role, RpcError, Service};
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
 use telos_store::{DedupeKey, SessionId, Store};
 
 use crate::arrivals::Arrivals;
+use crate::elsewhere::Elsewhere;
 use crate::gate::Gate;
 use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
+
+/// Every method.
+const METHODS: [&str; 34] = [
+    "host.info",
+    "host.vitals",
+    "object.send",
+    "object.list",
+    "object.show",
+    "object.new",
+    "object.set",
+    "object.unname",
+    "object.forget",
+    "object.history",
+    "plugin.list",
+    "plugin.info",
+    "plugin.check",
+    "plugin.install",
+    "plugin.swap",
+    "plugin.rollback",
+    "plugin.remove",
+    "plugin.history",
+    "plugin.grant",
+    "plugin.revoke",
+    "plugin.top",
+    "plugin.quarantine",
+    "plugin.lift",
+    "store.verify",
+    "store.backup",
+    "store.rewrite",
+    "store.stats",
+    "store.refused",
+    "audit.list",
+    "journal.tail",
+    "memory.search",
+    "memory.stats",
+    "memory.archive",
+    "memory.verify",
+];
 
 /// The parts that methods speak to.
 #[derive(Clone)]
@@ -43,7 +80,7 @@ pub(crate) struct Methods {
     kernel: Kernel,
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
-    workers: Workers,
+    elsewhere: Elsewhere,
     gate: Gate,
     turnstile: Turnstile,
     /// Of the bare pair, where there is one.
@@ -61,7 +98,7 @@ impl Methods {
         kernel: &Kernel,
         minds: &Arc<Minds>,
         arrivals: &Arc<Arrivals>,
-        stopping: &CancelToken,
+        elsewhere: &Elsewhere,
     ) -> Self {
         Self {
             home: home.clone(),
@@ -70,18 +107,18 @@ impl Methods {
             kernel: kernel.clone(),
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
-            workers: Workers::new(),
+            elsewhere: elsewhere.clone(),
             gate: Gate::default(),
             turnstile: Turnstile::default(),
             bare: None,
-            stopping: stopping.clone(),
+            stopping: CancelToken::default(),
             started: Instant::now(),
         }
     }
 
-    /// With these, it can tell of peers.
-    pub(crate) fn with_workers(self, workers: &Workers) -> Self {
-        Self { workers: workers.clone(), ..self }
+    /// What goes on for ever ends with this.
+    pub(crate) fn until(self, stopping: &CancelToken) -> Self {
+        Self { stopping: stopping.clone(), ..self }
     }
 
     /// With the counters of a bare pair.
@@ -96,7 +133,10 @@ impl Methods {
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {
         if !is_open_to_all(&call.method) && call.role != Role::Operator {
-            return Err(RpcError::new("denied", Effect::None, format!("`{}` is for operators", call.method)));
+            return Err(match METHODS.contains(&call.method.as_str()) {
+                true => denied(format!("`{}` is for operators", call.method)),
+                false => no_such_method(&call.method),
+            });
         }
         match call.method.as_str() {
             "host.info" => self.host_info(),
@@ -136,11 +176,7 @@ impl Methods {
             "memory.stats" => Ok(self.memory_stats()),
             "memory.archive" => self.memory_archive(reply, params(call)?).await,
             "memory.verify" => self.memory_verify(reply).await,
-            unknown => {
-                Err(RpcError::new("no-such-method", Effect::None, format!("there is no method `{unknown}`"))
-                    .with_code(-32_601)
-                    .with_next("use a `telos` of the same version as the host"))
-            }
+            unknown => Err(no_such_method(unknown)),
         }
     }
 
@@ -157,6 +193,18 @@ fn dedupe_key(call: &Call) -> DedupeKey {
         number: call.number,
         acked_through: call.acked_through,
     }
+}
+
+/// What only an operator may do, said to somebody else.
+fn denied(message: impl Into<String>) -> RpcError {
+    let next = "ask an operator to do it, or to let your key in with `telos keys allow NAME PUBLICKEY --role operator`";
+    RpcError::new("denied", Effect::None, message).with_next(next)
+}
+
+fn no_such_method(method: &str) -> RpcError {
+    RpcError::new("no-such-method", Effect::None, format!("there is no method `{method}`"))
+        .with_code(-32_601)
+        .with_next("use a `telos` of the same version as the host")
 }
 
 fn is_open_to_all(method: &str) -> bool {
@@ -250,4 +298,18 @@ fn effect(effect: telos_kernel::Effect) -> Effect {
 
 fn read_error(error: impl std::fmt::Display) -> RpcError {
     RpcError::new("store", Effect::None, format!("the store cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_methods_is_what_is_answered() {
+        let source = include_str!("methods.rs");
+        let arms =
+            source.lines().filter_map(|line| line.trim_start().strip_prefix('"')?.split_once("\" => "));
+        let arms: Vec<&str> = arms.map(|(name, _)| name).collect();
+        assert_eq!(arms, METHODS);
+    }
 }

@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use telos_bridge::{Class, RpcError, Workers};
+use telos_bridge::{JobEvent, RpcError};
 use telos_kernel::{Limits, Sandbox, TrialEnd};
+
+use crate::elsewhere::{Elsewhere, Heard};
 
 /// The service that a worker with a sandbox offers.
 pub(crate) const SERVICE: &str = "sandbox";
@@ -31,25 +33,36 @@ impl Asked {
 }
 
 /// The workers' sandboxes as the kernel sees them.
-pub(crate) struct WorkerSandbox(pub(crate) Workers);
+pub(crate) struct WorkerSandbox(pub(crate) Elsewhere);
 
 #[async_trait]
 impl Sandbox for WorkerSandbox {
     async fn try_out(&self, bytes: &[u8], limits: Limits) -> Option<TrialEnd> {
-        if bytes.len() > BYTES_MAX || !self.0.offer(SERVICE) {
+        if bytes.len() > BYTES_MAX || !self.0.takes(SERVICE) {
             return None;
         }
         let params = serde_json::to_value(Asked { base64: BASE64.encode(bytes), limits }).ok()?;
-        let deadline = Instant::now() + TRIAL_TIME;
-        // A trial changes nothing, so another worker may have it.
-        let outcome = self.0.order(SERVICE, Class::Idempotent, deadline, None, &params).outcome().await;
+        let mut errand = self.0.order(SERVICE, Instant::now() + TRIAL_TIME, None, &params);
+        let outcome = loop {
+            match errand.hear().await {
+                Heard::Event(JobEvent::Done(outcome)) => break outcome,
+                Heard::Event(_) => {}
+                // The last worker went with it in hand, or before: there is time to do it here, where that may be.
+                Heard::Nobody(absence) => return absence.refusal().map(not_now),
+            }
+        };
         match outcome.and_then(|value| serde_json::from_value(value).map_err(|error| confused(&error))) {
             Ok(end) => Some(end),
-            // Nobody has touched it: there is time to do it here.
-            Err(error) if error.data.kind == "busy" => None,
+            // Nobody has touched it.
+            Err(error) if error.data.kind == "busy" => Some(not_now(&error.message)),
             Err(error) => Some(TrialEnd::Lost(error.message)),
         }
     }
+}
+
+/// The same bytes may pass in a moment.
+fn not_now(cause: &str) -> TrialEnd {
+    TrialEnd::Refused { cause: cause.to_owned(), is_of_the_bytes: false, is_of_the_moment: true }
 }
 
 fn confused(error: &serde_json::Error) -> RpcError {

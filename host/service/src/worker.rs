@@ -6,6 +6,7 @@ mod sandbox;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use telos_bridge::{
     Call, Effect, Endpoint, PppWorker, PppWorkerConfig, Reply, RpcError, Service, Worker, WorkerConfig,
@@ -15,7 +16,7 @@ use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, MindError, Minds, MindsConfig};
 use telos_kernel::EngineError;
 
-use crate::minding::{KernelMinds, wire};
+use crate::minding::wire;
 use crate::sandboxing;
 use inference::Inference;
 use sandbox::Sandbox;
@@ -30,8 +31,17 @@ pub enum WorkerRole {
 }
 
 impl WorkerRole {
-    /// Every role, as a worker takes them when none is named.
-    pub const ALL: [Self; 2] = [Self::Inference, Self::Sandbox];
+    /// What this build can do, as a worker does it when no role is named.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        [Self::Inference, Self::Sandbox].into_iter().filter(|role| role.is_available()).collect()
+    }
+
+    /// Whether this build can do it: minds need llama.cpp.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        LlamaEngine::IS_BUILT_IN || self != Self::Inference
+    }
 
     /// The service that it offers.
     #[must_use]
@@ -41,6 +51,21 @@ impl WorkerRole {
             Self::Sandbox => sandboxing::SERVICE,
         }
     }
+}
+
+/// The beginning of the service that names a process.
+const PROCESS: &str = "process.";
+/// A host's own worker looks for it so often at least: it is there, or the worker ends with it.
+const CREW_BACKOFF_MAX: Duration = Duration::from_secs(4);
+
+/// A service that nobody asks for: by offering it, a host's own worker says which process it is.
+pub(crate) fn process_service(pid: u32) -> String {
+    format!("{PROCESS}{pid}")
+}
+
+/// The process that a service names.
+pub(crate) fn process_of(service: &str) -> Option<u32> {
+    service.strip_prefix(PROCESS)?.parse().ok()
 }
 
 /// What a worker is started with.
@@ -53,6 +78,8 @@ pub struct WorkerSetup {
     pub roles: Vec<WorkerRole>,
     /// Jobs in hand at once.
     pub credit: u16,
+    /// Whether its host started it.
+    pub is_of_crew: bool,
     /// Where fetched minds are.
     pub models: PathBuf,
     /// What runs minds; none is llama.cpp where it is built in.
@@ -80,11 +107,15 @@ pub enum WorkerStartError {
 /// [`WorkerStartError`].
 pub fn start_worker(setup: WorkerSetup) -> Result<Worker, WorkerStartError> {
     let duties = Duties::new(&setup)?;
+    let usual = WorkerConfig::default();
+    let mut services: Vec<String> = setup.roles.iter().map(|role| role.service().to_owned()).collect();
+    services.extend(setup.is_of_crew.then(|| process_service(std::process::id())));
     let config = WorkerConfig {
-        services: setup.roles.iter().map(|role| role.service().to_owned()).collect(),
+        services,
         credit: setup.credit,
         token_file: setup.token_file,
-        ..WorkerConfig::default()
+        backoff_max: if setup.is_of_crew { CREW_BACKOFF_MAX } else { usual.backoff_max },
+        ..usual
     };
     Ok(Worker::start(setup.endpoint, config, Arc::new(duties))?)
 }
@@ -99,13 +130,12 @@ pub fn start_ppp_worker(setup: WorkerSetup) -> Result<PppWorker, WorkerStartErro
     Ok(PppWorker::start(setup.endpoint, PppWorkerConfig::default(), Arc::new(duties))?)
 }
 
-fn minds(engine: Option<&Arc<dyn Engine>>, models: &Path) -> Result<KernelMinds, MindError> {
+fn minds(engine: Option<&Arc<dyn Engine>>, models: &Path) -> Result<Minds, MindError> {
     let engine = match engine {
         Some(engine) => Arc::clone(engine),
         None => Arc::new(LlamaEngine::new(None)?),
     };
-    let minds = Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default());
-    Ok(KernelMinds(Arc::new(minds)))
+    Ok(Minds::open(models, Catalogue::bundled(), engine, MindsConfig::default()))
 }
 
 /// What this worker can do, by service.
@@ -119,7 +149,7 @@ impl Duties {
         let does = |role| setup.roles.contains(&role);
         let sandbox = if does(WorkerRole::Sandbox) { Some(Sandbox::new()?) } else { None };
         let inference = if does(WorkerRole::Inference) {
-            Some(Inference::new(Arc::new(minds(setup.engine.as_ref(), &setup.models)?)))
+            Some(Inference::new(minds(setup.engine.as_ref(), &setup.models)?))
         } else {
             None
         };

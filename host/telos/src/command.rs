@@ -163,7 +163,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
     runtime.block_on(async {
         survive_file_size_limit()?;
         match arguments.command {
-            Command::Up(up) => up::run(up, &home, output).await.map(|()| ExitCode::SUCCESS),
+            Command::Up(up) => up::run(up, &home, output).await,
             Command::Doctor => doctor::run(reach, output).await,
             Command::Store(store) => store::run(store, reach, output).await,
             Command::Journal(journal) => journal::run(journal, reach, output).await,
@@ -187,6 +187,12 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
 
 /// The host elsewhere that was asked for, when the command is one to ask a host.
 fn far(connect: Option<Place>, key: Option<PathBuf>, command: &Command) -> Result<Option<Far>, CommandError> {
+    if let (Command::Worker(worker), Some(_)) = (command, &connect)
+        && worker.is_bare()
+    {
+        let next = "leave out --connect for a bare queue, or --ppp for a TelOS host";
+        return Err(usage("a worker works for one place: --ppp or --connect", next));
+    }
     let (remote, key) = match (connect, key) {
         (None, None) => return Ok(None),
         (Some(Place::Near(_)), None) if matches!(command, Command::Worker(_)) => return Ok(None),
@@ -370,6 +376,16 @@ mod tests {
         for line in ["--home /h --json doctor", "doctor --json --home /h"] {
             let arguments = parse(line).unwrap();
             assert_eq!((arguments.home, arguments.json), (Some("/h".into()), true));
+        }
+    }
+
+    #[test]
+    fn a_worker_works_for_one_place() {
+        for line in ["worker --ppp ipc:///q --connect unix:/s", "--connect unix:/s worker --ppp ipc:///q"] {
+            let Arguments { connect, key, command, .. } = parse(line).unwrap();
+            let refusal = far(connect, key, &command).unwrap_err();
+            assert_eq!(refusal.exit_code(), 2);
+            assert!(refusal.to_string().contains("--ppp or --connect"), "{refusal}");
         }
     }
 

@@ -1,11 +1,15 @@
 //! The host as commands see it; the only file that speaks to the bridge.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use telos_bridge::{CallError, CallOptions, Client, ClientConfig, Effect, Endpoint, Event, Stream};
-use telos_guard::{DialError, PrivateKey, Proxy, Remote};
+use telos_bridge::{
+    CallError, CallOptions, Client, ClientConfig, ConnectError, Effect, Endpoint, Event, Stream,
+};
+use telos_guard::{DialError, OnFailure, PrivateKey, Proxy, Remote};
+use telos_service::{Home, Supervision};
 use tokio::sync::watch;
 
 use crate::error::{CommandError, refused};
@@ -16,6 +20,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Soon enough for a host that is started again to be found well before patience ends.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// One attempt to be greeted takes so long at most.
+const GREETING_MAX: Duration = Duration::from_secs(3);
+
+/// The pause between two attempts.
+const GREETING_PAUSE: Duration = Duration::from_millis(200);
 
 /// Methods that change nothing: without an answer, too, their effect is known.
 const LOOKING: [&str; 20] = [
@@ -50,10 +60,10 @@ pub(crate) struct Far {
 
 impl Far {
     /// A way there for this process, once the guard has let it in: that tells a refusal with its reason.
-    pub(crate) async fn proxy(&self) -> Result<Proxy, CommandError> {
+    pub(crate) async fn proxy(&self, output: &Output) -> Result<Proxy, CommandError> {
         let key = read_key(&self.key)?;
         telos_guard::greet(&self.remote, &key).await.map_err(not_let_in)?;
-        let proxy = Proxy::private(self.remote.clone(), key).await;
+        let proxy = Proxy::private(self.remote.clone(), key, Some(tell_failure(*output))).await;
         proxy.map_err(|error| refused(error.to_string(), "mend what it names"))
     }
 }
@@ -100,16 +110,58 @@ impl Connection {
     /// Connects to the host that runs at the home, or to the one elsewhere that was asked for.
     ///
     /// # Errors
-    /// [`CommandError::NoHost`] when the home's endpoint file is absent or nobody listens there;
-    /// [`CommandError::Refused`] when the host elsewhere cannot be reached, or does not let us in.
+    /// [`CommandError::NoHost`] when the home's endpoint file is absent or nobody listens there, at once unless somebody
+    /// supervises the host: then a new one is waited for, as one that says nothing is; [`CommandError::Refused`] when the host elsewhere cannot be reached, or does not let us in.
     pub(crate) async fn open(reach: Reach<'_>, output: &Output) -> Result<Connection, CommandError> {
+        Self::open_within(reach, reach.patience, output).await
+    }
+
+    /// The same, and a host that says nothing, or is started again, is waited for so long only.
+    pub(crate) async fn open_within(
+        reach: Reach<'_>,
+        wait: Duration,
+        output: &Output,
+    ) -> Result<Connection, CommandError> {
         match reach.far {
             Some(far) => Self::open_far(far, reach.patience, output).await,
-            None => Self::open_home(reach, output).await,
+            None => Self::wait_for_home(reach, wait, output).await,
         }
     }
 
-    async fn open_home(reach: Reach<'_>, output: &Output) -> Result<Connection, CommandError> {
+    async fn wait_for_home(
+        reach: Reach<'_>,
+        wait: Duration,
+        output: &Output,
+    ) -> Result<Connection, CommandError> {
+        let deadline = Instant::now() + wait;
+        let mut is_told = false;
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let error =
+                match Self::open_home(reach, remaining.clamp(GREETING_PAUSE, GREETING_MAX), output).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => error,
+                };
+            let Some(why) = worth_waiting(&error, reach.home) else { return Err(error) };
+            if Instant::now() + GREETING_PAUSE >= deadline {
+                return Err(waited_for(error, wait));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                let home = reach.home.display();
+                output.note(&format!(
+                    "the host at {home} {why}; waiting for it for up to {} s",
+                    wait.as_secs()
+                ));
+            }
+            tokio::time::sleep(GREETING_PAUSE).await;
+        }
+    }
+
+    async fn open_home(
+        reach: Reach<'_>,
+        connect_timeout: Duration,
+        output: &Output,
+    ) -> Result<Connection, CommandError> {
         let Reach { home, patience, .. } = reach;
         let run = home.join("run");
         let path = run.join("endpoint");
@@ -119,7 +171,7 @@ impl Connection {
         let endpoint = parsed.map_err(|source| CommandError::Endpoint { path, source })?;
         // The private socket needs no token; a port does, and the host writes it beside the endpoint.
         let token_file = matches!(endpoint, Endpoint::Tcp(_)).then(|| run.join("token"));
-        let config = ClientConfig { token_file, ..config(patience) };
+        let config = ClientConfig { token_file, connect_timeout, ..config(patience) };
         match Client::connect(endpoint, config).await {
             Ok(client) => {
                 let told = format!("the host at {}", home.display());
@@ -127,14 +179,14 @@ impl Connection {
                 Ok(Connection { client, proxy: None })
             }
             // A dead host leaves its endpoint file behind; for a person it is the same as none.
-            Err(telos_bridge::ConnectError::NoHost { .. }) => Err(no_host()),
+            Err(ConnectError::NoHost { .. }) => Err(no_host()),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Asks to be let in first, since that tells a refusal with its reason; then through a proxy of our own.
     async fn open_far(far: &Far, patience: Duration, output: &Output) -> Result<Connection, CommandError> {
-        let proxy = far.proxy().await?;
+        let proxy = far.proxy(output).await?;
         let client = Client::connect(proxy.endpoint().clone(), config(patience)).await;
         let address = far.remote.address();
         let client = client.map_err(|error| {
@@ -185,6 +237,28 @@ impl Pieces {
     }
 }
 
+/// Why a host is waited for that was not reached; none when waiting would not help.
+fn worth_waiting(error: &CommandError, home: &Path) -> Option<&'static str> {
+    match error {
+        CommandError::NoHost { .. } if Supervision::is_held(&Home::at(home)) => Some("is being started"),
+        CommandError::Connect(cause) if matches!(**cause, ConnectError::Silent { .. }) => {
+            Some("does not answer")
+        }
+        _ => None,
+    }
+}
+
+/// The error of the last attempt, with all the time that was waited.
+fn waited_for(error: CommandError, wait: Duration) -> CommandError {
+    match error {
+        CommandError::Connect(cause) => match *cause {
+            ConnectError::Silent { endpoint, .. } => ConnectError::Silent { endpoint, waited: wait }.into(),
+            other => other.into(),
+        },
+        other => other,
+    }
+}
+
 fn config(patience: Duration) -> ClientConfig {
     ClientConfig { silence_max: Some(patience), backoff_max: BACKOFF_MAX, ..ClientConfig::default() }
 }
@@ -195,9 +269,18 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKey, CommandError> {
     PrivateKey::read(path).map_err(|error| refused(error.to_string(), next))
 }
 
+/// Says why the way to a host elsewhere does not come about any more, and what to do.
+pub(crate) fn tell_failure(output: Output) -> OnFailure {
+    Arc::new(move |error| output.note(&format!("telos: {error}\n  next: {}", let_in_next(error))))
+}
+
 /// A host elsewhere that is not reached, or says no, and what to do about it.
 pub(crate) fn not_let_in(error: DialError) -> CommandError {
-    let next = match &error {
+    refused(error.to_string(), let_in_next(&error))
+}
+
+fn let_in_next(error: &DialError) -> &'static str {
+    match error {
         DialError::Refused { name, .. } if name == "unknown-key" => {
             "its operator lets a key in with `telos keys allow NAME PUBLICKEY --role ROLE`"
         }
@@ -206,8 +289,7 @@ pub(crate) fn not_let_in(error: DialError) -> CommandError {
             "compare the endpoint with the one that the host prints when it is ready"
         }
         _ => "see that the host there runs with `telos up --listen`, and that its port can be reached",
-    };
-    refused(error.to_string(), next)
+    }
 }
 
 /// One line when the host falls silent while something is asked of it, and one when it is back.

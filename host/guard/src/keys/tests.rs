@@ -73,7 +73,7 @@ fn a_list_that_is_damaged_is_told_with_its_place_and_not_taken_for_empty() {
 fn many_at_once_lose_nobody_s_key() {
     let (_dir, keys) = fresh();
     std::thread::scope(|scope| {
-        for byte in 0..16 {
+        for byte in 1..17 {
             let keys = &keys;
             scope.spawn(move || keys.allow(&format!("key-{byte}"), public(byte), Role::Client, 1).unwrap());
         }
@@ -93,4 +93,33 @@ fn list_and_keys_are_private() {
         [mode(&keys.host_file()), mode(&keys.list_file()), mode(&keys.directory)],
         [0o600, 0o600, 0o700]
     );
+}
+
+#[test]
+fn keys_that_prove_nothing_and_the_hosts_own_are_not_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::at(dir.path().join("keys"));
+    let own = keys.host().unwrap().public();
+    assert!(matches!(keys.allow("own", own, Role::Client, 0), Err(KeysError::Own { .. })));
+    let zero = PublicKey::from_bytes([0; 32]);
+    assert!(matches!(keys.allow("zero", zero, Role::Client, 0), Err(KeysError::Weak { .. })));
+    assert!(keys.allowed().unwrap().is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_list_that_others_can_change_lets_nobody_in() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::at(dir.path().join("keys"));
+    keys.allow("a", PrivateKey::generate().unwrap().public(), Role::Client, 0).unwrap();
+    let (list, directory) = (dir.path().join("keys/allowed.toml"), dir.path().join("keys"));
+    for (path, open, shut) in [(&list, 0o620, 0o600), (&directory, 0o702, 0o700)] {
+        let set = |mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        set(open);
+        let error = keys.allowed().unwrap_err();
+        assert!(matches!(&error, KeysError::Shared { path: named } if named == path), "{error}");
+        set(shut);
+        assert_eq!(keys.allowed().unwrap().len(), 1);
+    }
 }

@@ -165,7 +165,8 @@ async fn a_peer_that_does_not_read_holds_the_host_back() {
     let host = UnixListener::bind(&path).unwrap();
     let door = Door { endpoint: Endpoint::Unix(path), role_max: Role::Client };
     let guard = start_guard(keys.clone(), vec![door], calm()).await;
-    let proxy = Proxy::private(guard.remote().clone(), allow(&keys, "slow", Role::Client)).await.unwrap();
+    let proxy =
+        Proxy::private(guard.remote().clone(), allow(&keys, "slow", Role::Client), None).await.unwrap();
     let _peer = RawPeer::connect(&proxy).await;
     let (mut stream, _) = host.accept().await.unwrap();
     let written = Arc::new(AtomicUsize::new(0));

@@ -69,7 +69,7 @@ impl Post {
     }
 
     pub(crate) async fn proxy(&self, key: &PrivateKey) -> Proxy {
-        Proxy::private(self.guard.remote().clone(), key.clone()).await.unwrap()
+        Proxy::private(self.guard.remote().clone(), key.clone(), None).await.unwrap()
     }
 
     /// A client of our own with this key.

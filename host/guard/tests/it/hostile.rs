@@ -174,7 +174,7 @@ async fn a_byte_that_is_changed_on_the_way_ends_the_connection() {
         down.abort();
     })
     .await;
-    let proxy = telos_guard::Proxy::private(remote, key).await.unwrap();
+    let proxy = telos_guard::Proxy::private(remote, key, None).await.unwrap();
     let mut peer = RawPeer::connect(&proxy).await;
     peer.send(&crate::stream::greeting()).await;
     peer.read_to_the_end().await;

@@ -31,29 +31,29 @@ fn an_absent_or_short_file_without_source_says_so() {
     let (dir, mind) = fixture(b"weights");
     fs::write(dir.path().join("model.gguf"), b"weight").unwrap();
     assert!(!is_present(&mind, dir.path()));
-    assert!(matches!(check(&mind, dir.path()), Err(FetchError::Absent { bytes: 7, .. })));
+    assert!(matches!(check(&mind, dir.path(), &mut |_| ()), Err(FetchError::Absent { bytes: 7, .. })));
     assert!(matches!(fetch(&mind, dir.path(), &mut |_| ()), Err(FetchError::NoSource { .. })));
 }
 
 #[test]
 fn a_changed_file_of_the_right_size_is_refused_despite_its_stamp() {
     let (dir, mind) = fixture(b"weights");
-    let path = check(&mind, dir.path()).unwrap();
+    let path = check(&mind, dir.path(), &mut |_| ()).unwrap();
     assert_eq!(stamped(&path).as_ref(), Some(&mind.sha256));
     fs::write(&path, b"Weights").unwrap();
     let later = SystemTime::now() + Duration::from_secs(2);
     File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-    assert!(matches!(check(&mind, dir.path()), Err(FetchError::Digest { .. })));
+    assert!(matches!(check(&mind, dir.path(), &mut |_| ()), Err(FetchError::Digest { .. })));
 }
 
 #[test]
 fn a_stamp_spares_the_reading_but_verify_reads_anyway() {
     let (dir, mind) = fixture(b"weights");
-    let path = check(&mind, dir.path()).unwrap();
+    let path = check(&mind, dir.path(), &mut |_| ()).unwrap();
     let stamped = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, b"Weights").unwrap();
     File::options().write(true).open(&path).unwrap().set_modified(stamped).unwrap();
-    assert!(check(&mind, dir.path()).is_ok(), "size, time and digest of the stamp hold");
+    assert!(check(&mind, dir.path(), &mut |_| ()).is_ok(), "size, time and digest of the stamp hold");
     assert!(matches!(verify(&mind, dir.path(), &mut |_| ()), Err(FetchError::Digest { .. })));
 }
 
@@ -64,7 +64,7 @@ fn a_file_found_to_be_damaged_is_known_as_such_until_it_changes() {
     fs::write(&path, b"Weights").unwrap();
     assert!(is_present(&mind, dir.path()) && !is_damaged(&mind, dir.path()), "nobody has read it");
     for _ in 0..2 {
-        let told = check(&mind, dir.path()).unwrap_err().to_string();
+        let told = check(&mind, dir.path(), &mut |_| ()).unwrap_err().to_string();
         let pull = format!("`telos model pull {}`", mind.name);
         assert!(told.contains(path.to_str().unwrap()) && told.contains(&pull), "{told}");
         assert!(is_damaged(&mind, dir.path()));
@@ -73,7 +73,7 @@ fn a_file_found_to_be_damaged_is_known_as_such_until_it_changes() {
     let later = SystemTime::now() + Duration::from_secs(2);
     File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
     assert!(!is_damaged(&mind, dir.path()));
-    assert!(check(&mind, dir.path()).is_ok() && !is_damaged(&mind, dir.path()));
+    assert!(check(&mind, dir.path(), &mut |_| ()).is_ok() && !is_damaged(&mind, dir.path()));
 }
 
 #[test]

@@ -5,13 +5,14 @@ use telos_bridge::RpcError;
 use telos_kernel::CONTRACT_VERSION;
 
 use super::Methods;
-use crate::checks::{self, CheckState};
+use crate::checks::{self, CheckState, Parts};
 
 impl Methods {
     pub(super) fn host_info(&self) -> Result<Value, RpcError> {
         let home = self.home.root();
-        let Self { store, journal, kernel, minds, arrivals, gate, .. } = self;
-        let checks = checks::run(home, store, journal, kernel, minds, arrivals, gate);
+        let Self { store, journal, kernel, minds, arrivals, elsewhere, gate, .. } = self;
+        let parts = Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate };
+        let checks = checks::run(&parts);
         let is_ready = checks.iter().all(|check| check.state != CheckState::Failed);
         Ok(json!({
             "home": home.display().to_string(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::{Call, Effect, Reply, Role, RpcError};
+use telos_bridge::{Call, Reply, Role, RpcError};
 use telos_kernel::Root;
 use telos_kernel::seams::StreamSink;
 use telos_store::limit::HISTORY_ROWS_MAX;
@@ -144,7 +144,7 @@ impl Methods {
         match as_of {
             None => self.kernel.object(&object).map_err(object_error),
             Some(_) if call.role != Role::Operator => {
-                Err(RpcError::new("denied", Effect::None, "the past of objects is for operators"))
+                Err(super::denied("the past of objects is for operators"))
             }
             Some(as_of) => self.object_as_of(&object, &as_of),
         }

@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 use telos_bridge::{PeerInfo, PppGauge, PppStats, Stats, WorkerState};
 
 use super::Methods;
+use crate::worker::process_of;
 
 impl Methods {
     pub(super) fn host_vitals(&self) -> Value {
-        let (peers, stats) = self.workers.presence().unwrap_or_default();
+        let (peers, stats) = self.elsewhere.presence().unwrap_or_default();
         json!({
             "peers": peers.iter().map(peer).collect::<Vec<_>>(),
-            "bridge": counters(&stats),
+            "bridge": counters(&stats, self.elsewhere.timed_out()),
             "ppp": self.bare.as_ref().and_then(PppGauge::read).map(|stats| bare_counters(&stats)),
             "dispatch": self.kernel.dispatch_stats(),
         })
@@ -28,7 +29,8 @@ fn peer(peer: &PeerInfo) -> Value {
         "waiting_bytes": peer.waiting_bytes,
         "silent_ms": u64::try_from(peer.silent.as_millis()).unwrap_or(u64::MAX),
         "worker": peer.worker.as_ref().map(|worker| json!({
-            "services": worker.services,
+            "services": worker.services.iter().filter(|name| process_of(name).is_none()).collect::<Vec<_>>(),
+            "process": worker.services.iter().find_map(|name| process_of(name)),
             "credit": worker.credit,
             "in_hand": worker.in_hand,
             "state": state(worker.state),
@@ -45,7 +47,8 @@ fn state(state: WorkerState) -> &'static str {
     }
 }
 
-fn counters(stats: &Stats) -> Value {
+/// `timed_out`: orders of the host itself that no worker answered in time.
+fn counters(stats: &Stats, timed_out: u64) -> Value {
     json!({
         "sessions": stats.sessions,
         "calls": stats.calls,
@@ -67,6 +70,7 @@ fn counters(stats: &Stats) -> Value {
         "fenced": stats.fenced,
         "dismissed": stats.dismissed,
         "dead_letters": stats.dead_letters,
+        "orders_timed_out": timed_out,
     })
 }
 

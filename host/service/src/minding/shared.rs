@@ -1,41 +1,35 @@
-//! The host's minds, and those of its workers: a worker is asked when one offers, and this process when none does.
+//! The host's minds, and those of its workers: a worker is asked when one offers, and this process when none does and
+//! the host has no workers of its own.
 //!
-//! A prompt that a worker died of is never tried in this process: the next worker has it, and after three the caller
-//! is told. What has begun to stream does not begin anew, since the guest has heard it.
+//! A prompt that a worker had when it died is never tried in this process: the next worker has it, and after three, or
+//! when there is no other, the caller is told. What has begun to stream does not begin anew, since the guest has heard
+//! it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use telos_bridge::{Class, Job, JobEvent, RpcError, Workers};
+use telos_bridge::JobEvent;
 use telos_kernel::seams::{GenerateRequest, LoadProgress, MindError, MindInfo, Minds, TokenSource, Usage};
 
 use super::wire::{Answer, Asked, Piece, SERVICE};
+use crate::elsewhere::{Elsewhere, Errand, Heard};
 
 /// A worker may go so long without a sign of progress: a long prompt is read in less, and a mind loaded.
 const LEASE: Duration = Duration::from_secs(60);
-/// An order that no worker has begun is looked at so often, in case none offers any more.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Minds in this process, and in workers.
 pub(crate) struct SharedMinds {
     pub(crate) own: Arc<dyn Minds>,
-    pub(crate) workers: Workers,
+    pub(crate) elsewhere: Elsewhere,
 }
 
 /// A generation in a worker.
 struct Tokens {
-    job: Job,
+    errand: Errand,
     first: Option<String>,
     usage: Option<Usage>,
-}
-
-/// What came of asking the workers.
-enum Heard {
-    Event(JobEvent),
-    /// Nobody has begun it, and nobody offers any more.
-    Nobody,
 }
 
 #[async_trait]
@@ -50,7 +44,7 @@ impl Minds for SharedMinds {
         deadline: Instant,
         progress: LoadProgress,
     ) -> Result<Box<dyn TokenSource>, MindError> {
-        if self.workers.offer(SERVICE)
+        if self.elsewhere.takes(SERVICE)
             && let Some(tokens) = self.generate_elsewhere(request.clone(), deadline, &progress).await?
         {
             return Ok(Box::new(tokens));
@@ -64,7 +58,7 @@ impl Minds for SharedMinds {
         texts: Vec<String>,
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, MindError> {
-        if self.workers.offer(SERVICE)
+        if self.elsewhere.takes(SERVICE)
             && let Some(vectors) = self.embed_elsewhere(mind.clone(), texts.clone(), deadline).await?
         {
             return Ok(vectors);
@@ -74,26 +68,21 @@ impl Minds for SharedMinds {
 }
 
 impl SharedMinds {
-    fn order(&self, asked: &Asked, deadline: Instant) -> Result<Job, MindError> {
+    fn order(&self, asked: &Asked, deadline: Instant) -> Result<Errand, MindError> {
         let params = serde_json::to_value(asked).map_err(|error| MindError::Invalid(error.to_string()))?;
-        Ok(self.workers.order(SERVICE, Class::Idempotent, deadline, Some(LEASE), &params))
+        Ok(self.elsewhere.order(SERVICE, deadline, Some(LEASE), &params))
     }
 
-    /// None when no worker has it and none offers.
+    /// None when no worker has had it and none offers any more.
     async fn generate_elsewhere(
         &self,
         request: GenerateRequest,
         deadline: Instant,
         progress: &LoadProgress,
     ) -> Result<Option<Tokens>, MindError> {
-        let mut job = self.order(&Asked::Generate(request.into()), deadline)?;
-        let mut has_begun = false;
+        let mut errand = self.order(&Asked::Generate(request.into()), deadline)?;
         loop {
-            let event = match self.hear(&mut job, has_begun).await {
-                Heard::Event(event) => event,
-                Heard::Nobody => return Ok(None),
-            };
-            has_begun = true;
+            let Some(event) = next(&mut errand).await? else { return Ok(None) };
             let (first, usage) = match read(event)? {
                 Some(Said::Piece(Piece::Loading { mind, fraction })) => {
                     progress(&mind, fraction);
@@ -104,7 +93,7 @@ impl SharedMinds {
                 Some(Said::Vectors(_)) => return Err(confused()),
                 None => continue,
             };
-            return Ok(Some(Tokens { job, first, usage }));
+            return Ok(Some(Tokens { errand, first, usage }));
         }
     }
 
@@ -114,14 +103,9 @@ impl SharedMinds {
         texts: Vec<String>,
         deadline: Instant,
     ) -> Result<Option<Vec<Vec<f32>>>, MindError> {
-        let mut job = self.order(&Asked::Embed { mind, texts }, deadline)?;
-        let mut has_begun = false;
+        let mut errand = self.order(&Asked::Embed { mind, texts }, deadline)?;
         loop {
-            let event = match self.hear(&mut job, has_begun).await {
-                Heard::Event(event) => event,
-                Heard::Nobody => return Ok(None),
-            };
-            has_begun = true;
+            let Some(event) = next(&mut errand).await? else { return Ok(None) };
             match read(event)? {
                 Some(Said::Vectors(vectors)) => return Ok(Some(vectors)),
                 Some(Said::Usage(_)) => return Err(confused()),
@@ -129,18 +113,17 @@ impl SharedMinds {
             }
         }
     }
+}
 
-    async fn hear(&self, job: &mut Job, has_begun: bool) -> Heard {
-        loop {
-            tokio::select! {
-                event = job.next() => return Heard::Event(event.unwrap_or_else(|| JobEvent::Done(Err(gone())))),
-                () = tokio::time::sleep(LOOK), if !has_begun => {
-                    if !self.workers.offer(SERVICE) {
-                        return Heard::Nobody;
-                    }
-                }
-            }
-        }
+/// None when nobody has had it and nobody will: then this process may do it.
+async fn next(errand: &mut Errand) -> Result<Option<JobEvent>, MindError> {
+    match errand.hear().await {
+        Heard::Event(event) => Ok(Some(event)),
+        Heard::Nobody(absence) => match absence.refusal() {
+            Some(refusal) => Err(MindError::Failed(refusal.into())),
+            None if errand.begun() == 0 => Ok(None),
+            None => Err(lost()),
+        },
     }
 }
 
@@ -151,7 +134,7 @@ impl TokenSource for Tokens {
             return Ok(Some(first));
         }
         while self.usage.is_none() {
-            let event = self.job.next().await.unwrap_or_else(|| JobEvent::Done(Err(gone())));
+            let event = next(&mut self.errand).await?.unwrap_or(JobEvent::Reset);
             if event == JobEvent::Reset {
                 return Err(MindError::Failed("its worker was lost in the middle of the answer".into()));
             }
@@ -201,6 +184,11 @@ fn confused() -> MindError {
     MindError::Failed("a worker answered what it was not asked; run workers of the host's version".into())
 }
 
-fn gone() -> RpcError {
-    RpcError::new("cut", telos_bridge::Effect::Unknown, "the host stopped")
+fn lost() -> MindError {
+    let cause = "its worker was lost, and no other offers to do it; what a worker may have died of is not tried by the \
+                 host itself: ask again, or start a worker with `telos worker`";
+    MindError::Failed(cause.into())
 }
+
+#[cfg(test)]
+mod tests;

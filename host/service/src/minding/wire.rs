@@ -67,6 +67,13 @@ pub(crate) enum Refusal {
     Failed(String),
 }
 
+impl Generate {
+    /// Which mind is asked; none: the default.
+    pub(crate) fn mind(&self) -> Option<&str> {
+        self.mind.as_deref()
+    }
+}
+
 impl From<GenerateRequest> for Generate {
     fn from(request: GenerateRequest) -> Self {
         let GenerateRequest { mind, turns, max_tokens, temperature, seed, stop, schema } = request;

@@ -1,25 +1,35 @@
 //! Minds for a host elsewhere.
+//!
+//! A mind has one request at a time, and a worker more: whoever waits behind another, for a long prompt, for a mind to
+//! load or for a batch of texts says that it gets on as long as the mind's thread does, and no longer.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use telos_bridge::{Call, Effect, Reply, RpcError};
-use telos_kernel::seams::{LoadProgress, MindError, Minds, TokenSource};
+use telos_inference::{Kind, Minds};
+use telos_kernel::seams::{LoadProgress, MindError, Minds as _, TokenSource};
 use tokio::sync::mpsc;
 
+use crate::minding::KernelMinds;
 use crate::minding::wire::{Answer, Asked, Generate, Piece};
+
+/// The mind's steps are looked at so often; the worker says less than that.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// News of loading that wait to be told; more is not news.
 const LOADINGS_MAX: usize = 16;
 
 /// Answers `inference` from the minds of this process.
 pub(super) struct Inference {
-    minds: Arc<dyn Minds>,
+    minds: Arc<KernelMinds>,
 }
 
 impl Inference {
-    pub(super) fn new(minds: Arc<dyn Minds>) -> Self {
-        Self { minds }
+    pub(super) fn new(minds: Minds) -> Self {
+        Self { minds: Arc::new(KernelMinds(Arc::new(minds))) }
     }
 
     pub(super) fn call(&self, call: Call, reply: Reply) {
@@ -29,8 +39,10 @@ impl Inference {
                 Ok(asked) => asked,
                 Err(error) => return reply.finish(Err(misunderstood(&error))),
             };
+            let (mind, kind) = wanted(&asked);
             let answered = tokio::select! {
-                answer = answer(minds.as_ref(), asked, &call, &reply) => Some(answer),
+                answer = answer(&minds, asked, &call, &reply) => Some(answer),
+                never = tell_steps(&minds.0, mind.as_deref(), kind, &reply) => match never {},
                 () = call.cancelled.cancelled() => None,
             };
             match answered {
@@ -42,7 +54,27 @@ impl Inference {
     }
 }
 
-async fn answer(minds: &dyn Minds, asked: Asked, call: &Call, reply: &Reply) -> Answer {
+fn wanted(asked: &Asked) -> (Option<String>, Kind) {
+    match asked {
+        Asked::Generate(asked) => (asked.mind().map(ToOwned::to_owned), Kind::Text),
+        Asked::Embed { mind, .. } => (mind.clone(), Kind::Embedding),
+    }
+}
+
+/// By what the mind has done, never by time alone: a mind that hangs loses its lease.
+async fn tell_steps(minds: &Minds, mind: Option<&str>, kind: Kind, reply: &Reply) -> Infallible {
+    let mut seen = minds.steps(mind, kind);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = minds.steps(mind, kind);
+        if now != seen {
+            seen = now;
+            reply.progress();
+        }
+    }
+}
+
+async fn answer(minds: &KernelMinds, asked: Asked, call: &Call, reply: &Reply) -> Answer {
     let answered = match asked {
         Asked::Generate(asked) => generate(minds, asked, call, reply).await,
         Asked::Embed { mind, texts } => minds.embed(mind, texts, call.deadline).await.map(Answer::Embedded),
@@ -51,7 +83,7 @@ async fn answer(minds: &dyn Minds, asked: Asked, call: &Call, reply: &Reply) -> 
 }
 
 async fn generate(
-    minds: &dyn Minds,
+    minds: &KernelMinds,
     asked: Generate,
     call: &Call,
     reply: &Reply,
@@ -94,3 +126,6 @@ fn misunderstood(error: &serde_json::Error) -> RpcError {
     RpcError::new("invalid-params", Effect::None, format!("this is no order of `inference`: {error}"))
         .with_next("run workers of the host's version")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,11 @@
 //! `telos bridge`: a way to a host elsewhere for programs that speak plain ZeroMQ.
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 use serde_json::{Value, json};
 use telos_bridge::Endpoint;
 use telos_guard::Proxy;
 
-use crate::connection::{Far, not_let_in, read_key};
+use crate::connection::{Far, not_let_in, read_key, tell_failure};
 use crate::error::{CommandError, refused, usage};
 use crate::output::{Output, Paint, field};
 use crate::stop::StopSignal;
@@ -36,9 +34,7 @@ pub(crate) async fn run(
     let mut stop = StopSignal::new()?;
     let key = read_key(key)?;
     let role = telos_guard::greet(remote, &key).await.map_err(not_let_in)?;
-    let told = *output;
-    let on_failure = Arc::new(move |error: &telos_guard::DialError| told.note(&format!("telos: {error}")));
-    let proxy = Proxy::listen(listen.clone(), remote.clone(), key, Some(on_failure)).await;
+    let proxy = Proxy::listen(listen.clone(), remote.clone(), key, Some(tell_failure(*output))).await;
     let proxy = proxy.map_err(|error| refused(error.to_string(), "choose another --listen"))?;
     let ready = json!({
         "ready": true,

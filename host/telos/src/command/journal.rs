@@ -12,6 +12,8 @@ use crate::connection::{Connection, DEADLINE, Piece, Reach};
 use crate::error::CommandError;
 use crate::output::{Output, Paint, field, plain, rows, show as show_value};
 
+/// What a host does not say within this is read from its files.
+const SOON: Duration = Duration::from_secs(3);
 /// Following ends with the reader, or after a month.
 const FOLLOW_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -107,7 +109,7 @@ fn render_verified(answer: &Value, paint: Paint) -> String {
 
 /// Asks the host; where none runs, or it does not answer, the files are read here.
 async fn show(tail: Tail, reach: Reach<'_>, output: &Output) -> Result<(), CommandError> {
-    match Connection::open(reach, output).await {
+    match Connection::open_within(reach, reach.patience.min(SOON), output).await {
         Ok(host) => {
             let done = ask(&tail, &host, output).await;
             host.close().await;

@@ -106,6 +106,9 @@ fn told(error: KeysError) -> CommandError {
     let next = match &error {
         KeysError::Unknown { .. } => "`telos keys list` names them",
         KeysError::Taken { .. } => "`telos keys revoke` takes the old one off",
+        KeysError::Weak { .. } => "give the key that `telos keys new` printed on the other machine",
+        KeysError::Own { .. } => "`telos keys new NAME` on the other machine makes the key to allow",
+        KeysError::Shared { .. } => "look who is on the list before you rely on it again: `telos keys list`",
         KeysError::Full => "`telos keys revoke` takes one off",
         KeysError::Name { .. } => "choose another name",
         KeysError::Content { .. } => "mend that line, or move the file away and allow the keys again",

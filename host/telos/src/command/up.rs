@@ -4,18 +4,20 @@ mod supervised;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_bridge::{Endpoint, PppConfig};
 use telos_service::{
-    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving, ProbationTerms,
+    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving,
+    ProbationTerms, WorkerRole,
 };
 use telos_store::{StoreOptions, VectorEngine};
 
 use crate::command::{absolute, models_dir};
-use crate::error::{CommandError, refused};
+use crate::error::{CommandError, refused, usage};
 use crate::output::{Output, Paint};
 use crate::stop::{StopSignal, parent_gone};
 
@@ -31,7 +33,7 @@ pub(crate) struct Up {
     bundle: Option<PathBuf>,
 
     /// Listen on loopback TCP with a token instead of the private socket.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     tcp: Option<SocketAddr>,
 
     /// Let bare Paranoid Pirate clients connect here, as unix:PATH or tcp:127.0.0.1:PORT. No token protects it.
@@ -42,7 +44,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ENDPOINT", requires = "ppp_frontend")]
     ppp_backend: Option<Endpoint>,
     /// Also open a port for other machines, behind a guard; `telos keys allow` says whose keys may come in.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// The most that the database file may take [default: 16384].
@@ -81,7 +83,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "N")]
     probation_messages: Option<u64>,
 
-    /// Workers to start with the host, each a process of its own: minds and trials run there.
+    /// Workers to start with the host, each a process of its own: minds and trials run there, and not in the host.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
     workers: u8,
 
@@ -92,6 +94,11 @@ pub(crate) struct Up {
     /// End when standard input ends, as whoever started it does.
     #[arg(long, hide = true)]
     with_parent: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address and a port are asked for, as in 127.0.0.1:7441 or [::]:7441".to_owned())
 }
 
 /// See [`GenerationMode`].
@@ -116,9 +123,17 @@ impl From<Generations> for GenerationMode {
 }
 
 impl Up {
-    fn ppp(&self) -> Option<PppConfig> {
-        let (frontend, backend) = (self.ppp_frontend.clone()?, self.ppp_backend.clone()?);
-        Some(PppConfig::new(frontend, backend))
+    fn ppp(&self) -> Result<Option<PppConfig>, CommandError> {
+        let (Some(frontend), Some(backend)) = (self.ppp_frontend.clone(), self.ppp_backend.clone()) else {
+            return Ok(None);
+        };
+        // A port 0 is another one each time.
+        let is_any = matches!(&frontend, Endpoint::Tcp(address) if address.port() == 0);
+        if frontend == backend && !is_any {
+            let message = format!("bare clients and bare workers cannot share one endpoint, {frontend}");
+            return Err(usage(message, "name another endpoint with --ppp-backend"));
+        }
+        Ok(Some(PppConfig::new(frontend, backend)))
     }
 
     fn probation(&self) -> ProbationTerms {
@@ -149,8 +164,11 @@ impl Up {
 }
 
 /// Starts, says so, and serves until it is told to stop; under supervision, in a process that is started again.
-pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
-    if up.supervise { supervised::run(output).await } else { serve(up, home, output).await }
+pub(crate) async fn run(up: Up, home: &Path, output: &Output) -> Result<ExitCode, CommandError> {
+    match up.supervise {
+        true => supervised::run(home, output).await,
+        false => serve(up, home, output).await.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError> {
@@ -158,7 +176,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
     let mut stop = StopSignal::new()?;
     let home_path = home;
     let home = Home::at(home);
-    let (store, ppp) = (up.store_options(), up.ppp());
+    let (store, ppp) = (up.store_options(), up.ppp()?);
     let probation = up.probation();
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
         Some(directory) => Bundle::read(&absolute(&directory)?)
@@ -207,7 +225,8 @@ fn crew(workers: u8, home: &Path) -> Result<Option<CrewConfig>, CommandError> {
         return Ok(None);
     }
     let arguments = vec!["--home".into(), home.as_os_str().to_owned()];
-    Ok(Some(CrewConfig { workers: workers.into(), program: std::env::current_exe()?, arguments }))
+    let (workers, program) = (workers.into(), std::env::current_exe()?);
+    Ok(Some(CrewConfig { workers, program, arguments, roles: WorkerRole::available() }))
 }
 
 /// A line that the next one replaces.
@@ -320,14 +339,33 @@ mod tests {
     fn a_bare_pair_has_both_endpoints_or_none() {
         let ppp = |flags: &[&str]| {
             let asked = Asked::try_parse_from(std::iter::once(&"up").chain(flags));
-            asked
-                .map(|asked| asked.up.ppp().map(|pair| (pair.frontend.to_string(), pair.backend.to_string())))
+            asked.map(|asked| {
+                asked.up.ppp().unwrap().map(|pair| (pair.frontend.to_string(), pair.backend.to_string()))
+            })
         };
         assert_eq!(ppp(&[]).unwrap(), None);
         let pair = ["--ppp-frontend", "ipc:///f", "--ppp-backend", "tcp:127.0.0.1:0"];
         assert_eq!(ppp(&pair).unwrap(), Some(("unix:/f".into(), "tcp:127.0.0.1:0".into())));
         assert!(ppp(&pair[..2]).is_err() && ppp(&pair[2..]).is_err());
         assert!(ppp(&["--ppp-frontend", "tcp:0.0.0.0:1", "--ppp-backend", "tcp:127.0.0.1:0"]).is_err());
+    }
+
+    #[test]
+    fn a_bare_pair_has_two_endpoints() {
+        let refusal = |endpoint: &str| {
+            let flags = ["up", "--ppp-frontend", endpoint, "--ppp-backend", endpoint];
+            Asked::try_parse_from(flags).unwrap().up.ppp().err().map(|error| error.to_string())
+        };
+        assert!(refusal("ipc:///a").unwrap().contains("cannot share one endpoint, unix:/a"));
+        assert_eq!(refusal("tcp:127.0.0.1:0"), None);
+    }
+
+    #[test]
+    fn an_address_that_is_none_comes_with_an_example() {
+        for flag in ["--listen", "--tcp"] {
+            let refusal = Asked::try_parse_from(["up", flag, "foo"]).err().unwrap().to_string();
+            assert!(refusal.contains("as in 127.0.0.1:7441"), "{refusal}");
+        }
     }
 
     #[test]

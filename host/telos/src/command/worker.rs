@@ -14,6 +14,9 @@ use crate::error::{CommandError, refused};
 use crate::output::Output;
 use crate::stop::{StopSignal, parent_gone};
 
+/// A host that has not welcomed it by then is said to be looked for; that goes on until it is there.
+const GREETING: Duration = Duration::from_secs(1);
+
 /// Arguments of `telos worker`.
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArguments {
@@ -25,7 +28,7 @@ pub(crate) struct WorkerArguments {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// What to do, separated by commas [default: everything].
+    /// What to do, separated by commas [default: everything that this build can].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE")]
     roles: Vec<Role>,
 
@@ -40,6 +43,13 @@ pub(crate) struct WorkerArguments {
     /// End when standard input ends, as whoever started it does.
     #[arg(long, hide = true)]
     with_parent: bool,
+}
+
+impl WorkerArguments {
+    /// Whether it works for a bare queue.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.ppp.is_some()
+    }
 }
 
 /// See [`WorkerRole`].
@@ -68,6 +78,13 @@ pub(crate) async fn run(
     near: Option<Endpoint>,
     output: &Output,
 ) -> Result<(), CommandError> {
+    let lacking = arguments.roles.iter().find(|role| !WorkerRole::from(**role).is_available());
+    if lacking.is_some() {
+        return Err(refused(
+            "this build is without llama.cpp, so it runs no minds",
+            "use a `telos` with llama.cpp",
+        ));
+    }
     let mut stop = StopSignal::new()?;
     let home = reach.home;
     if let Some(queue) = &arguments.ppp {
@@ -75,7 +92,7 @@ pub(crate) async fn run(
         return worker_ppp::run(setup, Duration::from_secs(arguments.drain_s), stop.wait(), output).await;
     }
     let proxy = match reach.far {
-        Some(far) => Some(far.proxy().await?),
+        Some(far) => Some(far.proxy(output).await?),
         None => None,
     };
     let endpoint = match (&proxy, near) {
@@ -83,17 +100,26 @@ pub(crate) async fn run(
         (None, Some(endpoint)) => endpoint,
         (None, None) => endpoint_of(home)?,
     };
-    let worker = start_worker(setup(&arguments, endpoint.clone(), home))
+    // The local end of a way elsewhere means nothing to anybody.
+    let place = reach.far.map_or_else(|| endpoint.to_string(), |far| far.remote.to_string());
+    let worker = start_worker(setup(&arguments, endpoint, home))
         .map_err(|cause| refused(cause.to_string(), "mend what it names and start it again"))?;
     let mut standing = worker.standing();
+    let mut told = std::pin::pin!(tokio::time::sleep(GREETING));
+    let mut is_told = false;
     loop {
         tokio::select! {
+            () = &mut told, if !is_told => {
+                is_told = true;
+                tell(&Standing::Away, &place, output)?;
+            }
             changed = standing.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
+                is_told = true;
                 let now = standing.borrow_and_update().clone();
-                tell(&now, &endpoint, output)?;
+                tell(&now, &place, output)?;
             }
             () = stop.wait() => return leave(worker, &arguments, output).await,
             () = parent_gone(arguments.with_parent) => return leave(worker, &arguments, output).await,
@@ -115,7 +141,7 @@ fn setup(arguments: &WorkerArguments, endpoint: Endpoint, home: &Path) -> Worker
     let is_tcp = matches!(endpoint, Endpoint::Tcp(_));
     let token_file = arguments.token_file.clone().or_else(|| is_tcp.then(|| home.join("run").join("token")));
     let roles = match arguments.roles.as_slice() {
-        [] => WorkerRole::ALL.to_vec(),
+        [] => WorkerRole::available(),
         asked => asked.iter().map(|role| WorkerRole::from(*role)).collect(),
     };
     WorkerSetup {
@@ -123,6 +149,7 @@ fn setup(arguments: &WorkerArguments, endpoint: Endpoint, home: &Path) -> Worker
         token_file,
         roles,
         credit: arguments.credit,
+        is_of_crew: arguments.with_parent,
         models: models_dir(home),
         engine: None,
     }
@@ -135,9 +162,9 @@ fn endpoint_of(home: &Path) -> Result<Endpoint, CommandError> {
     text.trim().parse().map_err(|source| CommandError::Endpoint { path, source })
 }
 
-fn tell(standing: &Standing, endpoint: &Endpoint, output: &Output) -> Result<(), CommandError> {
+fn tell(standing: &Standing, endpoint: &str, output: &Output) -> Result<(), CommandError> {
     let say = |state: &str| {
-        let value = json!({"worker": state, "endpoint": endpoint.to_string()});
+        let value = json!({"worker": state, "endpoint": endpoint});
         output.result(&value, |_, _| format!("{state}  endpoint {endpoint}\n"))
     };
     match standing {

@@ -172,3 +172,26 @@ fn a_proxy_leads_local_programs_to_the_host() {
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["home"].as_str().unwrap(), running.path().to_str().unwrap(), "{said}");
 }
+
+#[test]
+fn a_worker_whose_key_is_revoked_says_so_and_names_the_host_that_it_looks_for() {
+    let running = opened();
+    let remote = remote(&running);
+    let elsewhere = Elsewhere::allowed(&running, "helper", "worker");
+    let log = elsewhere.home.path().join("worker.log");
+    let file = std::fs::File::create(&log).unwrap();
+    let mut worker = command(elsewhere.home.path());
+    worker.args(["--connect", &remote, "--key", &elsewhere.key("helper"), "worker", "--roles", "sandbox"]);
+    let mut worker = worker.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    eventually("it is welcome", || said().contains("ready"));
+    running.ok(&["keys", "revoke", "helper"]);
+    eventually("it says why it is not any more", || said().contains("refused our key"));
+    eventually("and where it looks", || said().contains("looking for its host"));
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let said = said();
+    assert!(said.contains(&format!("looking for its host  endpoint {remote}")), "{said}");
+    assert!(said.contains("telos keys allow") && !said.contains("unix:"), "{said}");
+    assert_eq!(said.matches("refused our key").count(), 1, "{said}");
+}
