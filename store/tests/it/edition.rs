@@ -499,7 +499,7 @@ fn a_search_that_meets_damage_sees_its_snapshot_or_is_told_that_it_is_too_old() 
     let held = Held::at("store::collection-read-anew");
     let mut before = store.begin();
     for file in editions(dir.path()).into_iter().filter(|file| !file.ends_with("CURRENT")) {
-        fs::write(&file, vec![7; fs::metadata(&file).unwrap().len() as usize]).unwrap();
+        fs::write(&file, vec![7; fs::read(&file).unwrap().len()]).unwrap();
     }
     let all = |unit: &mut Unit| unit.search_vectors(&operator(), "notes", &[1.0; DIM], 300, &[]);
     assert_eq!(all(&mut before).unwrap().len(), rows.len());
