@@ -195,7 +195,8 @@ impl Keys {
     /// Lets the owner of a key in; `now_ms` is noted.
     ///
     /// # Errors
-    /// [`KeysError::Name`], [`KeysError::Weak`], [`KeysError::Own`], [`KeysError::Taken`], [`KeysError::Full`], and those of reading and writing the list.
+    /// [`KeysError::Name`], [`KeysError::Weak`], [`KeysError::Own`], [`KeysError::Taken`], [`KeysError::Full`], and those
+    /// of reading and writing the list.
     pub fn allow(
         &self,
         name: &str,
