@@ -34,7 +34,7 @@ use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
 
 /// Every method.
-const METHODS: [&str; 34] = [
+const METHODS: [&str; 37] = [
     "host.info",
     "host.vitals",
     "object.send",
@@ -58,12 +58,15 @@ const METHODS: [&str; 34] = [
     "plugin.top",
     "plugin.quarantine",
     "plugin.lift",
+    "release.plan",
+    "release.apply",
     "store.verify",
     "store.backup",
     "store.rewrite",
     "store.stats",
     "store.refused",
     "audit.list",
+    "journal.verify",
     "journal.tail",
     "memory.search",
     "memory.stats",
