@@ -16,6 +16,8 @@ const SERVICE: &str = "sandbox";
 pub(crate) enum Does {
     /// Keeps it until it is told to stop, and then gives it back.
     Holds,
+    /// The same, and says when it has it.
+    HoldsAndTells(Arc<tokio::sync::Notify>),
     /// Keeps it, whatever it is told.
     Keeps,
     /// Answers what it was asked.
@@ -30,12 +32,20 @@ impl Service for Does {
                 let _reply = reply;
                 pending::<()>().await;
             })),
-            Does::Holds => drop(tokio::spawn(async move {
-                call.cancelled.cancelled().await;
-                reply.give_back("told to stop");
-            })),
+            Does::Holds => hold(call, reply),
+            Does::HoldsAndTells(begun) => {
+                begun.notify_one();
+                hold(call, reply);
+            }
         }
     }
+}
+
+fn hold(call: Call, reply: Reply) {
+    tokio::spawn(async move {
+        call.cancelled.cancelled().await;
+        reply.give_back("told to stop");
+    });
 }
 
 /// A bridge, and what it and its workers are used by.
@@ -116,9 +126,12 @@ async fn an_order_in_hand_is_nobodys_soon_after_the_last_worker_left_or_died() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_keeps_what_it_has_in_hand() {
     let scene = Scene::new().await;
-    let worker = scene.worker(SERVICE, Arc::new(Does::Holds)).await;
+    let has_it = Arc::new(tokio::sync::Notify::new());
+    let worker = scene.worker(SERVICE, Arc::new(Does::HoldsAndTells(Arc::clone(&has_it)))).await;
     let mut errand = scene.order(Duration::from_secs(100));
     begun(&mut errand).await;
+    // A worker that drains gives back what it has not begun.
+    has_it.notified().await;
     let leaving = tokio::spawn(worker.drain(Duration::from_secs(5)));
     let heard = tokio::time::timeout(Duration::from_secs(3), errand.hear()).await;
     assert!(heard.is_err(), "{heard:?}");
