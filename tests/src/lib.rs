@@ -199,6 +199,8 @@ impl TestKernel {
     ) -> (Self, Vec<Evolution>) {
         let home = self.home.take().expect("a home");
         drop(self);
+        // What the kernel had under way holds the store for a moment longer.
+        drop(open(home.path()));
         meanwhile(home.path());
         let store = open(home.path());
         Self::unbegun(Some(home), store, Arc::new(NoMinds)).raising(mode).await
