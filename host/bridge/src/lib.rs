@@ -68,7 +68,7 @@ pub use connection::{
 pub use doors::Door;
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FRAME_BYTES_MAX, FRAMES_MAX, FrameError, MESSAGE_BYTES_MAX};
-pub use pool::{Class, WorkerState};
+pub use pool::{Class, Lease, WorkerState};
 pub use ppp::{
     PppConfig, PppGauge, PppLimits, PppServer, PppStanding, PppStats, PppWorker, PppWorkerConfig, serve_ppp,
 };

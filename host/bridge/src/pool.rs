@@ -30,7 +30,7 @@ use worker::{Slot, Worker};
 
 pub use job::Class;
 pub(crate) use job::{DeadLetter, End, Mishap, Order, Trial};
-pub use worker::WorkerState;
+pub use worker::{Lease, WorkerState};
 
 /// What a worker offers and a job asks for; cheap to clone.
 pub(crate) type ServiceName = Arc<str>;
@@ -401,6 +401,21 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
     pub(crate) fn held_by(&self, id: W) -> impl Iterator<Item = JobId> {
         let slots = self.workers.get(&id).into_iter().flat_map(|worker| &worker.slots);
         slots.filter(|(_, slot)| matches!(slot, Slot::Held)).map(|((job, _), _)| *job)
+    }
+
+    /// The leases on a worker's jobs: which job and attempt, of which service, and how long it still has.
+    pub(crate) fn leases(&self, id: W, now: Instant) -> Vec<Lease> {
+        let lease = |job: JobId| {
+            let held = self.jobs.get(&job)?;
+            let remaining = held.lease_end()?.saturating_duration_since(now);
+            Some(Lease {
+                job: job.0,
+                attempt: held.attempt,
+                service: held.order.service.to_string(),
+                remaining,
+            })
+        };
+        self.held_by(id).filter_map(lease).collect()
     }
 
     pub(crate) fn workers_count(&self) -> usize {

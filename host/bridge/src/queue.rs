@@ -294,7 +294,7 @@ impl Queue {
 
     pub(crate) fn peers(&self, now: Instant) -> Vec<PeerInfo> {
         let describe = |session: &Session| PeerInfo {
-            worker: self.describe_worker(session.id.client),
+            worker: self.describe_worker(session.id.client, now),
             ..session.describe(now)
         };
         self.sessions.values().map(describe).collect()

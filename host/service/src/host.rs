@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use telos_bridge::{
     BridgeConfig, BridgeError, CancelReason, CancelToken, Effect, Endpoint, PppConfig, PppServer, RpcError,
@@ -60,10 +61,28 @@ pub struct HostConfig {
     pub probation: ProbationTerms,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
+    /// How soon a peer that fell silent is gone.
+    pub pace: Pace,
     /// The program that compiles in a process of its own, `telos`; none compiles in this process.
     pub compiler: Option<PathBuf>,
     /// Workers of its own; none starts none.
     pub crew: Option<CrewConfig>,
+}
+
+/// How often peers of the bridge beat, and how many missed beats end one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// From 10 ms to 60 s; peers learn it from the host. 1 s.
+    pub heartbeat: Duration,
+    /// From 1 to 1,000. 3.
+    pub liveness: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let BridgeConfig { heartbeat, liveness, .. } = BridgeConfig::default();
+        Self { heartbeat, liveness }
+    }
 }
 
 /// Why a host did not start.
@@ -203,7 +222,9 @@ impl Host {
         let gauge = config.ppp.as_ref().map(|pair| pair.gauge.clone());
         let methods: Arc<dyn Service> = Arc::new(methods.with_bare(gauge));
         let doors = if config.listen.is_some() { gate::doors(&home) } else { Vec::new() };
-        let bridge = BridgeConfig { doors, ..bridge_config(&home, workers.clone(), &journal) };
+        let Pace { heartbeat, liveness } = config.pace;
+        let bridge =
+            BridgeConfig { doors, heartbeat, liveness, ..bridge_config(&home, workers.clone(), &journal) };
         let server = serve(endpoint, Arc::clone(&methods), bridge).await?;
         let ppp = match config.ppp {
             Some(pair) => Some(serve_ppp(pair, methods).await?),

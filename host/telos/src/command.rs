@@ -351,6 +351,7 @@ mod tests {
             "plugin grant counter inference vectors",
             "plugin grant counter --all",
             "plugin revoke counter inference",
+            "up --heartbeat-ms 50 --liveness 5 --probation-s 1 --probation-messages 2",
             "plugin top --watch",
             "journal verify --swaps",
             "release apply ./set.toml --plan",

@@ -176,6 +176,14 @@ impl<W: Copy, P> Job<W, P> {
         }
     }
 
+    /// When its lease runs out; none while nobody has it.
+    pub(super) fn lease_end(&self) -> Option<Instant> {
+        match self.state {
+            State::Given { until, .. } => Some(until),
+            State::Waiting => None,
+        }
+    }
+
     pub(super) fn holder(&self) -> Option<W> {
         match self.state {
             State::Given { worker, .. } => Some(worker),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::pool::{Pool, PoolRules, WorkerState};
+use crate::pool::{Lease, Pool, PoolRules, WorkerState};
 use crate::service::{Role, SessionId};
 
 /// A worker that was told to stop has so many heartbeats to do so, within these bounds: what it runs may look at its
@@ -115,6 +115,8 @@ pub struct WorkerInfo {
     pub credit: u16,
     /// How many it has, those included that it was told to stop and has not yet stopped.
     pub in_hand: usize,
+    /// The leases on the jobs that it is to answer.
+    pub leases: Vec<Lease>,
     /// How it stands.
     pub state: WorkerState,
 }

@@ -43,10 +43,10 @@ impl Queue {
         self.perform_pool();
     }
 
-    pub(super) fn describe_worker(&self, client: u128) -> Option<WorkerInfo> {
+    pub(super) fn describe_worker(&self, client: u128, now: Instant) -> Option<WorkerInfo> {
         let (services, credit, in_hand, state) = self.pool.worker(client)?;
         let services = services.iter().map(|service| service.to_string()).collect();
-        Some(WorkerInfo { services, credit, in_hand, state })
+        Some(WorkerInfo { services, credit, in_hand, leases: self.pool.leases(client, now), state })
     }
 
     /// Does what the pool decided, and what it decides because of that.
@@ -104,9 +104,10 @@ impl Queue {
 
     /// What a worker offers, when that is another thing than it was.
     fn offers_anew(&mut self, client: u128, credit: u16) -> Option<Vec<String>> {
-        let info = self.describe_worker(client)?;
+        let (services, ..) = self.pool.worker(client)?;
+        let services = services.iter().map(|service| service.to_string()).collect();
         let session = self.sessions.get_mut(&client)?;
-        let offer = (info.services, credit);
+        let offer = (services, credit);
         let is_news = session.offer.as_ref().is_none_or(|old| old.0 != offer.0);
         session.offer = Some(offer.clone());
         is_news.then_some(offer.0)

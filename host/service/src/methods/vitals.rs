@@ -1,7 +1,7 @@
 //! `host.vitals`: who is connected, what workers do, and what the bridge has seen.
 
 use serde_json::{Value, json};
-use telos_bridge::{PeerInfo, PppGauge, PppStats, Stats, WorkerState};
+use telos_bridge::{Lease, PeerInfo, PppGauge, PppStats, Stats, WorkerState};
 
 use super::Methods;
 use crate::worker::process_of;
@@ -33,8 +33,18 @@ fn peer(peer: &PeerInfo) -> Value {
             "process": worker.services.iter().find_map(|name| process_of(name)),
             "credit": worker.credit,
             "in_hand": worker.in_hand,
+            "leases": worker.leases.iter().map(lease).collect::<Vec<_>>(),
             "state": state(worker.state),
         })),
+    })
+}
+
+fn lease(lease: &Lease) -> Value {
+    json!({
+        "job": lease.job,
+        "attempt": lease.attempt,
+        "service": lease.service,
+        "remaining_ms": u64::try_from(lease.remaining.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_bridge::{Endpoint, PppConfig};
 use telos_service::{
-    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving,
+    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving, Pace,
     ProbationTerms, WorkerRole,
 };
 use telos_store::{StoreOptions, VectorEngine};
@@ -75,6 +75,14 @@ pub(crate) struct Up {
     #[arg(long, value_enum, default_value_t = Generations::Evolve)]
     generations: Generations,
 
+    /// How often peers of the bridge beat; 10 to 60,000 [default: 1000].
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    heartbeat_ms: Option<u32>,
+
+    /// So many missed beats, and a peer is gone; 1 to 1,000 [default: 3].
+    #[arg(long, value_name = "BEATS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    liveness: Option<u32>,
+
     /// How long a new release serves on probation at least [default: 600].
     #[arg(long, value_name = "SECONDS")]
     probation_s: Option<u64>,
@@ -136,6 +144,14 @@ impl Up {
         Ok(Some(PppConfig::new(frontend, backend)))
     }
 
+    fn pace(&self) -> Pace {
+        let pace = Pace::default();
+        Pace {
+            heartbeat: self.heartbeat_ms.map_or(pace.heartbeat, |ms| Duration::from_millis(ms.into())),
+            liveness: self.liveness.unwrap_or(pace.liveness),
+        }
+    }
+
     fn probation(&self) -> ProbationTerms {
         let terms = ProbationTerms::default();
         ProbationTerms {
@@ -177,7 +193,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
     let home_path = home;
     let home = Home::at(home);
     let (store, ppp) = (up.store_options(), up.ppp()?);
-    let probation = up.probation();
+    let (probation, pace) = (up.probation(), up.pace());
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
         Some(directory) => Bundle::read(&absolute(&directory)?)
             .map_err(|cause| refused(cause, "mend or remove that file"))?,
@@ -197,6 +213,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
         probation,
+        pace,
         engine: None,
         compiler: Some(std::env::current_exe()?),
         crew: crew(up.workers, home_path)?,

@@ -31,7 +31,8 @@ pub(crate) async fn run(vitals: Vitals, host: &Connection, output: &Output) -> R
 }
 
 fn render(vitals: &Value, paint: Paint) -> String {
-    let headers = ["session", "role", "silent ms", "calls", "unread", "services", "jobs", "state"];
+    let headers =
+        ["session", "role", "silent ms", "calls", "unread", "services", "jobs", "lease ms", "state"];
     let peers = paint.table(&headers, rows(vitals, "peers").map(peer).collect());
     let counters = |part: &str, prefix: &str| {
         let counters = vitals[part].as_object().into_iter().flatten();
@@ -62,8 +63,15 @@ fn peer(peer: &Value) -> Vec<String> {
         unread.to_string(),
         services.join(", "),
         jobs,
+        soonest_lease(worker),
         worker["state"].as_str().unwrap_or_default().to_owned(),
     ]
+}
+
+/// What is left of the lease that runs out first.
+fn soonest_lease(worker: &Value) -> String {
+    let remaining = rows(worker, "leases").filter_map(|lease| lease["remaining_ms"].as_u64());
+    remaining.min().map_or_else(String::new, |remaining| remaining.to_string())
 }
 
 fn count(value: &Value, name: &str) -> u64 {
@@ -78,13 +86,16 @@ mod tests {
     fn a_worker_shows_its_services_jobs_and_state() {
         let vitals = json!({
             "peers": [{"session": "ab12", "role": "worker", "silent_ms": 3, "calls": 0, "unacked_messages": 1,
-                "waiting_messages": 2, "worker": {"services": ["inference", "sandbox"], "credit": 4, "in_hand": 1,
+                "waiting_messages": 2, "worker": {"services": ["inference", "sandbox"], "credit": 4, "in_hand": 2,
+                "leases": [{"remaining_ms": 59_321}, {"remaining_ms": 41_007}],
                 "state": "ready"}}],
             "bridge": {"dead_letters": 7},
             "ppp": {"fenced": 8},
         });
         let text = render(&vitals, Paint::default());
-        for told in ["ab12", "inference, sandbox", "1/4", "ready", "dead letters", "7", "bare fenced", "8"] {
+        for told in
+            ["ab12", "inference, sandbox", "2/4", "41007", "ready", "dead letters", "7", "bare fenced", "8"]
+        {
             assert!(text.contains(told), "{told} is not in {text}");
         }
     }

@@ -6,7 +6,9 @@ use serde_json::json;
 
 use crate::running::{Running, eventually, guest};
 
-const AT_ONCE: [&str; 4] = ["--probation-s", "0", "--probation-messages", "1"];
+// Also at another pace, which peers learn from the host.
+const AT_ONCE: [&str; 8] =
+    ["--probation-s", "0", "--probation-messages", "1", "--heartbeat-ms", "200", "--liveness", "20"];
 
 fn state(running: &Running, version: &str) -> String {
     let told = running.ok(&["plugin", "info", "counter"]);

@@ -95,6 +95,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         probation: telos_service::ProbationTerms::default(),
         on_evolving: None,
         engine: None,
+        pace: telos_service::Pace::default(),
         compiler: None,
         crew: None,
     };
