@@ -142,6 +142,9 @@ fn imports(member: &Value) -> String {
 }
 
 fn state(member: &Value) -> String {
+    if member["to"].is_null() {
+        return "stays".into();
+    }
     match member["generation"].as_array().map(Vec::as_slice) {
         Some([from, to]) => format!("generation {from} → {to}"),
         _ => "as it is".into(),
@@ -153,6 +156,9 @@ fn examples(member: &Value) -> String {
         rows(member, "examples").count(),
         rows(member, "examples").filter(|one| one["passed"] == true).count(),
     );
+    if member["to"].is_null() {
+        return String::new();
+    }
     if all == 0 { "passed before".into() } else { format!("{passed} of {all} pass") }
 }
 
