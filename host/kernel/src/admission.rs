@@ -1,7 +1,8 @@
 //! Who may begin: instances are few, and a component whose state is being carried over is closed for a moment.
 //!
 //! ```text
-//! pass     a root goes in, unless what it concerns is closed    waits outside, in its place; the deadline is its own
+//! pass     a root goes in, until its commit is decided,          waits outside, in its place; the deadline is its own
+//!          unless what it concerns is closed
 //! enter    a root gets room for its instances                   waits, then `busy`
 //! close    those inside finish, those outside wait              until the guard is dropped
 //! retire   those inside are ended                               `retired`, nothing of them is kept

@@ -24,7 +24,7 @@ use telos_store::{
 };
 use tokio::sync::mpsc;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Passage};
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::decide::ask;
@@ -171,6 +171,13 @@ pub(crate) enum Arrived {
     Attempting(Box<Attempting>),
 }
 
+/// A tree that has run.
+struct Ran {
+    tree: Box<Tree>,
+    outcome: Result<Json, Failure>,
+    _passage: Passage,
+}
+
 enum Attempted {
     Done(Answer),
     Failed(Failure),
@@ -224,8 +231,8 @@ impl Dispatcher {
     pub(crate) async fn rehearse(&self, root: Root) -> Result<Rehearsal, Failure> {
         let start = Instant::now();
         let attempting = self.attempting(Root { request: None, ..root })?;
-        let (_tree, outcome) = self.run_tree(&attempting, EffectLog::default()).await?;
-        Ok(Rehearsal { elapsed: start.elapsed(), value: outcome?.to_value() })
+        let ran = self.run_tree(&attempting, EffectLog::default()).await?;
+        Ok(Rehearsal { elapsed: start.elapsed(), value: ran.outcome?.to_value() })
     }
 
     /// Delivers a post as a root of its own, deleting its row in the same commit.
@@ -346,7 +353,8 @@ impl Dispatcher {
         // The commit is not under this clock: the vote looks at the deadline, and what is decided is the answer, late
         // or not.
         let running = within(attempting.context.deadline, self.run_tree(attempting, effects));
-        let (tree, outcome) = match running.await {
+        // Inside until its commit is decided: whoever closes the gate then knows all that was written.
+        let Ran { tree, outcome, _passage } = match running.await {
             Ok(ran) => ran,
             Err(failure) => return Attempted::Failed(failure),
         };
@@ -364,11 +372,7 @@ impl Dispatcher {
     }
 
     /// Runs the whole tree on a fresh snapshot, as soon as it is its turn and there is an instance for it.
-    async fn run_tree(
-        &self,
-        attempting: &Attempting,
-        effects: EffectLog,
-    ) -> Result<(Box<Tree>, Result<Json, Failure>), Failure> {
+    async fn run_tree(&self, attempting: &Attempting, effects: EffectLog) -> Result<Ran, Failure> {
         if let Some(place) = &attempting.place {
             place.turn().await;
         }
@@ -385,10 +389,11 @@ impl Dispatcher {
             arguments: attempting.arguments.clone(),
         };
         let _running = self.engines.running();
-        tokio::select! {
-            ran = deliver(tree, message) => Ok(ran),
-            () = passage.retired() => Err(Failure::Retired),
-        }
+        let (tree, outcome) = tokio::select! {
+            delivered = deliver(tree, message) => delivered,
+            () = passage.retired() => return Err(Failure::Retired),
+        };
+        Ok(Ran { tree, outcome, _passage: passage })
     }
 
     /// A snapshot of what is decided and the seat table that belongs to it.
