@@ -1,9 +1,10 @@
 //! Probation: a release that breaks what the one before it did not gives its seat back, and one that serves stays.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_kernel::{Failure, ProbationTerms, SwapError};
+use telos_kernel::{Failure, GenerationMode, ProbationTerms, SwapError};
 use telos_store::{ComponentId, ReleaseState};
 use telos_tests::{TestKernel, eventually};
 
@@ -187,4 +188,21 @@ async fn a_version_names_one_build_and_does_not_go_back() {
     );
     assert_eq!(serving(&kernel).await, "0.6.0");
     assert_eq!(kernel.kernel.swap("counter", "0.1.0".into()).await.unwrap().version, "0.1.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_on_probation_that_does_not_load_any_more_gives_its_seat_back_without_quarantine() {
+    let kernel = with_stumbler().await;
+    let records = kernel.store.releases(Some(&counter())).unwrap();
+    let digest = records.iter().find(|record| record.version == "0.6.0").unwrap().digest.to_string();
+    let lose_its_bytes = |home: &Path| {
+        let blob = home.join("store/blobs").join(&digest[..2]).join(&digest);
+        let blob =
+            if blob.exists() { blob } else { home.join("store/blobs").join(&digest[..2]).join(&digest[2..]) };
+        std::fs::remove_file(blob).unwrap();
+    };
+    let (kernel, _) = kernel.restart_after(lose_its_bytes, GenerationMode::Evolve).await;
+    eventually("the seat returned", || state(&kernel, "0.6.0") == ReleaseState::Returned).await;
+    assert_eq!(serving(&kernel).await, "0.1.0");
+    assert!(kernel.kernel.quarantine().unwrap().is_empty());
 }

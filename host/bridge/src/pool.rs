@@ -19,6 +19,7 @@
 //! Never here: sockets, the clock, presence (the queue tells who died), what a payload means.
 
 mod job;
+mod view;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -30,7 +31,8 @@ use worker::{Slot, Worker};
 
 pub use job::Class;
 pub(crate) use job::{DeadLetter, End, Mishap, Order, Trial};
-pub use worker::{Lease, WorkerState};
+pub use view::Lease;
+pub use worker::WorkerState;
 
 /// What a worker offers and a job asks for; cheap to clone.
 pub(crate) type ServiceName = Arc<str>;
@@ -379,68 +381,6 @@ impl<W: Ord + Copy, P: Clone + Size> Pool<W, P> {
             }
             self.overdue.insert((until, worker, job, attempt));
         }
-    }
-
-    /// Whether a live worker offers the service, with room or without.
-    pub(crate) fn offers(&self, service: &str) -> bool {
-        self.workers.values().any(|worker| worker.is_serving() && worker.offers(service))
-    }
-
-    /// A worker's services, credit, jobs in hand, and standing.
-    pub(crate) fn worker(&self, id: W) -> Option<(&[ServiceName], u16, usize, WorkerState)> {
-        let worker = self.workers.get(&id)?;
-        Some((&worker.services, worker.credit, worker.slots.len(), worker.state()))
-    }
-
-    /// Who has the present attempt of a job.
-    pub(crate) fn holder(&self, job: JobId) -> Option<W> {
-        self.jobs.get(&job).and_then(Job::holder)
-    }
-
-    /// Jobs of which a worker has the present attempt.
-    pub(crate) fn held_by(&self, id: W) -> impl Iterator<Item = JobId> {
-        let slots = self.workers.get(&id).into_iter().flat_map(|worker| &worker.slots);
-        slots.filter(|(_, slot)| matches!(slot, Slot::Held)).map(|((job, _), _)| *job)
-    }
-
-    /// The leases on a worker's jobs: which job and attempt, of which service, and how long it still has.
-    pub(crate) fn leases(&self, id: W, now: Instant) -> Vec<Lease> {
-        let lease = |job: JobId| {
-            let held = self.jobs.get(&job)?;
-            let remaining = held.lease_end()?.saturating_duration_since(now);
-            Some(Lease {
-                job: job.0,
-                attempt: held.attempt,
-                service: held.order.service.to_string(),
-                remaining,
-            })
-        };
-        self.held_by(id).filter_map(lease).collect()
-    }
-
-    pub(crate) fn workers_count(&self) -> usize {
-        self.workers.len()
-    }
-
-    pub(crate) fn waiting_count(&self) -> usize {
-        self.waiting_count
-    }
-
-    pub(crate) fn in_hand_count(&self) -> usize {
-        self.jobs.len() - self.waiting_count
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
-    }
-
-    pub(crate) fn stats(&self) -> PoolStats {
-        self.stats
-    }
-
-    /// The newest dead letters, oldest first.
-    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &DeadLetter<W>> {
-        self.dead_letters.iter()
     }
 
     fn take_turn(&mut self) -> u64 {

@@ -84,6 +84,15 @@ fn hint(import: &str) -> &'static str {
     }
 }
 
+/// Which of the two functions carries state.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// `evolve`.
+    Up,
+    /// `devolve`.
+    Back,
+}
+
 /// A component whose `lifecycle` can be called.
 pub(crate) struct Pure {
     engines: Arc<Engines>,
@@ -112,40 +121,27 @@ impl Pure {
         judge(ended, &store, DESCRIBE)
     }
 
-    /// One object's value slots carried back, within the bounds of [`Pure::evolve`].
-    pub(crate) async fn devolve(
+    /// One object's value slots carried from one generation to another, up or back. At most a thousand million units of
+    /// fuel, 10 s, 64 MiB and 4 MiB of answer.
+    pub(crate) async fn carry(
         &self,
+        way: Way,
         slots: &[SlotValue],
         from: u32,
         to: u32,
     ) -> Result<Result<Vec<SlotValue>, EvolveError>, PureError> {
         let _running = self.engines.running();
         let mut store = self.store(EVOLVE)?;
-        let devolving = async {
+        let carrying = async {
             let persona = self.pre.instantiate_async(&mut store).await.map_err(Failed::Making)?;
             let lifecycle = persona.telos_host_lifecycle();
-            lifecycle.call_devolve(&mut store, slots, from, to).await.map_err(Failed::Calling)
+            let carried = match way {
+                Way::Up => lifecycle.call_evolve(&mut store, slots, from, to).await,
+                Way::Back => lifecycle.call_devolve(&mut store, slots, from, to).await,
+            };
+            carried.map_err(Failed::Calling)
         };
-        let ended = tokio::time::timeout(EVOLVE.time, devolving).await;
-        judge(ended, &store, EVOLVE)
-    }
-
-    /// One object's value slots carried from one generation to another. At most a thousand million units of fuel, 10 s,
-    /// 64 MiB and 4 MiB of answer.
-    pub(crate) async fn evolve(
-        &self,
-        slots: &[SlotValue],
-        from: u32,
-        to: u32,
-    ) -> Result<Result<Vec<SlotValue>, EvolveError>, PureError> {
-        let _running = self.engines.running();
-        let mut store = self.store(EVOLVE)?;
-        let evolving = async {
-            let persona = self.pre.instantiate_async(&mut store).await.map_err(Failed::Making)?;
-            let lifecycle = persona.telos_host_lifecycle();
-            lifecycle.call_evolve(&mut store, slots, from, to).await.map_err(Failed::Calling)
-        };
-        let ended = tokio::time::timeout(EVOLVE.time, evolving).await;
+        let ended = tokio::time::timeout(EVOLVE.time, carrying).await;
         judge(ended, &store, EVOLVE)
     }
 

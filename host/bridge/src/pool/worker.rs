@@ -1,23 +1,9 @@
 //! One worker as the pool sees it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 use std::time::Instant;
 
 use super::{JobId, ServiceName};
-
-/// One lease: a job that a worker is to answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The job's number.
-    pub job: u64,
-    /// How often it was given, this time included.
-    pub attempt: u32,
-    /// The service it is for.
-    pub service: String,
-    /// How long until it runs out, unless the worker gets on.
-    pub remaining: Duration,
-}
 
 /// How a worker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

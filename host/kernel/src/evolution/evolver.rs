@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use telos_store::{Json, Object, Slot};
 
 use crate::contract::lifecycle::{EvolveError, SlotValue};
-use crate::pure::{Pure, PureError};
+use crate::pure::{Pure, PureError, Way};
 
 /// Objects that are carried over twice, to compare. A call reaches nothing and begins with fresh memory, so that equal
 /// state evolves equally by construction; this shows a hole in that construction before anything is decided.
@@ -47,17 +47,17 @@ impl Evolver {
         Self { pure, to_compare: COMPARED }
     }
 
-    /// The value slots of an object in another generation. Runs the guest, within the bounds of [`Pure::evolve`].
+    /// The value slots of an object in another generation. Runs the guest, within the bounds of [`Pure::carry`].
     pub(crate) async fn carry(
         &mut self,
         object: &Object,
         to: u32,
     ) -> Result<BTreeMap<String, Json>, Refusal> {
         let (slots, from) = (value_slots(object), object.generation);
-        let first = self.pure.evolve(&slots, from, to).await?;
+        let first = self.pure.carry(Way::Up, &slots, from, to).await?;
         if self.to_compare > 0 {
             self.to_compare -= 1;
-            let second = self.pure.evolve(&slots, from, to).await?;
+            let second = self.pure.carry(Way::Up, &slots, from, to).await?;
             compare(&first, &second)?;
         }
         judge(first)
@@ -79,12 +79,12 @@ impl Evolver {
     /// Carries an object there and back, which must give what it was.
     pub(crate) async fn way_back(&self, object: &Object, to: u32) -> Result<WayBack, Refusal> {
         let (slots, from) = (value_slots(object), object.generation);
-        let there = judge(self.pure.evolve(&slots, from, to).await?)?;
+        let there = judge(self.pure.carry(Way::Up, &slots, from, to).await?)?;
         let there: Vec<SlotValue> = there
             .into_iter()
             .map(|(name, value)| SlotValue { name, value: value.as_str().to_owned() })
             .collect();
-        let back = match self.pure.devolve(&there, to, from).await {
+        let back = match self.pure.carry(Way::Back, &there, to, from).await {
             Ok(Err(EvolveError::Unsupported)) => return Ok(WayBack::Unknown),
             Ok(back) => back,
             Err(error) if error.is_of_the_moment() => return Err(error.into()),
