@@ -108,7 +108,7 @@ pub use error::{
     BlobError, CommitError, Contested, Effect, Failure, Fault, ForgetError, NameError, OpenError, Overflow,
     ReadError, VectorError, WriteError, told,
 };
-pub use generation::GenerationRecord;
+pub use generation::{GenerationRecord, Toward};
 pub use history::{Children, Forgotten, HistoryView, Pruned, Retention, Trace};
 pub use id::{ComponentId, Digest, ObjectId, ObjectName, Position, PostId, Revision};
 pub use json::{Json, JsonError};

@@ -583,8 +583,6 @@ async fn what_does_not_know_the_generation_in_force_is_refused() {
     let (kernel, _) = kernel.restart_raising(GenerationMode::Evolve).await;
     let decided = kernel.store.counts().unwrap().audit_rows;
     let refusals = [
-        kernel.kernel.rollback("counter").await.unwrap_err(),
-        kernel.kernel.swap("counter", "0.1.0".into()).await.unwrap_err(),
         kernel.try_install("counter", Granting::All).await.unwrap_err(),
         kernel
             .kernel

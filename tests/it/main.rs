@@ -15,6 +15,7 @@ mod messaging;
 mod operator;
 mod posts;
 mod probation;
+mod returning;
 mod set;
 mod storage;
 mod swap;

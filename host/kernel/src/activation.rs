@@ -170,7 +170,10 @@ impl Swapper {
             root_object::seat(unit, release)?;
         }
         let serving = self.seat(&release.component).ok();
-        let returns_to = self.returns_to(release, state, serving.as_ref())?;
+        let returns_to = match decision.no_return {
+            true => None,
+            false => self.returns_to(release, state, serving.as_ref())?,
+        };
         unit.set_seat(next_seat(release, returns_to, serving.as_ref()))?;
         let mut detail = json!({
             "version": release.version(),

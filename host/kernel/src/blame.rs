@@ -1,16 +1,18 @@
 //! Blame: whether a message that broke a release on probation would have broken another release as well.
 //!
 //! The root runs again as it ran, with the other release in the seat: at the same moment, with the same chance and the
-//! same answers of the world outside. Nothing it does is kept, nobody is asked anything new, no line is written.
+//! same answers of the world outside. Nothing it does is kept, nobody is asked anything new, no line is written. Where
+//! the other release knows an earlier state, it finds the receiver, and what that delegates to, carried back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use telos_store::{Digest, Json, ObjectId};
+use telos_store::{Digest, Json, Object, ObjectId, ReadError, Unit};
 
 use crate::deliver::{Message, deliver};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
+use crate::evolution::Evolver;
 use crate::probation::fingerprint;
 use crate::seams::{JournalLine, JournalSink, NoMinds};
 use crate::seat::Release;
@@ -39,12 +41,37 @@ impl Struck {
     }
 }
 
+/// Objects that are carried back for one message.
+const CARRIED_MAX: usize = 64;
+
 impl Dispatcher {
     /// Whether `other`, which knows the same state, is not broken by what broke the release.
     pub(crate) async fn would_survive(&self, struck: &Struck, other: Arc<Release>) -> bool {
+        self.survives(struck, other, self.store.begin()).await
+    }
+
+    /// Whether `other`, to whose state the release carries its own back, is not broken by what broke the release; none
+    /// when it does not carry it back.
+    pub(crate) async fn would_survive_earlier(
+        &self,
+        struck: &Struck,
+        other: Arc<Release>,
+        mut evolver: Evolver,
+    ) -> Option<bool> {
+        let (mut unit, to) = (self.store.begin(), other.descriptor.generation);
+        for object in delegates(&mut unit, struck.receiver).ok()? {
+            if object.owner == other.component && object.generation != to {
+                let slots = evolver.carry(&object, to).await.ok()?;
+                unit.evolve(object.id, to, slots).ok()?;
+            }
+        }
+        Some(self.survives(struck, other, unit).await)
+    }
+
+    async fn survives(&self, struck: &Struck, other: Arc<Release>, unit: Unit) -> bool {
         let Ok(_admitted) = self.admission.enter().await else { return false };
         let component = other.component.clone();
-        let tree = self.scratch_tree(struck, other);
+        let tree = self.scratch_tree(struck, other, unit);
         let message = Message {
             receiver: struck.receiver,
             selector: struck.selector.clone(),
@@ -56,8 +83,7 @@ impl Dispatcher {
         }
     }
 
-    fn scratch_tree(&self, struck: &Struck, other: Arc<Release>) -> Box<Tree> {
-        let unit = self.store.begin();
+    fn scratch_tree(&self, struck: &Struck, other: Arc<Release>, unit: Unit) -> Box<Tree> {
         let seats = Arc::new(self.seats.current().with(unit.snapshot(), other));
         let surroundings = Surroundings {
             engine: self.surroundings.engine.clone(),
@@ -81,6 +107,21 @@ impl Dispatcher {
             breakages: Vec::new(),
         })
     }
+}
+
+/// An object and those that it delegates to, each once.
+fn delegates(unit: &mut Unit, receiver: ObjectId) -> Result<Vec<Arc<Object>>, ReadError> {
+    let (mut found, mut ahead) = (Vec::<Arc<Object>>::new(), vec![receiver]);
+    while let Some(id) = ahead.pop() {
+        if found.len() < CARRIED_MAX
+            && found.iter().all(|object| object.id != id)
+            && let Some(object) = unit.object(id)?
+        {
+            ahead.extend(object.parents.iter().copied());
+            found.push(object);
+        }
+    }
+    Ok(found)
 }
 
 /// A journal that nobody reads.

@@ -52,6 +52,8 @@ pub(crate) struct Decision {
     pub(crate) reason: Reason,
     /// The release that loses the seat, with the verdict against it; none unless the seat returns.
     pub(crate) ousted: Option<ReleaseRecord>,
+    /// The seat does not return from the release to what serves now, whatever it breaks.
+    pub(crate) no_return: bool,
     /// Who asked, and under which number.
     pub(crate) request: Option<DedupeKey>,
 }

@@ -14,6 +14,7 @@
 //!
 //! Never here: which generation is in force (`generation`), what evolving may use (`pure`).
 
+mod back;
 mod evolver;
 mod live;
 mod report;
@@ -23,8 +24,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use telos_store::{
-    CommitError, ComponentId, Fault, Json, Object, ObjectId, ReadError, ReleaseRecord, ReleaseState, Unit,
-    Vote, WriteError,
+    CommitError, ComponentId, DedupeKey, Digest, Fault, Json, Object, ObjectId, ReadError, ReleaseRecord,
+    ReleaseState, Toward, Unit, Vote, WriteError,
 };
 
 use crate::change::Settled;
@@ -41,7 +42,8 @@ use crate::seat::Release;
 use crate::swap::{SwapError, Swapped, Swapper};
 use crate::turn::Turn;
 
-use evolver::Evolver;
+pub(crate) use back::{Back, NotBack};
+pub(crate) use evolver::Evolver;
 use report::Progress;
 
 pub use report::{Evolution, EvolutionOutcome, Evolving, OnEvolving};
@@ -160,6 +162,10 @@ impl Swapper {
     ) -> EvolutionOutcome {
         let ended = match Course::begin(self, record, mode, evolution, told).await {
             Ok(mut course) => {
+                if mode != GenerationMode::Check {
+                    course.purpose =
+                        Purpose::Raise { no_return: self.has_no_return(record, evolution).await };
+                }
                 let ended = course.run().await;
                 evolution.objects = course.progress.done();
                 ended
@@ -174,6 +180,17 @@ impl Swapper {
             }
             (Err(trouble), _) => self.give_up(record, evolution, &trouble).await,
         }
+    }
+
+    /// Whether a release, once its state is carried over, could not give it back: nobody is there to say so when a host
+    /// starts, so that it serves all the same.
+    async fn has_no_return(&self, record: &ReleaseRecord, evolution: &Evolution) -> bool {
+        let serves = self.seat(&record.component).is_ok();
+        let Err(error) = self.demand_way_back(record, evolution).await else { return false };
+        if serves {
+            evolution.record(&*self.journal, Severity::Warn, "generation.no-return", error.to_string());
+        }
+        true
     }
 
     /// Leaves everything as it was, and says why. What cannot even be written down is tried again by the next start.
@@ -261,12 +278,22 @@ impl Swapper {
 struct Course<'a> {
     swapper: &'a Swapper,
     record: &'a ReleaseRecord,
+    /// The generation in force.
     from: u32,
-    to: u32,
-    /// Everything is tried and nothing kept.
-    is_rehearsal: bool,
+    toward: Toward,
+    purpose: Purpose,
     evolver: Evolver,
     progress: Progress,
+}
+
+/// What a release is to serve for.
+enum Purpose {
+    /// It was staged. With `no_return`, the seat does not go back to what serves now.
+    Raise { no_return: bool },
+    /// Everything is tried as for a staged release, and nothing kept.
+    Rehearse,
+    /// A release of a later generation, which serves, gives its seat up.
+    Return { carrier: Digest, reason: Reason, ousted: Option<ReleaseRecord>, request: Option<DedupeKey> },
 }
 
 impl<'a> Course<'a> {
@@ -277,19 +304,35 @@ impl<'a> Course<'a> {
         evolution: &Evolution,
         told: &OnEvolving,
     ) -> Result<Self, Trouble> {
-        let (from, to) = (evolution.from, evolution.to);
+        // State that is in its generation already has nothing left behind.
+        let (from, toward) = (evolution.from, Toward::Up(evolution.to));
         let evolver = Evolver::new(swapper.pure(record)?);
-        let total = count(swapper, &record.component, to)?;
+        let purpose = match mode {
+            GenerationMode::Check => Purpose::Rehearse,
+            _ => Purpose::Raise { no_return: false },
+        };
+        Self::new(swapper, record, (from, toward), evolver, purpose, told, evolution)
+    }
+
+    fn new(
+        swapper: &'a Swapper,
+        record: &'a ReleaseRecord,
+        (from, toward): (u32, Toward),
+        evolver: Evolver,
+        purpose: Purpose,
+        told: &OnEvolving,
+        evolution: &Evolution,
+    ) -> Result<Self, Trouble> {
+        let total = count(swapper, &record.component, toward)?;
         let progress = Progress::begin(evolution, total, told, &swapper.journal);
-        let is_rehearsal = mode == GenerationMode::Check;
-        Ok(Self { swapper, record, from, to, is_rehearsal, evolver, progress })
+        Ok(Self { swapper, record, from, toward, purpose, evolver, progress })
     }
 
     async fn run(&mut self) -> Result<(), Trouble> {
         let release = Arc::new(self.swapper.load(self.record)?);
-        match self.is_rehearsal {
-            true => self.rehearse(&release).await,
-            false => self.raise(&release).await,
+        match self.purpose {
+            Purpose::Rehearse => self.rehearse(&release).await,
+            _ => self.raise(&release).await,
         }
     }
 
@@ -320,7 +363,7 @@ impl<'a> Course<'a> {
         let root = self.carried_root(release).await?;
         let mut unit = self.swapper.store.begin_on_voted();
         if let Some(root) = root {
-            root.write(&mut unit, self.to)?;
+            root.write(&mut unit, self.toward.generation())?;
         }
         root_object::seat(&mut unit, release).map_err(SwapError::from)?;
         Ok(())
@@ -333,12 +376,12 @@ impl<'a> Course<'a> {
         Ok(seat.is_some_and(|seat| seat.digest == self.record.digest))
     }
 
-    /// Carries over what is below the generation and has no copy in it.
+    /// Carries over what is left behind and has no copy in the generation.
     async fn carry(&mut self) -> Result<(), Trouble> {
         let (store, component) = (self.swapper.store.clone(), &self.record.component);
         let mut after = None;
         loop {
-            let listed = store.unevolved(component, self.to, after, BATCH).map_err(SwapError::from)?;
+            let listed = store.unevolved(component, self.toward, after, BATCH).map_err(SwapError::from)?;
             let Some(last) = listed.last() else { return Ok(()) };
             after = Some(last.id);
             self.carry_all(&listed).await?;
@@ -373,7 +416,7 @@ impl<'a> Course<'a> {
     }
 
     async fn evolved(&mut self, object: &Object) -> Result<BTreeMap<String, Json>, Trouble> {
-        let carried = self.evolver.carry(object, self.to).await;
+        let carried = self.evolver.carry(object, self.toward.generation()).await;
         carried.map_err(|refusal| Trouble::of(object, refusal.to_string(), refusal.is_of_release()))
     }
 
@@ -384,7 +427,8 @@ impl<'a> Course<'a> {
         object: &Object,
         slots: BTreeMap<String, Json>,
     ) -> Result<Unit, Trouble> {
-        let full = match unit.put_shadow(object.id, object.position, self.to, slots.clone()) {
+        let to = self.toward.generation();
+        let full = match unit.put_shadow(object.id, object.position, to, slots.clone()) {
             Err(WriteError::TooLarge(_)) if !unit.is_unwritten() => unit,
             // Gone meanwhile.
             Err(WriteError::Read(ReadError::NoSuchObject(_))) => return Ok(unit),
@@ -392,11 +436,11 @@ impl<'a> Course<'a> {
         };
         self.keep(full).await?;
         let mut unit = self.swapper.store.begin();
-        refuse(object, unit.put_shadow(object.id, object.position, self.to, slots)).map(|()| unit)
+        refuse(object, unit.put_shadow(object.id, object.position, to, slots)).map(|()| unit)
     }
 
     async fn keep(&self, unit: Unit) -> Result<(), Trouble> {
-        if self.is_rehearsal {
+        if matches!(self.purpose, Purpose::Rehearse) {
             return Ok(());
         }
         let kept = decide(&self.swapper.store, unit, Vote::default()).await;
@@ -408,15 +452,23 @@ impl<'a> Course<'a> {
         self.decide(record, release, turn).await.map(drop)
     }
 
-    /// The turn to decide, while the release is still the one that waits.
+    /// The turn to decide, while nobody has decided anew who serves.
     async fn turn(&self, release: &Arc<Release>) -> Result<(ReleaseRecord, Turn<'a>), Trouble> {
         let swapper = self.swapper;
-        let still_staged = || {
+        let still_to_serve = || {
             let root = swapper.changing_root(release)?;
-            Ok((swapper.still_staged(self.record)?, Vec::from_iter(root)))
+            Ok((self.still_to_serve()?, Vec::from_iter(root)))
         };
-        let (staged, turn) = swapper.in_turn(still_staged).await?;
-        Ok((staged.ok_or(Trouble::Overtaken)?, turn))
+        let (still, turn) = swapper.in_turn(still_to_serve).await?;
+        Ok((still.ok_or(Trouble::Overtaken)?, turn))
+    }
+
+    fn still_to_serve(&self) -> Result<Option<ReleaseRecord>, SwapError> {
+        let Purpose::Return { carrier, .. } = &self.purpose else {
+            return self.swapper.still_staged(self.record);
+        };
+        let seat = self.swapper.seat(&self.record.component)?;
+        Ok((seat.digest == *carrier).then(|| self.record.clone()))
     }
 
     async fn decide(
@@ -425,30 +477,51 @@ impl<'a> Course<'a> {
         release: &Arc<Release>,
         turn: Turn<'_>,
     ) -> Result<Swapped, Trouble> {
-        let raise = match self.from < self.to {
-            true => Some(Raise { from: self.from, to: self.to, root: self.carried_root(release).await? }),
+        let (from, to) = (self.from, self.toward.generation());
+        let raise = match from == to {
+            false => {
+                Some(Raise { from, to, evolver: self.carrier(), root: self.carried_root(release).await? })
+            }
             // A script put it in force.
-            false => None,
+            true => None,
         };
-        let decision = Decision {
+        Ok(self.swapper.activate(self.decision(record, release), raise, turn).await?)
+    }
+
+    fn decision(&self, record: ReleaseRecord, release: &Arc<Release>) -> Decision {
+        let (reason, ousted, request, no_return) = match &self.purpose {
+            Purpose::Return { reason, ousted, request, .. } => (*reason, ousted.clone(), *request, false),
+            Purpose::Raise { no_return } => (Reason::Awaited, None, None, *no_return),
+            Purpose::Rehearse => (Reason::Awaited, None, None, false),
+        };
+        Decision {
             release: Arc::clone(release),
             record,
             granting: BTreeSet::new(),
             missing: Vec::new(),
             consumed: None,
-            reason: Reason::Awaited,
-            ousted: None,
-            request: None,
-        };
-        Ok(self.swapper.activate(decision, raise, turn).await?)
+            reason,
+            ousted,
+            no_return,
+            request,
+        }
+    }
+
+    /// Whose code carries the state.
+    fn carrier(&self) -> Digest {
+        match &self.purpose {
+            Purpose::Return { carrier, .. } => *carrier,
+            Purpose::Raise { .. } | Purpose::Rehearse => self.record.digest,
+        }
     }
 
     /// The root object as it will be, when the deciding commit changes its method slots too.
     async fn carried_root(&mut self, release: &Release) -> Result<Option<CarriedRoot>, Trouble> {
         let Some((root, _)) = self.swapper.changing_root(release)? else { return Ok(None) };
         let before = self.swapper.store.begin_on_voted().object(root).map_err(SwapError::from)?;
-        let is_to_carry =
-            |object: &Arc<Object>| object.owner == release.component && object.generation < self.to;
+        let is_to_carry = |object: &Arc<Object>| {
+            object.owner == release.component && self.toward.leaves_behind(object.generation)
+        };
         let Some(before) = before.filter(is_to_carry) else { return Ok(None) };
         let slots = self.evolved(&before).await?;
         Ok(Some(CarriedRoot { before, slots }))
@@ -496,11 +569,11 @@ fn is_again(error: &CommitError) -> bool {
     matches!(error, CommitError::Conflict(_) | CommitError::Aborted | CommitError::Unevolved { .. })
 }
 
-/// Objects of a component that are below a generation.
-fn count(swapper: &Swapper, component: &ComponentId, generation: u32) -> Result<u64, SwapError> {
+/// Objects of a component that a generation leaves behind.
+fn count(swapper: &Swapper, component: &ComponentId, toward: Toward) -> Result<u64, SwapError> {
     let (mut after, mut count) = (None, 0);
     loop {
-        let listed = swapper.store.unevolved(component, generation, after, usize::MAX)?;
+        let listed = swapper.store.unevolved(component, toward, after, usize::MAX)?;
         let Some(last) = listed.last() else { return Ok(count) };
         after = Some(last.id);
         count += listed.len() as u64;

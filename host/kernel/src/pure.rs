@@ -85,12 +85,21 @@ fn hint(import: &str) -> &'static str {
 }
 
 /// Which of the two functions carries state.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// `evolve`.
     Up,
     /// `devolve`.
     Back,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Up => "evolve",
+            Self::Back => "devolve",
+        })
+    }
 }
 
 /// A component whose `lifecycle` can be called.

@@ -1,17 +1,20 @@
-//! The raise of a generation, as the commit that lets its release serve writes it.
+//! The change of a generation, as the commit that lets its release serve writes it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use telos_store::{CommitError, Contested, Json, Object, Unit};
+use telos_store::{CommitError, Contested, Digest, Json, Object, Unit};
 
 use crate::seat::Release;
 use crate::swap::SwapError;
 
-/// A generation that is put in force in the commit that lets its release serve. Every other object has its copy.
+/// A generation that is put in force in the commit that lets its release serve, an earlier one where the seat goes back.
+/// Every other object has its copy.
 pub(crate) struct Raise {
     pub(crate) from: u32,
     pub(crate) to: u32,
+    /// Whose code carried the state.
+    pub(crate) evolver: Digest,
     pub(crate) root: Option<CarriedRoot>,
 }
 
@@ -27,7 +30,7 @@ impl Raise {
         if let Some(root) = &self.root {
             root.write(unit, self.to)?;
         }
-        Ok(unit.raise_generation(&release.component, self.from, self.to, release.digest)?)
+        Ok(unit.raise_generation(&release.component, self.from, self.to, self.evolver)?)
     }
 }
 

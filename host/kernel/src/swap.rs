@@ -35,6 +35,7 @@ use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
+use crate::evolution::Evolver;
 use crate::examine::Examiner;
 use crate::failure::Effect;
 use crate::generation::{self, Standing, waits_for_start};
@@ -52,7 +53,7 @@ use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
 
 pub use error::SwapError;
-pub(crate) use probation::{Fall, PLUGIN_PARKED};
+pub(crate) use probation::{Earlier, Fall, PLUGIN_PARKED};
 pub(crate) use quarantine::QUARANTINE_LIFTED;
 pub use quarantine::Quarantined;
 pub use request::{Checked, Granting, InstallRequest, Swapped, Swapping};
@@ -159,7 +160,17 @@ impl Swapper {
             let record = record(release, &install.source)?;
             let (release, consumed) = (Arc::clone(release), install.consumed.clone());
             let reason = Reason::Installed;
-            Ok(Decision { release, record, granting, missing, consumed, reason, ousted: None, request })
+            Ok(Decision {
+                release,
+                record,
+                granting,
+                missing,
+                consumed,
+                reason,
+                ousted: None,
+                no_return: false,
+                request,
+            })
         };
         let changed = self.change_seat(decide_install).await;
         if changed.as_ref().is_err_and(|error| error.effect() == Effect::None) {
@@ -202,6 +213,9 @@ impl Swapper {
         let record = self.find_release(component, wanted)?;
         if self.evolves_now(&record)? {
             return self.evolve_now(record, swapping, request).await;
+        }
+        if self.goes_back(&record)? {
+            return self.go_back(record, Reason::Swapped, swapping, request).await;
         }
         let decide_swap = || {
             let record = self.find_release(component, wanted)?;
@@ -248,13 +262,16 @@ impl Swapper {
         if let Some(answer) = self.remembered(request)? {
             return Ok(answer);
         }
-        let decide_rollback = || {
+        let previous = || {
             let previous = self.seat(component)?.previous;
             let digest = previous.ok_or_else(|| SwapError::NothingEarlier(component.clone()))?;
-            let record = self.find_release(component, &digest.to_string())?;
-            self.decision(record, Reason::RolledBack, request)
+            self.find_release(component, &digest.to_string())
         };
-        self.change_seat(decide_rollback).await
+        let record = previous()?;
+        if self.goes_back(&record)? {
+            return self.go_back(record, Reason::RolledBack, Swapping::default(), request).await;
+        }
+        self.change_seat(|| self.decision(previous()?, Reason::RolledBack, request)).await
     }
 
     /// Takes a component's seat away, and retires a release that waits for a grant or a start: neither must bring back
@@ -469,7 +486,17 @@ impl Swapper {
         let release = Arc::new(self.load(&record)?);
         let missing = self.grants.missing(&release.component, &release.imports);
         let granting = BTreeSet::new();
-        Ok(Decision { release, record, granting, missing, consumed: None, reason, ousted: None, request })
+        Ok(Decision {
+            release,
+            record,
+            granting,
+            missing,
+            consumed: None,
+            reason,
+            ousted: None,
+            no_return: false,
+            request,
+        })
     }
 
     pub(crate) fn load(&self, record: &ReleaseRecord) -> Result<Release, SwapError> {
@@ -485,6 +512,11 @@ impl Swapper {
     pub(crate) fn pure(&self, record: &ReleaseRecord) -> Result<Pure, SwapError> {
         let refused = |error| SwapError::Examine { source_name: record.digest.to_string(), error };
         self.examiner.pure(&self.bytes(record)?).map_err(refused)
+    }
+
+    /// A kept release as what carries state.
+    pub(crate) fn evolver(&self, component: &ComponentId, digest: Digest) -> Result<Evolver, SwapError> {
+        Ok(Evolver::new(self.pure(&self.find_release(component, &digest.to_string())?)?))
     }
 
     fn bytes(&self, record: &ReleaseRecord) -> Result<Vec<u8>, SwapError> {

@@ -18,10 +18,11 @@ use tokio::sync::mpsc;
 
 use crate::blame::Struck;
 use crate::dispatch::Dispatcher;
+use crate::evolution::Evolver;
 use crate::probation::{ProbationTerms, Strikes};
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
-use crate::swap::{Fall, SwapError, Swapper, now_ms};
+use crate::swap::{Earlier, Fall, SwapError, Swapper, now_ms};
 
 /// Struck messages that wait to be looked into.
 pub(crate) const STRUCK_MAX: usize = 64;
@@ -112,11 +113,22 @@ impl Watch {
     async fn is_to_blame(&self, struck: &Struck) -> bool {
         let Some(dispatcher) = self.dispatcher.upgrade() else { return false };
         let (swapper, component) = (Arc::clone(&self.swapper), struck.release.component.clone());
+        let has_answered = || struck.release.tally.answered() > 0;
         match apart(async move { Ok(swapper.earlier(&component)) }).await {
-            Ok(Some(earlier)) => dispatcher.would_survive(struck, earlier).await,
-            Ok(None) => struck.release.tally.answered() == 0,
+            Ok(Some(Earlier::Alike(earlier))) => dispatcher.would_survive(struck, earlier).await,
+            Ok(Some(Earlier::Outdated(earlier))) => {
+                let Ok(evolver) = self.evolver(&struck.release).await else { return !has_answered() };
+                let survives = dispatcher.would_survive_earlier(struck, earlier, evolver).await;
+                survives.unwrap_or_else(|| !has_answered())
+            }
+            Ok(None) => !has_answered(),
             Err(_) => false,
         }
+    }
+
+    async fn evolver(&self, release: &Arc<Release>) -> Result<Evolver, SwapError> {
+        let (swapper, release) = (Arc::clone(&self.swapper), Arc::clone(release));
+        apart(async move { swapper.evolver(&release.component, release.digest) }).await
     }
 
     /// Makes permanent what has served its time.

@@ -22,7 +22,7 @@ use crate::tables::{self, META, META_POSITION, OBJECTS, OWNED, SHADOWS, Tables};
 use crate::unit::Layer;
 
 use super::shadow::{newest_head, shadow_of};
-use super::{GenerationRecord, Generations};
+use super::{GenerationRecord, Generations, Toward};
 
 /// After every commit.
 const NEWEST: Position = Position::new(u64::MAX);
@@ -46,6 +46,12 @@ impl Raised {
         objects: u64,
     ) -> Raised {
         Raised { component, from, to, evolver, found: Found { objects, evolved: objects } }
+    }
+}
+
+impl Raised {
+    fn toward(&self) -> Toward {
+        Toward::between(self.from, self.to).unwrap_or(Toward::Up(self.to))
     }
 }
 
@@ -130,7 +136,8 @@ pub(crate) fn write_raised(
         let detail = json!({
             "from": from, "to": to, "evolver": evolver, "objects": found.objects, "evolved": found.evolved,
         });
-        let fact = Fact { kind: "generation.raised".into(), subject: component.to_string(), detail };
+        let kind = if from < to { "generation.raised" } else { "generation.lowered" };
+        let fact = Fact { kind: kind.into(), subject: component.to_string(), detail };
         audit::write(tables, &fact, position, at_ms)?;
         Arc::make_mut(generations).raise(component.clone(), position, *to);
         fail::fail_point!("store::generation-raised");
@@ -170,12 +177,13 @@ fn look(
     order: Option<&Order>,
     generations: &Generations,
     writes: &Layer,
-    (component, _, to, _): &Raise<'_>,
+    (component, from, to, _): &Raise<'_>,
 ) -> Result<Result<Found, ObjectId>, Failure> {
+    let toward = Toward::between(*from, *to).unwrap_or(Toward::Up(*to));
     let (objects, shadows) = (txn.open_table(OBJECTS)?, txn.open_table(SHADOWS)?);
     // A pending state has a copy when it is durable already and only has not left the order.
     for state in order.into_iter().flat_map(|order| order.objects_of(component)) {
-        let is_judged = writes.objects.contains_key(&state.id) || state.generation >= *to;
+        let is_judged = writes.objects.contains_key(&state.id) || !toward.leaves_behind(state.generation);
         let has_copy = || {
             Ok::<_, Failure>(
                 shadow_of(&shadows, (state.id.to_bits(), *to), component)? == Some(state.position),
@@ -193,19 +201,23 @@ fn look(
         if writes.objects.contains_key(&id) {
             continue;
         }
-        if shadow_of(&shadows, (id.to_bits(), *to), component)?.is_some() {
+        let base = shadow_of(&shadows, (id.to_bits(), *to), component)?;
+        let head = || newest_head(&objects, &shadows, generations, id);
+        // A raise since then may have put another copy in the place of what this one was made from.
+        let is_newest = |base: &Position| {
+            let is_last = generations.between(component, *base, NEWEST).is_empty();
+            Ok::<_, Failure>(is_last || head()?.is_some_and(|(position, _)| position == *base))
+        };
+        if base.as_ref().map_or(Ok(false), is_newest)? {
             found.evolved += 1;
-        } else if !is_pending
-            && newest_head(&objects, &shadows, generations, id)?
-                .is_some_and(|(_, generation)| generation < *to)
-        {
+        } else if !is_pending && head()?.is_some_and(|(_, generation)| toward.leaves_behind(generation)) {
             return Ok(Err(id));
         }
     }
     Ok(Ok(found))
 }
 
-/// Nothing is written in a generation below the one that is, or will be, in force.
+/// Nothing is written in a generation that is, or will be, left behind.
 fn judge_objects(writes: &Layer, generations: &Generations, raises: &[Raised]) -> Result<(), CommitError> {
     if generations.is_empty() && raises.is_empty() {
         return Ok(());
@@ -213,11 +225,13 @@ fn judge_objects(writes: &Layer, generations: &Generations, raises: &[Raised]) -
     for object in writes.objects.values() {
         let owner = &object.owner;
         let raised = raises.iter().rfind(|raise| raise.component == *owner);
-        if raised.is_some_and(|raise| object.generation < raise.to) {
-            return Err(CommitError::Unevolved { component: owner.clone(), object: object.id });
+        if let Some(raise) = raised {
+            if raise.toward().leaves_behind(object.generation) {
+                return Err(CommitError::Unevolved { component: owner.clone(), object: object.id });
+            }
+            continue;
         }
-        let in_force = generations.in_force(owner, NEWEST);
-        if in_force.is_some_and(|in_force| object.generation < in_force) {
+        if !generations.admits(owner, object.generation) {
             return Err(CommitError::Conflict(Contested::Generation(owner.clone())));
         }
     }

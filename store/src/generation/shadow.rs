@@ -1,6 +1,6 @@
 //! Shadow rows: the evolved copy of one object's state, beside the row it was made from.
 //!
-//! While its generation is not in force, a shadow always belongs to the newest state of its object: a write drops
+//! While it is not in force, a shadow always belongs to the newest state of its object: a write drops
 //! it in the same commit, and one that was made from an older state is not taken. So at the raise every shadow
 //! is right, and what has none must be evolved again.
 
@@ -20,7 +20,7 @@ use crate::tables::{
     self, META_OBJECT_ROWS, OBJECTS, OWNED, ObjectKey, SHADOWS, ShadowKey, ShadowRow, Tables,
 };
 
-use super::Generations;
+use super::{Generations, Toward};
 
 /// After every commit.
 const NEWEST: Position = Position::new(u64::MAX);
@@ -32,11 +32,12 @@ impl Shared {
             let Some(row) = tables::read_object(&txn.open_table(OBJECTS)?, id, at)? else {
                 return Ok(None);
             };
-            let raises = self.generations_at(at).between(&row.owner, row.position, at);
+            let generations = self.generations_at(at);
+            let raises = generations.between(&row.owner, row.position, at);
             if raises.is_empty() {
                 return Ok(Some(row));
             }
-            Ok(Some(raised(&txn.open_table(SHADOWS)?, &row, &raises)?.unwrap_or(row)))
+            Ok(Some(raised(&txn.open_table(SHADOWS)?, &generations, &row, &raises)?.unwrap_or(row)))
         })
     }
 
@@ -62,11 +63,12 @@ impl Shared {
 
     /// The state as of a position that replaces one which is, or will be, in the tables.
     pub(crate) fn raised_over(&self, state: Arc<Object>, at: Position) -> Result<Arc<Object>, Failure> {
-        let raises = self.generations_at(at).between(&state.owner, state.position, at);
+        let generations = self.generations_at(at);
+        let raises = generations.between(&state.owner, state.position, at);
         if raises.is_empty() {
             return Ok(state);
         }
-        let raised = self.read(SHADOWS, |shadows| raised(shadows, &state, &raises))?;
+        let raised = self.read(SHADOWS, |shadows| raised(shadows, &generations, &state, &raises))?;
         Ok(raised.map_or(state, Arc::new))
     }
 
@@ -121,7 +123,8 @@ fn head_over(
     (position, owner, generation): (Position, ComponentId, u32),
 ) -> Result<(Position, u32), Failure> {
     for (raise, raised) in generations.between(&owner, position, NEWEST) {
-        if shadow_of(shadows, (id.to_bits(), raised), &owner)?.is_some() {
+        let base = shadow_of(shadows, (id.to_bits(), raised), &owner)?;
+        if base.is_some_and(|base| generations.raised_at(&owner, raised, base) == Some(raise)) {
             return Ok((raise, raised));
         }
     }
@@ -137,19 +140,19 @@ pub(crate) fn write_shadow(
 ) -> Result<(), Failure> {
     fail::fail_point!("store::shadow-written");
     if newest_position(tables.objects.open()?, tables.shadows.open()?, generations, shadow.id)? != base
-        || generations.raised_at(&shadow.owner, shadow.generation).is_some()
+        || generations.raised_at(&shadow.owner, shadow.generation, base).is_some()
     {
         return Ok(());
     }
     let key = (shadow.id.to_bits(), shadow.generation);
-    // A former owner's state in a generation of the same number still is part of the object's history.
+    // What is in force already under the same number, a former owner's perhaps, still is part of its history.
     settle(tables, generations, key)?;
     tables.shadows.open()?.insert(key, (base.get(), tables::encode_object(shadow)?.as_slice()))?;
     Ok(())
 }
 
-/// Drops what was made from the state that a write replaces. What is in force is settled, oldest first: it is the
-/// state that the write replaces, or one before that, and history lists what replaced what.
+/// Drops what was made from the state that a write replaces. What is in force is settled: it is the state that the write
+/// replaces, or one before that, and history lists what replaced what.
 pub(crate) fn drop_outdated(
     tables: &mut Tables<'_>,
     generations: &Generations,
@@ -178,15 +181,26 @@ pub(crate) fn drop_shadows(
     Ok(())
 }
 
-/// Makes a shadow in force an ordinary row; nothing happens when it is not in force or not there.
+/// Makes a shadow in force an ordinary row, and before it those of its object that it replaced; nothing happens when it
+/// is not in force or not there.
 pub(crate) fn settle(
     tables: &mut Tables<'_>,
     generations: &Generations,
     key: ShadowKey,
 ) -> Result<(), Failure> {
-    let Some(position) = position_in_force(tables.shadows.open()?, generations, key)? else {
+    let Some(last) = position_in_force(tables.shadows.open()?, generations, key)? else {
         return Ok(());
     };
+    let mut through = Vec::new();
+    for key in shadow_keys(tables.shadows.open()?, ObjectId::from_bits(key.0))? {
+        let position = position_in_force(tables.shadows.open()?, generations, key)?;
+        through.extend(position.filter(|position| *position <= last).map(|position| (position, key)));
+    }
+    through.sort_unstable();
+    through.into_iter().try_for_each(|(position, key)| settle_one(tables, position, key))
+}
+
+fn settle_one(tables: &mut Tables<'_>, position: Position, key: ShadowKey) -> Result<(), Failure> {
     if let Some(shadow) = tables.shadows.open()?.remove(key)? {
         let (base, state) = shadow.value();
         tables.objects.open()?.insert((key.0, position.get()), state)?;
@@ -200,7 +214,7 @@ pub(crate) fn settle(
 /// Shadows in force, at most `limit`.
 pub(crate) fn list_in_force(shared: &Shared, limit: usize) -> Result<Vec<ShadowKey>, Failure> {
     let generations = Arc::clone(&shared.generations.read());
-    list(shared, limit, |owner, generation| generations.raised_at(owner, generation).is_some())
+    list(shared, limit, |owner, generation, base| generations.raised_at(owner, generation, base).is_some())
 }
 
 /// Shadows of a component that are not in force, at most `limit`.
@@ -210,17 +224,17 @@ pub(crate) fn keys_of(
     limit: usize,
 ) -> Result<Vec<ShadowKey>, Failure> {
     let generations = Arc::clone(&shared.generations.read());
-    list(shared, limit, |owner, generation| {
-        owner == component && generations.raised_at(owner, generation).is_none()
+    list(shared, limit, |owner, generation, base| {
+        owner == component && generations.raised_at(owner, generation, base).is_none()
     })
 }
 
-/// Objects of a component whose newest state is below a generation and has no copy in it, in order of their
+/// Objects of a component whose newest state is left behind and has no copy in the generation, in order of their
 /// identities after `after`, as of a position.
 pub(crate) fn list_unevolved(
     shared: &Shared,
     component: &ComponentId,
-    generation: u32,
+    toward: Toward,
     after: Option<ObjectId>,
     limit: usize,
 ) -> Result<Vec<Object>, Failure> {
@@ -236,8 +250,8 @@ pub(crate) fn list_unevolved(
         for row in txn.open_table(OWNED)?.rows_in::<(&str, u128)>((first, last))? {
             let id = ObjectId::from_bits(row?.0.value().1);
             let Some(object) = read_state(&objects, &shadows, &generations, id, at)? else { continue };
-            let is_below = object.owner == *component && object.generation < generation;
-            if is_below && made_from(&shadows, id, generation)? != Some(object.position) {
+            let is_left = object.owner == *component && toward.leaves_behind(object.generation);
+            if is_left && made_from(&shadows, id, toward.generation())? != Some(object.position) {
                 bytes += object.bytes();
                 listed.push(object);
             }
@@ -256,8 +270,9 @@ pub(crate) fn drop_leftovers(database: &Database, generations: &Generations) -> 
         let mut keys = Vec::new();
         for row in shadows.rows()? {
             let (key, value) = row?;
-            let (owner, generation) = tables::decode_object_head(value.value().1)?;
-            if generations.raised_at(&owner, generation).is_none() {
+            let (base, bytes) = value.value();
+            let (owner, generation) = tables::decode_object_head(bytes)?;
+            if generations.raised_at(&owner, generation, Position::new(base)).is_none() {
                 keys.push(key.value());
             }
         }
@@ -284,19 +299,23 @@ pub(crate) fn read_state(
         return Ok(None);
     };
     let raises = generations.between(&row.owner, row.position, at);
-    Ok(Some(raised(shadows, &row, &raises)?.unwrap_or(row)))
+    Ok(Some(raised(shadows, generations, &row, &raises)?.unwrap_or(row)))
 }
 
 /// The state that the newest of these raises put in force in place of this row.
 fn raised(
     shadows: &impl ReadableTable<ShadowKey, ShadowRow>,
+    generations: &Generations,
     row: &Object,
     raises: &[(Position, u32)],
 ) -> Result<Option<Object>, Failure> {
     for (position, generation) in raises {
         let Some(shadow) = shadows.get((row.id.to_bits(), *generation))? else { continue };
+        // A later owner, or a later raise, may have a generation of the same number.
+        if raise_of(generations, shadow.value())? != Some(*position) {
+            continue;
+        }
         let shadow = tables::decode_object(row.id, *position, shadow.value().1)?;
-        // A later owner may have a generation of the same number.
         if shadow.owner == row.owner {
             return Ok(Some(shadow));
         }
@@ -334,11 +353,10 @@ fn states_in_force(
     let mut states = Vec::new();
     for row in shadows.rows_in(all_of(id))? {
         let (_, value) = row?;
-        let (_, bytes) = value.value();
-        if let Some(position) = raise_of(generations, bytes)?
+        if let Some(position) = raise_of(generations, value.value())?
             && position <= at
         {
-            states.push(tables::decode_object(id, position, bytes)?);
+            states.push(tables::decode_object(id, position, value.value().1)?);
         }
     }
     Ok(states)
@@ -350,13 +368,13 @@ fn position_in_force(
     key: ShadowKey,
 ) -> Result<Option<Position>, Failure> {
     let row: Option<AccessGuard<'_, ShadowRow>> = shadows.get(key)?;
-    row.map_or(Ok(None), |row| raise_of(generations, row.value().1))
+    row.map_or(Ok(None), |row| raise_of(generations, row.value()))
 }
 
-/// The commit that put the state in these bytes in force.
-fn raise_of(generations: &Generations, bytes: &[u8]) -> Result<Option<Position>, Failure> {
+/// The commit that put a shadow in force.
+fn raise_of(generations: &Generations, (base, bytes): (u64, &[u8])) -> Result<Option<Position>, Failure> {
     let (owner, generation) = tables::decode_object_head(bytes)?;
-    Ok(generations.raised_at(&owner, generation))
+    Ok(generations.raised_at(&owner, generation, Position::new(base)))
 }
 
 fn shadow_keys(
@@ -373,14 +391,15 @@ fn all_of(id: ObjectId) -> RangeInclusive<ShadowKey> {
 fn list(
     shared: &Shared,
     limit: usize,
-    passes: impl Fn(&ComponentId, u32) -> bool,
+    passes: impl Fn(&ComponentId, u32, Position) -> bool,
 ) -> Result<Vec<ShadowKey>, Failure> {
     shared.read(SHADOWS, |shadows| {
         let mut keys = Vec::new();
         for row in shadows.rows()? {
             let (key, value) = row?;
-            let (owner, generation) = tables::decode_object_head(value.value().1)?;
-            if passes(&owner, generation) {
+            let (base, bytes) = value.value();
+            let (owner, generation) = tables::decode_object_head(bytes)?;
+            if passes(&owner, generation, Position::new(base)) {
                 keys.push(key.value());
             }
             if keys.len() >= limit {

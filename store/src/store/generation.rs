@@ -2,7 +2,7 @@
 
 use crate::commit::Vote;
 use crate::error::{CommitError, Failure};
-use crate::generation::{self, GenerationRecord};
+use crate::generation::{self, GenerationRecord, Toward};
 use crate::id::{ComponentId, ObjectId};
 use crate::limit;
 use crate::object::Object;
@@ -21,7 +21,7 @@ impl Store {
         Ok(self.generations(component)?.pop())
     }
 
-    /// Every generation that a component was raised to, oldest first.
+    /// Every generation that was put in force for a component, oldest first: one may be there again.
     ///
     /// # Errors
     /// [`Failure`] when they cannot be read.
@@ -33,7 +33,7 @@ impl Store {
         })
     }
 
-    /// Objects of a component whose newest state is below `generation` and has no copy in it yet, by identity from
+    /// Objects of a component whose newest state is left behind and has no copy in the generation yet, by identity from
     /// after `after` on; at most `limit` (capped at 1,000), and fewer once they are larger than 2 MiB together.
     ///
     /// An empty answer from the beginning means that [`Unit::raise_generation`](crate::Unit::raise_generation) may
@@ -44,12 +44,12 @@ impl Store {
     pub fn unevolved(
         &self,
         component: &ComponentId,
-        generation: u32,
+        toward: Toward,
         after: Option<ObjectId>,
         limit: usize,
     ) -> Result<Vec<Object>, Failure> {
         let limit = limit.min(limit::UNEVOLVED_PER_LIST_MAX);
-        generation::list_unevolved(self.shared(), component, generation, after, limit)
+        generation::list_unevolved(self.shared(), component, toward, after, limit)
     }
 
     /// Moves copies that are in force among the ordinary rows, in one commit, at most `limit` (capped at 1,000);

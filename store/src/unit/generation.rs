@@ -19,8 +19,8 @@ impl Unit {
     /// Not a read of the object: what changes beside it is no conflict.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchObject`] when `base` is not the position of a state; [`WriteError::Generation`] unless
-    /// the generation is above that state's; [`WriteError::Invalid`] for a slot's name, or for the name of a
+    /// [`ReadError::NoSuchObject`] when `base` is not the position of a state; [`WriteError::Generation`] when
+    /// the generation is that state's; [`WriteError::Invalid`] for a slot's name, or for the name of a
     /// method slot; [`WriteError::TooLarge`] past an object's bounds, 4,096 copies or the unit's bytes.
     pub fn put_shadow(
         &mut self,
@@ -37,7 +37,7 @@ impl Unit {
         Ok(self.layers.put_record(record, bytes)?)
     }
 
-    /// Replaces an object's value slots by evolved ones, in a generation above its own; an ordinary write, for what
+    /// Replaces an object's value slots by evolved ones, in a generation that is not its own; an ordinary write, for what
     /// changes in the commit of the raise itself.
     ///
     /// # Errors
@@ -54,14 +54,15 @@ impl Unit {
     }
 
     /// Puts a generation in force from this unit's commit on: every object of the component that has a copy in it
-    /// has that state from there on. What the unit writes itself must be in that generation already.
+    /// has that state from there on. What the unit writes itself must be in that generation already. With `to` below
+    /// `from`, an earlier generation comes back: what is above it needs a copy then.
     ///
-    /// Decided by [`CommitError::Unevolved`](crate::CommitError::Unevolved) when an object below it has no copy, and
-    /// as a conflict when `from` is not what is in force. The audit row `generation.raised` names the evolver. The
-    /// deciding commit looks once at every object of the component and writes none.
+    /// Decided by [`CommitError::Unevolved`](crate::CommitError::Unevolved) when an object on the way has no copy, and
+    /// as a conflict when `from` is not what is in force. The audit row `generation.raised`, or `generation.lowered`,
+    /// names the evolver. The deciding commit looks once at every object of the component and writes none.
     ///
     /// # Errors
-    /// [`WriteError::Generation`] unless `to` is above `from`; [`WriteError::TooLarge`] past the unit's records.
+    /// [`WriteError::Generation`] when `to` is `from`, or below it and nothing was ever raised; [`WriteError::TooLarge`] past the unit's records.
     pub fn raise_generation(
         &mut self,
         component: &ComponentId,
@@ -69,7 +70,8 @@ impl Unit {
         to: u32,
         evolver: Digest,
     ) -> Result<(), WriteError> {
-        if to <= from {
+        let was_raised = || self.shared.generations_at(self.snapshot()).in_force(component, self.snapshot());
+        if to == from || (to < from && was_raised().is_none()) {
             return Err(WriteError::Generation { component: component.clone(), found: to, in_force: from });
         }
         let record = RecordWrite::RaiseGeneration { component: component.clone(), from, to, evolver };
@@ -99,9 +101,9 @@ impl Unit {
     }
 }
 
-/// The state with other value slots, in a later generation.
+/// The state with other value slots, in another generation.
 fn evolved(state: &Object, generation: u32, slots: BTreeMap<String, Json>) -> Result<Object, WriteError> {
-    if generation <= state.generation {
+    if generation == state.generation {
         let (component, in_force) = (state.owner.clone(), state.generation);
         return Err(WriteError::Generation { component, found: generation, in_force });
     }

@@ -50,7 +50,8 @@ impl Check<'_> {
             let (id, generation) = key.value();
             let (base, bytes) = value.value();
             let (owner, _) = tables::decode_object_head(bytes)?;
-            if let Some(position) = self.states.generations.raised_at(&owner, generation) {
+            if let Some(position) = self.states.generations.raised_at(&owner, generation, Position::new(base))
+            {
                 let state = tables::decode_object(ObjectId::from_bits(id), position, bytes)?;
                 let shadow = (key.value(), Position::new(base), state);
                 self.states.in_force.insert((id, position.get()), shadow);
@@ -62,7 +63,7 @@ impl Check<'_> {
     fn generation(&mut self, component: &str, position: Position, record: GenerationRecord) {
         let generations = &mut self.states.generations;
         let before = generations.in_force(&record.component, position).unwrap_or(0);
-        if record.component.as_str() != component || record.generation <= before {
+        if record.component.as_str() != component || record.generation == before {
             let what = format!("generation of {component} at {position}: {record:?} after {before}");
             return self.report.problem(what);
         }
@@ -86,17 +87,18 @@ impl Check<'_> {
         }
     }
 
-    /// The object's newest state is not below its owner's generation.
+    /// The object's newest state is in a generation of its owner that was not left behind.
     fn is_in_force(&mut self, row: &Object) {
         let in_force = self.states.generations.in_force(&row.owner, Position::new(u64::MAX)).unwrap_or(0);
         let newest = self.states.newest.get(&row.id.to_bits()).map_or(row.generation, |newest| newest.2);
-        if newest < in_force {
+        if !self.states.generations.admits(&row.owner, newest) {
             let what = format!("object {}: generation {newest}, {in_force} is in force", row.id);
             self.report.problem(what);
         }
     }
 
-    /// What is left: shadows that are not in force belong to their object's newest state, and no other is over.
+    /// What is left: shadows that are not in force belong to their object's newest state, or to the one that a raise has
+    /// replaced by another shadow since; and no other is over.
     pub(super) fn shadows(&mut self) -> Result<(), Failure> {
         for (id, position) in std::mem::take(&mut self.states.in_force).into_keys() {
             self.report.problem(format!("shadow of {id:032x}: nothing before {position}"));
@@ -107,11 +109,22 @@ impl Check<'_> {
             let (base, bytes) = value.value();
             self.report.rows += 1;
             let state = tables::decode_object(ObjectId::from_bits(id), Position::NONE, bytes)?;
-            if self.states.generations.raised_at(&state.owner, generation).is_none() {
-                self.shadow(key.value(), Position::new(base), &state);
+            let base = Position::new(base);
+            let is_in_force = self.states.generations.raised_at(&state.owner, generation, base).is_some();
+            if !is_in_force && !self.is_overtaken(base, &state) {
+                self.shadow(key.value(), base, &state);
             }
         }
         Ok(())
+    }
+
+    /// Whether the newest state of a shadow's object was put in force by a raise after the shadow was made.
+    fn is_overtaken(&self, base: Position, shadow: &Object) -> bool {
+        let newest = self.states.newest.get(&shadow.id.to_bits());
+        newest.is_some_and(|(position, ..)| {
+            let since = self.states.generations.between(&shadow.owner, base, *position);
+            since.first().is_some_and(|(raised_at, _)| raised_at == position)
+        })
     }
 
     /// A shadow, when its object's newest state is the one that it must have been made from.
@@ -119,7 +132,7 @@ impl Check<'_> {
         let Some((position, revision, generation)) = self.states.newest.get(&id).copied() else {
             return self.report.problem(format!("shadow of {id:032x}: the object does not exist"));
         };
-        let is_next = state.generation == key && generation < key && state.revision.get() == revision + 1;
+        let is_next = state.generation == key && generation != key && state.revision.get() == revision + 1;
         if base != position || !is_next {
             let found = (base, state.revision, state.generation);
             let what =

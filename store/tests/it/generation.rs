@@ -8,8 +8,8 @@ use std::sync::RwLock;
 use proptest::prelude::*;
 use telos_store::{
     CommitError, ComponentId, Contested, Decided, Digest, Effect, Fault, Json, LayoutMode, MemoryBackend,
-    MethodSlot, Object, ObjectId, OpenError, Position, ReadError, Slot, Store, StoreOptions, Unit, Vote,
-    WriteError, limit,
+    MethodSlot, Object, ObjectId, OpenError, Position, ReadError, Slot, Store, StoreOptions, Toward, Unit,
+    Vote, WriteError, limit,
 };
 
 use crate::fixture::{assert_clean, commit, name, number, over, read, scratch, within};
@@ -45,10 +45,11 @@ fn put(unit: &mut Unit, object: &Object, to: u32) {
 }
 
 /// Evolves everything that is left to evolve, in batches; answers how many copies were made.
-fn evolve_all(store: &Store, component: &ComponentId, to: u32, batch: usize) -> usize {
+fn evolve_all(store: &Store, component: &ComponentId, toward: Toward, batch: usize) -> usize {
+    let to = toward.generation();
     let (mut after, mut made) = (None, 0);
     loop {
-        let listed = store.unevolved(component, to, after, batch).unwrap();
+        let listed = store.unevolved(component, toward, after, batch).unwrap();
         let Some(last) = listed.last() else { return made };
         (after, made) = (Some(last.id), made + listed.len());
         within(store, |unit| listed.iter().for_each(|object| put(unit, object, to)));
@@ -76,7 +77,7 @@ fn a_raise_changes_every_object_at_once_and_none_before() {
     let child = within(&store, |unit| unit.create(other.clone(), 1, vec![ids[3]]).unwrap());
     let (mut before, seen) = (store.begin(), store.position());
 
-    assert_eq!(evolve_all(&store, &ours, 2, 2), 5);
+    assert_eq!(evolve_all(&store, &ours, Toward::Up(2), 2), 5);
     assert_eq!(read(&mut store.begin(), ids[3], "n"), Some(3));
     let raised = raise(&store, &ours, 1, 2).unwrap();
 
@@ -116,7 +117,7 @@ fn the_raise_is_a_fact_with_its_evolver_and_counts() {
         make(unit, &ours, 1, 1);
         make(unit, &ours, 2, 2);
     });
-    evolve_all(&store, &ours, 2, 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     let raised = raise(&store, &ours, 1, 2).unwrap();
     let rows = store.audit_after(0, 10).unwrap();
     assert_eq!((rows[0].kind.as_str(), rows[0].subject.as_str()), ("generation.raised", "ours"));
@@ -134,7 +135,7 @@ fn whoever_read_the_old_state_conflicts_with_the_raise() {
     reader.audit("saw", "it", serde_json::Value::Null).unwrap();
     writer.set_slot(id, "n", number(9)).unwrap();
     make(&mut maker, &ours, 1, 4);
-    evolve_all(&store, &ours, 2, 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     raise(&store, &ours, 1, 2).unwrap();
     for unit in [reader, writer] {
         let error = commit(&store, unit).unwrap_err();
@@ -159,8 +160,8 @@ fn a_write_drops_the_copy_of_what_it_replaces() {
     let store = scratch();
     let ours = component("ours");
     let ids: Vec<_> = (0..2).map(|value| within(&store, |unit| make(unit, &ours, 1, value))).collect();
-    let listed = store.unevolved(&ours, 2, None, 10).unwrap();
-    evolve_all(&store, &ours, 2, 10);
+    let listed = store.unevolved(&ours, Toward::Up(2), None, 10).unwrap();
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     within(&store, |unit| unit.set_slot(ids[1], "n", number(50)).unwrap());
     let error = raise(&store, &ours, 1, 2).unwrap_err();
     assert!(
@@ -173,8 +174,8 @@ fn a_write_drops_the_copy_of_what_it_replaces() {
         listed.iter().filter(|object| object.id == ids[1]).for_each(|object| put(unit, object, 2));
     });
     assert!(raise(&store, &ours, 1, 2).is_err());
-    assert_eq!(store.unevolved(&ours, 2, None, 10).unwrap().len(), 1);
-    evolve_all(&store, &ours, 2, 10);
+    assert_eq!(store.unevolved(&ours, Toward::Up(2), None, 10).unwrap().len(), 1);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     raise(&store, &ours, 1, 2).unwrap();
     assert_eq!(read(&mut store.begin(), ids[1], "n2"), Some(152));
     assert_clean(&store);
@@ -185,9 +186,9 @@ fn only_the_generation_in_force_can_be_raised() {
     let store = scratch();
     let ours = component("ours");
     within(&store, |unit| make(unit, &ours, 1, 1));
-    evolve_all(&store, &ours, 2, 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     raise(&store, &ours, 1, 2).unwrap();
-    evolve_all(&store, &ours, 4, 10);
+    evolve_all(&store, &ours, Toward::Up(4), 10);
     let error = raise(&store, &ours, 1, 4).unwrap_err();
     assert!(matches!(&error, CommitError::Conflict(Contested::Generation(of)) if *of == ours), "{error}");
     raise(&store, &ours, 2, 4).unwrap();
@@ -204,7 +205,7 @@ fn the_raising_unit_evolves_what_it_writes_itself() {
     let store = scratch();
     let ours = component("ours");
     let (root, other) = within(&store, |unit| (make(unit, &ours, 1, 1), make(unit, &ours, 1, 2)));
-    evolve_all(&store, &ours, 2, 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     let method =
         Slot::Method(MethodSlot { component: ours.clone(), requirement: "*".into(), selector: "say".into() });
     let mut unit = store.begin();
@@ -259,7 +260,7 @@ fn copies_keep_parents_and_methods_and_the_bounds_of_objects() {
     assert!(matches!(put(base, 2, &many), Err(WriteError::TooLarge(_))));
     put(base, 2, &[("a", "1".into())]).unwrap();
     commit(&store, unit).unwrap();
-    evolve_all(&store, &ours, 2, 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     raise(&store, &ours, 1, 2).unwrap();
     let object = store.begin().object(id).unwrap().unwrap();
     assert_eq!((&object.parents, object.slots.get("say")), (&vec![parent], Some(&method)));
@@ -277,15 +278,15 @@ fn a_generation_that_was_not_reached_leaves_nothing() {
         }
         make(unit, &other, 1, 9);
     });
-    evolve_all(&store, &ours, 2, 2);
-    evolve_all(&store, &other, 2, 2);
+    evolve_all(&store, &ours, Toward::Up(2), 2);
+    evolve_all(&store, &other, Toward::Up(2), 2);
     assert_eq!((store.drop_shadows(&ours).unwrap(), store.drop_shadows(&ours).unwrap()), (3, 0));
-    assert_eq!(store.unevolved(&ours, 2, None, 10).unwrap().len(), 3);
-    assert!(store.unevolved(&other, 2, None, 10).unwrap().is_empty());
+    assert_eq!(store.unevolved(&ours, Toward::Up(2), None, 10).unwrap().len(), 3);
+    assert!(store.unevolved(&other, Toward::Up(2), None, 10).unwrap().is_empty());
     drop(store);
     // As after a crash: what was not in force is gone when the store is open again.
     let store = over(&dir, &backend);
-    assert_eq!(store.unevolved(&other, 2, None, 10).unwrap().len(), 1);
+    assert_eq!(store.unevolved(&other, Toward::Up(2), None, 10).unwrap().len(), 1);
     assert_eq!(store.drop_shadows(&other).unwrap(), 0);
     assert_clean(&store);
 }
@@ -305,7 +306,7 @@ fn listings_of_what_is_to_be_evolved_are_bounded_and_go_on() {
     }
     let (mut after, mut listed, mut batches) = (None, Vec::new(), 0);
     loop {
-        let batch = store.unevolved(&ours, 2, after, 1_000).unwrap();
+        let batch = store.unevolved(&ours, Toward::Up(2), after, 1_000).unwrap();
         let Some(last) = batch.last() else { break };
         assert!(batch.iter().map(Object::bytes).sum::<usize>() <= limit::SHADOW_BATCH_BYTES_MAX + 200_100);
         (after, batches) = (Some(last.id), batches + 1);
@@ -313,7 +314,7 @@ fn listings_of_what_is_to_be_evolved_are_bounded_and_go_on() {
     }
     assert_eq!(listed, Vec::from_iter(ids));
     assert!(batches > 1);
-    assert!(store.unevolved(&component("nobody"), 2, None, 10).unwrap().is_empty());
+    assert!(store.unevolved(&component("nobody"), Toward::Up(2), None, 10).unwrap().is_empty());
 }
 
 /// Goal: evolving beside writers loses no write. Method: each writer adds 1 to objects of its own while copies are
@@ -361,7 +362,7 @@ fn raise_beside_writers(
     admission: &RwLock<Admission>,
 ) -> u32 {
     for refused in 0..10 {
-        evolve_all(store, component, to, 5);
+        evolve_all(store, component, Toward::Up(to), 5);
         match raise(store, component, to - 1, to) {
             Ok(_) => return refused,
             Err(CommitError::Unevolved { .. }) => {}
@@ -369,7 +370,7 @@ fn raise_beside_writers(
         }
     }
     let _shut = admission.write().unwrap();
-    evolve_all(store, component, to, 5);
+    evolve_all(store, component, Toward::Up(to), 5);
     raise(store, component, to - 1, to).unwrap();
     10
 }
@@ -451,9 +452,83 @@ fn names_survive_a_raise() {
         let id = make(unit, &ours, 1, 1);
         unit.bind(&name("first"), id).unwrap();
     });
-    evolve_all(&store, &ours, 2, 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
     raise(&store, &ours, 1, 2).unwrap();
     let mut unit = store.begin();
     let id = unit.find(&name("first")).unwrap().unwrap();
     assert_eq!(read(&mut unit, id, "n2"), Some(5));
+}
+
+#[test]
+fn a_generation_is_lowered_and_raised_again_and_every_state_between_stays_readable() {
+    let (store, ours) = (scratch(), component("ours"));
+    let mut unit = store.begin();
+    let ids: Vec<_> = (0..3).map(|value| make(&mut unit, &ours, 1, value)).collect();
+    commit(&store, unit).unwrap();
+    let mut seen = vec![(store.position(), 1)];
+    // Nothing is settled between, so that copies of the same number stand beside each other.
+    for (from, to) in [(1, 2), (2, 1), (1, 2), (2, 3), (3, 1), (1, 3)] {
+        let toward = Toward::between(from, to).unwrap();
+        assert_eq!(evolve_all(&store, &ours, toward, 2), ids.len());
+        assert!(store.unevolved(&ours, toward, None, 10).unwrap().is_empty());
+        seen.push((raise(&store, &ours, from, to).unwrap(), to));
+    }
+    let look = || {
+        for id in &ids {
+            for (position, generation) in &seen {
+                let object = store.object_at(*id, *position).unwrap().unwrap();
+                assert_eq!(object.generation, *generation, "{id} at {position}");
+            }
+            let history = store.begin().history(*id, 100).unwrap();
+            let revisions: Vec<_> = history.iter().map(|object| object.revision.get()).collect();
+            assert_eq!(revisions, [7, 6, 5, 4, 3, 2, 1]);
+        }
+        assert_clean(&store);
+    };
+    look();
+    while store.settle_generation(2).unwrap() > 0 {
+        look();
+    }
+    let kinds: Vec<_> = store.audit_after(0, 100).unwrap().into_iter().map(|row| row.kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "generation.lowered").count(), 2);
+}
+
+#[test]
+fn what_was_left_behind_by_lowering_is_written_no_more() {
+    let (store, ours) = (scratch(), component("ours"));
+    let mut unit = store.begin();
+    let id = make(&mut unit, &ours, 1, 1);
+    commit(&store, unit).unwrap();
+    let never = store.begin().raise_generation(&ours, 2, 1, evolver());
+    assert!(matches!(never, Err(WriteError::Generation { .. })), "{never:?}");
+    evolve_all(&store, &ours, Toward::Up(2), 10);
+    raise(&store, &ours, 1, 2).unwrap();
+    let mut late = store.begin();
+    make(&mut late, &ours, 2, 5);
+    let left = raise(&store, &ours, 2, 1).unwrap_err();
+    assert!(matches!(left, CommitError::Unevolved { object, .. } if object == id), "{left}");
+    evolve_all(&store, &ours, Toward::Down(1), 10);
+    raise(&store, &ours, 2, 1).unwrap();
+    let refused = commit(&store, late).unwrap_err();
+    assert!(matches!(&refused, CommitError::Conflict(Contested::Generation(of)) if *of == ours), "{refused}");
+    let mut unit = store.begin();
+    make(&mut unit, &ours, 1, 6);
+    commit(&store, unit).unwrap();
+    assert_clean(&store);
+}
+
+#[test]
+fn copies_of_a_state_that_a_raise_replaced_put_nothing_in_force() {
+    let (store, ours) = (scratch(), component("ours"));
+    let mut unit = store.begin();
+    let id = make(&mut unit, &ours, 1, 1);
+    commit(&store, unit).unwrap();
+    evolve_all(&store, &ours, Toward::Up(3), 10);
+    evolve_all(&store, &ours, Toward::Up(2), 10);
+    raise(&store, &ours, 1, 2).unwrap();
+    let stale = raise(&store, &ours, 2, 3).unwrap_err();
+    assert!(matches!(stale, CommitError::Unevolved { object, .. } if object == id), "{stale}");
+    assert_eq!(evolve_all(&store, &ours, Toward::Up(3), 10), 1);
+    raise(&store, &ours, 2, 3).unwrap();
+    assert_clean(&store);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use telos_store::{
     CommitError, ComponentId, Contested, Digest, Json, LayoutMode, ObjectId, ObjectName, OpenError, Store,
-    StoreOptions, Vote,
+    StoreOptions, Toward, Vote,
 };
 
 use crate::death::seeds;
@@ -44,7 +44,8 @@ struct Said {
     /// The last acknowledged count of each object.
     written: BTreeMap<u32, i64>,
     /// The last acknowledged generation.
-    raised: u32,
+    /// How often.
+    raised: usize,
 }
 
 fn ours() -> ComponentId {
@@ -179,6 +180,10 @@ fn in_force(store: &Store) -> u32 {
     store.generation(&ours()).unwrap().map_or(1, |record| record.generation)
 }
 
+fn raises(store: &Store) -> usize {
+    store.generations(&ours()).unwrap().len()
+}
+
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ack {line}").and_then(|()| out.flush()).unwrap();
@@ -205,15 +210,18 @@ fn write_for_ever(store: &Store, objects: &[ObjectId]) {
 fn raise_for_ever(store: &Store) {
     for turn in 0_u32.. {
         let from = in_force(store);
-        evolve_all(store, from + 1);
+        // Up and, less often, back.
+        let to = if turn % 5 == 4 && from > 1 { from - 1 } else { from + 1 };
+        let Some(toward) = Toward::between(from, to) else { continue };
+        evolve_all(store, toward);
         if turn % 3 == 1 {
             store.drop_shadows(&ours()).unwrap();
             continue;
         }
         let mut unit = store.begin();
-        unit.raise_generation(&ours(), from, from + 1, Digest::of(b"evolver")).unwrap();
+        unit.raise_generation(&ours(), from, to, Digest::of(b"evolver")).unwrap();
         match store.decide(unit, Vote::default()).wait() {
-            Ok(_) => say(&format!("raised 0 {}", from + 1)),
+            Ok(_) => say(&format!("raised 0 {}", raises(store))),
             Err(CommitError::Unevolved { .. }) => continue,
             Err(error) => panic!("{error}"),
         }
@@ -222,10 +230,10 @@ fn raise_for_ever(store: &Store) {
 }
 
 /// The count moves on to a slot named after the generation.
-fn evolve_all(store: &Store, to: u32) {
-    let mut after = None;
+fn evolve_all(store: &Store, toward: Toward) {
+    let (to, mut after) = (toward.generation(), None);
     loop {
-        let listed = store.unevolved(&ours(), to, after, 5).unwrap();
+        let listed = store.unevolved(&ours(), toward, after, 5).unwrap();
         let Some(last) = listed.last() else { return };
         after = Some(last.id);
         within(store, |unit| {
@@ -282,7 +290,7 @@ impl Said {
             let last = self.written.entry(object).or_default();
             *last = value.max(*last);
         } else {
-            self.raised = self.raised.max(u32::try_from(value).unwrap());
+            self.raised = self.raised.max(usize::try_from(value).unwrap());
         }
     }
 }
@@ -313,8 +321,8 @@ fn assert_whole(dir: &Path, said: &mut Said, what: &str) {
     assert_rows_counted(dir, what);
     let store = Store::open(dir, StoreOptions::default()).unwrap();
     assert_clean(&store);
-    let generation = in_force(&store);
-    assert!(generation >= said.raised, "{what}: raised to {}, found {generation}", said.raised);
+    let (generation, raises) = (in_force(&store), raises(&store));
+    assert!(raises >= said.raised, "{what}: raised {} times, found {raises}", said.raised);
     assert_eq!(store.drop_shadows(&ours()).unwrap(), 0, "{what}: copies that nobody will need");
     let mut unit = store.begin();
     let named = unit.names("object/", "", 100).unwrap();

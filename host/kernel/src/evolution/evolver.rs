@@ -1,4 +1,4 @@
-//! One object's state through a release's `evolve`, judged: an answer that is state, or why not.
+//! One object's state through a release's `evolve` or `devolve`, judged: an answer that is state, or why not.
 
 use std::collections::BTreeMap;
 
@@ -21,18 +21,18 @@ pub(crate) enum Refusal {
     Unsupported,
     #[error("it does not take this state, and says {0:?}")]
     Invalid(String),
-    #[error("its evolve() {0}")]
-    Pure(#[from] PureError),
+    #[error("its {0}() {1}")]
+    Pure(Way, PureError),
     #[error("what it made of it has slot `{slot}`, which {problem}")]
     Answer { slot: String, problem: String },
-    #[error("its evolve() answered differently the second time; it must be pure")]
-    Impure,
+    #[error("its {0}() answered differently the second time; it must be pure")]
+    Impure(Way),
 }
 
 impl Refusal {
     /// Whether it would be the same the next time; what this machine wants for just now would not.
     pub(crate) fn is_of_release(&self) -> bool {
-        !matches!(self, Self::Pure(error) if error.is_of_the_moment())
+        !matches!(self, Self::Pure(_, error) if error.is_of_the_moment())
     }
 }
 
@@ -47,20 +47,26 @@ impl Evolver {
         Self { pure, to_compare: COMPARED }
     }
 
-    /// The value slots of an object in another generation. Runs the guest, within the bounds of [`Pure::carry`].
+    /// The value slots of an object in another generation, later or earlier. Runs the guest, within the bounds of
+    /// [`Pure::carry`].
     pub(crate) async fn carry(
         &mut self,
         object: &Object,
         to: u32,
     ) -> Result<BTreeMap<String, Json>, Refusal> {
         let (slots, from) = (value_slots(object), object.generation);
-        let first = self.pure.carry(Way::Up, &slots, from, to).await?;
+        let way = if to < from { Way::Back } else { Way::Up };
+        let first = self.call(way, &slots, from, to).await?;
         if self.to_compare > 0 {
             self.to_compare -= 1;
-            let second = self.pure.carry(Way::Up, &slots, from, to).await?;
-            compare(&first, &second)?;
+            let second = self.call(way, &slots, from, to).await?;
+            compare(way, &first, &second)?;
         }
         judge(first)
+    }
+
+    async fn call(&self, way: Way, slots: &[SlotValue], from: u32, to: u32) -> Result<Evolved, Refusal> {
+        self.pure.carry(way, slots, from, to).await.map_err(|error| Refusal::Pure(way, error))
     }
 }
 
@@ -79,7 +85,7 @@ impl Evolver {
     /// Carries an object there and back, which must give what it was.
     pub(crate) async fn way_back(&self, object: &Object, to: u32) -> Result<WayBack, Refusal> {
         let (slots, from) = (value_slots(object), object.generation);
-        let there = judge(self.pure.carry(Way::Up, &slots, from, to).await?)?;
+        let there = judge(self.call(Way::Up, &slots, from, to).await?)?;
         let there: Vec<SlotValue> = there
             .into_iter()
             .map(|(name, value)| SlotValue { name, value: value.as_str().to_owned() })
@@ -87,7 +93,7 @@ impl Evolver {
         let back = match self.pure.carry(Way::Back, &there, to, from).await {
             Ok(Err(EvolveError::Unsupported)) => return Ok(WayBack::Unknown),
             Ok(back) => back,
-            Err(error) if error.is_of_the_moment() => return Err(error.into()),
+            Err(error) if error.is_of_the_moment() => return Err(Refusal::Pure(Way::Back, error)),
             Err(error) => return Ok(WayBack::Astray(format!("its devolve() {error}"))),
         };
         Ok(match judge(back) {
@@ -122,9 +128,9 @@ fn value_slots(object: &Object) -> Vec<SlotValue> {
 
 type Evolved = Result<Vec<SlotValue>, EvolveError>;
 
-fn compare(first: &Evolved, second: &Evolved) -> Result<(), Refusal> {
+fn compare(way: Way, first: &Evolved, second: &Evolved) -> Result<(), Refusal> {
     // The contract's types have no equality of their own.
-    if format!("{first:?}") == format!("{second:?}") { Ok(()) } else { Err(Refusal::Impure) }
+    if format!("{first:?}") == format!("{second:?}") { Ok(()) } else { Err(Refusal::Impure(way)) }
 }
 
 fn judge(evolved: Evolved) -> Result<BTreeMap<String, Json>, Refusal> {
@@ -165,18 +171,18 @@ mod tests {
     #[test]
     fn two_answers_that_differ_are_refused() {
         let answer = |value: &str| Ok(vec![slot("a", value)]);
-        assert!(compare(&answer("1"), &answer("1")).is_ok());
-        assert!(matches!(compare(&answer("1"), &answer("2")), Err(Refusal::Impure)));
-        assert!(compare(&answer("1"), &Err(EvolveError::Unsupported)).is_err());
+        assert!(compare(Way::Up, &answer("1"), &answer("1")).is_ok());
+        assert!(matches!(compare(Way::Up, &answer("1"), &answer("2")), Err(Refusal::Impure(Way::Up))));
+        assert!(compare(Way::Back, &answer("1"), &Err(EvolveError::Unsupported)).is_err());
     }
 
     #[test]
     fn only_what_a_release_does_is_blamed_on_it() {
-        let refusal = |error: PureError| Refusal::from(error);
+        let refusal = |error: PureError| Refusal::Pure(Way::Back, error);
         assert!(!refusal(PureError::Host("no slot is free".into())).is_of_release());
         assert!(!refusal(PureError::Time(std::time::Duration::ZERO)).is_of_release());
         assert!(refusal(PureError::Trap("unreachable".into())).is_of_release());
-        assert!(Refusal::Impure.is_of_release());
+        assert!(Refusal::Impure(Way::Up).is_of_release());
     }
 
     #[test]

@@ -15,10 +15,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use telos_store::{ComponentId, DedupeKey, ReleaseRecord};
+use telos_store::{ComponentId, DedupeKey, ReleaseRecord, Toward};
 
 use super::evolver::WayBack;
-use super::{ATTEMPTS_MAX, Course, Evolution, EvolutionOutcome, OnEvolving, Trouble, is_again};
+use super::{ATTEMPTS_MAX, Course, Evolution, EvolutionOutcome, OnEvolving, Purpose, Trouble, is_again};
 use crate::admission::Closing;
 use crate::descriptor::Descriptor;
 use crate::generation::{GenerationMode, Standing};
@@ -55,7 +55,7 @@ impl Swapper {
         }
         self.stage_again(&record, request).await?;
         let record = self.waiting_for_start(&record.component)?.unwrap_or(record);
-        let ended = self.carry_over_now(&record, &mut evolution, swapping.force).await;
+        let ended = self.carry_over_now(&record, &mut evolution, swapping).await;
         match ended {
             Ok(swapped) => Ok(swapped),
             Err(trouble) => {
@@ -74,10 +74,11 @@ impl Swapper {
         &self,
         record: &ReleaseRecord,
         evolution: &mut Evolution,
-        force: bool,
+        Swapping { force, no_return }: Swapping,
     ) -> Result<Swapped, Trouble> {
         let told: OnEvolving = Arc::new(|_| {});
         let mut course = Course::begin(self, record, GenerationMode::Evolve, evolution, &told).await?;
+        course.purpose = Purpose::Raise { no_return };
         let ended = course.run_live(force).await;
         evolution.objects = course.progress.done();
         ended
@@ -98,10 +99,14 @@ impl Swapper {
     }
 
     /// Refuses a release that cannot give its component's state back as it was.
-    async fn demand_way_back(&self, record: &ReleaseRecord, evolution: &Evolution) -> Result<(), SwapError> {
+    pub(super) async fn demand_way_back(
+        &self,
+        record: &ReleaseRecord,
+        evolution: &Evolution,
+    ) -> Result<(), SwapError> {
         let ReleaseRecord { component, version, .. } = record;
         let evolver = super::Evolver::new(self.pure(record)?);
-        let objects = self.store.unevolved(component, evolution.to, None, WAY_BACK_OBJECTS)?;
+        let objects = self.store.unevolved(component, Toward::Up(evolution.to), None, WAY_BACK_OBJECTS)?;
         for object in &objects {
             let way = evolver.way_back(object, evolution.to).await;
             let refused = |cause: String| SwapError::Astray {
@@ -138,7 +143,7 @@ impl Swapper {
 }
 
 impl Course<'_> {
-    async fn run_live(&mut self, force: bool) -> Result<Swapped, Trouble> {
+    pub(super) async fn run_live(&mut self, force: bool) -> Result<Swapped, Trouble> {
         let release = Arc::new(self.swapper.load(self.record)?);
         for _ in 0..PASSES_MAX {
             let before = self.progress.done();

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! permanent  one commit: state, seat, audit                                    what serves does not change
-//! return     one commit: verdict, state and seat of the last permanent         as any swap
-//!            release, its root object's slots, audit
-//! park       one commit: verdict, audit; then the seat is published empty      when there is nothing to return to
+//! return     one commit: verdict, state and seat of the last permanent         as any swap; where it raised its state's
+//!            release, its root object's slots, audit                           generation, that is carried back first
+//! park       one commit: verdict, audit; then the seat is published empty      when there is nothing to return to, or no
+//!                                                                              way back
 //! ```
 //! Each looks first whether the release still serves and is still on probation, in its turn: whoever decided anew who
 //! serves has the last word.
@@ -17,6 +18,7 @@ use telos_store::{ComponentId, Digest, ReleaseRecord, ReleaseState, SeatRecord, 
 use super::{SwapError, Swapper, now_ms};
 use crate::change::Settled;
 use crate::decision::{Decision, Reason};
+use crate::evolution::{Back, NotBack};
 use crate::generation::{self, Standing};
 use crate::notice;
 use crate::publication::{Change, Move};
@@ -36,10 +38,26 @@ pub(crate) enum Fall {
     Unloadable(String),
 }
 
+/// The release that a release on probation returns to.
+pub(crate) enum Earlier {
+    /// It knows the same state.
+    Alike(Arc<Release>),
+    /// It knows an earlier state, to which what serves would have to carry its state back.
+    Outdated(Arc<Release>),
+}
+
 impl Fall {
     fn cause(&self) -> &str {
         let (Self::Burnt(cause) | Self::Unloadable(cause)) = self;
         cause
+    }
+
+    /// The same, for this cause.
+    fn because(self, cause: String) -> Self {
+        match self {
+            Self::Burnt(_) => Self::Burnt(cause),
+            Self::Unloadable(_) => Self::Unloadable(cause),
+        }
     }
 
     fn verdict(&self) -> Verdict {
@@ -69,14 +87,17 @@ impl Swapper {
         Ok(last.filter(|digest| *digest != release.digest))
     }
 
-    /// The release that a release on probation would return to, ready to serve; none when it knows another state, or
-    /// does not load.
-    pub(crate) fn earlier(&self, component: &ComponentId) -> Option<Arc<Release>> {
+    /// The release that a release on probation would return to; none when there is none, or it does not load.
+    pub(crate) fn earlier(&self, component: &ComponentId) -> Option<Earlier> {
         let digest = self.seat(component).ok()?.returns_to?;
         let record = self.store.release(component, &digest).ok()??;
-        let release = self.load(&record).ok()?;
+        let release = Arc::new(self.load(&record).ok()?);
         let standing = generation::standing(release.descriptor.generation, self.in_force(component).ok()?);
-        (standing == Standing::Serves).then(|| Arc::new(release))
+        match standing {
+            Standing::Serves => Some(Earlier::Alike(release)),
+            Standing::Outdated(_) => Some(Earlier::Outdated(release)),
+            Standing::Evolves(_) => None,
+        }
     }
 
     /// Makes a release permanent that has served its probation.
@@ -112,8 +133,42 @@ impl Swapper {
             return Ok(());
         }
         match self.earlier(component) {
-            Some(earlier) => self.give_back(component, digest, earlier, fall).await,
+            Some(Earlier::Alike(earlier)) => self.give_back(component, digest, earlier, fall).await,
+            Some(Earlier::Outdated(earlier)) => self.give_back_state(component, digest, earlier, fall).await,
             None => self.park(component, digest, fall).await,
+        }
+    }
+
+    /// As [`Self::give_back`], with the state of the component carried back. What cannot be carried back parks the seat.
+    async fn give_back_state(
+        &self,
+        component: &ComponentId,
+        digest: Digest,
+        earlier: Arc<Release>,
+        fall: Fall,
+    ) -> Result<(), SwapError> {
+        let carrier = self.find_release(component, &digest.to_string())?;
+        let fallen = self.fallen(component, digest, &fall, ReleaseState::Quarantined)?;
+        let earlier = self.find_release(component, &earlier.digest.to_string())?;
+        let back = Back {
+            record: earlier.clone(),
+            carrier,
+            reason: Reason::Returned,
+            ousted: Some(fallen.clone()),
+            force: true,
+            request: None,
+        };
+        match self.carry_back(back).await {
+            Ok(returned) => {
+                self.notices.put(component, notice::fallen(&fallen, Some(&returned.version), fall.cause()));
+                Ok(())
+            }
+            Err(NotBack::Overtaken) => Ok(()),
+            Err(NotBack::NoWay(why)) => {
+                let cause = format!("{}; it gives its seat to nobody, because {why}", fall.cause());
+                self.park(component, digest, fall.because(cause)).await
+            }
+            Err(hindered) => Err(hindered.into_error(&earlier, &fallen.version)),
         }
     }
 

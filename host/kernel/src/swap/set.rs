@@ -241,6 +241,7 @@ impl Swapper {
             consumed: None,
             reason: Reason::Installed,
             ousted: None,
+            no_return: false,
             request: None,
         })))
     }

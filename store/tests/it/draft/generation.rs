@@ -188,5 +188,5 @@ fn a_draft_sees_states_that_a_raise_put_in_force() {
     assert_eq!((revisions, unit.object(made).unwrap().unwrap().generation), (vec![3, 2, 1], 2));
     assert_eq!(store.settle_generation(10).unwrap(), 1);
     assert_clean(&store);
-    assert_eq!(store.unevolved(&ours, 3, None, 10).unwrap().len(), 4);
+    assert_eq!(store.unevolved(&ours, telos_store::Toward::Up(3), None, 10).unwrap().len(), 4);
 }

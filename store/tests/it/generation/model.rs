@@ -27,18 +27,22 @@ enum Step {
         object: usize,
         owner: usize,
     },
+    /// Towards the next generation, or back to the one before.
     Evolve {
         owner: usize,
+        back: bool,
         count: usize,
     },
     EvolveStale {
         owner: usize,
+        back: bool,
         count: usize,
         value: i64,
     },
     /// Alone, or on top of a write that is not durable yet.
     Raise {
         owner: usize,
+        back: bool,
         with: Option<usize>,
         on: Option<usize>,
     },
@@ -58,16 +62,18 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let (owner, object, value) = (0_usize..2, 0_usize..8, -9_i64..9);
+    let back = prop::bool::weighted(0.3);
     prop_oneof![
         4 => (owner.clone(), prop::bool::weighted(0.2), value.clone())
             .prop_map(|(owner, is_ahead, value)| Step::Create { owner, is_ahead, value }),
         5 => (object.clone(), value.clone()).prop_map(|(object, value)| Step::Write { object, value }),
         2 => (object.clone(), owner.clone()).prop_map(|(object, owner)| Step::Give { object, owner }),
-        6 => (owner.clone(), 1_usize..6).prop_map(|(owner, count)| Step::Evolve { owner, count }),
-        1 => (owner.clone(), 1_usize..4, value.clone())
-            .prop_map(|(owner, count, value)| Step::EvolveStale { owner, count, value }),
-        5 => (owner.clone(), prop::option::weighted(0.3, object.clone()), prop::option::weighted(0.3, object))
-            .prop_map(|(owner, with, on)| Step::Raise { owner, with, on }),
+        6 => (owner.clone(), back.clone(), 1_usize..6)
+            .prop_map(|(owner, back, count)| Step::Evolve { owner, back, count }),
+        1 => (owner.clone(), back.clone(), 1_usize..4, value.clone())
+            .prop_map(|(owner, back, count, value)| Step::EvolveStale { owner, back, count, value }),
+        5 => (owner.clone(), back, prop::option::weighted(0.3, object.clone()), prop::option::weighted(0.3, object))
+            .prop_map(|(owner, back, with, on)| Step::Raise { owner, back, with, on }),
         1 => owner.prop_map(|owner| Step::Fail { owner }),
         2 => (1_usize..5).prop_map(|count| Step::Settle { count }),
         2 => Just(Step::Begin),
@@ -83,6 +89,8 @@ struct World {
     store: Option<Store>,
     owners: [ComponentId; 2],
     in_force: [Option<u32>; 2],
+    /// It was lowered to.
+    is_lowered: [bool; 2],
     states: BTreeMap<ObjectId, Vec<(Position, State)>>,
     /// Copies that are not in force, with the state they were made from.
     copies: BTreeMap<(ObjectId, u32), Position>,
@@ -101,6 +109,7 @@ impl World {
             store,
             owners: [component("left"), component("right")],
             in_force: [None; 2],
+            is_lowered: [false; 2],
             states: BTreeMap::new(),
             copies: BTreeMap::new(),
             in_order: Vec::new(),
@@ -136,9 +145,9 @@ impl World {
             Step::Create { owner, is_ahead, value } => self.create(owner, is_ahead, value),
             Step::Write { object, value } => self.write(object, value),
             Step::Give { object, owner } => self.give(object, owner),
-            Step::Evolve { owner, count } => self.evolve(owner, count, None),
-            Step::EvolveStale { owner, count, value } => self.evolve(owner, count, Some(value)),
-            Step::Raise { owner, with, on } => self.raise(owner, with, on),
+            Step::Evolve { owner, back, count } => self.evolve((owner, back), count, None),
+            Step::EvolveStale { owner, back, count, value } => self.evolve((owner, back), count, Some(value)),
+            Step::Raise { owner, back, with, on } => self.raise((owner, back), with, on),
             Step::Fail { owner } => self.fail(owner),
             Step::Settle { count } => drop(self.store().settle_generation(count).unwrap()),
             Step::Begin if self.open.len() < 3 => self.open.push(self.store().begin()),
@@ -149,7 +158,7 @@ impl World {
     }
 
     fn create(&mut self, owner: usize, is_ahead: bool, value: i64) {
-        let generation = self.generation(owner) + u32::from(is_ahead);
+        let generation = self.generation(owner) + u32::from(is_ahead && !self.is_lowered[owner]);
         let mut unit = self.store().begin();
         let id = make(&mut unit, &self.owners[owner], generation, value);
         let position = commit(self.store(), unit).unwrap().position;
@@ -190,22 +199,28 @@ impl World {
         self.written(id, position, state);
     }
 
+    fn toward(&self, (owner, back): (usize, bool)) -> Toward {
+        let from = self.generation(owner);
+        if back && from > 1 { Toward::Down(from - 1) } else { Toward::Up(from + 1) }
+    }
+
     /// Objects that the next generation of this owner still waits for.
-    fn unevolved(&self, owner: usize) -> Vec<ObjectId> {
-        let to = self.generation(owner) + 1;
+    fn unevolved(&self, owner: usize, toward: Toward) -> Vec<ObjectId> {
+        let to = toward.generation();
         let is_left = |(id, states): (&ObjectId, &Vec<(Position, State)>)| {
             let (position, state) = states.last().unwrap();
             let has_copy = self.copies.get(&(*id, to)) == Some(position);
-            (state.owner == owner && state.generation < to && !has_copy).then_some(*id)
+            (state.owner == owner && toward.leaves_behind(state.generation) && !has_copy).then_some(*id)
         };
         self.states.iter().filter_map(is_left).collect()
     }
 
     /// Makes copies; with `meanwhile`, something is written to each object before its copy is.
-    fn evolve(&mut self, owner: usize, count: usize, meanwhile: Option<i64>) {
-        let to = self.generation(owner) + 1;
-        let listed = self.store().unevolved(&self.owners[owner], to, None, count).unwrap();
-        let expected: Vec<_> = self.unevolved(owner).into_iter().take(count).collect();
+    fn evolve(&mut self, way: (usize, bool), count: usize, meanwhile: Option<i64>) {
+        let (toward, owner) = (self.toward(way), way.0);
+        let to = toward.generation();
+        let listed = self.store().unevolved(&self.owners[owner], toward, None, count).unwrap();
+        let expected: Vec<_> = self.unevolved(owner, toward).into_iter().take(count).collect();
         assert_eq!(listed.iter().map(|object| object.id).collect::<Vec<_>>(), expected);
         if let Some(value) = meanwhile {
             for id in &expected {
@@ -219,13 +234,14 @@ impl World {
         }
     }
 
-    fn raise(&mut self, owner: usize, with: Option<usize>, on: Option<usize>) {
+    fn raise(&mut self, way: (usize, bool), with: Option<usize>, on: Option<usize>) {
+        let (toward, owner) = (self.toward(way), way.0);
         let pending = on.and_then(|object| self.vote_write(object, 1));
         let (from, component) = (self.generation(owner), self.owners[owner].clone());
-        let to = from + 1;
+        let to = toward.generation();
         let with = with.and_then(|object| self.id(object)).filter(|id| {
             let state = &self.newest(*id).1;
-            state.owner == owner && state.generation < to
+            state.owner == owner && toward.leaves_behind(state.generation)
         });
         let mut unit = if pending.is_some() { self.store().begin_on_voted() } else { self.store().begin() };
         if let Some(id) = with {
@@ -237,11 +253,14 @@ impl World {
         if let Some((id, pending)) = pending {
             self.settle_write(id, pending, 1);
         }
-        let left: Vec<_> = self.unevolved(owner).into_iter().filter(|id| Some(*id) != with).collect();
+        let left = self.unevolved(owner, toward);
+        let left: Vec<_> = left.into_iter().filter(|id| Some(*id) != with).collect();
         match decided.wait() {
             Ok(done) => {
                 assert!(left.is_empty(), "raised without {left:?}");
-                self.raised(owner, to, done.position);
+                self.raised(owner, toward, done.position);
+                // A write in the same commit, which no copy of it survives.
+                self.copies.retain(|(id, _), _| Some(*id) != with);
             }
             Err(CommitError::Unevolved { component, object }) => {
                 assert_eq!(component, self.owners[owner]);
@@ -253,16 +272,18 @@ impl World {
         }
     }
 
-    fn raised(&mut self, owner: usize, to: u32, position: Position) {
+    fn raised(&mut self, owner: usize, toward: Toward, position: Position) {
+        let to = toward.generation();
         self.in_force[owner] = Some(to);
+        self.is_lowered[owner] = matches!(toward, Toward::Down(_));
         self.raises += 1;
         for (id, states) in &mut self.states {
             let (_, state) = states.last().unwrap();
-            if state.owner == owner && state.generation < to {
+            if state.owner == owner && toward.leaves_behind(state.generation) {
                 let slots = evolve(&state.slots, to);
                 let state = State { owner, generation: to, revision: state.revision + 1, slots };
                 states.push((position, state));
-                // In force, or replaced by the write of the raise itself.
+                // In force.
                 self.copies.remove(&(*id, to));
             }
         }

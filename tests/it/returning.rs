@@ -1,0 +1,206 @@
+//! Seats that go back to a release of an earlier generation: the state is carried back, or nobody serves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use telos_kernel::{Failure, GenerationMode, ProbationTerms, SwapError, Swapping};
+use telos_store::{ComponentId, ReleaseState};
+use telos_tests::{TestKernel, eventually};
+
+/// Permanent with the first message that it answers.
+const SHORT: ProbationTerms =
+    ProbationTerms { time: Duration::ZERO, messages: 1, strikes: 3, window: Duration::from_secs(60) };
+/// Never permanent.
+const LONG: ProbationTerms = ProbationTerms { messages: u64::MAX, ..SHORT };
+
+fn counter() -> ComponentId {
+    ComponentId::new("counter").unwrap()
+}
+
+fn state(kernel: &TestKernel, version: &str) -> ReleaseState {
+    let records = kernel.store.releases(Some(&counter())).unwrap();
+    records.into_iter().find(|record| record.version == version).unwrap().state
+}
+
+fn in_force(kernel: &TestKernel) -> Option<u32> {
+    kernel.store.generation(&counter()).unwrap().map(|record| record.generation)
+}
+
+async fn increment(kernel: &TestKernel, object: &str, by: u64) -> Result<Value, Failure> {
+    kernel.send(object, "increment", json!({ "by": by })).await
+}
+
+async fn reads(kernel: &TestKernel, object: &str) -> Value {
+    kernel.send(object, "read", Value::Null).await.unwrap()
+}
+
+async fn serving(kernel: &TestKernel) -> Value {
+    kernel.send("counter", "release", Value::Null).await.unwrap()
+}
+
+/// A kernel whose counter 0.1.0 is permanent, and clones of it that have counted to 1.
+async fn with_clones(count: usize) -> (TestKernel, Vec<String>) {
+    let kernel = TestKernel::on_terms(SHORT);
+    kernel.install("counter").await;
+    let mut clones = Vec::new();
+    for _ in 0..count {
+        let clone = kernel.send("counter", "clone", Value::Null).await.unwrap();
+        let clone = clone.as_str().unwrap().to_owned();
+        increment(&kernel, &clone, 1).await.unwrap();
+        clones.push(clone);
+    }
+    eventually("0.1.0 is permanent", || state(&kernel, "0.1.0") == ReleaseState::Permanent).await;
+    (kernel.restart_on_terms(LONG), clones)
+}
+
+/// The same, with the tallier in the seat, on probation.
+async fn with_tallier(count: usize) -> (TestKernel, Vec<String>) {
+    let (kernel, clones) = with_clones(count).await;
+    kernel.install("tallier").await;
+    kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+    assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.8.0"), Some(2)));
+    assert_eq!(state(&kernel, "0.8.0"), ReleaseState::Probation);
+    (kernel, clones)
+}
+
+async fn burn(kernel: &TestKernel, object: &str, ends_as: ReleaseState) {
+    for by in [100, 101, 102] {
+        assert!(matches!(increment(kernel, object, by).await, Err(Failure::Broken { .. })));
+    }
+    eventually("it lost its seat", || state(kernel, "0.8.0") == ends_as).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burnt_release_carries_its_state_back_and_nothing_it_counted_is_lost() {
+    let (kernel, clones) = with_tallier(40).await;
+    for (by, clone) in (1..).zip(&clones) {
+        increment(&kernel, clone, by).await.unwrap();
+    }
+    burn(&kernel, &clones[3], ReleaseState::Quarantined).await;
+    for (by, clone) in (1..).zip(&clones) {
+        assert_eq!(reads(&kernel, clone).await, 1 + by);
+    }
+    assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.1.0"), Some(1)));
+    assert_eq!(increment(&kernel, &clones[3], 100).await.unwrap(), 105);
+    let told = kernel.kernel.plugin("counter").unwrap();
+    let cause = told["cause"].as_str().unwrap();
+    assert!(cause.starts_with("0.8.0 gave its seat back to 0.1.0: 3 distinct messages"), "{cause}");
+    let kernel = kernel.restart();
+    assert!(kernel.store.verify_open().unwrap().is_clean());
+    assert_eq!((serving(&kernel).await, reads(&kernel, &clones[3]).await), (json!("0.1.0"), json!(105)));
+    let rows = kernel.store.audit_after(0, 1_000).unwrap();
+    let returned = rows.iter().find(|row| row.kind == "plugin.returned").unwrap();
+    let lowered = rows.iter().find(|row| row.kind == "generation.lowered").unwrap();
+    assert_eq!(returned.position, lowered.position, "one commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_back_may_come_again_when_its_quarantine_is_lifted() {
+    let (kernel, clones) = with_tallier(3).await;
+    burn(&kernel, &clones[0], ReleaseState::Quarantined).await;
+    let digest = kernel.kernel.quarantine().unwrap()[0].digest.to_string();
+    kernel.kernel.lift_quarantine("counter", digest).await.unwrap();
+    for round in 0..3 {
+        kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+        assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.8.0"), Some(2)));
+        assert_eq!(increment(&kernel, &clones[1], 1).await.unwrap(), 2 + 2 * round);
+        let back = kernel.kernel.rollback("counter").await.unwrap();
+        assert_eq!((back.version.as_str(), in_force(&kernel)), ("0.1.0", Some(1)));
+        assert_eq!(increment(&kernel, &clones[1], 1).await.unwrap(), 3 + 2 * round);
+    }
+    assert!(kernel.store.verify_open().unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_that_cannot_be_carried_back_parks_the_seat_and_says_which_object() {
+    let (kernel, clones) = with_tallier(3).await;
+    for _ in 0..11 {
+        increment(&kernel, &clones[2], 82).await.unwrap();
+    }
+    assert_eq!(reads(&kernel, &clones[2]).await, 903);
+    burn(&kernel, &clones[0], ReleaseState::Parked).await;
+    let refused = increment(&kernel, &clones[0], 1).await.unwrap_err();
+    assert!(matches!(refused, Failure::NotServing { .. }), "{refused}");
+    let told = kernel.kernel.plugin("counter").unwrap();
+    let cause = told["cause"].as_str().unwrap();
+    assert!(cause.contains("903 stays") && cause.contains(&clones[2]), "{cause}");
+    let kernel = kernel.restart();
+    assert!(increment(&kernel, &clones[0], 1).await.is_err(), "a start does not bring it back");
+    assert_eq!(in_force(&kernel), Some(2));
+    let refused = kernel.kernel.swap("counter", "0.1.0".into()).await.unwrap_err();
+    assert!(matches!(refused, SwapError::Outdated { .. }), "nobody serves who could carry it: {refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_said_that_there_is_no_return_gets_none() {
+    let (kernel, clones) = with_clones(2).await;
+    kernel.install("tallier").await;
+    let how = Swapping { no_return: true, ..Swapping::default() };
+    kernel.kernel.swap_so("counter", "0.8.0".into(), how).await.unwrap();
+    burn(&kernel, &clones[0], ReleaseState::Parked).await;
+    assert_eq!(in_force(&kernel), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_raises_state_looks_for_the_way_back_first() {
+    for (guest, version, has_way_back) in [("tallier", "0.8.0", true), ("counter-v4", "0.4.0", false)] {
+        let (kernel, _) = with_clones(2).await;
+        kernel.install(guest).await;
+        let (kernel, _) = kernel.restart_raising(GenerationMode::Evolve).await;
+        assert_eq!(serving(&kernel).await, version);
+        let seats = kernel.store.seats().unwrap();
+        let seat = seats.iter().find(|seat| seat.component == counter()).unwrap();
+        assert_eq!(seat.returns_to.is_some(), has_way_back, "{guest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_who_goes_back_without_a_way_is_told_so_and_the_later_release_serves_on() {
+    let (kernel, clones) = with_clones(2).await;
+    kernel.install("counter-v4").await;
+    let how = Swapping { no_return: true, ..Swapping::default() };
+    kernel.kernel.swap_so("counter", "0.4.0".into(), how).await.unwrap();
+    let refused = kernel.kernel.rollback("counter").await.unwrap_err();
+    assert!(matches!(refused, SwapError::NotEvolved { .. }), "{refused}");
+    assert!(refused.to_string().contains("it knows no way between these generations"), "{refused}");
+    assert!(refused.next_step().unwrap().contains("0.4.0 serves on"), "{refused:?}");
+    assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.4.0"), Some(3)));
+    assert_eq!(reads(&kernel, &clones[0]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_returns_under_load_loses_no_count() {
+    let (kernel, clones) = with_tallier(200).await;
+    let (kernel, clones) = (Arc::new(kernel), Arc::new(clones));
+    let (is_done, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let senders: Vec<_> = (0..6_usize)
+        .map(|sender| {
+            let (kernel, clones) = (Arc::clone(&kernel), Arc::clone(&clones));
+            let (is_done, counted) = (Arc::clone(&is_done), Arc::clone(&counted));
+            tokio::spawn(async move {
+                let mut round = sender;
+                while !is_done.load(Ordering::Relaxed) {
+                    increment(&kernel, &clones[round * 7 % clones.len()], 1).await.unwrap();
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    round += 6;
+                }
+            })
+        })
+        .collect();
+    eventually("messages flow", || counted.load(Ordering::Relaxed) > 50).await;
+    burn(&kernel, &clones[0], ReleaseState::Quarantined).await;
+    let at_return = counted.load(Ordering::Relaxed);
+    eventually("messages flow on", || counted.load(Ordering::Relaxed) > at_return + 50).await;
+    is_done.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let mut sum = 0;
+    for clone in clones.iter() {
+        sum += reads(&kernel, clone).await.as_u64().unwrap();
+    }
+    assert_eq!(sum, 200 + counted.load(Ordering::Relaxed));
+    assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.1.0"), Some(1)));
+}
