@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_kernel::{Failure, GenerationMode, ProbationTerms, SwapError, Swapping};
+use telos_kernel::{Failure, GenerationMode, Granting, InstallRequest, ProbationTerms, SwapError, Swapping};
 use telos_store::{ComponentId, ReleaseState};
-use telos_tests::{TestKernel, eventually};
+use telos_tests::{TestKernel, eventually, guest};
 
 /// Permanent with the first message that it answers.
 const SHORT: ProbationTerms =
@@ -203,4 +203,59 @@ async fn a_seat_that_returns_under_load_loses_no_count() {
     }
     assert_eq!(sum, 200 + counted.load(Ordering::Relaxed));
     assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.1.0"), Some(1)));
+}
+
+/// A component whose three later releases were burnt one after another.
+async fn with_three_fallen() -> TestKernel {
+    let (kernel, clones) = with_clones(1).await;
+    for (guest, version) in [("stumbler", "0.6.0"), ("restumbler", "0.7.0"), ("tallier", "0.8.0")] {
+        kernel.install(guest).await;
+        kernel.kernel.swap("counter", version.into()).await.unwrap();
+        for by in [100, 101, 102] {
+            assert!(matches!(increment(&kernel, &clones[0], by).await, Err(Failure::Broken { .. })));
+        }
+        eventually("it lost its seat", || state(&kernel, version) == ReleaseState::Quarantined).await;
+    }
+    kernel
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_three_falls_what_arrives_by_itself_waits_and_what_somebody_asks_for_does_not() {
+    let kernel = with_three_fallen().await;
+    let arrival = || InstallRequest {
+        source: "plugins/counter.wasm".into(),
+        consumed: Some("plugins/counter.wasm".into()),
+        grants: Granting::All,
+        ..InstallRequest::default()
+    };
+    let waits = kernel.kernel.install(guest("counter-v2"), arrival()).await.unwrap_err();
+    assert!(matches!(waits, SwapError::RestartsSpent { fallen: 3, .. }), "{waits}");
+    assert!(
+        waits.to_string().starts_with("counter 0.2.0 waits: 3 releases of counter lost their seat"),
+        "{waits}"
+    );
+    assert!(waits.next_step().unwrap().contains("telos plugin install"));
+    assert!(!waits.is_of_the_bytes(), "it is tried again");
+    let kernel = kernel.restart();
+    assert!(
+        kernel.kernel.install(guest("counter-v2"), arrival()).await.is_err(),
+        "a start gives no new budget"
+    );
+    assert_eq!(kernel.install("counter-v2").await.state, "serving", "by hand");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_is_lifted_gives_its_share_of_the_budget_back() {
+    let kernel = with_three_fallen().await;
+    let fallen = kernel.kernel.quarantine().unwrap();
+    assert_eq!(fallen.len(), 3);
+    kernel.kernel.lift_quarantine("counter", fallen[0].digest.to_string()).await.unwrap();
+    let arrival = InstallRequest {
+        source: "plugins/counter.wasm".into(),
+        consumed: Some("plugins/counter.wasm".into()),
+        grants: Granting::All,
+        ..InstallRequest::default()
+    };
+    let installed = kernel.kernel.install(guest("counter-v2"), arrival).await.unwrap();
+    assert_eq!(installed.state, "serving");
 }

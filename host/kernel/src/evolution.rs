@@ -286,6 +286,14 @@ struct Course<'a> {
     progress: Progress,
 }
 
+/// Who gives the seat up, and why.
+struct Return {
+    carrier: Digest,
+    reason: Reason,
+    ousted: Option<ReleaseRecord>,
+    request: Option<DedupeKey>,
+}
+
 /// What a release is to serve for.
 enum Purpose {
     /// It was staged. With `no_return`, the seat does not go back to what serves now.
@@ -293,7 +301,7 @@ enum Purpose {
     /// Everything is tried as for a staged release, and nothing kept.
     Rehearse,
     /// A release of a later generation, which serves, gives its seat up.
-    Return { carrier: Digest, reason: Reason, ousted: Option<ReleaseRecord>, request: Option<DedupeKey> },
+    Return(Box<Return>),
 }
 
 impl<'a> Course<'a> {
@@ -464,11 +472,11 @@ impl<'a> Course<'a> {
     }
 
     fn still_to_serve(&self) -> Result<Option<ReleaseRecord>, SwapError> {
-        let Purpose::Return { carrier, .. } = &self.purpose else {
+        let Purpose::Return(back) = &self.purpose else {
             return self.swapper.still_staged(self.record);
         };
         let seat = self.swapper.seat(&self.record.component)?;
-        Ok((seat.digest == *carrier).then(|| self.record.clone()))
+        Ok((seat.digest == back.carrier).then(|| self.record.clone()))
     }
 
     async fn decide(
@@ -490,7 +498,7 @@ impl<'a> Course<'a> {
 
     fn decision(&self, record: ReleaseRecord, release: &Arc<Release>) -> Decision {
         let (reason, ousted, request, no_return) = match &self.purpose {
-            Purpose::Return { reason, ousted, request, .. } => (*reason, ousted.clone(), *request, false),
+            Purpose::Return(back) => (back.reason, back.ousted.clone(), back.request, false),
             Purpose::Raise { no_return } => (Reason::Awaited, None, None, *no_return),
             Purpose::Rehearse => (Reason::Awaited, None, None, false),
         };
@@ -510,7 +518,7 @@ impl<'a> Course<'a> {
     /// Whose code carries the state.
     fn carrier(&self) -> Digest {
         match &self.purpose {
-            Purpose::Return { carrier, .. } => *carrier,
+            Purpose::Return(back) => back.carrier,
             Purpose::Raise { .. } | Purpose::Rehearse => self.record.digest,
         }
     }

@@ -17,6 +17,7 @@ mod probation;
 mod quarantine;
 mod request;
 mod requirement;
+mod restart;
 mod set;
 mod version;
 
@@ -149,6 +150,9 @@ impl Swapper {
         manifest_agrees(release, &install)?;
         stands_alone(release, &install)?;
         self.demand_later(release, &install.source)?;
+        if install.consumed.is_some() {
+            self.demand_restart(release)?;
+        }
         if !self.has_passed(release)? {
             self.demand_examples(&examined).await?;
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use telos_store::{ComponentId, DedupeKey, ReleaseRecord, Toward};
 
 use super::evolver::Evolver;
-use super::{Course, Evolution, OnEvolving, Purpose, Trouble};
+use super::{Course, Evolution, OnEvolving, Purpose, Return, Trouble};
 use crate::decision::Reason;
 use crate::descriptor::Descriptor;
 use crate::notice::GENERATION_FAILED;
@@ -112,12 +112,9 @@ impl Swapper {
         let toward = Toward::between(from, to).ok_or(Trouble::Overtaken)?;
         let told: OnEvolving = Arc::new(|_| {});
         let evolver = Evolver::new(self.pure(&back.carrier)?);
-        let purpose = Purpose::Return {
-            carrier: back.carrier.digest,
-            reason: back.reason,
-            ousted: back.ousted,
-            request: back.request,
-        };
+        let Back { reason, ousted, request, .. } = back;
+        let purpose =
+            Purpose::Return(Box::new(Return { carrier: back.carrier.digest, reason, ousted, request }));
         let mut course =
             Course::new(self, &back.record, (from, toward), evolver, purpose, &told, &evolution)?;
         course.run_live(back.force).await

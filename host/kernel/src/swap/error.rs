@@ -182,6 +182,21 @@ pub enum SwapError {
         /// What to do next.
         next: String,
     },
+    /// Too many releases of the component lost their seat lately for one more to be tried by itself.
+    #[error(
+        "{component} {version} waits: {fallen} releases of {component} lost their seat within an hour, and it is tried \
+         by itself in {minutes} min"
+    )]
+    RestartsSpent {
+        /// The component.
+        component: ComponentId,
+        /// The release.
+        version: String,
+        /// How many lost it.
+        fallen: usize,
+        /// Until the next is tried.
+        minutes: u64,
+    },
     /// Slots of stored objects lead to the component on a condition that the release does not meet.
     #[error("{component} {version} was not let serve: {slots}")]
     Unmet {
@@ -330,6 +345,10 @@ impl SwapError {
                  {version} --no-return`"
             )),
             Self::NotEvolved { next, .. } => Some(next.clone()),
+            Self::RestartsSpent { component, .. } => Some(format!(
+                "`telos plugin install` lets it serve now; `telos plugin quarantine list` says what became of the others \
+                 of {component}"
+            )),
             Self::Unmet { component, .. } => {
                 Some(format!("change those slots, or let a release of {component} serve that they take"))
             }

@@ -68,9 +68,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(owner, is_ahead, value)| Step::Create { owner, is_ahead, value }),
         5 => (object.clone(), value.clone()).prop_map(|(object, value)| Step::Write { object, value }),
         2 => (object.clone(), owner.clone()).prop_map(|(object, owner)| Step::Give { object, owner }),
-        6 => (owner.clone(), back.clone(), 1_usize..6)
+        6 => (owner.clone(), back, 1_usize..6)
             .prop_map(|(owner, back, count)| Step::Evolve { owner, back, count }),
-        1 => (owner.clone(), back.clone(), 1_usize..4, value.clone())
+        1 => (owner.clone(), back, 1_usize..4, value.clone())
             .prop_map(|(owner, back, count, value)| Step::EvolveStale { owner, back, count, value }),
         5 => (owner.clone(), back, prop::option::weighted(0.3, object.clone()), prop::option::weighted(0.3, object))
             .prop_map(|(owner, back, with, on)| Step::Raise { owner, back, with, on }),
