@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 use telos_kernel::{Evolution, EvolutionOutcome, GenerationMode};
 use telos_store::{ComponentId, Json, ObjectName, Slot, Store, Vote};
-use telos_tests::TestKernel;
+use telos_tests::{TestKernel, copy_tree};
 
 const DIRECTORY: &str = "TELOS_GENERATION_CRASH_DIRECTORY";
 const FAILPOINT: &str = "TELOS_GENERATION_CRASH_FAILPOINT";
@@ -225,17 +225,4 @@ fn by_chance(seed: u64, purpose: &str, bound: u32) -> u32 {
     let mut hasher = std::hash::DefaultHasher::new();
     (seed, purpose).hash(&mut hasher);
     u32::try_from(hasher.finish() % u64::from(bound)).unwrap()
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

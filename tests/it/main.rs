@@ -19,5 +19,6 @@ mod returning;
 mod set;
 mod storage;
 mod swap;
+mod swap_crash;
 mod tidy;
 mod vectors;

@@ -192,3 +192,21 @@ async fn a_release_that_a_stored_slot_does_not_take_is_refused_by_the_slots_name
     kernel.store.decide(unit, Vote::default()).wait().unwrap();
     kernel.install("counter-v2").await;
 }
+
+#[tokio::test]
+async fn every_change_of_seats_has_an_account_of_what_it_did_to_messages() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let first = kernel.journal.lines("swap.account");
+    let swapped = kernel.install("counter-v2").await;
+    kernel.kernel.remove("counter").await.unwrap();
+    let accounts = kernel.journal.lines("swap.account");
+    let [_, swap, removal] = &accounts[..] else { panic!("three changes: {accounts:?}") };
+    let seat = |line: &telos_kernel::seams::JournalLine| line.attributes["seats"][0].clone();
+    assert_eq!(swap.attributes["swap"], swapped.position);
+    assert_eq!(seat(swap)["digest"], swapped.digest.to_string());
+    assert_eq!(seat(swap)["parent"], seat(&first[0])["digest"]);
+    assert_eq!((&seat(removal)["digest"], &seat(removal)["parent"]), (&Value::Null, &seat(swap)["digest"]));
+    for (attribute, expected) in [("drained", 0), ("retired", 0), ("retried", 0), ("lost", 0)] {
+        assert_eq!(swap.attributes[attribute], expected, "{attribute}");
+    }
+}

@@ -110,6 +110,13 @@ impl TestKernel {
         Self::unbegun(None, open(directory), Arc::new(NoMinds)).raising(mode).await
     }
 
+    /// A kernel without minds in a directory that outlives it, whose releases are on probation on these terms.
+    pub fn over_on_terms(directory: &Path, terms: ProbationTerms) -> Self {
+        let kernel = Self::started(None, open(directory), Arc::new(NoMinds), terms);
+        kernel.kernel.begin();
+        kernel
+    }
+
     /// A kernel without minds whose releases are on probation on these terms.
     pub fn on_terms(terms: ProbationTerms) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
@@ -290,6 +297,23 @@ fn open_roomy(dir: &Path, disk: &Disk, options: StoreOptions) -> Store {
     }
     store.decide(unit, Vote::default()).wait().expect("a commit");
     store
+}
+
+/// Copies a directory and everything in it.
+///
+/// # Panics
+/// When something of it cannot be copied.
+pub fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("its type").is_dir() {
+            std::fs::create_dir_all(&target).expect("a directory");
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
 }
 
 /// Waits until something is so.

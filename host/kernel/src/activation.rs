@@ -22,6 +22,7 @@ use crate::root_object;
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
 use crate::swap::{Leaving, SwapError, Swapped, Swapper, now_ms};
+use crate::traffic::{Account, Moved};
 use crate::turn::Turn;
 
 /// How long a change whose fate is unknown waits for the store to come back.
@@ -110,6 +111,7 @@ impl Swapper {
                 Ok((staged, Some(self.publication(change, Vec::new()))))
             })
             .await?;
+        fail::fail_point!("kernel::staged");
         if matches!(waits, Waits::Start { .. }) {
             self.notices.forget(component);
         }
@@ -133,6 +135,7 @@ impl Swapper {
         turn: Turn<'_>,
     ) -> Result<Swapped, SwapError> {
         let previous = self.serving_version(&decision.release.component);
+        let moved = vec![self.moved(&decision.release.component, Some(decision.release.digest))];
         let changes_root = self.changes_root(&decision.release)?;
         let state = self.state_in_the_seat(&decision.release)?;
         decision.release.tally.watch(state == ReleaseState::Probation);
@@ -147,8 +150,9 @@ impl Swapper {
                 Ok((swapped, Some(self.publication(change, turn.places.clone()))))
             })
             .await?;
+        fail::fail_point!("kernel::decided");
         self.notices.forget(&swapped.id);
-        self.pauses.note(pause);
+        self.account(swapped.position, moved, pause, &turn);
         Ok(Swapped { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..swapped })
     }
 
@@ -194,7 +198,8 @@ impl Swapper {
         turn: Turn<'_>,
         request: Option<DedupeKey>,
     ) -> Result<u64, SwapError> {
-        let (Settled { position }, _) = self
+        let moved = vec![self.moved(component, None)];
+        let (Settled { position }, pause) = self
             .change(request, |unit| {
                 self.write_removal(unit, component, &leaving)?;
                 let change = Change::Seats(vec![Move::Vacate(component.clone())]);
@@ -202,6 +207,7 @@ impl Swapper {
             })
             .await?;
         self.notices.forget(component);
+        self.account(position, moved, pause, &turn);
         Ok(position)
     }
 
@@ -218,6 +224,22 @@ impl Swapper {
             unit.put_release(ReleaseRecord { state: ReleaseState::Retired, ..asks.clone() })?;
         }
         Ok(unit.audit(PLUGIN_REMOVED, component.as_str(), json!({ "digest": leaving.digest }))?)
+    }
+
+    /// A seat that is about to change.
+    pub(crate) fn moved(&self, component: &ComponentId, digest: Option<Digest>) -> Moved {
+        let parent = self.seats.current().releases.get(component).map(|release| release.digest);
+        Moved { component: component.clone(), digest, parent }
+    }
+
+    /// Notes the pause of a change that was decided, and says in the journal what it did to messages.
+    pub(crate) fn account(&self, position: u64, moved: Vec<Moved>, pause: Duration, turn: &Turn<'_>) {
+        let Turn { inside, before, .. } = *turn;
+        // While a component is closed, nobody begins either.
+        let pause = pause.max(turn.closed_at.map(|at| at.elapsed()).unwrap_or_default());
+        self.pauses.note(pause);
+        let account = Account { position, moved, pause, inside, before };
+        self.journal.record(account.line(self.traffic.read()));
     }
 
     /// Decides a change of seats or grants; see [`change`].

@@ -133,6 +133,14 @@ impl ClosedGate {
         tokio::time::timeout(time, draining).await.is_ok()
     }
 
+    /// How many are inside whom it concerns.
+    pub(crate) fn inside(&self) -> usize {
+        let inner = self.0.inner.lock();
+        let Some(closing) = &inner.closed else { return 0 };
+        let concerned = inner.inside.iter().filter(|(component, _)| closing.concerns(component.as_ref()));
+        concerned.map(|(_, inside)| inside.roots).sum()
+    }
+
     /// Ends everyone inside whom it concerns.
     pub(crate) fn retire(&self) {
         let inner = self.0.inner.lock();

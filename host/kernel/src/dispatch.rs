@@ -13,7 +13,6 @@
 //! Never here: how a selector is looked up (`deliver`), how a guest runs (`instance`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -37,6 +36,7 @@ use crate::lane::{Lanes, Place};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
+use crate::traffic::{Reading, Traffic};
 use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Attempts of one root before it ends in `conflict`.
@@ -100,19 +100,11 @@ pub(crate) struct Dispatcher {
     pub(crate) surroundings: Arc<Surroundings>,
     lanes: Arc<Lanes>,
     pub(crate) admission: Arc<Admission>,
-    counts: Counts,
+    traffic: Arc<Traffic>,
     /// Runs after a commit that posted messages.
     on_posts: Box<dyn Fn() + Send + Sync>,
     /// Who looks into messages that broke a release on probation; what is too much at once is not looked into.
     struck: mpsc::Sender<Struck>,
-}
-
-/// What the dispatcher has done since the host started.
-#[derive(Default)]
-struct Counts {
-    answered: AtomicU64,
-    failed: AtomicU64,
-    retried: AtomicU64,
 }
 
 /// A reading of the dispatcher.
@@ -193,17 +185,13 @@ impl Dispatcher {
         on_posts: Box<dyn Fn() + Send + Sync>,
         struck: mpsc::Sender<Struck>,
     ) -> Self {
-        let counts = Counts::default();
-        let Shared { store, seats, lanes, admission } = shared;
-        Self { store, engines, seats, surroundings, lanes, admission, counts, on_posts, struck }
+        let Shared { store, seats, lanes, admission, traffic } = shared;
+        Self { store, engines, seats, surroundings, lanes, admission, traffic, on_posts, struck }
     }
 
     pub(crate) fn stats(&self) -> DispatchStats {
-        DispatchStats {
-            answered: self.counts.answered.load(Ordering::Relaxed),
-            failed: self.counts.failed.load(Ordering::Relaxed),
-            retried: self.counts.retried.load(Ordering::Relaxed),
-        }
+        let Reading { answered, failed, retried, .. } = self.traffic.read();
+        DispatchStats { answered, failed, retried }
     }
 
     /// Takes a root in: looks whether its request was answered before, and takes its place in its receiver's lane
@@ -217,13 +205,13 @@ impl Dispatcher {
 
     /// Runs a root that was taken in to its answer, within its deadline.
     pub(crate) async fn answer(&self, arrived: Result<Arrived, Failure>) -> Result<Answer, Failure> {
+        let waiting = self.traffic.wait();
         let outcome = match arrived {
             Ok(Arrived::Remembered(answer)) => Ok(answer),
             Ok(Arrived::Attempting(attempting)) => self.run_attempts(*attempting).await,
             Err(failure) => Err(failure),
         };
-        let count = if outcome.is_ok() { &self.counts.answered } else { &self.counts.failed };
-        count.fetch_add(1, Ordering::Relaxed);
+        waiting.end(outcome.is_ok());
         outcome
     }
 
@@ -339,7 +327,7 @@ impl Dispatcher {
                     failure
                 }
             };
-            self.counts.retried.fetch_add(1, Ordering::Relaxed);
+            self.traffic.retry();
             if attempting.context.attempt >= ATTEMPTS_MAX || !effects.rewind() {
                 return Err(failure);
             }

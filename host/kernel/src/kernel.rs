@@ -125,6 +125,7 @@ impl Kernel {
             seats: Arc::clone(&seats),
             lanes: Arc::new(Lanes::default()),
             admission: Arc::new(Admission::new(roots)),
+            traffic: Arc::default(),
         };
         let swapper = Swapper::new(
             shared.clone(),

@@ -60,6 +60,7 @@ mod shared;
 mod standing;
 mod swap;
 mod tally;
+mod traffic;
 mod tree;
 mod trial;
 mod turn;

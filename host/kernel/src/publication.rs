@@ -104,6 +104,7 @@ impl Publication {
 
     fn pass(&self, position: Position) {
         let Publishing { seats, grants, change, places, voted, .. } = &*self.0;
+        fail::fail_point!("kernel::voting");
         let (at, now) = (Instant::now(), seats.voted());
         let moved = |component: &ComponentId, moved| vec![(component.clone(), moved)];
         let (table, moved) = match change {
@@ -121,6 +122,7 @@ impl Publication {
         // A unit passes one vote.
         let _ = voted.set(Voted { at, table, moved });
         places.iter().for_each(Place::pass_on);
+        fail::fail_point!("kernel::voted");
     }
 
     fn decide(&self) {
@@ -128,6 +130,7 @@ impl Publication {
         if let Some(table) = voted.get().and_then(|voted| voted.table.as_ref()) {
             let _ = decided_at.set(Instant::now());
             seats.decide(Arc::clone(table));
+            fail::fail_point!("kernel::published");
         }
     }
 

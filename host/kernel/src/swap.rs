@@ -52,6 +52,7 @@ use crate::sandbox::SandboxSeat;
 use crate::seams::JournalSink;
 use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
+use crate::traffic::Traffic;
 
 pub use error::SwapError;
 pub(crate) use probation::{Earlier, Fall, PLUGIN_PARKED};
@@ -81,6 +82,7 @@ pub(crate) struct Swapper {
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) notices: Notices,
     pub(crate) pauses: Pauses,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
@@ -97,8 +99,21 @@ impl Swapper {
     ) -> Self {
         let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
         let pauses = Pauses::default();
-        let Shared { store, seats, lanes, admission } = shared;
-        Self { store, examiner, sandbox, seats, grants, journal, lanes, admission, notices, pauses, turn }
+        let Shared { store, seats, lanes, admission, traffic } = shared;
+        Self {
+            store,
+            examiner,
+            sandbox,
+            seats,
+            grants,
+            journal,
+            lanes,
+            admission,
+            traffic,
+            notices,
+            pauses,
+            turn,
+        }
     }
 
     /// Releases whose code is loaded.
@@ -146,6 +161,7 @@ impl Swapper {
             return Ok(answer);
         }
         let examined = self.examine(bytes, &install.source, install.limits).await?;
+        fail::fail_point!("kernel::examined");
         let release = &examined.release;
         manifest_agrees(release, &install)?;
         stands_alone(release, &install)?;
@@ -155,9 +171,11 @@ impl Swapper {
         }
         if !self.has_passed(release)? {
             self.demand_examples(&examined).await?;
+            fail::fail_point!("kernel::tried");
         }
         self.demand_place(release, &install)?;
         self.store.put_blob(bytes)?;
+        fail::fail_point!("kernel::bytes-kept");
         let decide_install = || {
             let granting = self.granting(release, &install.grants)?;
             let missing = self.missing(release, &granting)?;

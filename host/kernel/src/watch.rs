@@ -77,6 +77,7 @@ impl Watch {
             return;
         }
         if self.is_to_blame(&struck).await && self.strikes_of(&release).count(message, now, terms) {
+            fail::fail_point!("kernel::burnt");
             let cause = format!(
                 "{} distinct messages within {} s broke it; the last: {}",
                 terms.strikes,

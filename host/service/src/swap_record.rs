@@ -1,4 +1,5 @@
-//! Who serves, said three times: by the audit's decisions one after the other, by the seats, and by the journal's lines.
+//! Who serves, said three times: by the audit's decisions one after the other, by the seats, and by the journal's lines;
+//! and what the journal's accounts say that it cost messages.
 //!
 //! Pure: rows and lines come in, differences go out.
 
@@ -12,6 +13,10 @@ use telos_store::{AuditRow, SeatRecord};
 const SEATING: [&str; 5] =
     ["plugin.installed", "plugin.swapped", "plugin.rolled-back", "plugin.activated", "plugin.returned"];
 const REMOVED: &str = "plugin.removed";
+/// What the kernel says of each change that was decided.
+pub(crate) const SWAP_ACCOUNT: &str = "swap.account";
+/// Decisions after which nobody serves.
+const VACATING: [&str; 2] = [REMOVED, "plugin.parked"];
 
 /// What was compared, and what differs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -22,6 +27,11 @@ pub(crate) struct SwapReport {
     pub(crate) journalled: usize,
     /// Seats.
     pub(crate) seats: usize,
+    /// Accounts of changes that the journal has.
+    pub(crate) accounts: usize,
+    /// Messages that ended in neither an answer nor an error while those changes were on their way; senders that hung up
+    /// just then are among them.
+    pub(crate) lost: u64,
     /// Differences, a sentence each; none when all three agree.
     pub(crate) differences: Vec<String>,
 }
@@ -38,7 +48,33 @@ pub(crate) fn compare(rows: &[AuditRow], seats: &[SeatRecord], lines: &[Value]) 
         report.journalled += 1;
         report.differences.extend(line_difference(row, said.get(&row.number).copied()));
     }
+    for account in lines.iter().filter(|line| line["event_name"] == SWAP_ACCOUNT) {
+        report.accounts += 1;
+        report.lost += account["attributes"]["lost"].as_u64().unwrap_or_default();
+        report.differences.extend(account_differences(&account["attributes"], rows));
+    }
     report
+}
+
+/// What an account says otherwise than the audit's rows of the same commit.
+fn account_differences(account: &Value, rows: &[AuditRow]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let swap = account["swap"].as_u64().unwrap_or_default();
+    let decided = |seat: &Value| {
+        rows.iter().any(|row| {
+            let is_vacated = VACATING.contains(&row.kind.as_str());
+            let digest = if is_vacated { &Value::Null } else { &row.detail["digest"] };
+            row.position.get() == swap
+                && seat["component"] == row.subject.as_str()
+                && seat["digest"] == *digest
+        })
+    };
+    for seat in account["seats"].as_array().into_iter().flatten().filter(|seat| !decided(seat)) {
+        let component = seat["component"].as_str().unwrap_or_default();
+        differences
+            .push(format!("the journal's account of swap {swap} moves {component}, and the audit does not"));
+    }
+    differences
 }
 
 fn is_decision(kind: &str) -> bool {
@@ -147,13 +183,36 @@ mod tests {
         let rows = history();
         let lines: Vec<Value> = rows.iter().map(line).collect();
         let report = compare(&rows, &[seat("a", "a1")], &lines);
-        let expected = SwapReport { decisions: 5, journalled: 5, seats: 1, differences: Vec::new() };
+        let expected = SwapReport { decisions: 5, journalled: 5, seats: 1, ..SwapReport::default() };
         assert_eq!(report, expected);
         let newer = compare(&rows, &[seat("a", "a1")], &lines[4..]);
         assert_eq!(
             (newer.journalled, newer.differences.len()),
             (3, 0),
             "older lines are gone with their files"
+        );
+    }
+
+    #[test]
+    fn an_account_says_what_the_audit_says() {
+        let rows = [history(), vec![row(8, "plugin.parked", "c", "c1")]].concat();
+        let account = |swap: u64, component: &str, digest: Value, lost: u64| {
+            let seats = json!([{ "component": component, "digest": digest }]);
+            json!({"event_name": SWAP_ACCOUNT, "attributes": {"swap": swap, "seats": seats, "lost": lost}})
+        };
+        let mut lines: Vec<Value> = rows.iter().map(line).collect();
+        lines.extend([
+            account(5, "a", json!(digest("a2")), 0),
+            account(6, "b", Value::Null, 0),
+            account(8, "c", Value::Null, 0),
+        ]);
+        let report = compare(&rows, &[seat("a", "a1")], &lines);
+        assert_eq!((report.accounts, report.lost, report.differences), (3, 0, Vec::new()));
+        lines.extend([account(7, "a", json!(digest("a2")), 0), account(7, "a", json!(digest("a1")), 2)]);
+        let report = compare(&rows, &[seat("a", "a1")], &lines);
+        assert_eq!(
+            (report.lost, report.differences),
+            (2, vec!["the journal's account of swap 7 moves a, and the audit does not".to_owned()])
         );
     }
 

@@ -19,11 +19,12 @@ use telos_store::{ComponentId, DedupeKey, ReleaseRecord, Toward};
 
 use super::evolver::WayBack;
 use super::{ATTEMPTS_MAX, Course, Evolution, EvolutionOutcome, OnEvolving, Purpose, Trouble, is_again};
-use crate::admission::Closing;
+use crate::admission::{ClosedGate, Closing};
 use crate::descriptor::Descriptor;
 use crate::generation::{GenerationMode, Standing};
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapped, Swapper, Swapping};
+use crate::traffic::Drained;
 
 /// How long roots inside may take to finish before the change is given up.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
@@ -52,6 +53,7 @@ impl Swapper {
         self.demand_requirements(&Arc::new(self.load(&record)?))?;
         if !swapping.no_return {
             self.demand_way_back(&record, &evolution).await?;
+            fail::fail_point!("kernel::way-back-tried");
         }
         self.stage_again(&record, request).await?;
         let record = self.waiting_for_start(&record.component)?.unwrap_or(record);
@@ -168,22 +170,34 @@ impl Course<'_> {
         closing: Closing,
         force: bool,
     ) -> Result<Swapped, Trouble> {
-        let (record, turn) = self.turn(release).await?;
+        let (record, mut turn) = self.turn(release).await?;
         let (closed, closed_at) = (self.swapper.admission.close(closing), Instant::now());
-        if !closed.drained(DRAIN_TIME).await {
-            if !force {
-                return Err(Trouble::Undrained);
-            }
-            closed.retire();
-            if !closed.drained(RETIRE_TIME).await {
-                return Err(Trouble::Undrained);
-            }
-        }
+        fail::fail_point!("kernel::closed");
+        turn.closed_at = Some(closed_at);
+        turn.inside = drain(&closed, force).await?;
+        fail::fail_point!("kernel::drained");
         self.carry().await?;
+        fail::fail_point!("kernel::delta-carried");
         let swapped = self.decide(record, release, turn).await?;
         drop(closed);
         let pause_us = u64::try_from(closed_at.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Swapped { pause_us, ..swapped })
+    }
+}
+
+/// Waits until everyone inside is out. With `force`, those who are not in time are ended.
+async fn drain(closed: &ClosedGate, force: bool) -> Result<Drained, Trouble> {
+    let inside = closed.inside();
+    if closed.drained(DRAIN_TIME).await {
+        return Ok(Drained { drained: inside, retired: 0 });
+    }
+    let retired = closed.inside();
+    if force {
+        closed.retire();
+    }
+    match force && closed.drained(RETIRE_TIME).await {
+        true => Ok(Drained { drained: inside.saturating_sub(retired), retired }),
+        false => Err(Trouble::Undrained),
     }
 }
 

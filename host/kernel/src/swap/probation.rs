@@ -116,6 +116,7 @@ impl Swapper {
             Ok((Settled::default(), None))
         })
         .await?;
+        fail::fail_point!("kernel::permanent");
         if let Some(release) = self.seats.current().releases.get(component) {
             release.tally.watch(release.digest != digest);
         }
@@ -197,21 +198,25 @@ impl Swapper {
     }
 
     async fn park(&self, component: &ComponentId, digest: Digest, fall: Fall) -> Result<(), SwapError> {
-        let turn = self.turn.lock().await;
-        if self.on_probation(component, digest)?.is_none() {
+        let (still, turn) = self.in_turn(|| Ok((self.on_probation(component, digest)?, Vec::new()))).await?;
+        if still.is_none() {
             return Ok(());
         }
         let fallen = self.fallen(component, digest, &fall, ReleaseState::Parked)?;
-        self.change(None, |unit| {
-            unit.put_release(fallen.clone())?;
-            let detail = json!({ "version": fallen.version, "digest": digest, "cause": fall.cause() });
-            unit.audit(PLUGIN_PARKED, component.as_str(), detail)?;
-            Ok((
-                Settled::default(),
-                Some(self.publication(Change::Seats(vec![Move::Vacate(component.clone())]), Vec::new())),
-            ))
-        })
-        .await?;
+        let moved = vec![self.moved(component, None)];
+        let (Settled { position }, pause) = self
+            .change(None, |unit| {
+                unit.put_release(fallen.clone())?;
+                let detail = json!({ "version": fallen.version, "digest": digest, "cause": fall.cause() });
+                unit.audit(PLUGIN_PARKED, component.as_str(), detail)?;
+                Ok((
+                    Settled::default(),
+                    Some(self.publication(Change::Seats(vec![Move::Vacate(component.clone())]), Vec::new())),
+                ))
+            })
+            .await?;
+        fail::fail_point!("kernel::parked");
+        self.account(position, moved, pause, &turn);
         drop(turn);
         self.notices.put(component, notice::fallen(&fallen, None, fall.cause()));
         Ok(())

@@ -21,6 +21,7 @@ use crate::decision::{Decision, Reason};
 use crate::generation::Standing;
 use crate::publication::{Change, Move};
 use crate::seat::Release;
+use crate::traffic::Moved;
 use crate::trial::ExampleResult;
 use crate::turn::ChangingRoot;
 
@@ -147,9 +148,11 @@ impl Swapper {
         for entry in &entries {
             self.prepare_entry(entry).await?;
         }
+        fail::fail_point!("kernel::set-tried");
         for (bytes, _) in &set.install {
             self.store.put_blob(bytes)?;
         }
+        fail::fail_point!("kernel::set-bytes-kept");
         let applied = self.change_seats(&set, &entries, request).await;
         if applied.as_ref().is_err_and(|error| error.effect() == crate::failure::Effect::None) {
             for entry in &entries {
@@ -178,6 +181,7 @@ impl Swapper {
         self.demand_whole(&steps)?;
         let prepared = steps.iter().map(|step| self.prepared(step)).collect::<Result<Vec<_>, _>>()?;
         let moves: Vec<Move> = steps.iter().filter_map(as_move).collect();
+        let moved = moves.iter().map(|step| self.moved_by(step)).collect();
         let (applied, pause) = self
             .change(request, |unit| {
                 for (step, changes_root) in steps.iter().zip(&prepared) {
@@ -187,11 +191,12 @@ impl Swapper {
                 Ok((self.applied(&steps), Some(self.publication(change, turn.places.clone()))))
             })
             .await?;
+        fail::fail_point!("kernel::set-decided");
         moves.iter().for_each(|step| match step {
             Move::Serve { release, .. } => self.notices.forget(&release.component),
             Move::Vacate(component) => self.notices.forget(component),
         });
-        self.pauses.note(pause);
+        self.account(applied.position, moved, pause, &turn);
         Ok(SetApplied { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..applied })
     }
 
@@ -338,6 +343,13 @@ impl Swapper {
             }
             Step::Keep(_) => Ok(()),
             Step::Remove(component, leaving) => self.write_removal(unit, component, leaving),
+        }
+    }
+
+    fn moved_by(&self, step: &Move) -> Moved {
+        match step {
+            Move::Serve { release, .. } => self.moved(&release.component, Some(release.digest)),
+            Move::Vacate(component) => self.moved(component, None),
         }
     }
 

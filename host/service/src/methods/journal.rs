@@ -74,7 +74,7 @@ impl Methods {
 }
 
 fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
-    let filter = Filter { event_prefix: Some("audit.plugin.".into()), ..Filter::default() };
+    let about = |event: &str| Filter { event_prefix: Some(event.into()), ..Filter::default() };
     let mut rows = store
         .audit_between(0, u64::MAX, usize::MAX, |row| row.kind.starts_with("plugin."))
         .map_err(read_error)?;
@@ -83,7 +83,8 @@ fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
     // The audit's newest rows are in the journal moments after they were decided.
     let deadline = Instant::now() + CAUGHT_UP_TIME;
     loop {
-        let lines = tail(journal.dir(), LINES_MAX, &filter).map_err(unreadable)?;
+        let mut lines = tail(journal.dir(), LINES_MAX, &about("audit.plugin.")).map_err(unreadable)?;
+        lines.extend(tail(journal.dir(), LINES_MAX, &about(swap_record::SWAP_ACCOUNT)).map_err(unreadable)?);
         let report = swap_record::compare(&rows, &seats, &lines);
         if report.differences.is_empty() || Instant::now() >= deadline {
             return Ok(json!(report));

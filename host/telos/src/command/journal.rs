@@ -94,10 +94,12 @@ fn render_verified(answer: &Value, paint: Paint) -> String {
     let swaps = &answer["swaps"];
     if swaps.is_object() {
         text.push_str(&format!(
-            "\nseats: {} decisions, {} of them in the journal's files, {} seats, {} differences",
+            "\nseats: {} decisions, {} of them in the journal's files, {} seats, {} accounts with {} lost, {} differences",
             field(swaps, "decisions"),
             field(swaps, "journalled"),
             field(swaps, "seats"),
+            field(swaps, "accounts"),
+            field(swaps, "lost"),
             rows(swaps, "differences").count()
         ));
         for difference in rows(swaps, "differences") {
