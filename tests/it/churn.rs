@@ -1,11 +1,14 @@
-//! Many swaps under load: nothing is lost or done twice, order is kept, and what was retired is gone.
+//! Many changes of seats under load: swaps, sets, state carried there and back, and seats that return by themselves.
+//! Nothing is lost or done twice, order is kept, and what was retired is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_kernel::SetRequest;
+use telos_kernel::seams::JournalLine;
+use telos_kernel::{Failure, ProbationTerms, SetRequest};
+use telos_store::ReleaseState;
 use telos_tests::{TestKernel, eventually};
 
 fn is_long() -> bool {
@@ -14,11 +17,10 @@ fn is_long() -> bool {
 
 /// Clients that each count at an object of their own and see their counts come one after another.
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_across_swaps_and_sets_are_neither_lost_nor_repeated_and_keep_their_order() {
+async fn messages_across_changes_of_seats_are_neither_lost_nor_repeated_and_keep_their_order() {
     let (clients, messages, swaps) = if is_long() { (64, 1_000_000, 1_000) } else { (16, 4_000, 40) };
-    let kernel = Arc::new(TestKernel::with_guests(&["counter", "twin"]).await);
-    kernel.install("counter-v2").await;
-    kernel.install("twin-v2").await;
+    let kernel = Arc::new(with_permanent(&["counter", "counter-v2", "twin", "twin-v2"]).await);
+    assert_eq!(kernel.install("tallier").await.state, "staged");
     let (is_done, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let senders: Vec<_> = (0..clients)
         .map(|_| {
@@ -37,15 +39,20 @@ async fn messages_across_swaps_and_sets_are_neither_lost_nor_repeated_and_keep_t
             })
         })
         .collect();
+    let mut pauses: [Vec<u64>; 2] = Default::default();
     for swap in 0..swaps {
         let version = ["0.1.0", "0.2.0"][swap % 2];
-        let to = [("counter", version), ("twin", version)].map(|(id, to)| (id.to_owned(), to.to_owned()));
-        if swap % 3 == 0 {
-            kernel.kernel.swap("counter", version.into()).await.unwrap();
-        } else {
-            kernel.kernel.apply_set(SetRequest { swap: to.into(), ..SetRequest::default() }).await.unwrap();
-            let releases = kernel.send("twin", "both", json!({"to": "counter"})).await.unwrap();
-            assert_eq!(releases[0], releases[1], "a mixed set");
+        match swap % 10 {
+            3 => pauses[1].push(there(&kernel).await),
+            4 => pauses[1].push(kernel.kernel.rollback("counter").await.unwrap().pause_us),
+            6 => {
+                pauses[1].push(there(&kernel).await);
+                burn(&kernel, swap as u64).await;
+            }
+            number if number % 3 == 0 => {
+                pauses[0].push(kernel.kernel.swap("counter", version.into()).await.unwrap().pause_us);
+            }
+            _ => pauses[0].push(apply_set(&kernel, version).await),
         }
         let due = messages * (swap as u64 + 1) / swaps as u64;
         while sent.load(Ordering::Relaxed) < due {
@@ -57,6 +64,58 @@ async fn messages_across_swaps_and_sets_are_neither_lost_nor_repeated_and_keep_t
         sender.await.unwrap();
     }
     eventually("what was retired is gone", || kernel.kernel.loaded_releases() == 2).await;
+    assert!(kernel.store.verify_open().unwrap().is_clean());
+    let lost = |line: &JournalLine| line.attributes["lost"].as_u64().unwrap();
+    assert_eq!(kernel.journal.lines("swap.account").iter().map(lost).sum::<u64>(), 0);
+    for (what, pauses) in ["without", "with"].into_iter().zip(&mut pauses) {
+        println!("{} pauses {what} evolution: {}", pauses.len(), told(pauses));
+    }
+}
+
+/// A kernel on which these have served their probation, and nothing else ever does.
+async fn with_permanent(guests: &[&str]) -> TestKernel {
+    let short = ProbationTerms { time: Duration::ZERO, messages: 1, ..ProbationTerms::default() };
+    let kernel = TestKernel::on_terms(short);
+    for name in guests {
+        let installed = kernel.install(name).await;
+        let (id, digest) = (installed.id, installed.digest);
+        let asks = if id.as_str() == "twin" { "asked" } else { "read" };
+        kernel.send(id.as_str(), asks, Value::Null).await.unwrap();
+        let record = || kernel.store.release(&id, &digest).unwrap().unwrap();
+        eventually("it is permanent", || record().state == ReleaseState::Permanent).await;
+    }
+    kernel.restart_on_terms(ProbationTerms { messages: u64::MAX, ..short })
+}
+
+/// Carries the counter's state to its second generation; the pause.
+async fn there(kernel: &TestKernel) -> u64 {
+    kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap().pause_us
+}
+
+/// Burns what serves, which then carries its state back and returns its seat.
+async fn burn(kernel: &TestKernel, round: u64) {
+    for message in 0..3 {
+        let broken = kernel.send("counter", "increment", json!({"by": 100 + 3 * round + message})).await;
+        assert!(matches!(broken, Err(Failure::Broken { .. })), "{broken:?}");
+    }
+    eventually("it is in quarantine", || !kernel.kernel.quarantine().unwrap().is_empty()).await;
+    let digest = kernel.kernel.quarantine().unwrap()[0].digest.to_string();
+    kernel.kernel.lift_quarantine("counter", digest).await.unwrap();
+}
+
+/// Swaps both twins at once, and looks at them; the pause.
+async fn apply_set(kernel: &TestKernel, version: &str) -> u64 {
+    let swap = ["counter", "twin"].map(|id| (id.to_owned(), version.to_owned())).into();
+    let applied = kernel.kernel.apply_set(SetRequest { swap, ..SetRequest::default() }).await.unwrap();
+    let releases = kernel.send("twin", "both", json!({"to": "counter"})).await.unwrap();
+    assert_eq!(releases[0], releases[1], "a mixed set");
+    applied.pause_us
+}
+
+fn told(pauses: &mut [u64]) -> String {
+    pauses.sort_unstable();
+    let at = |share: usize| pauses.get((pauses.len() * share / 100).min(pauses.len().saturating_sub(1)));
+    format!("p50 {:?} µs, p99 {:?} µs, max {:?} µs", at(50), at(99), pauses.last())
 }
 
 #[tokio::test(flavor = "multi_thread")]

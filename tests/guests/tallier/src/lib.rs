@@ -1,9 +1,11 @@
 //! A later release of the counter whose state is of a second generation, which it carries there and back, and which
-//! breaks when it is to add much. What has counted to 903 exactly it does not carry back.
+//! breaks when it is to add much. What has counted to [`TOO_FAR`] it does not carry back.
 
 use telos_sdk::prelude::*;
 
 struct Counter;
+
+const TOO_FAR: u64 = 1 << 40;
 
 #[derive(Deserialize)]
 struct Increment {
@@ -50,7 +52,7 @@ impl Counter {
     #[devolve]
     fn devolve(slots: Slots, from: u32, to: u32) -> Result<Slots, EvolveError> {
         match (from, to) {
-            (2, 1) if slots.get("tally") == Some(&json!(903)) => Err(EvolveError::invalid("903 stays")),
+            (2, 1) if slots.get("tally") == Some(&json!(TOO_FAR)) => Err(EvolveError::invalid("too far")),
             (2, 1) => Ok(renamed(slots, "tally", "count")),
             _ => Err(EvolveError::Unsupported),
         }
