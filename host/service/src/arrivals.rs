@@ -100,7 +100,8 @@ impl Bundle {
 }
 
 fn bring_back_one(store: &Store, release: &ReleaseRecord, file: &Path) -> Option<Line> {
-    let bytes = std::fs::read(file).ok().filter(|bytes| Digest::of(bytes) == release.digest)?;
+    let bytes = inbox::read_path(file).ok().map(|candidate| candidate.bytes);
+    let bytes = bytes.filter(|bytes| Digest::of(bytes) == release.digest)?;
     store.put_blob(&bytes).ok()?;
     let ReleaseRecord { component, version, digest, .. } = release;
     let body = format!(
@@ -197,6 +198,7 @@ impl Arrivals {
         (opened, seen.into_iter().flatten().collect())
     }
 
+    /// Brings what is ready of the scan that opened these directories.
     async fn bring(&self, opened: &[Arc<Directory>], ready: Vec<Seen>) {
         for seen in ready {
             let Some(directory) = opened.iter().find(|open| open.path() == seen.directory) else { continue };

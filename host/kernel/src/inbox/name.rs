@@ -69,7 +69,7 @@ fn is_device(name: &str) -> bool {
         let number = stem.strip_prefix(*device).map(|rest| rest.chars().collect::<Vec<_>>());
         matches!(number.as_deref(), Some([number]) if DEVICE_NUMBERS.contains(*number))
     };
-    DEVICES.contains(&stem.as_str()) || NUMBERED_DEVICES.iter().any(|device| is_numbered(&device))
+    DEVICES.contains(&stem.as_str()) || NUMBERED_DEVICES.iter().any(is_numbered)
 }
 
 #[cfg(test)]

@@ -78,8 +78,7 @@ pub(super) const FOLDER: &str = "is a folder where a file is expected; rename it
 pub(super) const NOT_REGULAR: &str = "is not a regular file; replace it by one, or remove it";
 
 /// Said of what is being written.
-pub(super) const CHANGED: &str =
-    "changed while it was read; leave it for half a second, it is then read again";
+pub(super) const CHANGED: &str = "changed while it was read; it has to rest for half a second first";
 
 fn stamp(about: &Metadata) -> Stamp {
     (about.len(), about.modified().ok())

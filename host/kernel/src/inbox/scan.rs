@@ -14,7 +14,7 @@ use super::opened::{FOLDER, Opened, Stamp};
 use crate::examine::COMPONENT_BYTES_MAX;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
 
-/// Entries looked at in one directory, and in each folder of it: each costs two or three system calls, four times a
+/// Entries looked at in one directory, and in each folder of it: each costs a handful of system calls, four times a
 /// second. What lies past it is left unseen, and a row says so.
 pub(super) const ENTRIES_MAX: usize = 1_024;
 

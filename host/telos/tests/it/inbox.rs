@@ -132,6 +132,7 @@ fn whoever_may_write_to_the_inbox_has_the_host_read_nothing_outside_and_stops_no
     symlink(secret.join("counter.wasm"), inbox.join("out.wasm")).unwrap();
     symlink(&secret, inbox.join("folder")).unwrap();
     std::fs::create_dir(inbox.join("relay")).unwrap();
+    std::fs::write(inbox.join("relay/a.wasm"), "x").unwrap();
     symlink(secret.join("plugin.toml"), inbox.join("relay/plugin.toml")).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(inbox.join("pipe.wasm")).status().unwrap().success());
     std::fs::write(inbox.join("aux.wasm"), "x").unwrap();
