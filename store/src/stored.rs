@@ -69,6 +69,12 @@ impl StoredBytes {
         stored.map(|(component, bytes)| (component.as_str().to_owned(), *bytes)).collect()
     }
 
+    /// Who stores most, and how much.
+    pub(crate) fn fullest(&self) -> Option<(ComponentId, u64)> {
+        let fullest = self.durable.keys().max_by_key(|component| self.of(component));
+        fullest.map(|component| (component.clone(), self.of(component)))
+    }
+
     /// Whether a unit fits.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use telos_store::{
 use tokio::sync::mpsc;
 
 use crate::admission::{Admission, Passage};
+use crate::allowance::Allowances;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::decide::ask;
@@ -52,6 +53,8 @@ pub(crate) struct Surroundings {
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) minds: Arc<dyn Minds>,
+    /// What each component may have of them.
+    pub(crate) allowances: Allowances,
     /// None where nothing is archived: in trials.
     pub(crate) archivist: Option<Arc<Archivist>>,
 }
@@ -455,6 +458,7 @@ impl Dispatcher {
             depth: 0,
             is_read_only: false,
             instances: 0,
+            sends: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
             breakages: Vec::new(),
         })

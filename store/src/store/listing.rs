@@ -98,6 +98,11 @@ impl Store {
         self.shared().order.read().stored.of(owner)
     }
 
+    /// The component that stores most, and how many bytes. Cost: a look at each component.
+    pub fn stores_most(&self) -> Option<(ComponentId, u64)> {
+        self.shared().order.read().stored.fullest()
+    }
+
     /// Posts of one component's objects that wait for delivery, those voted for included. Costs nothing.
     pub fn posts_pending(&self, owner: &ComponentId) -> usize {
         let shared = self.shared();
