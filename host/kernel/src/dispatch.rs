@@ -93,6 +93,8 @@ pub struct Rehearsal {
     pub value: Value,
     /// Admission → answer ready to commit.
     pub elapsed: Duration,
+    /// Of that, its instance's life: store, instantiate, call with its host calls, drop.
+    pub instance: Duration,
 }
 
 /// Admits, runs and commits roots.
@@ -235,7 +237,11 @@ impl Dispatcher {
         let start = Instant::now();
         let attempting = self.attempting(Root { request: None, ..root })?;
         let ran = self.run_tree(&attempting, EffectLog::default()).await?;
-        Ok(Rehearsal { elapsed: start.elapsed(), value: ran.outcome?.to_value() })
+        Ok(Rehearsal {
+            elapsed: start.elapsed(),
+            instance: ran.tree.instance,
+            value: ran.outcome?.to_value(),
+        })
     }
 
     /// Delivers a post as a root of its own, deleting its row in the same commit.
@@ -458,6 +464,7 @@ impl Dispatcher {
             depth: 0,
             is_read_only: false,
             instances: 0,
+            instance: Duration::ZERO,
             sends: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
             breakages: Vec::new(),

@@ -33,6 +33,8 @@ pub(crate) struct Tree {
     pub(crate) is_read_only: bool,
     /// Instances started so far in this attempt; seeds each one's randomness.
     pub(crate) instances: u64,
+    /// How long the instance lived that ended last: once the tree has run, the root's.
+    pub(crate) instance: Duration,
     /// Messages that messages of this attempt sent and awaited.
     pub(crate) sends: u32,
     /// How many posts led here.

@@ -164,6 +164,7 @@ fn scratch_tree(
         depth: 0,
         is_read_only: false,
         instances: 0,
+        instance: Duration::ZERO,
         sends: 0,
         hops: 0,
         breakages: Vec::new(),
