@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, CodeCache, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel, KernelConfig,
-    LinedUp, ProbationTerms, Root, SwapError, Swapped,
+    Answer, CodeCache, Evolution, Failure, GenerationMode, Granting, InferenceTerms, InstallRequest, Kernel,
+    KernelConfig, LinedUp, ProbationTerms, Root, SwapError, Swapped,
 };
 use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
@@ -73,6 +73,16 @@ impl TestKernel {
     pub fn with_minds(minds: Arc<dyn Minds>) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         Self::in_home(home, minds)
+    }
+
+    /// An empty kernel with minds, of which each component may have so much.
+    pub fn with_minds_on_terms(minds: Arc<dyn Minds>, inference: InferenceTerms) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let store = open(home.path());
+        let config = KernelConfig { inference, ..KernelConfig::default() };
+        let kernel = Self::configured(Some(home), store, minds, config);
+        kernel.kernel.begin();
+        kernel
     }
 
     /// A kernel with these guests installed, each granted all it imports.
@@ -161,16 +171,16 @@ impl TestKernel {
         minds: Arc<dyn Minds>,
         probation: ProbationTerms,
     ) -> Self {
+        Self::configured(home, store, minds, KernelConfig { probation, ..KernelConfig::default() })
+    }
+
+    fn configured(home: Option<TempDir>, store: Store, minds: Arc<dyn Minds>, config: KernelConfig) -> Self {
         let journal = Arc::new(RecordingJournal::default());
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
         std::fs::create_dir_all(&cache).expect("a cache directory");
-        let config = KernelConfig {
-            cache: Some(CodeCache { directory: cache, key: [1; 32] }),
-            threads: 2,
-            probation,
-            ..KernelConfig::default()
-        };
+        let config =
+            KernelConfig { cache: Some(CodeCache { directory: cache, key: [1; 32] }), threads: 2, ..config };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
         Self { kernel, store, journal, home }

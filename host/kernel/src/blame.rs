@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use telos_store::{Digest, Json, Object, ObjectId, ReadError, Unit};
 
+use crate::allowance::Allowances;
+use crate::budget::InferenceTerms;
 use crate::deliver::{Message, deliver};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
@@ -90,6 +92,7 @@ impl Dispatcher {
             grants: Arc::clone(&self.surroundings.grants),
             journal: Arc::new(Unheard),
             minds: Arc::new(NoMinds),
+            allowances: Allowances::new(InferenceTerms::default()),
             archivist: None,
         };
         let context = RootContext { deadline: Instant::now() + BLAME_TIME, ..struck.context.again() };
@@ -103,6 +106,8 @@ impl Dispatcher {
             depth: 0,
             is_read_only: false,
             instances: 0,
+            instance: Duration::ZERO,
+            sends: 0,
             hops: 0,
             breakages: Vec::new(),
         })

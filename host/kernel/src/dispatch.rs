@@ -24,6 +24,7 @@ use telos_store::{
 use tokio::sync::mpsc;
 
 use crate::admission::{Admission, Passage};
+use crate::allowance::Allowances;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::decide::ask;
@@ -52,6 +53,8 @@ pub(crate) struct Surroundings {
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) minds: Arc<dyn Minds>,
+    /// What each component may have of them.
+    pub(crate) allowances: Allowances,
     /// None where nothing is archived: in trials.
     pub(crate) archivist: Option<Arc<Archivist>>,
 }
@@ -90,6 +93,8 @@ pub struct Rehearsal {
     pub value: Value,
     /// Admission → answer ready to commit.
     pub elapsed: Duration,
+    /// Of that, its instance's life: store, instantiate, call with its host calls, drop.
+    pub instance: Duration,
 }
 
 /// Admits, runs and commits roots.
@@ -220,7 +225,11 @@ impl Dispatcher {
         let start = Instant::now();
         let attempting = self.attempting(Root { request: None, ..root })?;
         let ran = self.run_tree(&attempting, EffectLog::default()).await?;
-        Ok(Rehearsal { elapsed: start.elapsed(), value: ran.outcome?.to_value() })
+        Ok(Rehearsal {
+            elapsed: start.elapsed(),
+            instance: ran.tree.instance,
+            value: ran.outcome?.to_value(),
+        })
     }
 
     /// Delivers a post as a root of its own, deleting its row in the same commit.
@@ -443,6 +452,8 @@ impl Dispatcher {
             depth: 0,
             is_read_only: false,
             instances: 0,
+            instance: Duration::ZERO,
+            sends: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
             breakages: Vec::new(),
         })

@@ -3,7 +3,7 @@
 use telos_store::{CommitError, ReadError, WriteError};
 
 /// What to do when the database is past its quota.
-pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota that it names: `telos up --database-mib`, `--vector-owner-mib` or `--vector-mib`";
+pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, keep less of the past with `telos up --history-days`, or raise the quota that it names: `telos up --database-mib`, `--storage-owner-mib`, `--vector-owner-mib` or `--vector-mib`";
 
 /// What to do when the device that the store is on is full.
 pub(crate) const FREE_SPACE: &str =
@@ -299,7 +299,9 @@ impl From<CommitError> for StoreFailure {
                 Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
             }
             CommitError::NoRoom { .. } => Self::Failure(Failure::NoRoom(error.to_string())),
-            CommitError::VectorsFull { .. } => Self::Failure(Failure::Full(error.to_string())),
+            CommitError::StorageFull { .. } | CommitError::VectorsFull { .. } => {
+                Self::Failure(Failure::Full(error.to_string()))
+            }
             CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
             CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),
             CommitError::OutboxFull { .. }

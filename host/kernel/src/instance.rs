@@ -116,7 +116,8 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
     let mut store = store(engine, tree, &delivery);
     let called = call(&mut store, delivery).await;
     let mut state = store.into_data();
-    release.tally.spend(state.spent(start));
+    let spent = state.spent(start);
+    release.tally.spend(spent);
     let unmade = called.as_ref().err().and_then(|failed| failed.of_host(&state));
     let ending = judge(called, &mut state);
     // A host call that lost the tree would have ended the message with it.
@@ -124,6 +125,7 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
         Some(tree) => tree,
         None => unreachable!("a finished message holds its tree"),
     };
+    tree.instance = spent.elapsed;
     state.output.write_to_journal(&mut tree, &state.release);
     let ending = match unmade {
         Some(cause) => Ending::Failure(host_failure(&tree, StoreFailure::Host(cause))),

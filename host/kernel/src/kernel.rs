@@ -10,8 +10,10 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::MESSAGE_DEPTH_MAX;
 use crate::admission::Admission;
+use crate::allowance::Allowances;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
+use crate::budget::InferenceTerms;
 use crate::code::{Code, CodeCache, CompilerSeat};
 use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
@@ -51,6 +53,8 @@ pub struct KernelConfig {
     pub sandbox: SandboxSeat,
     /// How long a release is on probation, and what burns it.
     pub probation: ProbationTerms,
+    /// What each component may have of the minds.
+    pub inference: InferenceTerms,
 }
 
 /// Why the kernel did not start.
@@ -141,6 +145,7 @@ impl Kernel {
             grants: Arc::clone(&grants),
             journal: Arc::clone(&journal),
             minds,
+            allowances: Allowances::new(config.inference),
             archivist: Some(Arc::new(archivist(&store, &journal, &seats, &grants))),
         });
         let bell = Arc::new(Notify::new());
@@ -421,12 +426,19 @@ impl Kernel {
     /// # Errors
     /// [`SwapError::NoSuchPlugin`].
     pub fn plugin(&self, component: &str) -> Result<Value, SwapError> {
-        listing::one(&self.0.swapper, &plugin_id(component)?)
+        let component = plugin_id(component)?;
+        let mut told = listing::one(&self.0.swapper, &component)?;
+        told["budgets"] = self.budgets(&component);
+        Ok(told)
     }
 
-    /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage).
+    /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage); and of which budgets.
     pub fn usage(&self) -> Vec<Value> {
-        listing::usage(&self.0.swapper)
+        listing::usage(&self.0.swapper, &self.0.dispatcher.surroundings.allowances)
+    }
+
+    fn budgets(&self, component: &ComponentId) -> Value {
+        listing::budgets(&self.0.store, &self.0.dispatcher.surroundings.allowances, component)
     }
 
     /// Releases whose code is loaded: those that serve, and retired ones that messages under way still hold.

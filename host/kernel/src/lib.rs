@@ -17,8 +17,10 @@
 
 mod activation;
 mod admission;
+mod allowance;
 mod archivist;
 mod blame;
+mod budget;
 mod change;
 mod code;
 mod contract;
@@ -67,6 +69,7 @@ mod turn;
 mod upkeep;
 mod watch;
 
+pub use budget::InferenceTerms;
 pub use code::{CodeCache, CompileError, Compiler, CompilerSeat, EngineKind, SEAL_KEY_BYTES, precompile};
 pub use contract::CONTRACT_VERSION;
 pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use telos_store::{Json, MethodSlot, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError};
 
+use crate::allowance::Allowances;
+use crate::budget::InferenceTerms;
 use crate::deliver::{Message, deliver};
 use crate::descriptor::{Example, Expectation};
 use crate::dispatch::Surroundings;
@@ -62,6 +64,7 @@ pub(crate) async fn run_examples(
         grants: Arc::new(Grants::everything(&release.component)),
         journal: Arc::clone(journal),
         minds: Arc::new(NoMinds),
+        allowances: Allowances::new(InferenceTerms::default()),
         archivist: None,
     });
     let _running = engines.running();
@@ -161,6 +164,8 @@ fn scratch_tree(
         depth: 0,
         is_read_only: false,
         instances: 0,
+        instance: Duration::ZERO,
+        sends: 0,
         hops: 0,
         breakages: Vec::new(),
     };

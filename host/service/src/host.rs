@@ -14,8 +14,8 @@ use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
 use telos_kernel::{
-    CodeCache, CompilerSeat, Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving,
-    ProbationTerms, SandboxSeat,
+    CodeCache, CompilerSeat, Evolution, GenerationMode, InferenceTerms, Kernel, KernelConfig, KernelError,
+    OnEvolving, ProbationTerms, SandboxSeat,
 };
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
@@ -59,6 +59,8 @@ pub struct HostConfig {
     pub on_evolving: Option<OnEvolving>,
     /// How long a new release is on probation, and what burns it.
     pub probation: ProbationTerms,
+    /// What each plugin may have of the minds.
+    pub inference: InferenceTerms,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
     /// How soon a peer that fell silent is gone.
@@ -201,6 +203,7 @@ impl Host {
             sandbox,
             threads: 0,
             probation: config.probation,
+            inference: config.inference,
         };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
         let shared = Arc::new(SharedMinds { own, elsewhere: elsewhere.clone() });

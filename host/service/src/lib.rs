@@ -36,7 +36,7 @@ pub use host::{Host, HostConfig, Pace, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, Supervision, supervise};
 pub use telos_kernel::{
-    CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving,
-    ProbationTerms, precompile,
+    CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, InferenceTerms,
+    OnEvolving, ProbationTerms, precompile,
 };
 pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

@@ -8,6 +8,7 @@ use crate::deliver::{Message, deliver};
 use crate::effects::{Operation, Verdict};
 use crate::failure::Failure;
 use crate::instance::MessageState;
+use crate::tree::SENDS_PER_ROOT_MAX;
 
 /// A post that a post caused that a post caused … at most this often.
 pub(crate) const HOPS_MAX: u32 = 32;
@@ -31,6 +32,11 @@ impl messaging::Host for MessageState {
             Ok(arguments) => arguments,
             Err(error) => return Ok(Err(messaging::Error::Invalid(error.to_string()))),
         };
+        if !self.tree()?.count_send() {
+            return Ok(Err(messaging::Error::Busy(format!(
+                "{SENDS_PER_ROOT_MAX} messages were sent and awaited in one message's tree, the most there may be"
+            ))));
+        }
         if let Some(recorded) = self.tree()?.recorded("send") {
             return Ok(recorded.map(|answer| answer.to_string()).ok_or_else(|| {
                 messaging::Error::Refused("the example has no recording for this send".into())
