@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use telos_store::{Digest, Json, ObjectId};
 
-use crate::deliver::{Message, deliver};
+use crate::deliver::{Message, deliver_root};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
 use crate::probation::fingerprint;
@@ -42,7 +42,7 @@ impl Struck {
 impl Dispatcher {
     /// Whether `other`, which knows the same state, is not broken by what broke the release.
     pub(crate) async fn would_survive(&self, struck: &Struck, other: Arc<Release>) -> bool {
-        let Ok(_admitted) = self.admission.enter().await else { return false };
+        let Ok(_admitted) = self.admission.enter(None).await else { return false };
         let component = other.component.clone();
         let tree = self.scratch_tree(struck, other);
         let message = Message {
@@ -50,7 +50,7 @@ impl Dispatcher {
             selector: struck.selector.clone(),
             arguments: struck.arguments.clone(),
         };
-        match tokio::time::timeout(BLAME_TIME, deliver(tree, message)).await {
+        match tokio::time::timeout(BLAME_TIME, deliver_root(tree, message)).await {
             Ok((tree, _)) => tree.breakages.iter().all(|(release, _)| release.component != component),
             Err(_) => false,
         }
@@ -61,6 +61,7 @@ impl Dispatcher {
         let seats = Arc::new(self.seats.current().with(unit.snapshot(), other));
         let surroundings = Surroundings {
             engine: self.surroundings.engine.clone(),
+            pacer: self.surroundings.pacer.clone(),
             grants: Arc::clone(&self.surroundings.grants),
             journal: Arc::new(Unheard),
             minds: Arc::new(NoMinds),
@@ -78,6 +79,7 @@ impl Dispatcher {
             is_read_only: false,
             instances: 0,
             hops: 0,
+            cpu: Duration::ZERO,
             breakages: Vec::new(),
         })
     }

@@ -54,6 +54,14 @@ pub(crate) fn deliver(
     })
 }
 
+/// Delivers the message that opens a tree: one that computes for long takes turns with others that do.
+///
+/// Cancel safety: as [`deliver`].
+pub(crate) async fn deliver_root(tree: Box<Tree>, message: Message) -> (Box<Tree>, Result<Json, Failure>) {
+    let (pacer, pace) = (tree.surroundings.pacer.clone(), tree.root.pace.clone());
+    pacer.run(pace, deliver(tree, message)).await
+}
+
 async fn answer(mut tree: Box<Tree>, message: Message) -> (Box<Tree>, Result<Json, Failure>) {
     let found = match tree.unit.lookup(message.receiver, &message.selector) {
         Ok(found) => found,
@@ -177,7 +185,9 @@ pub(crate) fn host_failure(tree: &Tree, error: StoreFailure) -> Failure {
 
 fn broken(tree: &mut Tree, release: &Arc<Release>, breakage: Breakage) -> Failure {
     release.tally.count_broken();
-    tree.breakages.push((Arc::clone(release), breakage.to_string()));
+    if !tree.breakages.iter().any(|(known, _)| Arc::ptr_eq(known, release)) {
+        tree.breakages.push((Arc::clone(release), breakage.to_string()));
+    }
     let journal = &tree.surroundings.journal;
     let incident = journal.next_incident();
     let attributes = Map::from_iter([
@@ -191,7 +201,8 @@ fn broken(tree: &mut Tree, release: &Arc<Release>, breakage: Breakage) -> Failur
         event: "message.broken",
         body: format!("{} {} {breakage}", release.component, release.version()),
         trace: Some(tree.root.trace.clone()),
-        plugin: None,
+        // Against its own rate: a message can send, and survive, as many that break as it likes.
+        plugin: Some(release.component.to_string()),
         attributes,
     });
     Failure::Broken {
