@@ -11,7 +11,7 @@ use telos_store::{Digest, Json, Object, ObjectId, ReadError, Unit};
 
 use crate::allowance::Allowances;
 use crate::budget::InferenceTerms;
-use crate::deliver::{Message, deliver};
+use crate::deliver::{Message, deliver_root};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
 use crate::evolution::Evolver;
@@ -71,7 +71,7 @@ impl Dispatcher {
     }
 
     async fn survives(&self, struck: &Struck, other: Arc<Release>, unit: Unit) -> bool {
-        let Ok(_admitted) = self.admission.enter().await else { return false };
+        let Ok(_admitted) = self.admission.enter(None).await else { return false };
         let component = other.component.clone();
         let tree = self.scratch_tree(struck, other, unit);
         let message = Message {
@@ -79,7 +79,7 @@ impl Dispatcher {
             selector: struck.selector.clone(),
             arguments: struck.arguments.clone(),
         };
-        match tokio::time::timeout(BLAME_TIME, deliver(tree, message)).await {
+        match tokio::time::timeout(BLAME_TIME, deliver_root(tree, message, None)).await {
             Ok((tree, _)) => tree.breakages.iter().all(|(release, _)| release.component != component),
             Err(_) => false,
         }
@@ -89,6 +89,7 @@ impl Dispatcher {
         let seats = Arc::new(self.seats.current().with(unit.snapshot(), other));
         let surroundings = Surroundings {
             engine: self.surroundings.engine.clone(),
+            pacer: self.surroundings.pacer.clone(),
             grants: Arc::clone(&self.surroundings.grants),
             journal: Arc::new(Unheard),
             minds: Arc::new(NoMinds),
@@ -109,6 +110,7 @@ impl Dispatcher {
             instance: Duration::ZERO,
             sends: 0,
             hops: 0,
+            cpu: Duration::ZERO,
             breakages: Vec::new(),
         })
     }

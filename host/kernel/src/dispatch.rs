@@ -28,12 +28,13 @@ use crate::allowance::Allowances;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::decide::ask;
-use crate::deliver::{CLONE, Message, deliver};
+use crate::deliver::{CLONE, Message, deliver_root};
 use crate::effects::EffectLog;
 use crate::engine::Engines;
 use crate::failure::{Failure, StoreFailure};
 use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
+use crate::pace::{Pace, Pacer};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
@@ -50,6 +51,7 @@ const STORE_BACK_POLL: Duration = Duration::from_millis(2);
 /// What every message of this host, or of one trial, works with.
 pub(crate) struct Surroundings {
     pub(crate) engine: wasmtime::Engine,
+    pub(crate) pacer: Pacer,
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) minds: Arc<dyn Minds>,
@@ -141,6 +143,11 @@ impl Attempting {
     /// The component whose release it was for when it came; none when that is not known.
     fn concerns(&self) -> Option<ComponentId> {
         self.in_hand.as_ref().map(|in_hand| in_hand.0.component.clone())
+    }
+
+    /// Whether it takes turns from its beginning.
+    fn computes(&self) -> bool {
+        self.in_hand.as_ref().is_some_and(|in_hand| in_hand.0.tally.computes())
     }
 }
 
@@ -374,12 +381,19 @@ impl Dispatcher {
             place.turn().await;
         }
         let mut passage = self.admission.pass(attempting.concerns()).await;
-        let _admitted = self.admission.enter().await?;
+        let _admitted = self.admission.enter(attempting.concerns()).await?;
+        let first = match attempting.computes() {
+            true => self.surroundings.pacer.turn().await,
+            false => None,
+        };
         let (unit, seats) = match &attempting.place {
             Some(place) => self.begin_in_lane(place, attempting.context.attempt).await?,
             None => self.begin_to_read().await,
         };
         let tree = self.tree(unit, seats, attempting, effects);
+        if first.is_some() {
+            tree.root.pace.is_now_long();
+        }
         let message = Message {
             receiver: attempting.receiver,
             selector: attempting.selector.clone(),
@@ -387,7 +401,7 @@ impl Dispatcher {
         };
         let _running = self.engines.running();
         let (tree, outcome) = tokio::select! {
-            delivered = deliver(tree, message) => delivered,
+            delivered = deliver_root(tree, message, first) => delivered,
             () = passage.retired() => return Err(Failure::Retired),
         };
         Ok(Ran { tree, outcome, _passage: passage })
@@ -455,6 +469,7 @@ impl Dispatcher {
             instance: Duration::ZERO,
             sends: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
+            cpu: Duration::ZERO,
             breakages: Vec::new(),
         })
     }
@@ -585,6 +600,7 @@ fn context(trace: Option<String>, deadline: Instant, sink: Option<Arc<dyn Stream
         seed: chance.random(),
         sink,
         attempt: 0,
+        pace: Pace::default(),
     }
 }
 

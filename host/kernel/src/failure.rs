@@ -46,6 +46,12 @@ pub enum Breakage {
         /// The limit.
         allowed_ms: u32,
     },
+    /// Its calls took more of the host's CPU than one message's may.
+    #[error("used more than {allowed_ms} ms of the host's CPU with its calls")]
+    HostCpu {
+        /// The limit.
+        allowed_ms: u32,
+    },
     /// It asked for more memory than one message may.
     #[error("asked for more than its {allowed_mib} MiB of memory")]
     Memory {

@@ -115,7 +115,7 @@ impl Kernel {
         journal: Arc<dyn JournalSink>,
         minds: Arc<dyn Minds>,
     ) -> Result<Self, KernelError> {
-        let engines = Arc::new(Engines::new()?);
+        let engines = Arc::new(Engines::for_threads(config.threads)?);
         let (cache, compiler) = (config.cache.clone(), config.compiler.clone());
         let code = Code::new(Arc::clone(&engines), cache, compiler, Arc::clone(&journal));
         let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
@@ -142,6 +142,7 @@ impl Kernel {
         report_unloadable(&swapper, journal.as_ref())?;
         let surroundings = Arc::new(Surroundings {
             engine: engines.serving.clone(),
+            pacer: engines.pacer.clone(),
             grants: Arc::clone(&grants),
             journal: Arc::clone(&journal),
             minds,

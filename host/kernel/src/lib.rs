@@ -49,6 +49,7 @@ mod notice;
 mod objects;
 mod operator;
 mod outbox;
+mod pace;
 mod pauses;
 mod probation;
 mod publication;

@@ -13,6 +13,7 @@ use telos_store::Unit;
 use crate::descriptor::Recording;
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
+use crate::pace::Pace;
 use crate::seams::StreamSink;
 use crate::seat::{Release, SeatTable};
 
@@ -39,7 +40,9 @@ pub(crate) struct Tree {
     pub(crate) sends: u32,
     /// How many posts led here.
     pub(crate) hops: u32,
-    /// Releases that broke a message of this attempt, with what they did.
+    /// What messages of this attempt that ended took of the processor, host calls included.
+    pub(crate) cpu: Duration,
+    /// Releases that broke a message of this attempt, with what they did; each once.
     pub(crate) breakages: Vec<(Arc<Release>, String)>,
 }
 
@@ -51,6 +54,8 @@ pub(crate) struct RootContext {
     pub(crate) seed: [u8; 32],
     pub(crate) sink: Option<Arc<dyn StreamSink>>,
     pub(crate) attempt: u32,
+    /// Of the attempt under way.
+    pub(crate) pace: Pace,
 }
 
 /// Where answers of the world outside come from.
@@ -140,6 +145,7 @@ impl RootContext {
             seed: self.seed,
             sink: self.sink.clone(),
             attempt: self.attempt,
+            pace: Pace::default(),
         }
     }
 }

@@ -12,19 +12,24 @@ use telos_store::{Json, MethodSlot, ObjectId, Position, ReadError, Slot, Store, 
 
 use crate::allowance::Allowances;
 use crate::budget::InferenceTerms;
-use crate::deliver::{Message, deliver};
+use crate::deliver::{Message, deliver_root};
 use crate::descriptor::{Example, Expectation};
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
 use crate::engine::Engines;
 use crate::failure::{Failure, Fault};
 use crate::grant::Grants;
+use crate::pace::Pace;
 use crate::seams::{JournalSink, NoMinds};
 use crate::seat::{Release, SeatTable};
 use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Time for one example.
 const EXAMPLE_TIME: Duration = Duration::from_secs(10);
+
+/// All examples of a release together may take as much of the processor as so many messages. Each has a limit of its
+/// own, but there is no end to how many somebody can write down.
+const EXAMPLES_CPU: u32 = 30;
 
 /// The moment every example happens at: 2026-01-01T00:00:00Z.
 const EXAMPLE_WALL: Duration = Duration::from_secs(1_767_225_600);
@@ -61,6 +66,7 @@ pub(crate) async fn run_examples(
     let scratch = Store::scratch(StoreOptions::default()).map_err(|error| error.to_string())?;
     let surroundings = Arc::new(Surroundings {
         engine: engines.metered.clone(),
+        pacer: engines.pacer.clone(),
         grants: Arc::new(Grants::everything(&release.component)),
         journal: Arc::clone(journal),
         minds: Arc::new(NoMinds),
@@ -71,7 +77,11 @@ pub(crate) async fn run_examples(
     let mut results = Vec::new();
     for (selector, spec) in &release.descriptor.selectors {
         for example in &spec.examples {
-            let detail = match run_example(&scratch, &surroundings, release, selector, example).await {
+            let run = async {
+                within_cpu(release)?;
+                run_example(&scratch, &surroundings, release, selector, example).await
+            };
+            let detail = match run.await {
                 Ok(()) => None,
                 Err(Missed::Promise(detail)) => Some(detail),
                 Err(Missed::Host(cause)) => return Err(cause),
@@ -87,6 +97,15 @@ pub(crate) async fn run_examples(
     Ok(results)
 }
 
+/// The examples before this one left something for it.
+fn within_cpu(release: &Release) -> Result<(), Missed> {
+    let allowed = release.limits.cpu() * EXAMPLES_CPU;
+    if Duration::from_micros(release.tally.usage().cpu_us) <= allowed {
+        return Ok(());
+    }
+    Err(Missed::Promise(format!("was not run: those before it used up the {allowed:?} of CPU that all have")))
+}
+
 async fn run_example(
     scratch: &Store,
     surroundings: &Arc<Surroundings>,
@@ -97,7 +116,7 @@ async fn run_example(
     let (tree, receiver) = scratch_tree(scratch, surroundings, release, selector, example)?;
     let arguments = Json::parse(&example.arguments.to_string()).map_err(promise)?;
     let message = Message { receiver, selector: selector.to_owned(), arguments };
-    let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver(tree, message)).await;
+    let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver_root(tree, message, None)).await;
     // Computing is bounded by fuel; the clock only tells that this machine had no time for it.
     let out_of_time =
         |_| Missed::Host(format!("an example took longer than {EXAMPLE_TIME:?} on this machine"));
@@ -158,6 +177,7 @@ fn scratch_tree(
             seed: [7; 32],
             sink: None,
             attempt: 1,
+            pace: Pace::default(),
         }),
         effects: EffectLog::default(),
         answers: Answers::Recorded(VecDeque::from(example.recordings.clone())),
@@ -167,6 +187,7 @@ fn scratch_tree(
         instance: Duration::ZERO,
         sends: 0,
         hops: 0,
+        cpu: Duration::ZERO,
         breakages: Vec::new(),
     };
     Ok((Box::new(tree), receiver))
@@ -192,9 +213,27 @@ fn compare_answer(expect: &Expectation, outcome: &Result<Json, Failure>) -> Resu
 }
 
 fn satisfies(schema: &Value, answer: &Value) -> Result<(), String> {
+    if let Some(reference) = reference(schema) {
+        return Err(format!(
+            "its schema has a `{reference}`; the schema of an example says everything in place"
+        ));
+    }
     let validator =
         jsonschema::validator_for(schema).map_err(|error| format!("its schema is not one: {error}"))?;
     validator.validate(answer).map_err(|error| format!("answered {answer}: {error}"))
+}
+
+/// The first reference in a schema. One that is followed twice by each of forty definitions is never done with, and this
+/// is the host's own time.
+fn reference(schema: &Value) -> Option<&str> {
+    match schema {
+        Value::Array(parts) => parts.iter().find_map(reference),
+        Value::Object(parts) => parts.iter().find_map(|(name, part)| match name.as_str() {
+            "$ref" | "$dynamicRef" | "$recursiveRef" => Some(name.as_str()),
+            _ => reference(part),
+        }),
+        _ => None,
+    }
 }
 
 fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)]) -> Result<(), Missed> {
@@ -214,6 +253,16 @@ fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)])
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_schema_says_everything_in_place() {
+        let schema = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let whole = schema(r#"{"type": "array", "items": {"type": "integer"}}"#);
+        assert!(satisfies(&whole, &Value::from(vec![1, 2])).is_ok());
+        assert!(satisfies(&whole, &Value::from(1)).is_err());
+        let endless = schema(r##"{"anyOf": [{"type": "integer"}, {"$ref": "#"}]}"##);
+        assert!(satisfies(&endless, &Value::from(1)).unwrap_err().contains("`$ref`"));
+    }
 
     #[test]
     fn the_want_of_a_host_breaks_no_promise() {

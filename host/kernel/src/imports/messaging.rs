@@ -44,7 +44,9 @@ impl messaging::Host for MessageState {
         }
         let message = Message { receiver: receiver.into(), selector, arguments };
         let tree = self.take_tree()?;
+        let before = tree.cpu;
         let (tree, outcome) = deliver(tree, message).await;
+        self.cpu.leave_out(tree.cpu.saturating_sub(before));
         self.return_tree(tree);
         Ok(outcome.map(|answer| answer.as_str().to_owned()).map_err(nested_failure))
     }
