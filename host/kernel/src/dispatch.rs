@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId, Slot, Store,
-    Unit, Vote,
+    CommitError, ComponentId, Contested, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId,
+    Slot, Store, Unit, Vote,
 };
 use tokio::sync::mpsc;
 
@@ -34,7 +34,7 @@ use crate::engine::Engines;
 use crate::failure::{Failure, StoreFailure};
 use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
-use crate::pace::{Pace, Pacer};
+use crate::pace::{Pace, Pacer, Turn};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
@@ -43,6 +43,12 @@ use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Attempts of one root before it ends in `conflict`.
 pub const ATTEMPTS_MAX: u32 = 8;
+/// Attempts after which a root goes into the lanes of what it lost as well.
+const ATTEMPTS_ALONE: u32 = 2;
+/// How long it waits there, each time: who has such a lane may wait for this root's own.
+const OTHER_LANE_TIME: Duration = Duration::from_millis(50);
+/// How long a root with a turn waits for its snapshot.
+const BEGIN_TIME: Duration = Duration::from_millis(50);
 
 /// How long a root that runs again waits for a store that failed below it; then it is told `busy`, as new ones are.
 const STORE_BACK_TIME: Duration = Duration::from_secs(5);
@@ -135,6 +141,8 @@ pub(crate) struct Attempting {
     post: Option<(PostId, u32)>,
     /// In the receiver's lane; none for a root that only reads.
     place: Option<Place>,
+    /// In the lanes of objects that others were quicker to write.
+    also: Vec<(ObjectId, Place)>,
     /// Counted by the release that served its method when it came.
     in_hand: Option<InHand>,
 }
@@ -185,8 +193,8 @@ struct Ran {
 enum Attempted {
     Done(Answer),
     Failed(Failure),
-    /// To be run again; the failure is what it ends in when it may not.
-    Again(EffectLog, Failure),
+    /// To be run again; the failure is what it ends in when it may not. With the object that others were quicker to write.
+    Again(EffectLog, Failure, Option<ObjectId>),
 }
 
 impl Dispatcher {
@@ -255,6 +263,7 @@ impl Dispatcher {
             request: None,
             post: Some((id, post.hops)),
             place,
+            also: Vec::new(),
             in_hand: None,
         })
         .await
@@ -272,6 +281,7 @@ impl Dispatcher {
             request: root.request,
             post: None,
             place,
+            also: Vec::new(),
             in_hand: release.map(InHand::of),
         })
     }
@@ -338,8 +348,9 @@ impl Dispatcher {
             let failure = match self.attempt(&attempting, effects).await {
                 Attempted::Done(answer) => return Ok(answer),
                 Attempted::Failed(failure) => return Err(failure),
-                Attempted::Again(log, failure) => {
+                Attempted::Again(log, failure, contested) => {
                     effects = log;
+                    self.line_up_for(&mut attempting, contested);
                     failure
                 }
             };
@@ -350,6 +361,16 @@ impl Dispatcher {
             if let Some(sink) = &attempting.context.sink {
                 sink.reset(attempting.context.attempt + 1);
             }
+        }
+    }
+
+    /// A root that lost an object of another lane again goes into that lane as well: there, roots come one after another
+    /// and each sees what the one before wrote, so that whoever only tries would lose as long as they come.
+    fn line_up_for(&self, attempting: &mut Attempting, contested: Option<ObjectId>) {
+        let Some(object) = contested else { return };
+        let is_new = object != attempting.receiver && attempting.also.iter().all(|(held, _)| *held != object);
+        if attempting.context.attempt >= ATTEMPTS_ALONE && is_new && attempting.place.is_some() {
+            attempting.also.extend(self.lanes.line_up(object).map(|place| (object, place)));
         }
     }
 
@@ -364,7 +385,7 @@ impl Dispatcher {
         };
         let struck = struck(&tree, attempting);
         let attempted = match outcome {
-            _ if tree.effects.is_diverged() => Attempted::Again(tree.effects, conflict(attempting)),
+            _ if tree.effects.is_diverged() => Attempted::Again(tree.effects, conflict(attempting), None),
             Ok(answer) => self.commit(*tree, answer, attempting).await,
             Err(failure) => self.fail(*tree, failure, attempting).await,
         };
@@ -380,16 +401,13 @@ impl Dispatcher {
         if let Some(place) = &attempting.place {
             place.turn().await;
         }
+        for (_, place) in &attempting.also {
+            // Whoever has that lane may be waiting for this one.
+            let _ = tokio::time::timeout(OTHER_LANE_TIME, place.turn()).await;
+        }
         let mut passage = self.admission.pass(attempting.concerns()).await;
         let _admitted = self.admission.enter(attempting.concerns()).await?;
-        let first = match attempting.computes() {
-            true => self.surroundings.pacer.turn().await,
-            false => None,
-        };
-        let (unit, seats) = match &attempting.place {
-            Some(place) => self.begin_in_lane(place, attempting.context.attempt).await?,
-            None => self.begin_to_read().await,
-        };
+        let (first, (unit, seats)) = self.begin_with_turn(attempting).await?;
         let tree = self.tree(unit, seats, attempting, effects);
         if first.is_some() {
             tree.root.pace.is_now_long();
@@ -405,6 +423,28 @@ impl Dispatcher {
             () = passage.retired() => return Err(Failure::Retired),
         };
         Ok(Ran { tree, outcome, _passage: passage })
+    }
+
+    /// A snapshot, with a turn where the root is expected to need one: it has that before the snapshot, which others
+    /// overtake while it waits. Whoever must go first may need a turn as well, so it is not kept for long without one.
+    async fn begin_with_turn(
+        &self,
+        attempting: &Attempting,
+    ) -> Result<(Option<Turn>, (Unit, Arc<SeatTable>)), Failure> {
+        if attempting.computes() {
+            let turn = self.surroundings.pacer.turn().await;
+            if let Ok(begun) = tokio::time::timeout(BEGIN_TIME, self.begin(attempting)).await {
+                return Ok((turn, begun?));
+            }
+        }
+        Ok((None, self.begin(attempting).await?))
+    }
+
+    async fn begin(&self, attempting: &Attempting) -> Result<(Unit, Arc<SeatTable>), Failure> {
+        match &attempting.place {
+            Some(place) => self.begin_in_lane(place, attempting.context.attempt).await,
+            None => Ok(self.begin_to_read().await),
+        }
     }
 
     /// A snapshot of what is decided and the seat table that belongs to it.
@@ -485,12 +525,14 @@ impl Dispatcher {
             return self.confirm(unit, effects, attempting, Attempted::Done(answer)).await;
         }
         let has_posts = unit.writes().posts > 0;
-        let passing = attempting.place.clone();
+        let passing: Vec<Place> =
+            attempting.place.iter().chain(attempting.also.iter().map(|(_, place)| place)).cloned().collect();
         let vote = Vote {
             deadline: Some(attempting.context.deadline),
             dedupe: attempting.request,
             outcome: remember(&value),
-            on_voted: passing.map(|place| OnDecided::new(move |_| place.pass_on())),
+            on_voted: (!passing.is_empty())
+                .then(|| OnDecided::new(move |_| passing.iter().for_each(Place::pass_on))),
             ..Vote::default()
         };
         match self.decide(unit, vote, attempting).await {
@@ -545,8 +587,10 @@ impl Dispatcher {
 
     fn refused(&self, error: CommitError, effects: EffectLog, attempting: &Attempting) -> Attempted {
         match error {
-            CommitError::Conflict { .. } => Attempted::Again(effects, conflict(attempting)),
-            CommitError::Aborted => Attempted::Again(effects, Failure::Busy(error.to_string())),
+            CommitError::Conflict(contested) => {
+                Attempted::Again(effects, conflict(attempting), contested_object(&contested))
+            }
+            CommitError::Aborted => Attempted::Again(effects, Failure::Busy(error.to_string()), None),
             CommitError::DuplicateRequest { outcome, .. } => {
                 replayed(&outcome).map_or_else(Attempted::Failed, Attempted::Done)
             }
@@ -617,6 +661,13 @@ fn struck(tree: &Tree, attempting: &Attempting) -> Vec<Struck> {
         effects: tree.effects.unseen(),
     };
     watched.map(tell).collect()
+}
+
+fn contested_object(contested: &Contested) -> Option<ObjectId> {
+    match contested {
+        Contested::Object(object) | Contested::Vector { object, .. } => Some(*object),
+        _ => None,
+    }
 }
 
 fn conflict(attempting: &Attempting) -> Failure {

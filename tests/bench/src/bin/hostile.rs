@@ -274,6 +274,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         on_evolving: None,
         engine: None,
         pace: telos_service::Pace::default(),
+        inference: telos_service::InferenceTerms::default(),
         compiler: None,
         crew: None,
     };
