@@ -22,6 +22,7 @@ mod blame;
 mod change;
 mod code;
 mod contract;
+mod courses;
 mod cpu;
 mod decide;
 mod decision;
