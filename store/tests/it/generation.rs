@@ -542,6 +542,7 @@ fn a_unit_that_lowers_makes_objects_in_what_it_lowers_to_and_nothing_below() {
     assert!(matches!(commit(&store, unit), Err(CommitError::Unevolved { .. })));
     evolve_all(&store, &ours, Toward::Up(3), 10);
     raise(&store, &ours, 2, 3).unwrap();
+    evolve_all(&store, &ours, Toward::Down(2), 10);
     let mut unit = store.begin();
     unit.evolve(id, 1, BTreeMap::new()).unwrap();
     unit.raise_generation(&ours, 3, 2, evolver()).unwrap();
