@@ -182,10 +182,12 @@ async fn one_change_at_a_time_carries_a_components_state() {
         tokio::spawn(async move { kernel.kernel.swap("counter", "0.8.0".into()).await })
     };
     eventually("the first has copies of everything", || is_held.load(Ordering::SeqCst)).await;
-    let refused = kernel.kernel.swap("counter", "0.3.0".into()).await.unwrap_err();
+    let second = kernel.kernel.swap("counter", "0.3.0".into());
+    let second = tokio::time::timeout(Duration::from_secs(60), second).await;
+    is_over.store(true, Ordering::SeqCst);
+    let refused = second.expect("it is told at once").unwrap_err();
     assert!(matches!(refused, SwapError::Evolving(_)), "{refused}");
     assert_eq!((refused.effect(), refused.kind()), (Effect::None, "busy"));
-    is_over.store(true, Ordering::SeqCst);
     assert_eq!(first.await.unwrap().unwrap().version, "0.8.0");
     assert_eq!(kernel.send(&object, "read", Value::Null).await.unwrap(), 1);
 }
