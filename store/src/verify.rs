@@ -4,8 +4,8 @@
 //! pages     each is as it was written, by its checksum, and no look found otherwise since the last restore
 //! objects   revisions n, n+1, ... (n = 1 above the history floor), positions decided, bounds hold, parents exist, count
 //! owned     each owner's list is what its objects say
-//! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
-//!           state or was when it came into force; in memory as on disk
+//! raised    each generation is another than the one before, no object is below its owner's, nor above one that was
+//!           lowered to, each copy is of the newest state or was when it came into force; in memory as on disk
 //! names     each stands for an object that exists, and the table by object says the same
 //! stored    the bytes of each component are summed up, in memory as on disk
 //! history   what replaced what is listed for all above the floor and all not yet pruned

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_kernel::{Failure, Granting, InstallRequest, Limits, SwapError, Swapping};
-use telos_store::{ComponentId, ReleaseState};
-use telos_tests::{Sending, TestKernel, eventually, guest};
+use telos_kernel::{Effect, Failure, Granting, InstallRequest, Limits, SwapError, Swapping};
+use telos_store::{ComponentId, Json, ReleaseState, Slot, Toward, Vote};
+use telos_tests::{Disk, Sending, TestKernel, eventually, guest};
 
 fn counter() -> ComponentId {
     ComponentId::new("counter").unwrap()
@@ -135,6 +135,8 @@ async fn messages_that_do_not_end_hold_the_change_up_until_it_is_forced() {
     eventually("it dwells", running).await;
     let refused = kernel.kernel.swap("counter", "0.3.0".into()).await.unwrap_err();
     assert!(refused.to_string().contains("messages to it did not end in time"), "{refused}");
+    let given_up = kernel.journal.lines("swap.given-up");
+    assert_eq!((given_up.len(), &given_up[0].attributes["retired"]), (1, &json!(0)), "{given_up:?}");
     assert!(refused.next_step().unwrap().contains("--force"), "{refused:?}");
     assert_eq!((serving(&kernel).await, state(&kernel, "0.3.0")), (json!("0.6.0"), ReleaseState::Staged));
     let how = Swapping { force: true, ..Swapping::default() };
@@ -143,4 +145,130 @@ async fn messages_that_do_not_end_hold_the_change_up_until_it_is_forced() {
     let ended = dwelling.await.unwrap().unwrap_err();
     assert!(matches!(ended, Failure::Retired), "{ended}");
     assert_eq!(kernel.send(&object, "read", Value::Null).await.unwrap(), 1, "nothing of it is left");
+    let account = kernel.journal.lines("swap.account").pop().unwrap();
+    assert_eq!(account.attributes["retired"], 1, "{account:?}");
+    assert!(account.attributes["pause_us"].as_u64().unwrap() > 4_000_000, "it was closed while it dwelt");
+}
+
+fn number(number: u64) -> Json {
+    Json::from_value(&json!(number)).unwrap()
+}
+
+/// Sets a slot of an object as no message does.
+fn set(kernel: &TestKernel, object: &str, slot: &str, value: u64) {
+    let mut unit = kernel.store.begin();
+    let id = unit.locate(object).unwrap().unwrap();
+    unit.set_slot(id, slot, Slot::Value(number(value))).unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_change_at_a_time_carries_a_components_state() {
+    let kernel = Arc::new(TestKernel::with_guests(&["counter"]).await);
+    let object = clones(&kernel, 1).await.remove(0);
+    kernel.install("counter-v3").await;
+    kernel.install("tallier").await;
+    let (is_held, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (holds, ends) = (Arc::clone(&is_held), Arc::clone(&is_over));
+    let hold = move || {
+        holds.store(true, Ordering::SeqCst);
+        while !ends.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    fail::cfg_callback("kernel::closed", hold).unwrap();
+    let first = {
+        let kernel = Arc::clone(&kernel);
+        tokio::spawn(async move { kernel.kernel.swap("counter", "0.8.0".into()).await })
+    };
+    eventually("the first has copies of everything", || is_held.load(Ordering::SeqCst)).await;
+    let second = kernel.kernel.swap("counter", "0.3.0".into());
+    let second = tokio::time::timeout(Duration::from_secs(60), second).await;
+    is_over.store(true, Ordering::SeqCst);
+    let refused = second.expect("it is told at once").unwrap_err();
+    assert!(matches!(refused, SwapError::Evolving(_)), "{refused}");
+    assert_eq!((refused.effect(), refused.kind()), (Effect::None, "busy"));
+    assert_eq!(first.await.unwrap().unwrap().version, "0.8.0");
+    assert_eq!(kernel.send(&object, "read", Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_another_change_left_are_nobodys_state() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let object = clones(&kernel, 1).await.remove(0);
+    kernel.install("tallier").await;
+    let mut unit = kernel.store.begin();
+    for left in kernel.store.unevolved(&counter(), Toward::Up(2), None, 10).unwrap() {
+        unit.put_shadow(left.id, left.position, 2, [("tally".to_owned(), number(999))].into()).unwrap();
+    }
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+    assert_eq!(kernel.send(&object, "read", Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_held_no_longer_than_their_bound() {
+    let kernel = Arc::new(TestKernel::with_guests(&["counter"]).await);
+    let object = clones(&kernel, 1).await.remove(0);
+    kernel.install("counter-v3").await;
+    fail::cfg("kernel::held-time", "return").unwrap();
+    let (changes, changed) = (Arc::clone(&kernel), object.clone());
+    let change = move || {
+        set(&changes, &changed, "count", 5);
+        std::thread::sleep(Duration::from_millis(150));
+    };
+    fail::cfg_callback("kernel::closed", change).unwrap();
+    let refused = kernel.kernel.swap("counter", "0.3.0".into()).await.unwrap_err();
+    assert!(refused.to_string().contains("was not carried over within the 20 s"), "{refused}");
+    assert!(refused.next_step().unwrap().contains("the next start carries it over"), "{refused:?}");
+    assert_eq!(refused.effect(), Effect::None);
+    assert_eq!(kernel.journal.lines("swap.given-up").len(), 1);
+    fail::remove("kernel::held-time");
+    fail::remove("kernel::closed");
+    assert_eq!((serving(&kernel).await, state(&kernel, "0.3.0")), (json!("0.1.0"), ReleaseState::Staged));
+    assert_eq!(kernel.send(&object, "increment", Value::Null).await.unwrap(), 6);
+    kernel.kernel.swap("counter", "0.3.0".into()).await.unwrap();
+    assert_eq!(kernel.send(&object, "read", Value::Null).await.unwrap(), 6);
+}
+
+/// A disk that fails in the commit that decides, and how the change ended.
+async fn failing_at_the_decision(
+    fails_after: impl Fn(u64) -> u64,
+) -> (TestKernel, Result<telos_kernel::Swapped, SwapError>) {
+    let disk = Disk::default();
+    let kernel = TestKernel::on_disk(&disk);
+    kernel.install("counter").await;
+    clones(&kernel, 2).await;
+    kernel.install("tallier").await;
+    let before = disk.syncs();
+    kernel.send("counter", "increment", Value::Null).await.unwrap();
+    let passing = fails_after(disk.syncs() - before);
+    fail::cfg_callback("kernel::delta-carried", move || disk.fail_after(passing)).unwrap();
+    let ended = kernel.kernel.swap("counter", "0.8.0".into()).await;
+    fail::remove("kernel::delta-carried");
+    (kernel, ended)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_nobody_heard_of_is_told_as_it_was_made() {
+    let (kernel, ended) = failing_at_the_decision(|syncs| syncs - 1).await;
+    let swapped = ended.unwrap();
+    assert_eq!((swapped.version.as_str(), swapped.previous.as_deref()), ("0.8.0", Some("0.1.0")));
+    assert_eq!((serving(&kernel).await, state(&kernel, "0.8.0")), (json!("0.8.0"), ReleaseState::Probation));
+    let decided =
+        kernel.store.audit_after(0, 1_000).unwrap().into_iter().rfind(|row| row.kind == "plugin.activated");
+    assert_eq!(decided.unwrap().position.get(), swapped.position);
+    let accounts = kernel.journal.lines("swap.account");
+    let is_its = |line: &&telos_kernel::seams::JournalLine| line.attributes["swap"] == swapped.position;
+    assert_eq!(accounts.iter().filter(is_its).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_was_not_made_changes_nothing() {
+    let (kernel, ended) = failing_at_the_decision(|_| 0).await;
+    let refused = ended.unwrap_err();
+    assert!(matches!(refused, SwapError::NotEvolved { effect: Effect::None, .. }), "{refused}");
+    assert_eq!((serving(&kernel).await, state(&kernel, "0.8.0")), (json!("0.1.0"), ReleaseState::Staged));
+    kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 1);
 }

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_kernel::{Failure, GenerationMode, Granting, InstallRequest, ProbationTerms, SwapError, Swapping};
-use telos_store::{ComponentId, Json, ReleaseState, Slot, Vote};
+use telos_kernel::{
+    EvolutionOutcome, Failure, GenerationMode, Granting, InstallRequest, ProbationTerms, SetRequest,
+    SwapError, Swapping,
+};
+use telos_store::{ComponentId, Json, ObjectName, ReleaseState, Slot, Vote};
 use telos_tests::{TestKernel, eventually, guest};
 
 /// Permanent with the first message that it answers.
@@ -110,6 +113,11 @@ async fn what_goes_back_may_come_again_when_its_quarantine_is_lifted() {
         assert_eq!((back.version.as_str(), in_force(&kernel)), ("0.1.0", Some(1)));
         assert_eq!(increment(&kernel, &clones[1], 1).await.unwrap(), 3 + 2 * round);
     }
+    let forth = kernel.kernel.rollback("counter").await.unwrap();
+    assert_eq!((forth.version.as_str(), in_force(&kernel)), ("0.8.0", Some(2)), "back to what served before");
+    let set = SetRequest { swap: vec![("counter".into(), "0.1.0".into())], ..SetRequest::default() };
+    let refused = kernel.kernel.apply_set(set).await.unwrap_err();
+    assert!(refused.next_step().unwrap().contains("`telos plugin swap counter 0.1.0`"), "{refused:?}");
     assert!(kernel.store.verify_open().unwrap().is_clean());
 }
 
@@ -258,4 +266,127 @@ async fn a_quarantine_that_is_lifted_gives_its_share_of_the_budget_back() {
     };
     let installed = kernel.kernel.install(guest("counter-v2"), arrival).await.unwrap();
     assert_eq!(installed.state, "serving");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_must_know_the_way_to_whom_its_seat_would_return() {
+    let (kernel, clones) = with_tallier(2).await;
+    kernel.install("halfway").await;
+    let refused = kernel.kernel.swap("counter", "0.9.0".into()).await.unwrap_err();
+    assert!(matches!(refused, SwapError::NoWayBack { from: 1, to: 3, .. }), "{refused}");
+    assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.8.0"), Some(2)));
+    let how = Swapping { no_return: true, ..Swapping::default() };
+    kernel.kernel.swap_so("counter", "0.9.0".into(), how).await.unwrap();
+    assert_eq!((in_force(&kernel), reads(&kernel, &clones[0]).await), (Some(3), json!(1)));
+    assert_eq!(kernel.kernel.rollback("counter").await.unwrap().version, "0.8.0", "it knows that way");
+    assert_eq!((in_force(&kernel), reads(&kernel, &clones[0]).await), (Some(2), json!(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_without_objects_is_asked_for_the_way_back_all_the_same() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let mut unit = kernel.store.begin();
+    let name = ObjectName::new("counter").unwrap();
+    let root = unit.find(&name).unwrap().unwrap();
+    unit.set_owner_generation(root, ComponentId::operator(), 1).unwrap();
+    unit.unbind(&name).unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    kernel.install("counter-v4").await;
+    let refused = kernel.kernel.swap("counter", "0.4.0".into()).await.unwrap_err();
+    assert!(matches!(refused, SwapError::NoWayBack { from: 1, to: 3, .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_cannot_try_the_way_back_now_leaves_it_to_the_next() {
+    let (kernel, _) = with_clones(2).await;
+    kernel.install("tallier").await;
+    fail::cfg("kernel::carry-call", "1*return(no slot is free, on purpose)->off").unwrap();
+    let (kernel, evolutions) = kernel.restart_raising(GenerationMode::Evolve).await;
+    let EvolutionOutcome::Hindered(cause) = &evolutions[0].outcome else { panic!("{evolutions:?}") };
+    assert!(cause.contains("no slot is free, on purpose"), "{cause}");
+    assert_eq!((serving(&kernel).await, state(&kernel, "0.8.0")), (json!("0.1.0"), ReleaseState::Staged));
+    let (kernel, _) = kernel.restart_raising(GenerationMode::Evolve).await;
+    assert_eq!(serving(&kernel).await, "0.8.0");
+    let seat = kernel.store.seats().unwrap().remove(0);
+    assert!(seat.returns_to.is_some(), "it has a way back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_object_that_lost_its_name_is_made_anew_by_whoever_goes_back() {
+    let (kernel, clones) = with_tallier(1).await;
+    let mut unit = kernel.store.begin();
+    unit.unbind(&ObjectName::new("counter").unwrap()).unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    kernel.kernel.rollback("counter").await.unwrap();
+    assert_eq!((serving(&kernel).await, reads(&kernel, &clones[0]).await), (json!("0.1.0"), json!(1)));
+    let root = kernel.kernel.object("counter").unwrap();
+    assert_eq!(root["generation"], 1);
+}
+
+/// Breaks the trapper, which has nothing to return to, until it is parked.
+async fn park_trapper(kernel: &TestKernel) {
+    for breaking in ["panic", "trap", "overflow"] {
+        assert!(kernel.send("trapper", breaking, Value::Null).await.is_err());
+    }
+    let trapper = ComponentId::new("trapper").unwrap();
+    let is_parked = || kernel.store.releases(Some(&trapper)).unwrap()[0].state == ReleaseState::Parked;
+    eventually("the trapper is parked", is_parked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_host_wants_for_is_not_blamed_on_a_release() {
+    let (kernel, clones) = with_clones(1).await;
+    kernel.install("tallier").await;
+    kernel.install("trapper").await;
+    kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+    fail::cfg("kernel::carry-call", "return(no slot is free, on purpose)").unwrap();
+    for by in [100, 101, 102] {
+        assert!(matches!(increment(&kernel, &clones[0], by).await, Err(Failure::Broken { .. })));
+    }
+    // Whoever watches takes one after the other.
+    park_trapper(&kernel).await;
+    fail::remove("kernel::carry-call");
+    assert_eq!(state(&kernel, "0.8.0"), ReleaseState::Probation);
+    assert!(kernel.journal.lines("plugin.probation-undecided").is_empty());
+    burn(&kernel, &clones[0], ReleaseState::Quarantined).await;
+    assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.1.0"), Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_takes_long_to_return_holds_no_other_up() {
+    let (kernel, clones) = with_tallier(2).await;
+    kernel.install("trapper").await;
+    let (is_held, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (holds, ends) = (Arc::clone(&is_held), Arc::clone(&is_over));
+    let hold = move || {
+        holds.store(true, Ordering::SeqCst);
+        while !ends.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    fail::cfg_callback("kernel::carrying", hold).unwrap();
+    for by in [100, 101, 102] {
+        assert!(matches!(increment(&kernel, &clones[0], by).await, Err(Failure::Broken { .. })));
+    }
+    eventually("its state is being carried back", || is_held.load(Ordering::SeqCst)).await;
+    park_trapper(&kernel).await;
+    assert_eq!(
+        (serving(&kernel).await, increment(&kernel, &clones[1], 1).await.unwrap()),
+        (json!("0.8.0"), json!(2))
+    );
+    fail::remove("kernel::carrying");
+    is_over.store(true, Ordering::SeqCst);
+    eventually("it lost its seat", || state(&kernel, "0.8.0") == ReleaseState::Quarantined).await;
+    assert_eq!((serving(&kernel).await, reads(&kernel, &clones[1]).await), (json!("0.1.0"), json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_takes_too_long_to_return_is_parked() {
+    let (kernel, clones) = with_tallier(2).await;
+    fail::cfg("kernel::return-time", "return").unwrap();
+    burn(&kernel, &clones[0], ReleaseState::Parked).await;
+    let told = kernel.kernel.plugin("counter").unwrap();
+    let cause = told["cause"].as_str().unwrap();
+    assert!(cause.contains("its objects were not carried over in time"), "{cause}");
+    assert!(kernel.store.verify_open().unwrap().is_clean());
 }

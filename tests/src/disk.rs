@@ -25,7 +25,8 @@ struct State {
     is_held: bool,
     /// Syncs that wait.
     waiting: usize,
-    fails_next: bool,
+    /// The sync that fails: so many pass before it.
+    fails_after: Option<u64>,
     is_full: bool,
     /// A write is to find out.
     refuses_next: bool,
@@ -46,8 +47,13 @@ impl Disk {
 
     /// Fails the sync that waits, or the next one, and lets every later one through.
     pub fn fail_once(&self) {
-        self.gate.state.lock().fails_next = true;
+        self.fail_after(0);
         self.release();
+    }
+
+    /// Lets so many syncs through, and fails the one after them.
+    pub fn fail_after(&self, syncs: u64) {
+        self.gate.state.lock().fails_after = Some(syncs);
     }
 
     /// Has no room from now on: refuses the next write. Later ones fit: they go where something was before.
@@ -114,9 +120,11 @@ impl StorageBackend for Bytes {
         }
         state.waiting -= 1;
         state.syncs += 1;
-        match std::mem::take(&mut state.fails_next) {
-            true => Err(io::Error::other("the disk failed on purpose")),
-            false => Ok(()),
+        let left = state.fails_after.take();
+        state.fails_after = left.and_then(|left| left.checked_sub(1));
+        match left {
+            Some(0) => Err(io::Error::other("the disk failed on purpose")),
+            _ => Ok(()),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::root_object;
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
 use crate::swap::{Leaving, SwapError, Swapped, Swapper, now_ms};
-use crate::traffic::{Account, Moved};
+use crate::traffic::{Account, Moved, Toll, micros};
 use crate::turn::Turn;
 
 /// How long a change whose fate is unknown waits for the store to come back.
@@ -34,7 +34,7 @@ pub(crate) const PLUGIN_STAGED: &str = "plugin.staged";
 /// The audit row of a component that nobody serves any more.
 pub(crate) const PLUGIN_REMOVED: &str = "plugin.removed";
 
-/// What becomes of a release now. Evolving while messages flow would be a third way.
+/// What becomes of a release now. Whether its state is carried over while messages flow is decided before.
 #[derive(Clone, Copy)]
 enum Way {
     Serve,
@@ -62,9 +62,10 @@ impl Swapper {
             };
             Ok(((decision, way), Vec::from_iter(root)))
         };
+        let toll = self.traffic.toll();
         let ((decision, way), turn) = self.in_turn(with_root).await?;
         match way {
-            Way::Serve => self.activate(decision, None, turn).await,
+            Way::Serve => self.activate(decision, None, turn, &toll).await,
             Way::Wait(waits) => self.stage(decision, waits, turn).await,
         }
     }
@@ -133,6 +134,7 @@ impl Swapper {
         decision: Decision,
         raise: Option<Raise>,
         turn: Turn<'_>,
+        toll: &Toll,
     ) -> Result<Swapped, SwapError> {
         let previous = self.serving_version(&decision.release.component);
         let moved = vec![self.moved(&decision.release.component, Some(decision.release.digest))];
@@ -152,8 +154,8 @@ impl Swapper {
             .await?;
         fail::fail_point!("kernel::decided");
         self.notices.forget(&swapped.id);
-        self.account(swapped.position, moved, pause, &turn);
-        Ok(Swapped { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..swapped })
+        self.account(swapped.position, moved, pause, toll);
+        Ok(Swapped { pause_us: micros(pause.unwrap_or_default()), ..swapped })
     }
 
     pub(crate) fn publication(&self, change: Change, places: Vec<Place>) -> Publication {
@@ -176,7 +178,7 @@ impl Swapper {
         let serving = self.seat(&release.component).ok();
         let returns_to = match decision.no_return {
             true => None,
-            false => self.returns_to(release, state, serving.as_ref())?,
+            false => self.returns_to(release.digest, state, serving.as_ref())?,
         };
         unit.set_seat(next_seat(release, returns_to, serving.as_ref()))?;
         let mut detail = json!({
@@ -198,7 +200,7 @@ impl Swapper {
         turn: Turn<'_>,
         request: Option<DedupeKey>,
     ) -> Result<u64, SwapError> {
-        let moved = vec![self.moved(component, None)];
+        let (moved, toll) = (vec![self.moved(component, None)], self.traffic.toll());
         let (Settled { position }, pause) = self
             .change(request, |unit| {
                 self.write_removal(unit, component, &leaving)?;
@@ -207,7 +209,7 @@ impl Swapper {
             })
             .await?;
         self.notices.forget(component);
-        self.account(position, moved, pause, &turn);
+        self.account(position, moved, pause, &toll);
         Ok(position)
     }
 
@@ -232,13 +234,12 @@ impl Swapper {
         Moved { component: component.clone(), digest, parent }
     }
 
-    /// Notes the pause of a change that was decided, and says in the journal what it did to messages.
-    pub(crate) fn account(&self, position: u64, moved: Vec<Moved>, pause: Duration, turn: &Turn<'_>) {
-        let Turn { inside, before, .. } = *turn;
-        // While a component is closed, nobody begins either.
-        let pause = pause.max(turn.closed_at.map(|at| at.elapsed()).unwrap_or_default());
+    /// Notes the pause of a publication, and says in the journal what the change did to messages. Without a pause it was
+    /// decided before, and has its account.
+    pub(crate) fn account(&self, position: u64, moved: Vec<Moved>, pause: Option<Duration>, toll: &Toll) {
+        let Some(pause) = pause else { return };
         self.pauses.note(pause);
-        let account = Account { position, moved, pause, inside, before };
+        let account = Account { position, moved, pause, toll };
         self.journal.record(account.line(self.traffic.read()));
     }
 
@@ -247,7 +248,7 @@ impl Swapper {
         &self,
         request: Option<DedupeKey>,
         prepare: impl FnMut(&mut Unit) -> Result<(T, Option<Publication>), SwapError>,
-    ) -> Result<(T, Duration), SwapError> {
+    ) -> Result<(T, Option<Duration>), SwapError> {
         let changed = change(&self.store, request, prepare).await;
         if let Err(SwapError::Commit(CommitError::Unavailable(_))) = &changed {
             self.read_again().await;

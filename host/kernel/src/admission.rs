@@ -53,7 +53,9 @@ struct Gate {
 
 #[derive(Default)]
 struct Inner {
-    closed: Option<Closing>,
+    closed: Option<Closed>,
+    /// How often it was closed.
+    closings: u64,
     inside: HashMap<Option<ComponentId>, Inside>,
 }
 
@@ -61,6 +63,12 @@ struct Inner {
 struct Inside {
     roots: usize,
     retired: watch::Sender<bool>,
+}
+
+/// What is closed, and by which closing.
+struct Closed {
+    what: Closing,
+    number: u64,
 }
 
 /// What is closed.
@@ -88,8 +96,12 @@ pub(crate) struct Passage {
     retired: watch::Receiver<bool>,
 }
 
-/// A closed gate; it opens when this is dropped.
-pub(crate) struct ClosedGate(Arc<Gate>);
+/// A closed gate; it opens when this is dropped, unless somebody has closed it anew by then.
+pub(crate) struct ClosedGate {
+    gate: Arc<Gate>,
+    what: Closing,
+    number: u64,
+}
 
 impl Admission {
     pub(crate) fn new(roots: usize) -> Self {
@@ -131,10 +143,16 @@ impl Admission {
         Arc::clone(self.shares.lock().entry(component).or_insert_with(half))
     }
 
-    /// Lets no further root in that it concerns. One at a time: whoever changes seats takes turns.
-    pub(crate) fn close(&self, closing: Closing) -> ClosedGate {
-        self.gate.inner.lock().closed = Some(closing);
-        ClosedGate(Arc::clone(&self.gate))
+    /// Lets no further root in that it concerns. One at a time, the newest: whoever changes seats takes turns, and has
+    /// decided when the next one begins.
+    pub(crate) fn close(&self, what: Closing) -> ClosedGate {
+        let mut inner = self.gate.inner.lock();
+        inner.closings += 1;
+        let number = inner.closings;
+        inner.closed = Some(Closed { what: what.clone(), number });
+        // Whom an earlier closing held and this one does not.
+        self.gate.changed.notify_waiters();
+        ClosedGate { gate: Arc::clone(&self.gate), what, number }
     }
 }
 
@@ -158,10 +176,10 @@ impl ClosedGate {
     pub(crate) async fn drained(&self, time: Duration) -> bool {
         let draining = async {
             loop {
-                let changed = self.0.changed.notified();
+                let changed = self.gate.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if self.0.is_drained() {
+                if self.inside() == 0 {
                     return;
                 }
                 changed.await;
@@ -172,17 +190,16 @@ impl ClosedGate {
 
     /// How many are inside whom it concerns.
     pub(crate) fn inside(&self) -> usize {
-        let inner = self.0.inner.lock();
-        let Some(closing) = &inner.closed else { return 0 };
-        let concerned = inner.inside.iter().filter(|(component, _)| closing.concerns(component.as_ref()));
+        let inner = self.gate.inner.lock();
+        let concerned = inner.inside.iter().filter(|(component, _)| self.what.concerns(component.as_ref()));
         concerned.map(|(_, inside)| inside.roots).sum()
     }
 
     /// Ends everyone inside whom it concerns.
     pub(crate) fn retire(&self) {
-        let inner = self.0.inner.lock();
-        let Some(closing) = &inner.closed else { return };
-        for (_, inside) in inner.inside.iter().filter(|(component, _)| closing.concerns(component.as_ref())) {
+        let inner = self.gate.inner.lock();
+        for (_, inside) in inner.inside.iter().filter(|(component, _)| self.what.concerns(component.as_ref()))
+        {
             inside.retired.send_replace(true);
         }
     }
@@ -190,8 +207,12 @@ impl ClosedGate {
 
 impl Drop for ClosedGate {
     fn drop(&mut self) {
-        self.0.inner.lock().closed = None;
-        self.0.changed.notify_waiters();
+        let mut inner = self.gate.inner.lock();
+        if inner.closed.as_ref().is_some_and(|closed| closed.number == self.number) {
+            inner.closed = None;
+        }
+        drop(inner);
+        self.gate.changed.notify_waiters();
     }
 }
 
@@ -223,7 +244,7 @@ impl Drop for Passage {
 impl Gate {
     fn pass(self: &Arc<Self>, component: &Option<ComponentId>) -> Option<Passage> {
         let mut inner = self.inner.lock();
-        if inner.closed.as_ref().is_some_and(|closing| closing.concerns(component.as_ref())) {
+        if inner.closed.as_ref().is_some_and(|closed| closed.what.concerns(component.as_ref())) {
             return None;
         }
         let inside = inner
@@ -233,12 +254,6 @@ impl Gate {
         inside.roots += 1;
         let retired = inside.retired.subscribe();
         Some(Passage { gate: Arc::clone(self), component: component.clone(), retired })
-    }
-
-    fn is_drained(&self) -> bool {
-        let inner = self.inner.lock();
-        let Some(closing) = &inner.closed else { return true };
-        !inner.inside.keys().any(|component| closing.concerns(component.as_ref()))
     }
 }
 
@@ -298,6 +313,18 @@ mod tests {
             inside.push(tokio::time::timeout(LONG, admission.enter(component("b"))).await.unwrap().unwrap());
         }
         assert!(tokio::time::timeout(NOW, admission.enter(None)).await.is_err(), "now it is full");
+    }
+
+    #[tokio::test]
+    async fn whoever_opens_a_gate_late_opens_it_for_nobody_else() {
+        let admission = Admission::new(8);
+        let first = admission.close(closing("a"));
+        let second = admission.close(closing("b"));
+        drop(first);
+        assert!(tokio::time::timeout(NOW, admission.pass(component("b"))).await.is_err());
+        let _passed = tokio::time::timeout(LONG, admission.pass(component("a"))).await.unwrap();
+        drop(second);
+        let _passed = tokio::time::timeout(LONG, admission.pass(component("b"))).await.unwrap();
     }
 
     #[tokio::test]

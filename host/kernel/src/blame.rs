@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use telos_store::{Digest, Json, Object, ObjectId, ReadError, Unit};
+use telos_store::{Digest, Fault, Json, Object, ObjectId, ReadError, Unit};
 
 use crate::allowance::Allowances;
 use crate::budget::InferenceTerms;
@@ -43,6 +43,17 @@ impl Struck {
     }
 }
 
+/// Whether another release would not have been broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Survival {
+    Survives,
+    Breaks,
+    /// The release that broke does not carry its state back for it.
+    NoWay,
+    /// This host could not find out just now.
+    Unknown,
+}
+
 /// Objects that are carried back for one message.
 const CARRIED_MAX: usize = 64;
 
@@ -52,22 +63,21 @@ impl Dispatcher {
         self.survives(struck, other, self.store.begin()).await
     }
 
-    /// Whether `other`, to whose state the release carries its own back, is not broken by what broke the release; none
-    /// when it does not carry it back.
+    /// Whether `other`, to whose state the release carries its own back, is not broken by what broke the release.
     pub(crate) async fn would_survive_earlier(
         &self,
         struck: &Struck,
         other: Arc<Release>,
-        mut evolver: Evolver,
-    ) -> Option<bool> {
-        let (mut unit, to) = (self.store.begin(), other.descriptor.generation);
-        for object in delegates(&mut unit, struck.receiver).ok()? {
-            if object.owner == other.component && object.generation != to {
-                let slots = evolver.carry(&object, to).await.ok()?;
-                unit.evolve(object.id, to, slots).ok()?;
-            }
+        evolver: Evolver,
+    ) -> Survival {
+        let mut unit = self.store.begin();
+        let lowering = lower(&mut unit, struck, &other, evolver);
+        match tokio::time::timeout(BLAME_TIME, lowering).await {
+            Ok(Ok(())) => Survival::of(self.survives(struck, other, unit).await),
+            Ok(Err(survival)) => survival,
+            // This machine has too much to do.
+            Err(_) => Survival::Unknown,
         }
-        Some(self.survives(struck, other, unit).await)
     }
 
     async fn survives(&self, struck: &Struck, other: Arc<Release>, unit: Unit) -> bool {
@@ -114,6 +124,38 @@ impl Dispatcher {
             breakages: Vec::new(),
         })
     }
+}
+
+impl Survival {
+    fn of(survives: bool) -> Self {
+        if survives { Self::Survives } else { Self::Breaks }
+    }
+
+    /// What is said when a step to it failed, by the release's fault or not.
+    fn without(is_of_release: bool) -> Self {
+        if is_of_release { Self::NoWay } else { Self::Unknown }
+    }
+}
+
+/// Puts what a message finds back into the state that an earlier release knows, and what it makes as well.
+async fn lower(
+    unit: &mut Unit,
+    struck: &Struck,
+    other: &Release,
+    mut evolver: Evolver,
+) -> Result<(), Survival> {
+    let (from, to) = (struck.release.descriptor.generation, other.descriptor.generation);
+    let lowered = unit.raise_generation(&other.component, from, to, struck.release.digest);
+    lowered.map_err(|_| Survival::Unknown)?;
+    for object in delegates(unit, struck.receiver).map_err(|_| Survival::Unknown)? {
+        if object.owner == other.component && object.generation != to {
+            let carried = evolver.carry(&object, to).await;
+            let slots = carried.map_err(|refusal| Survival::without(refusal.is_of_release()))?;
+            let put = unit.evolve(object.id, to, slots);
+            put.map_err(|error| Survival::without(error.fault() == Fault::Guest))?;
+        }
+    }
+    Ok(())
 }
 
 /// An object and those that it delegates to, each once.

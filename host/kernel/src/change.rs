@@ -31,7 +31,7 @@ pub(crate) struct Settled {
 }
 
 /// Decides what `prepare` writes into a fresh unit, and answers what it said, with the commit's position, and the pause
-/// that its publication made; none when the request had been decided before.
+/// that its publication made: no pause at all when the request had been decided before.
 ///
 /// # Errors
 /// Whatever `prepare` refuses; a [`CommitError`] says by its effect whether the change may have happened.
@@ -39,7 +39,7 @@ pub(crate) async fn change<T, E>(
     store: &Store,
     request: Option<DedupeKey>,
     mut prepare: impl FnMut(&mut Unit) -> Result<(T, Option<Publication>), E>,
-) -> Result<(T, Duration), E>
+) -> Result<(T, Option<Duration>), E>
 where
     T: Serialize + DeserializeOwned,
     E: From<CommitError>,
@@ -56,9 +56,9 @@ where
             None => decide(store, unit, vote).await.map(|commit| (commit, Duration::ZERO)),
         };
         match decided {
-            Ok((commit, pause)) => return Ok((recall(outcome, commit.position)?, pause)),
+            Ok((commit, pause)) => return Ok((recall(outcome, commit.position)?, Some(pause))),
             Err(CommitError::DuplicateRequest { outcome, position }) => {
-                return Ok((recall(outcome, position)?, Duration::ZERO));
+                return Ok((recall(outcome, position)?, None));
             }
             Err(CommitError::Conflict(_)) if attempt < ATTEMPTS_MAX => attempt += 1,
             // What was published in its vote has passed its place in the lane on, so it is not tried again.

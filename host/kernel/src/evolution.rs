@@ -1,4 +1,5 @@
-//! State carried over for staged releases, when a host starts and before it admits messages.
+//! State carried to another generation: here for staged releases, when a host starts and before it admits messages; in
+//! `live` while messages flow, and in `back` to an earlier one. All three are a `Course`.
 //!
 //! ```text
 //! carry     an evolved copy of every object, in batches       crash after: the next start drops them and begins anew
@@ -9,8 +10,9 @@
 //! ```
 //! Every object goes from its own generation to the release's in one call of a fresh instance that reaches nothing.
 //! What changed since its copy was made is carried again, and whoever decides anew who serves has the last word, so
-//! nothing here needs the host to be quiet; that it is makes the decision come at the first try. How many objects there are is no bound: how far it is shows every second, and
-//! whoever stops the host then has changed nothing.
+//! nothing here needs the host to be quiet; that it is makes the decision come at the first try. How many objects there
+//! are is no bound: how far it is shows every second, and whoever stops the host then has changed nothing. A course
+//! begins without copies, whoever left some: they do not say whose code made them.
 //!
 //! Never here: which generation is in force (`generation`), what evolving may use (`pure`).
 
@@ -21,17 +23,19 @@ mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 use telos_store::{
     CommitError, ComponentId, DedupeKey, Digest, Fault, Json, Object, ObjectId, ReadError, ReleaseRecord,
-    ReleaseState, Toward, Unit, Vote, WriteError,
+    ReleaseState, SeatRecord, Toward, Unit, Vote, WriteError,
 };
 
 use crate::change::Settled;
 use crate::decide::decide;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
+use crate::failure::Effect;
 use crate::generation::{GenerationMode, Standing, has_served, standing};
 use crate::notice::GENERATION_FAILED;
 use crate::objects::display_name;
@@ -40,6 +44,7 @@ use crate::root_object;
 use crate::seams::Severity;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapped, Swapper};
+use crate::traffic::Toll;
 use crate::turn::Turn;
 
 pub(crate) use back::{Back, NotBack};
@@ -64,8 +69,19 @@ pub(crate) enum Trouble {
     Overtaken,
     /// Messages to the component did not end in time.
     Undrained,
+    /// It took too long.
+    Overdue(Bound),
     /// Something else was in the way.
     Other(SwapError),
+}
+
+/// Of what there was too much for the time it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Of what changed while messages to the component were held.
+    Held,
+    /// Of everything.
+    Whole,
 }
 
 /// The value slots that objects have in another generation.
@@ -160,17 +176,9 @@ impl Swapper {
         evolution: &mut Evolution,
         told: &OnEvolving,
     ) -> EvolutionOutcome {
-        let ended = match Course::begin(self, record, mode, evolution, told).await {
-            Ok(mut course) => {
-                if mode != GenerationMode::Check {
-                    course.purpose =
-                        Purpose::Raise { no_return: self.has_no_return(record, evolution).await };
-                }
-                let ended = course.run().await;
-                evolution.objects = course.progress.done();
-                ended
-            }
-            Err(trouble) => Err(trouble),
+        let ended = match self.courses.begin(&record.component) {
+            Some(_on_course) => self.run_course(record, mode, evolution, told).await,
+            None => Err(SwapError::Evolving(record.component.clone()).into()),
         };
         match (ended, mode) {
             (Ok(()), GenerationMode::Check) => EvolutionOutcome::Passes,
@@ -182,15 +190,44 @@ impl Swapper {
         }
     }
 
+    async fn run_course(
+        &self,
+        record: &ReleaseRecord,
+        mode: GenerationMode,
+        evolution: &mut Evolution,
+        told: &OnEvolving,
+    ) -> Result<(), Trouble> {
+        let purpose = match mode {
+            GenerationMode::Check => Purpose::Rehearse,
+            _ => Purpose::Raise { no_return: self.has_no_return(record, evolution).await? },
+        };
+        let mut course = Course::begin(self, record, purpose, evolution, told)?;
+        let ended = course.run().await;
+        evolution.objects = course.progress.done();
+        ended
+    }
+
     /// Whether a release, once its state is carried over, could not give it back: nobody is there to say so when a host
     /// starts, so that it serves all the same.
-    async fn has_no_return(&self, record: &ReleaseRecord, evolution: &Evolution) -> bool {
-        let serves = self.seat(&record.component).is_ok();
-        let Err(error) = self.demand_way_back(record, evolution).await else { return false };
-        if serves {
-            evolution.record(&*self.journal, Severity::Warn, "generation.no-return", error.to_string());
+    ///
+    /// # Errors
+    /// When that cannot be learned now.
+    async fn has_no_return(&self, record: &ReleaseRecord, evolution: &Evolution) -> Result<bool, SwapError> {
+        match self.demand_way_back(record, evolution).await {
+            Ok(()) => Ok(false),
+            Err(error @ (SwapError::NoWayBack { .. } | SwapError::Astray { .. })) => {
+                if self.seat(&record.component).is_ok() {
+                    evolution.record(
+                        &*self.journal,
+                        Severity::Warn,
+                        "generation.no-return",
+                        error.to_string(),
+                    );
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error),
         }
-        true
     }
 
     /// Leaves everything as it was, and says why. What cannot even be written down is tried again by the next start.
@@ -263,6 +300,11 @@ impl Swapper {
             }
             Trouble::Overtaken => "somebody decided anew who serves".into(),
             Trouble::Undrained => "messages to it did not end in time".into(),
+            Trouble::Overdue(Bound::Held) => format!(
+                "what changed meanwhile was not carried over within the {} s for which messages to it are held",
+                live::HELD_TIME.as_secs()
+            ),
+            Trouble::Overdue(Bound::Whole) => "its objects were not carried over in time".into(),
             Trouble::Other(error) if evolution.from == evolution.to => {
                 format!("it cannot serve yet: {error}")
             }
@@ -284,6 +326,11 @@ struct Course<'a> {
     purpose: Purpose,
     evolver: Evolver,
     progress: Progress,
+    toll: Toll,
+    /// Until when everything must be carried, if anybody waits for that.
+    whole_by: Option<Instant>,
+    /// Until when what is carried now must be, while messages are held.
+    held_by: Option<Instant>,
 }
 
 /// Who gives the seat up, and why.
@@ -305,20 +352,17 @@ enum Purpose {
 }
 
 impl<'a> Course<'a> {
-    async fn begin(
+    /// Whoever begins one is on course; see [`Courses`](crate::courses::Courses).
+    fn begin(
         swapper: &'a Swapper,
         record: &'a ReleaseRecord,
-        mode: GenerationMode,
+        purpose: Purpose,
         evolution: &Evolution,
         told: &OnEvolving,
     ) -> Result<Self, Trouble> {
         // State that is in its generation already has nothing left behind.
         let (from, toward) = (evolution.from, Toward::Up(evolution.to));
         let evolver = Evolver::new(swapper.pure(record)?);
-        let purpose = match mode {
-            GenerationMode::Check => Purpose::Rehearse,
-            _ => Purpose::Raise { no_return: false },
-        };
         Self::new(swapper, record, (from, toward), evolver, purpose, told, evolution)
     }
 
@@ -331,9 +375,14 @@ impl<'a> Course<'a> {
         told: &OnEvolving,
         evolution: &Evolution,
     ) -> Result<Self, Trouble> {
+        if !matches!(purpose, Purpose::Rehearse) {
+            let dropped = swapper.store.drop_shadows(&record.component);
+            dropped.map_err(|error| SwapError::Store(error.to_string()))?;
+        }
         let total = count(swapper, &record.component, toward)?;
         let progress = Progress::begin(evolution, total, told, &swapper.journal);
-        Ok(Self { swapper, record, from, toward, purpose, evolver, progress })
+        let (toll, whole_by, held_by) = (swapper.traffic.toll(), None, None);
+        Ok(Self { swapper, record, from, toward, purpose, evolver, progress, toll, whole_by, held_by })
     }
 
     async fn run(&mut self) -> Result<(), Trouble> {
@@ -348,12 +397,8 @@ impl<'a> Course<'a> {
         for _ in 0..ATTEMPTS_MAX {
             match self.attempt(release).await {
                 Err(Trouble::Other(SwapError::Commit(error))) if is_again(&error) => {}
-                Err(Trouble::Other(SwapError::Commit(CommitError::Unavailable(_))))
-                    if self.is_decided()? =>
-                {
-                    return Ok(());
-                }
-                ended => return ended,
+                Err(trouble) => return self.fate(trouble).map(drop),
+                Ok(()) => return Ok(()),
             }
         }
         let cause = format!("its objects changed each of {ATTEMPTS_MAX} times");
@@ -377,15 +422,28 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    /// Whether a decision that nobody heard of was made after all: then the release serves.
-    fn is_decided(&self) -> Result<bool, Trouble> {
-        let seats = self.swapper.store.seats().map_err(SwapError::from)?;
-        let seat = seats.into_iter().find(|seat| seat.component == self.record.component);
-        Ok(seat.is_some_and(|seat| seat.digest == self.record.digest))
+    /// What became of a decision that nobody heard of: made after all, or not, or the same trouble when the store, which
+    /// knows, does not take writes yet. Any other trouble is what it is.
+    fn fate(&self, trouble: Trouble) -> Result<Swapped, Trouble> {
+        let Trouble::Other(SwapError::Commit(CommitError::Unavailable(cause))) = &trouble else {
+            return Err(trouble);
+        };
+        let store = &self.swapper.store;
+        if store.read_only_cause().is_some() {
+            return Err(trouble);
+        }
+        let serves =
+            |seat: &SeatRecord| seat.component == self.record.component && seat.digest == self.record.digest;
+        match store.seats() {
+            Ok(seats) if seats.iter().any(serves) => Ok(self.swapper.served(self.record, &self.toll)),
+            Ok(_) => Err(SwapError::Store(cause.to_string()).into()),
+            Err(_) => Err(trouble),
+        }
     }
 
     /// Carries over what is left behind and has no copy in the generation.
     async fn carry(&mut self) -> Result<(), Trouble> {
+        fail::fail_point!("kernel::carrying");
         let (store, component) = (self.swapper.store.clone(), &self.record.component);
         let mut after = None;
         loop {
@@ -424,8 +482,23 @@ impl<'a> Course<'a> {
     }
 
     async fn evolved(&mut self, object: &Object) -> Result<BTreeMap<String, Json>, Trouble> {
-        let carried = self.evolver.carry(object, self.toward.generation()).await;
+        let bound = self.bound();
+        let carrying = self.evolver.carry(object, self.toward.generation());
+        let carried = match bound {
+            None => carrying.await,
+            Some((bound, by)) if by <= Instant::now() => return Err(Trouble::Overdue(bound)),
+            Some((bound, by)) => {
+                tokio::time::timeout_at(by.into(), carrying).await.map_err(|_| Trouble::Overdue(bound))?
+            }
+        };
         carried.map_err(|refusal| Trouble::of(object, refusal.to_string(), refusal.is_of_release()))
+    }
+
+    /// What must be carried first, and until when.
+    fn bound(&self) -> Option<(Bound, Instant)> {
+        let held = self.held_by.map(|by| (Bound::Held, by));
+        let whole = self.whole_by.map(|by| (Bound::Whole, by));
+        held.into_iter().chain(whole).min_by_key(|(_, by)| *by)
     }
 
     /// Adds a copy to a unit; to another one, when the unit is full.
@@ -451,8 +524,12 @@ impl<'a> Course<'a> {
         if matches!(self.purpose, Purpose::Rehearse) {
             return Ok(());
         }
-        let kept = decide(&self.swapper.store, unit, Vote::default()).await;
-        kept.map(drop).map_err(|error| SwapError::from(error).into())
+        match decide(&self.swapper.store, unit, Vote::default()).await {
+            Ok(_) => Ok(()),
+            // Copies are no effect: whether they were kept, nobody needs to know.
+            Err(CommitError::Unavailable(cause)) => Err(SwapError::Store(cause.to_string()).into()),
+            Err(error) => Err(SwapError::from(error).into()),
+        }
     }
 
     async fn put_in_force(&mut self, release: &Arc<Release>) -> Result<(), Trouble> {
@@ -475,8 +552,12 @@ impl<'a> Course<'a> {
         let Purpose::Return(back) = &self.purpose else {
             return self.swapper.still_staged(self.record);
         };
-        let seat = self.swapper.seat(&self.record.component)?;
-        Ok((seat.digest == back.carrier).then(|| self.record.clone()))
+        let seats = self.swapper.store.seats()?;
+        let carries =
+            |seat: &SeatRecord| seat.component == self.record.component && seat.digest == back.carrier;
+        let may_return = back.ousted.is_none()
+            || self.swapper.on_probation(&self.record.component, back.carrier)?.is_some();
+        Ok((may_return && seats.iter().any(carries)).then(|| self.record.clone()))
     }
 
     async fn decide(
@@ -493,7 +574,7 @@ impl<'a> Course<'a> {
             // A script put it in force.
             true => None,
         };
-        Ok(self.swapper.activate(self.decision(record, release), raise, turn).await?)
+        Ok(self.swapper.activate(self.decision(record, release), raise, turn, &self.toll).await?)
     }
 
     fn decision(&self, record: ReleaseRecord, release: &Arc<Release>) -> Decision {
@@ -544,7 +625,7 @@ impl Trouble {
     fn object(&self) -> Option<&ObjectId> {
         match self {
             Self::Object { object, .. } => Some(object),
-            Self::Overtaken | Self::Undrained | Self::Other(_) => None,
+            Self::Overtaken | Self::Undrained | Self::Overdue(_) | Self::Other(_) => None,
         }
     }
 
@@ -552,8 +633,17 @@ impl Trouble {
     fn is_of_release(&self) -> bool {
         match self {
             Self::Object { is_of_release, .. } => *is_of_release,
-            Self::Overtaken | Self::Undrained => false,
-            Self::Other(error) => matches!(error, SwapError::RootObject(_)) || error.is_of_the_bytes(),
+            Self::Overtaken | Self::Undrained | Self::Overdue(_) => false,
+            Self::Other(SwapError::RootObject(error)) => error.fault() == Fault::Guest,
+            Self::Other(error) => error.is_of_the_bytes(),
+        }
+    }
+
+    /// Whether the release may serve all the same: only when nobody knows what became of the deciding commit.
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Other(error) => error.effect(),
+            _ => Effect::None,
         }
     }
 }
@@ -585,5 +675,22 @@ fn count(swapper: &Swapper, component: &ComponentId, toward: Toward) -> Result<u
         let Some(last) = listed.last() else { return Ok(count) };
         after = Some(last.id);
         count += listed.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::root_object::RootObjectError;
+
+    #[test]
+    fn what_cannot_be_read_of_a_root_object_is_no_releases_fault() {
+        let trouble = |error: RootObjectError| Trouble::Other(error.into());
+        let read = |cause: ReadError| trouble(RootObjectError::Write(cause.into()));
+        let (oldest, snapshot) = (telos_store::Position::new(2), telos_store::Position::NONE);
+        assert!(!read(ReadError::SnapshotTooOld { snapshot, oldest }).is_of_release());
+        let (component, selector) = (ComponentId::new("a").unwrap(), "read".into());
+        assert!(trouble(RootObjectError::SlotTaken { component, selector }).is_of_release());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The store's release table is the truth; the directory only brings news. Deciding is pure: [`Inbox::observe`] is
 //! given what a scan saw and says which candidates are ready. A path triggers when it holds other bytes than those it
-//! was last dealt with, also before a restart; deleting a file does nothing. What waits for something else than itself is handed out again: a
-//! rival when another file changed, the rest after a while.
+//! was last dealt with, also before a restart; deleting a file does nothing. What waits for something else than itself is
+//! handed out again: a rival when another file changed, the rest after a while.
 //!
 //! Whoever may write to a plugin directory need not be trusted with what the host may read: `inbox/` opens it once for
 //! each look, and everything in it from that handle.

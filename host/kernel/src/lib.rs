@@ -24,6 +24,7 @@ mod budget;
 mod change;
 mod code;
 mod contract;
+mod courses;
 mod cpu;
 mod decide;
 mod decision;

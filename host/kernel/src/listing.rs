@@ -182,7 +182,7 @@ fn probation(known: &Known<'_>) -> Value {
     let (Some(serving), Some(seat)) = (table.releases.get(&known.component), &known.seat) else {
         return Value::Null;
     };
-    if known.shown().state != ReleaseState::Probation {
+    if !serving.tally.is_watched() {
         return Value::Null;
     }
     let earlier = known.records.iter().find(|record| Some(record.digest) == seat.returns_to);

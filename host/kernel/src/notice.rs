@@ -142,6 +142,18 @@ pub(crate) fn fallen(record: &ReleaseRecord, to: Option<&str>, cause: &str) -> N
     Notice { text, next: Some(next), is_trouble: true }
 }
 
+/// A release that does not load, and whose seat stays its own because nobody else can carry its component's state back.
+pub(crate) fn stranded(record: &ReleaseRecord, cause: &str, why: &str) -> Notice {
+    let ReleaseRecord { component, version, .. } = record;
+    Notice {
+        text: format!("{version} does not serve, and cannot carry its state back: {cause}; {why}"),
+        next: Some(format!(
+            "start the host again when it loads, or install a release of {component} of the same generation"
+        )),
+        is_trouble: true,
+    }
+}
+
 /// A release that could not carry its component's state over.
 pub(crate) fn failed(record: &ReleaseRecord, cause: &str) -> Notice {
     let ReleaseRecord { component, version, .. } = record;

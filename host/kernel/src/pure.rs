@@ -139,6 +139,7 @@ impl Pure {
         from: u32,
         to: u32,
     ) -> Result<Result<Vec<SlotValue>, EvolveError>, PureError> {
+        fail::fail_point!("kernel::carry-call", |cause| { Err(PureError::Host(cause.unwrap_or_default())) });
         let _running = self.engines.running();
         let mut store = self.store(EVOLVE)?;
         let carrying = async {

@@ -1,7 +1,7 @@
 //! A component's root object: named after it, owned by it, one method slot per selector. Activation makes it, later
 //! swaps add and remove only those slots; everything else in it belongs to the plugin.
 
-use telos_store::{ComponentId, MethodSlot, ObjectId, ReadError, Slot, Unit, WriteError};
+use telos_store::{ComponentId, Fault, MethodSlot, ObjectId, ReadError, Slot, Unit, WriteError};
 
 use crate::seat::Release;
 use crate::swap::{is_method_of, root_name};
@@ -33,6 +33,16 @@ pub enum RootObjectError {
     /// The store refused.
     #[error("the root object cannot be changed: {0}")]
     Write(#[from] WriteError),
+}
+
+impl RootObjectError {
+    /// Who can do something about it. What stands in a release's way is that release's.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NameTaken { .. } | Self::SlotTaken { .. } => Fault::Guest,
+            Self::Write(error) => error.fault(),
+        }
+    }
 }
 
 impl From<ReadError> for RootObjectError {

@@ -13,6 +13,7 @@
 
 mod candidate;
 mod error;
+mod kept;
 mod probation;
 mod quarantine;
 mod request;
@@ -34,6 +35,7 @@ use telos_store::{
 use crate::admission::Admission;
 use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
+use crate::courses::Courses;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
 use crate::evolution::Evolver;
@@ -61,9 +63,6 @@ pub use quarantine::Quarantined;
 pub use request::{Checked, Granting, InstallRequest, Swapped, Swapping};
 pub use set::{SET_MEMBERS_MAX, SetApplied, SetMember, SetPlan, SetRequest};
 
-/// Digits that name a release by the beginning of its digest: with fewer, two releases of one component may share it.
-const DIGEST_DIGITS_MIN: usize = 8;
-
 /// What of a component a removal takes away, besides what waits for a start.
 pub(crate) struct Leaving {
     /// The release that serves, or else waits.
@@ -85,6 +84,7 @@ pub(crate) struct Swapper {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) notices: Notices,
     pub(crate) pauses: Pauses,
+    pub(crate) courses: Courses,
     /// Whoever has it changes seats and grants; nobody waits for a lane while having it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
@@ -98,7 +98,7 @@ impl Swapper {
         journal: Arc<dyn JournalSink>,
     ) -> Self {
         let (notices, turn) = (Notices::default(), tokio::sync::Mutex::new(()));
-        let pauses = Pauses::default();
+        let (pauses, courses) = (Pauses::default(), Courses::default());
         let Shared { store, seats, lanes, admission, traffic } = shared;
         Self {
             store,
@@ -112,6 +112,7 @@ impl Swapper {
             traffic,
             notices,
             pauses,
+            courses,
             turn,
         }
     }
@@ -246,35 +247,6 @@ impl Swapper {
         self.change_seat(decide_swap).await
     }
 
-    /// The answer to a swap that would change nothing. A release that did not load is not one that serves; and where
-    /// another waits for a start, or failed at one, the swap decides against it.
-    fn serves_already(&self, component: &ComponentId, wanted: &str) -> Result<Option<Swapped>, SwapError> {
-        let digest = self.find_release(component, wanted)?.digest;
-        if self.waiting_for_start(component)?.is_some() || self.notices.of(component).is_some() {
-            return Ok(None);
-        }
-        let table = self.seats.current();
-        let serving = table.releases.get(component).filter(|release| release.digest == digest);
-        Ok(serving.map(|release| self.unchanged(release)))
-    }
-
-    /// The answer for a release that serves already.
-    fn unchanged(&self, release: &Release) -> Swapped {
-        Swapped {
-            id: release.component.clone(),
-            version: release.version().to_string(),
-            digest: release.digest,
-            state: "serving".into(),
-            missing_grants: Vec::new(),
-            cause: None,
-            next: None,
-            previous: None,
-            position: self.store.position().get(),
-            pause_us: 0,
-            is_unchanged: true,
-        }
-    }
-
     /// Lets the release serve that served before this one.
     pub(crate) async fn rollback(
         &self,
@@ -290,6 +262,9 @@ impl Swapper {
             self.find_release(component, &digest.to_string())
         };
         let record = previous()?;
+        if self.evolves_now(&record)? {
+            return self.evolve_now(record, Swapping::default(), request).await;
+        }
         if self.goes_back(&record)? {
             return self.go_back(record, Reason::RolledBack, Swapping::default(), request).await;
         }
@@ -547,32 +522,6 @@ impl Swapper {
         self.store.blob(&record.digest)?.ok_or_else(missing)
     }
 
-    fn find_release(&self, component: &ComponentId, wanted: &str) -> Result<ReleaseRecord, SwapError> {
-        let records = self.store.releases(Some(component))?;
-        if records.is_empty() {
-            return Err(SwapError::NoSuchPlugin(component.to_string()));
-        }
-        let begins = |record: &ReleaseRecord| record.digest.to_string().starts_with(wanted);
-        let is_wanted = |record: &&ReleaseRecord| {
-            record.version == wanted || (wanted.len() >= DIGEST_DIGITS_MIN && begins(record))
-        };
-        let newest = records.iter().filter(is_wanted).max_by_key(|record| record.installed_at_ms);
-        newest.cloned().ok_or_else(|| {
-            match records.iter().find(|record| !wanted.is_empty() && begins(record)) {
-                Some(record) => SwapError::DigestTooShort {
-                    component: component.clone(),
-                    wanted: wanted.to_owned(),
-                    enough: record.digest.to_string().chars().take(DIGEST_DIGITS_MIN).collect(),
-                },
-                None => SwapError::NoSuchRelease {
-                    component: component.clone(),
-                    wanted: wanted.to_owned(),
-                    known: records.iter().map(|record| record.version.clone()).collect::<Vec<_>>().join(", "),
-                },
-            }
-        })
-    }
-
     pub(crate) fn seat(&self, component: &ComponentId) -> Result<SeatRecord, SwapError> {
         let seats = self.store.seats()?;
         let found = seats.into_iter().find(|seat| &seat.component == component);
@@ -614,9 +563,23 @@ impl Swapper {
     pub(crate) fn standing(&self, release: &Release) -> Result<Standing, SwapError> {
         let known = release.descriptor.generation;
         match generation::standing(known, self.in_force(&release.component)?) {
-            Standing::Outdated(in_force) => Err(outdated(release, in_force)),
+            Standing::Outdated(in_force) => Err(SwapError::Outdated {
+                component: release.component.clone(),
+                version: release.version().to_string(),
+                known,
+                in_force,
+                may_go_back: self.may_go_back(release)?,
+            }),
             standing => Ok(standing),
         }
+    }
+
+    /// Whether a swap to a release of an earlier generation would have the state carried back for it: the release is kept,
+    /// and somebody serves who could.
+    fn may_go_back(&self, release: &Release) -> Result<bool, SwapError> {
+        let is_kept = self.store.release(&release.component, &release.digest)?.is_some();
+        let was_raised = self.store.generation(&release.component)?.is_some();
+        Ok(is_kept && was_raised && self.seats.current().releases.contains_key(&release.component))
     }
 
     /// The generation that a component's state is in; none when it has none.
@@ -659,15 +622,6 @@ fn unloaded(error: &SwapError) -> Notice {
         text: error.to_string(),
         next: Some(error.next_step().unwrap_or_else(otherwise)),
         is_trouble: true,
-    }
-}
-
-fn outdated(release: &Release, in_force: u32) -> SwapError {
-    SwapError::Outdated {
-        component: release.component.clone(),
-        version: release.version().to_string(),
-        known: release.descriptor.generation,
-        in_force,
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use telos_store::{ComponentId, Digest};
@@ -16,6 +16,8 @@ use crate::seams::{JournalLine, Severity};
 
 /// The journal's line about a change of seats that was decided.
 pub(crate) const SWAP_ACCOUNT: &str = "swap.account";
+/// The journal's line about one that held messages up, and was not decided.
+const SWAP_GIVEN_UP: &str = "swap.given-up";
 
 /// Counts roots.
 #[derive(Default)]
@@ -47,6 +49,17 @@ pub(crate) struct Drained {
     pub(crate) retired: usize,
 }
 
+/// What a change of seats has cost messages, over all its attempts.
+pub(crate) struct Toll {
+    /// Of all roots, when it began.
+    before: Reading,
+    inside: Drained,
+    /// Since when a component is closed for it; none while none is.
+    closed_at: Option<Instant>,
+    /// The longest that one was before.
+    closed: Duration,
+}
+
 /// One seat that changed: who has it now, and who had it.
 pub(crate) struct Moved {
     pub(crate) component: ComponentId,
@@ -55,14 +68,13 @@ pub(crate) struct Moved {
 }
 
 /// What one change of seats did.
-pub(crate) struct Account {
+pub(crate) struct Account<'a> {
     /// The commit that decided it: the swap's identity, which its audit rows have too.
     pub(crate) position: u64,
     pub(crate) moved: Vec<Moved>,
+    /// During its publication.
     pub(crate) pause: Duration,
-    pub(crate) inside: Drained,
-    /// Of all roots, from its beginning on.
-    pub(crate) before: Reading,
+    pub(crate) toll: &'a Toll,
 }
 
 impl Traffic {
@@ -74,6 +86,12 @@ impl Traffic {
             retried: load(&self.retried),
             abandoned: load(&self.abandoned),
         }
+    }
+
+    /// The toll of a change that begins now.
+    pub(crate) fn toll(&self) -> Toll {
+        let (inside, closed) = (Drained::default(), Duration::ZERO);
+        Toll { before: self.read(), inside, closed_at: None, closed }
     }
 
     pub(crate) fn wait(&self) -> Waiting<'_> {
@@ -103,12 +121,71 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Account {
+impl Toll {
+    /// A component is closed from now on.
+    pub(crate) fn close(&mut self) {
+        self.closed_at = Some(Instant::now());
+    }
+
+    /// It is open again.
+    pub(crate) fn reopen(&mut self) {
+        (self.closed, self.closed_at) = (self.closed(), None);
+    }
+
+    /// Adds what became of roots inside.
+    pub(crate) fn add(&mut self, inside: Drained) {
+        self.inside.drained += inside.drained;
+        self.inside.retired += inside.retired;
+    }
+
+    /// The longest that a component was closed for it, so far.
+    pub(crate) fn closed(&self) -> Duration {
+        self.closed_at.map(|at| at.elapsed()).unwrap_or_default().max(self.closed)
+    }
+
+    /// The journal's line about a change that was given up; none when it held nobody up.
+    pub(crate) fn given_up(&self, component: &ComponentId, now: Reading) -> Option<JournalLine> {
+        let held = self.closed();
+        let Drained { drained, retired } = self.inside;
+        let body = format!(
+            "{component} is as before: messages waited {} µs, {retired} of them were ended",
+            micros(held)
+        );
+        let attributes = [
+            ("component", json!(component.as_str())),
+            ("pause_us", json!(micros(held))),
+            ("drained", json!(drained)),
+            ("retired", json!(retired)),
+            ("retried", json!(self.retried(now))),
+            ("lost", json!(self.lost(now))),
+        ];
+        let line = JournalLine {
+            severity: Severity::Warn,
+            event: SWAP_GIVEN_UP,
+            body,
+            trace: None,
+            plugin: None,
+            attributes: named(attributes),
+        };
+        (!held.is_zero()).then_some(line)
+    }
+
+    fn retried(&self, now: Reading) -> u64 {
+        now.retried - self.before.retried
+    }
+
+    fn lost(&self, now: Reading) -> u64 {
+        now.abandoned - self.before.abandoned
+    }
+}
+
+impl Account<'_> {
     /// The journal's line. `now` is read when the change is published.
     pub(crate) fn line(&self, now: Reading) -> JournalLine {
-        let (retried, lost) = (now.retried - self.before.retried, now.abandoned - self.before.abandoned);
-        let pause_us = u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX);
-        let Drained { drained, retired } = self.inside;
+        let (retried, lost) = (self.toll.retried(now), self.toll.lost(now));
+        // While a component is closed, nobody begins either.
+        let pause_us = micros(self.pause.max(self.toll.closed()));
+        let Drained { drained, retired } = self.toll.inside;
         let seats: Vec<Value> = self
             .moved
             .iter()
@@ -131,7 +208,7 @@ impl Account {
             body: format!("{}: messages waited {pause_us} µs, {lost} lost", self.told()),
             trace: None,
             plugin: None,
-            attributes: Map::from_iter(attributes.map(|(name, value)| (name.to_owned(), value))),
+            attributes: named(attributes),
         }
     }
 
@@ -142,6 +219,15 @@ impl Account {
         };
         self.moved.iter().map(told).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Whole microseconds.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn named<const N: usize>(attributes: [(&str, Value); N]) -> Map<String, Value> {
+    Map::from_iter(attributes.map(|(name, value)| (name.to_owned(), value)))
 }
 
 fn short(digest: &Digest) -> String {
@@ -162,17 +248,42 @@ mod tests {
         assert_eq!(traffic.read(), Reading { answered: 1, failed: 1, retried: 1, abandoned: 1 });
     }
 
+    /// Of a change that began when five roots had run again and two were abandoned.
+    fn toll() -> Toll {
+        let before = Reading { retried: 5, abandoned: 2, ..Reading::default() };
+        Toll { before, ..Traffic::default().toll() }
+    }
+
+    #[test]
+    fn a_change_that_is_given_up_says_so_when_it_held_messages_up() {
+        let (component, now) =
+            (ComponentId::new("a").unwrap(), Reading { retried: 6, abandoned: 2, ..Reading::default() });
+        let mut toll = toll();
+        assert!(toll.given_up(&component, now).is_none());
+        toll.close();
+        toll.add(Drained { drained: 3, retired: 2 });
+        toll.closed = Duration::from_micros(40);
+        toll.reopen();
+        let line = toll.given_up(&component, now).unwrap();
+        assert_eq!(line.event, SWAP_GIVEN_UP);
+        assert!(line.attributes["pause_us"].as_u64().unwrap() >= 40, "the longest");
+        let read = |name: &str| line.attributes[name].clone();
+        assert_eq!(
+            [read("drained"), read("retired"), read("retried"), read("lost")],
+            [3, 2, 1, 0].map(Value::from)
+        );
+    }
+
     #[test]
     fn an_account_counts_from_its_beginning_on() {
         let component = ComponentId::new("a").unwrap();
         let (digest, parent) = (Some(Digest::of(b"new")), Some(Digest::of(b"old")));
-        let account = Account {
-            position: 7,
-            moved: vec![Moved { component, digest, parent }],
-            pause: Duration::from_micros(12),
-            inside: Drained { drained: 3, retired: 1 },
-            before: Reading { retried: 5, abandoned: 2, ..Reading::default() },
-        };
+        let mut toll = toll();
+        // An attempt that came to nothing, and the one that was decided.
+        toll.add(Drained { drained: 1, retired: 1 });
+        toll.add(Drained { drained: 2, retired: 0 });
+        let (moved, pause) = (vec![Moved { component, digest, parent }], Duration::from_micros(12));
+        let account = Account { position: 7, moved, pause, toll: &toll };
         let line = account.line(Reading { retried: 9, abandoned: 2, ..Reading::default() });
         let read = |name: &str| line.attributes[name].clone();
         assert_eq!(

@@ -11,7 +11,6 @@ use crate::lane::Place;
 use crate::root_object;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapper, root_name};
-use crate::traffic::{Drained, Reading};
 
 /// How long a change waits for busy root objects before it is refused.
 const ROOT_WAIT: Duration = Duration::from_secs(5);
@@ -20,12 +19,6 @@ const ROOT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Turn<'a> {
     _seats: MutexGuard<'a, ()>,
     pub(crate) places: Vec<Place>,
-    /// What became of roots inside a component that was closed for the change.
-    pub(crate) inside: Drained,
-    /// Since when a component is closed for it; none when nothing is.
-    pub(crate) closed_at: Option<Instant>,
-    /// Of all roots, when the turn began.
-    pub(crate) before: Reading,
 }
 
 /// A root object that will change, and whose.
@@ -43,11 +36,7 @@ impl Swapper {
             let turn = self.turn.lock().await;
             let (prepared, roots) = prepare()?;
             if roots.iter().all(|(root, _)| held.contains_key(root)) {
-                let (places, inside) = (held.into_values().collect(), Drained::default());
-                return Ok((
-                    prepared,
-                    Turn { _seats: turn, places, inside, closed_at: None, before: self.traffic.read() },
-                ));
+                return Ok((prepared, Turn { _seats: turn, places: held.into_values().collect() }));
             }
             drop(turn);
             held = self.root_places(roots).await?;

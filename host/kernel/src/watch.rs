@@ -5,18 +5,20 @@
 //! tick     every second                                       those that have served their time are permanent
 //! begin    once                                               those that do not load give their seats back
 //! ```
-//! Off the serving path, one thing after another; what comes faster than it can be looked into is not counted.
+//! Off the serving path, one thing after another; what comes faster than it can be looked into is not counted. Only a
+//! fall takes its own time, in which its component's other messages do not count: its state may have to be carried back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::Map;
 use telos_store::{ComponentId, Digest};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::blame::Struck;
+use crate::blame::{Struck, Survival};
 use crate::dispatch::Dispatcher;
 use crate::evolution::Evolver;
 use crate::probation::{ProbationTerms, Strikes};
@@ -35,16 +37,19 @@ pub(crate) struct Watch {
     terms: ProbationTerms,
     /// Of each component, against one release of it.
     strikes: BTreeMap<ComponentId, (Digest, Strikes)>,
+    /// Components whose seats are falling.
+    falling: Arc<Mutex<BTreeSet<ComponentId>>>,
 }
 
 impl Watch {
     pub(crate) fn new(dispatcher: &Arc<Dispatcher>, swapper: Arc<Swapper>, terms: ProbationTerms) -> Self {
-        Self { dispatcher: Arc::downgrade(dispatcher), swapper, terms, strikes: BTreeMap::new() }
+        let (dispatcher, falling) = (Arc::downgrade(dispatcher), Arc::default());
+        Self { dispatcher, swapper, terms, strikes: BTreeMap::new(), falling }
     }
 
     /// Watches until the kernel is gone.
     pub(crate) async fn keep(mut self, mut struck: mpsc::Receiver<Struck>) {
-        self.give_back_unloadable().await;
+        self.give_back_unloadable();
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -58,14 +63,14 @@ impl Watch {
     }
 
     /// A release on probation that this host cannot load at its start gives its seat back.
-    async fn give_back_unloadable(&self) {
+    fn give_back_unloadable(&self) {
         let Ok(seats) = self.swapper.store.seats() else { return };
         let table = self.swapper.seats.current();
         for seat in seats.iter().filter(|seat| !table.releases.contains_key(&seat.component)) {
             if seat.returns_to.is_some()
                 && let Some(notice) = self.swapper.notices.of(&seat.component)
             {
-                self.let_fall(&seat.component, seat.digest, Fall::Unloadable(notice.text)).await;
+                self.let_fall(&seat.component, seat.digest, Fall::Unloadable(notice.text));
             }
         }
     }
@@ -73,7 +78,10 @@ impl Watch {
     async fn look_into(&mut self, struck: Struck) {
         let release = Arc::clone(&struck.release);
         let (terms, message, now) = (self.terms, struck.fingerprint(), Instant::now());
-        if !self.serves(&release) || !self.strikes_of(&release).is_new(message, now, terms) {
+        if self.is_falling(&release.component)
+            || !self.serves(&release)
+            || !self.strikes_of(&release).is_new(message, now, terms)
+        {
             return;
         }
         if self.is_to_blame(&struck).await && self.strikes_of(&release).count(message, now, terms) {
@@ -84,15 +92,25 @@ impl Watch {
                 terms.window.as_secs(),
                 struck.breakage
             );
-            self.let_fall(&release.component, release.digest, Fall::Burnt(cause)).await;
+            self.let_fall(&release.component, release.digest, Fall::Burnt(cause));
         }
     }
 
-    /// One that cannot be decided is tried again with the next message that it breaks.
-    async fn let_fall(&self, component: &ComponentId, digest: Digest, fall: Fall) {
-        let (swapper, falling) = (Arc::clone(&self.swapper), component.clone());
-        let fell = apart(async move { swapper.let_fall(&falling, digest, fall).await }).await;
-        self.tell(component, fell);
+    /// Begins a fall. One that cannot be decided is tried again with the next message that it breaks.
+    fn let_fall(&self, component: &ComponentId, digest: Digest, fall: Fall) {
+        let (swapper, falling) = (Arc::clone(&self.swapper), Arc::clone(&self.falling));
+        let component = component.clone();
+        falling.lock().insert(component.clone());
+        tokio::spawn(async move {
+            let (faller, fallen) = (Arc::clone(&swapper), component.clone());
+            let fell = apart(async move { faller.let_fall(&fallen, digest, fall).await }).await;
+            tell(&swapper, &component, fell);
+            falling.lock().remove(&component);
+        });
+    }
+
+    fn is_falling(&self, component: &ComponentId) -> bool {
+        self.falling.lock().contains(component)
     }
 
     fn strikes_of(&mut self, release: &Release) -> &mut Strikes {
@@ -110,17 +128,21 @@ impl Watch {
     }
 
     /// Where the release could return to another one, that one must survive the message. Where it could not, nobody
-    /// knows better: then only a release is to blame that has answered nothing yet.
+    /// knows better: then only a release is to blame that has answered nothing yet. What this host wants for just now is no
+    /// release's fault.
     async fn is_to_blame(&self, struck: &Struck) -> bool {
         let Some(dispatcher) = self.dispatcher.upgrade() else { return false };
         let (swapper, component) = (Arc::clone(&self.swapper), struck.release.component.clone());
         let has_answered = || struck.release.tally.answered() > 0;
-        match apart(async move { Ok(swapper.earlier(&component)) }).await {
+        match apart(async move { swapper.earlier(&component) }).await {
             Ok(Some(Earlier::Alike(earlier))) => dispatcher.would_survive(struck, earlier).await,
             Ok(Some(Earlier::Outdated(earlier))) => {
-                let Ok(evolver) = self.evolver(&struck.release).await else { return !has_answered() };
-                let survives = dispatcher.would_survive_earlier(struck, earlier, evolver).await;
-                survives.unwrap_or_else(|| !has_answered())
+                let Ok(evolver) = self.evolver(&struck.release).await else { return false };
+                match dispatcher.would_survive_earlier(struck, earlier, evolver).await {
+                    Survival::Survives => true,
+                    Survival::NoWay => !has_answered(),
+                    Survival::Breaks | Survival::Unknown => false,
+                }
             }
             Ok(None) => !has_answered(),
             Err(_) => false,
@@ -136,9 +158,9 @@ impl Watch {
     async fn settle(&self) {
         let table = self.swapper.seats.current();
         for release in table.releases.values().filter(|release| release.tally.is_watched()) {
-            if self.has_served(release) {
+            if self.has_served(release) && !self.is_falling(&release.component) {
                 let ended = self.swapper.make_permanent(&release.component, release.digest).await;
-                self.tell(&release.component, ended);
+                tell(&self.swapper, &release.component, ended);
             }
         }
     }
@@ -152,19 +174,19 @@ impl Watch {
                 self.terms.are_served(served, answered)
             })
     }
+}
 
-    /// Tells what could not be decided.
-    fn tell(&self, component: &ComponentId, ended: Result<(), SwapError>) {
-        if let Err(error) = ended {
-            self.swapper.journal.record(JournalLine {
-                severity: Severity::Error,
-                event: "plugin.probation-undecided",
-                body: format!("{component}: {error}"),
-                trace: None,
-                plugin: None,
-                attributes: Map::from_iter([("component".into(), component.to_string().into())]),
-            });
-        }
+/// Tells what could not be decided.
+fn tell(swapper: &Swapper, component: &ComponentId, ended: Result<(), SwapError>) {
+    if let Err(error) = ended {
+        swapper.journal.record(JournalLine {
+            severity: Severity::Error,
+            event: "plugin.probation-undecided",
+            body: format!("{component}: {error}"),
+            trace: None,
+            plugin: None,
+            attributes: Map::from_iter([("component".into(), component.to_string().into())]),
+        });
     }
 }
 

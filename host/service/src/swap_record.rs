@@ -14,7 +14,9 @@ const SEATING: [&str; 5] =
     ["plugin.installed", "plugin.swapped", "plugin.rolled-back", "plugin.activated", "plugin.returned"];
 const REMOVED: &str = "plugin.removed";
 /// What the kernel says of each change that was decided.
-pub(crate) const SWAP_ACCOUNT: &str = "swap.account";
+const SWAP_ACCOUNT: &str = "swap.account";
+/// The journal's line of a restore of the store.
+const RESTORED: &str = "audit.store.restored";
 /// Decisions after which nobody serves.
 const VACATING: [&str; 2] = [REMOVED, "plugin.parked"];
 
@@ -36,40 +38,77 @@ pub(crate) struct SwapReport {
     pub(crate) differences: Vec<String>,
 }
 
-/// Compares the whole audit, oldest first, with the seats, and with the journal's lines about plugins.
+/// Whether a line of the journal says something of seats, or which lines before it do not count any more.
+pub(crate) fn concerns(line: &Value) -> bool {
+    let event = line["event_name"].as_str().unwrap_or_default();
+    event.starts_with("audit.plugin.") || event == SWAP_ACCOUNT || event == RESTORED
+}
+
+/// Compares the whole audit, oldest first, with the seats, and with the journal's lines that concern them, in their order.
 pub(crate) fn compare(rows: &[AuditRow], seats: &[SeatRecord], lines: &[Value]) -> SwapReport {
     let decisions: Vec<&AuditRow> = rows.iter().filter(|row| is_decision(&row.kind)).collect();
     let mut report = SwapReport { decisions: decisions.len(), seats: seats.len(), ..SwapReport::default() };
     report.differences.extend(seat_differences(&replay(&decisions), seats));
-    let said: BTreeMap<u64, &Value> =
-        lines.iter().filter_map(|line| Some((line["attributes"]["number"].as_u64()?, line))).collect();
+    let Said { decisions: said, accounts } = Said::of(lines);
     let oldest = said.keys().next().copied().unwrap_or(u64::MAX);
     for row in decisions.iter().filter(|row| row.number >= oldest) {
         report.journalled += 1;
         report.differences.extend(line_difference(row, said.get(&row.number).copied()));
     }
-    for account in lines.iter().filter(|line| line["event_name"] == SWAP_ACCOUNT) {
+    let mut decided: BTreeMap<u64, Vec<&AuditRow>> = BTreeMap::new();
+    rows.iter().for_each(|row| decided.entry(row.position.get()).or_default().push(row));
+    for account in accounts {
         report.accounts += 1;
-        report.lost += account["attributes"]["lost"].as_u64().unwrap_or_default();
-        report.differences.extend(account_differences(&account["attributes"], rows));
+        report.lost += account["lost"].as_u64().unwrap_or_default();
+        report.differences.extend(account_differences(account, &decided));
     }
     report
 }
 
+/// What the journal says of the past that the store has.
+#[derive(Default)]
+struct Said<'a> {
+    /// Lines about decisions, by the number of the audit's row.
+    decisions: BTreeMap<u64, &'a Value>,
+    accounts: Vec<&'a Value>,
+}
+
+impl<'a> Said<'a> {
+    /// A restore takes back what was decided since its backup: numbers and positions come again from there on.
+    fn of(lines: &'a [Value]) -> Self {
+        let mut said = Self::default();
+        for line in lines {
+            let attributes = &line["attributes"];
+            if line["event_name"] == SWAP_ACCOUNT {
+                said.accounts.push(attributes);
+                continue;
+            }
+            let Some(number) = attributes["number"].as_u64() else { continue };
+            if line["event_name"] == RESTORED {
+                let position = attributes["position"].as_u64().unwrap_or_default();
+                said.decisions.retain(|before, _| *before < number);
+                said.accounts.retain(|account| account["swap"].as_u64() < Some(position));
+            } else {
+                said.decisions.insert(number, line);
+            }
+        }
+        said
+    }
+}
+
 /// What an account says otherwise than the audit's rows of the same commit.
-fn account_differences(account: &Value, rows: &[AuditRow]) -> Vec<String> {
+fn account_differences(account: &Value, decided: &BTreeMap<u64, Vec<&AuditRow>>) -> Vec<String> {
     let mut differences = Vec::new();
     let swap = account["swap"].as_u64().unwrap_or_default();
-    let decided = |seat: &Value| {
+    let rows = decided.get(&swap).map_or(&[][..], Vec::as_slice);
+    let is_decided = |seat: &Value| {
         rows.iter().any(|row| {
             let is_vacated = VACATING.contains(&row.kind.as_str());
             let digest = if is_vacated { &Value::Null } else { &row.detail["digest"] };
-            row.position.get() == swap
-                && seat["component"] == row.subject.as_str()
-                && seat["digest"] == *digest
+            seat["component"] == row.subject.as_str() && seat["digest"] == *digest
         })
     };
-    for seat in account["seats"].as_array().into_iter().flatten().filter(|seat| !decided(seat)) {
+    for seat in account["seats"].as_array().into_iter().flatten().filter(|seat| !is_decided(seat)) {
         let component = seat["component"].as_str().unwrap_or_default();
         differences
             .push(format!("the journal's account of swap {swap} moves {component}, and the audit does not"));
@@ -214,6 +253,32 @@ mod tests {
             (report.lost, report.differences),
             (2, vec!["the journal's account of swap 7 moves a, and the audit does not".to_owned()])
         );
+    }
+
+    #[test]
+    fn what_a_restore_took_back_is_compared_with_nothing() {
+        let account = |swap: u64, release: &str| {
+            let seats = json!([{ "component": "a", "digest": digest(release) }]);
+            json!({"event_name": SWAP_ACCOUNT, "attributes": {"swap": swap, "seats": seats, "lost": 1}})
+        };
+        let (kept, lost) = (row(1, "plugin.installed", "a", "a1"), row(2, "plugin.swapped", "a", "a2"));
+        let later = row(3, "plugin.swapped", "a", "a3");
+        let lost_later = row(4, "plugin.swapped", "a", "a1");
+        let restored = json!({"event_name": RESTORED, "attributes": {"number": 2, "position": 2}});
+        let lines = [
+            account(1, "a1"),
+            line(&kept),
+            account(2, "a2"),
+            line(&lost),
+            account(4, "a1"),
+            line(&lost_later),
+            restored,
+            account(3, "a3"),
+            line(&later),
+        ];
+        let report = compare(&[kept, later], &[seat("a", "a3")], &lines);
+        assert_eq!((report.accounts, report.lost, report.journalled), (2, 2, 2));
+        assert!(report.differences.is_empty(), "{report:?}");
     }
 
     #[test]

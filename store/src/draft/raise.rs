@@ -5,7 +5,8 @@
 //! judge    every object of the component is in it       when the draft is sealed; else it is refused
 //! write    the raise and its audit row                  in the draft's one commit
 //! ```
-//! From there on no release of an earlier generation serves, as after any other raise.
+//! From there on no release of an earlier generation serves before the state is carried back for it, as after any other
+//! raise.
 
 use std::sync::Arc;
 

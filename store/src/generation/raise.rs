@@ -47,9 +47,7 @@ impl Raised {
     ) -> Raised {
         Raised { component, from, to, evolver, found: Found { objects, evolved: objects } }
     }
-}
 
-impl Raised {
     fn toward(&self) -> Toward {
         Toward::between(self.from, self.to).unwrap_or(Toward::Up(self.to))
     }
@@ -226,7 +224,9 @@ fn judge_objects(writes: &Layer, generations: &Generations, raises: &[Raised]) -
         let owner = &object.owner;
         let raised = raises.iter().rfind(|raise| raise.component == *owner);
         if let Some(raise) = raised {
-            if raise.toward().leaves_behind(object.generation) {
+            // What is lowered to is the one generation that is written then.
+            let is_below = raise.to < raise.from && object.generation < raise.to;
+            if is_below || raise.toward().leaves_behind(object.generation) {
                 return Err(CommitError::Unevolved { component: owner.clone(), object: object.id });
             }
             continue;

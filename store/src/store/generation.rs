@@ -18,7 +18,11 @@ impl Store {
     /// # Errors
     /// [`Failure`] when it cannot be read.
     pub fn generation(&self, component: &ComponentId) -> Result<Option<GenerationRecord>, Failure> {
-        Ok(self.generations(component)?.pop())
+        let rows = (component.as_str(), 0)..=(component.as_str(), self.position().get());
+        self.shared().read(GENERATIONS, |generations| {
+            let newest = generations.rows_in(rows.clone())?.next_back().transpose()?;
+            newest.map(|row| tables::decode_json("generations", row.1.value())).transpose()
+        })
     }
 
     /// Every generation that was put in force for a component, oldest first: one may be there again.

@@ -62,7 +62,8 @@ impl Unit {
     /// names the evolver. The deciding commit looks once at every object of the component and writes none.
     ///
     /// # Errors
-    /// [`WriteError::Generation`] when `to` is `from`, or below it and nothing was ever raised; [`WriteError::TooLarge`] past the unit's records.
+    /// [`WriteError::Generation`] when `to` is `from`, or below it and nothing was ever raised; [`WriteError::TooLarge`]
+    /// past the unit's records.
     pub fn raise_generation(
         &mut self,
         component: &ComponentId,
@@ -78,9 +79,10 @@ impl Unit {
         Ok(self.layers.put_record(record, limit::COMPONENT_BYTES_MAX + 256)?)
     }
 
-    /// Nothing is made in a generation below the one that this snapshot has in force.
+    /// Nothing is made in a generation below the one that this unit puts in force, else that its snapshot has in force.
     pub(super) fn check_generation(&self, owner: &ComponentId, generation: u32) -> Result<(), WriteError> {
-        match self.shared.generations_at(self.snapshot()).in_force(owner, self.snapshot()) {
+        let before = || self.shared.generations_at(self.snapshot()).in_force(owner, self.snapshot());
+        match self.layers.raised_to(owner).or_else(before) {
             Some(in_force) if generation < in_force => {
                 Err(WriteError::Generation { component: owner.clone(), found: generation, in_force })
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::audit::Fact;
 use crate::error::Overflow;
-use crate::id::{ObjectId, ObjectName, PostId};
+use crate::id::{ComponentId, ObjectId, ObjectName, PostId};
 use crate::limit;
 use crate::object::Object;
 use crate::outbox::Post;
@@ -153,6 +153,15 @@ impl Layers {
     /// The form of a collection that only this unit knows.
     pub(crate) fn form(&self, collection: &CollectionKey) -> Option<CollectionForm> {
         self.layers.iter().find_map(|layer| layer.collections.get(collection)).copied()
+    }
+
+    /// The generation that the newest raise of this component puts in force.
+    pub(crate) fn raised_to(&self, owner: &ComponentId) -> Option<u32> {
+        let raise = |record: &RecordWrite| match record {
+            RecordWrite::RaiseGeneration { component, to, .. } if component == owner => Some(*to),
+            _ => None,
+        };
+        self.layers.iter().rev().find_map(|layer| layer.records.iter().rev().find_map(raise))
     }
 
     pub(crate) fn count(&self, of: impl Fn(&Layer) -> usize) -> usize {

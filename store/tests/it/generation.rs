@@ -518,6 +518,40 @@ fn what_was_left_behind_by_lowering_is_written_no_more() {
 }
 
 #[test]
+fn a_unit_that_lowers_makes_objects_in_what_it_lowers_to_and_nothing_below() {
+    let (store, ours) = (scratch(), component("ours"));
+    let id = within(&store, |unit| make(unit, &ours, 1, 1));
+    for (from, to) in [(1, 2), (2, 3)] {
+        evolve_all(&store, &ours, Toward::Up(to), 10);
+        raise(&store, &ours, from, to).unwrap();
+    }
+    evolve_all(&store, &ours, Toward::Down(2), 10);
+    let mut unit = store.begin();
+    unit.raise_generation(&ours, 3, 2, evolver()).unwrap();
+    let early = unit.savepoint();
+    let made = make(&mut unit, &ours, 2, 5);
+    let below = unit.create(ours.clone(), 1, vec![]).unwrap_err();
+    assert!(matches!(below, WriteError::Generation { found: 1, in_force: 2, .. }), "{below}");
+    unit.keep(early);
+    commit(&store, unit).unwrap();
+    assert_eq!(store.generation(&ours).unwrap().unwrap().generation, 2);
+    assert_eq!(store.begin().object(made).unwrap().unwrap().generation, 2);
+    let mut unit = store.begin();
+    unit.evolve(id, 1, BTreeMap::new()).unwrap();
+    unit.raise_generation(&ours, 2, 3, evolver()).unwrap();
+    assert!(matches!(commit(&store, unit), Err(CommitError::Unevolved { .. })));
+    evolve_all(&store, &ours, Toward::Up(3), 10);
+    raise(&store, &ours, 2, 3).unwrap();
+    evolve_all(&store, &ours, Toward::Down(2), 10);
+    let mut unit = store.begin();
+    unit.evolve(id, 1, BTreeMap::new()).unwrap();
+    unit.raise_generation(&ours, 3, 2, evolver()).unwrap();
+    let refused = commit(&store, unit).unwrap_err();
+    assert!(matches!(refused, CommitError::Unevolved { object, .. } if object == id), "{refused}");
+    assert_clean(&store);
+}
+
+#[test]
 fn copies_of_a_state_that_a_raise_replaced_put_nothing_in_force() {
     let (store, ours) = (scratch(), component("ours"));
     let mut unit = store.begin();

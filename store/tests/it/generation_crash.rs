@@ -43,8 +43,7 @@ const FAILPOINTS: [(&str, [u32; 3]); 7] = [
 struct Said {
     /// The last acknowledged count of each object.
     written: BTreeMap<u32, i64>,
-    /// The last acknowledged generation.
-    /// How often.
+    /// How often a generation was put in force, as acknowledged last.
     raised: usize,
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_kernel::{Granting, InstallRequest, ProbationTerms, SetRequest};
-use telos_store::{ComponentId, Digest, ReleaseState};
+use telos_kernel::{Failure, GenerationMode, Granting, InstallRequest, ProbationTerms, SetRequest};
+use telos_store::{ComponentId, Digest, Json, ReleaseState, Slot, Vote};
 use telos_tests::{TestKernel, eventually, guest};
 
 /// What each object of the load has counted before it begins.
@@ -42,12 +42,15 @@ pub(super) enum Scenario {
     Remove,
     Return,
     ReturnWithState,
+    GoBack,
+    RaiseAtStart,
     Park,
+    ParkWithState,
     Permanent,
 }
 
 impl Scenario {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::Install,
         Self::Swap,
         Self::Stage,
@@ -56,7 +59,10 @@ impl Scenario {
         Self::Remove,
         Self::Return,
         Self::ReturnWithState,
+        Self::GoBack,
+        Self::RaiseAtStart,
         Self::Park,
+        Self::ParkWithState,
         Self::Permanent,
     ];
 
@@ -66,6 +72,14 @@ impl Scenario {
 
     pub(super) fn terms(self) -> ProbationTerms {
         if self == Self::Permanent { SHORT } else { LONG }
+    }
+
+    /// Starts a kernel in a home, as a host does.
+    pub(super) async fn start(self, home: &Path) -> TestKernel {
+        match self {
+            Self::RaiseAtStart => TestKernel::over_raising(home, GenerationMode::Evolve).await.0,
+            _ => TestKernel::over_on_terms(home, self.terms()),
+        }
     }
 
     /// The steps that it goes by, each at least once.
@@ -115,7 +129,25 @@ impl Scenario {
                 "store::generation-in-force",
                 "kernel::decided",
             ],
+            Self::GoBack => &[
+                "kernel::carrying",
+                "store::shadow-written",
+                "kernel::closed",
+                "kernel::drained",
+                "kernel::delta-carried",
+                "store::generation-raised",
+                "store::generation-in-force",
+                "kernel::decided",
+            ],
+            Self::RaiseAtStart => &[
+                "kernel::carrying",
+                "store::shadow-written",
+                "store::generation-raised",
+                "store::generation-in-force",
+                "kernel::decided",
+            ],
             Self::Park => &["kernel::burnt", "kernel::parked"],
+            Self::ParkWithState => &["kernel::burnt", "kernel::carrying", "kernel::parked"],
             Self::Permanent => {
                 return vec![
                     "store::before-commit",
@@ -145,12 +177,17 @@ impl Scenario {
         let kernel = TestKernel::over_on_terms(home, LONG);
         match self {
             Self::Swap => drop(kernel.install("counter-v2").await),
-            Self::Evolve => drop(kernel.install("counter-v3").await),
+            Self::Evolve | Self::RaiseAtStart => drop(kernel.install("counter-v3").await),
             Self::Remove => drop(kernel.install("relay").await),
             Self::Return => drop(kernel.install("stumbler").await),
-            Self::ReturnWithState => {
+            Self::ReturnWithState | Self::GoBack => {
                 kernel.install("tallier").await;
                 kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+            }
+            Self::ParkWithState => {
+                kernel.install("tallier").await;
+                kernel.kernel.swap("counter", "0.8.0".into()).await.unwrap();
+                make_too_far(&kernel).await;
             }
             Self::Park => drop(kernel.install("trapper").await),
             Self::Install | Self::Stage | Self::Set | Self::Permanent => {}
@@ -169,9 +206,16 @@ impl Scenario {
             Self::Remove => drop(kernel.kernel.remove("relay").await),
             Self::Return => burn(kernel, "0.6.0").await,
             Self::ReturnWithState => burn(kernel, "0.8.0").await,
+            Self::GoBack => drop(kernel.kernel.swap("counter", "0.1.0".into()).await.unwrap()),
+            // The start itself did it.
+            Self::RaiseAtStart => {}
+            Self::ParkWithState => burn_until(kernel, "0.8.0", ReleaseState::Parked).await,
             Self::Park => park(kernel).await,
             Self::Permanent => {
                 eventually("0.1.0 is permanent", || state(kernel, "0.1.0") == ReleaseState::Permanent).await;
+                // Said last.
+                let is_watched = || kernel.kernel.plugin("counter").unwrap()["probation"].is_object();
+                eventually("nobody watches it", || !is_watched()).await;
             }
         }
     }
@@ -224,6 +268,33 @@ pub(super) fn load(home: &Path) -> Vec<String> {
     text.lines().map(ToOwned::to_owned).collect()
 }
 
+/// What an object of the load has counted to; where nobody serves, as the tallier has stored it.
+pub(super) async fn counted(kernel: &TestKernel, object: &str) -> u64 {
+    match kernel.send(object, "read", Value::Null).await {
+        Ok(count) => count.as_u64().unwrap(),
+        Err(Failure::NotServing { .. }) => stored(kernel, object, "tally"),
+        Err(failure) => panic!("{object}: {failure}"),
+    }
+}
+
+fn stored(kernel: &TestKernel, object: &str, slot: &str) -> u64 {
+    let mut unit = kernel.store.begin();
+    let id = unit.locate(object).unwrap().unwrap();
+    let object = unit.object(id).unwrap().unwrap();
+    let Some(Slot::Value(count)) = object.slots.get(slot) else { panic!("{object:?}") };
+    count.to_value().as_u64().unwrap()
+}
+
+/// An object that the tallier does not carry back.
+async fn make_too_far(kernel: &TestKernel) {
+    let object = kernel.send("counter", "clone", Value::Null).await.unwrap();
+    let mut unit = kernel.store.begin();
+    let id = unit.locate(object.as_str().unwrap()).unwrap().unwrap();
+    let too_far = Json::from_value(&json!(1_u64 << 40)).unwrap();
+    unit.set_slot(id, "tally", Slot::Value(too_far)).unwrap();
+    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+}
+
 async fn make_load(kernel: &TestKernel, home: &Path) {
     let mut objects = Vec::new();
     for _ in 0..OBJECTS {
@@ -244,10 +315,14 @@ fn set() -> SetRequest {
 }
 
 async fn burn(kernel: &TestKernel, version: &str) {
+    burn_until(kernel, version, ReleaseState::Quarantined).await;
+}
+
+async fn burn_until(kernel: &TestKernel, version: &str, ends_as: ReleaseState) {
     for by in [100, 101, 102] {
         let _ = kernel.send("counter", "increment", json!({ "by": by })).await;
     }
-    eventually("it is burnt", || state(kernel, version) == ReleaseState::Quarantined).await;
+    eventually("it is burnt", || state(kernel, version) == ends_as).await;
     // Said last.
     eventually("it is told", || kernel.kernel.plugin("counter").unwrap()["cause"].is_string()).await;
 }

@@ -10,13 +10,16 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use telos_store::{ComponentId, DedupeKey, ReleaseRecord, Toward};
 
 use super::evolver::Evolver;
-use super::{Course, Evolution, OnEvolving, Purpose, Return, Trouble};
+use super::live::UNKNOWN_NEXT;
+use super::{Bound, Course, Evolution, OnEvolving, Purpose, Return, Trouble};
 use crate::decision::Reason;
 use crate::descriptor::Descriptor;
+use crate::failure::Effect;
 use crate::notice::GENERATION_FAILED;
 use crate::seams::Severity;
 use crate::swap::{SwapError, Swapped, Swapper, Swapping};
@@ -35,37 +38,50 @@ pub(crate) struct Back {
     pub(crate) request: Option<DedupeKey>,
 }
 
+/// How long a seat that returns by itself may take to carry its state back.
+const RETURN_TIME: Duration = Duration::from_secs(300);
+
 /// Why state was not carried back.
 pub(crate) enum NotBack {
     /// Somebody decided anew who serves.
     Overtaken,
-    /// The release that is to carry it cannot: why.
+    /// Another change carries the component's state.
+    Evolving,
+    /// The release that is to carry it cannot, or needs too long: why.
     NoWay(String),
-    /// Something else was in the way: what.
-    Hindered(String),
+    /// Something else was in the way: what, and whether the earlier release may serve all the same.
+    Hindered(String, Effect),
 }
 
 impl Swapper {
-    /// Carries a component's state back and lets the earlier release serve.
+    /// Carries a component's state back and lets the earlier release serve. For a seat that returns by itself, it waits
+    /// for another change that carries the state, and takes five minutes at most.
     ///
     /// # Errors
-    /// [`NotBack`]; nothing has changed then, and the carrier serves on.
+    /// [`NotBack`]; unless its effect is unknown, nothing has changed then, and the carrier serves on.
     pub(crate) async fn carry_back(&self, back: Back) -> Result<Swapped, NotBack> {
         let (component, told) = (back.record.component.clone(), Evolution::back(&back.record, &back.carrier));
-        let ended = self.course_back(back).await;
+        let whole_by = back.ousted.is_some().then(|| Instant::now() + return_time());
+        let on_course = match whole_by {
+            Some(by) => self.courses.begin_by(&component, by).await,
+            None => self.courses.begin(&component),
+        };
+        let Some(_on_course) = on_course else { return Err(NotBack::Evolving) };
+        let ended = self.course_back(back, whole_by).await;
         let trouble = match ended {
             Ok(swapped) => return Ok(swapped),
             Err(trouble) => trouble,
         };
         let cause = self.told(&trouble, &told);
         self.wait_for_store().await;
-        // What cannot be dropped now, the next start drops.
+        // What cannot be dropped now, the next course drops.
         let _ = self.store.drop_shadows(&component);
         told.record(&*self.journal, Severity::Error, GENERATION_FAILED, cause.clone());
         Err(match trouble {
             Trouble::Overtaken => NotBack::Overtaken,
+            Trouble::Overdue(Bound::Whole) => NotBack::NoWay(cause),
             trouble if trouble.is_of_release() => NotBack::NoWay(cause),
-            _ => NotBack::Hindered(cause),
+            trouble => NotBack::Hindered(cause, trouble.effect()),
         })
     }
 
@@ -94,9 +110,10 @@ impl Swapper {
 
     /// Whether a release is of an earlier generation than its component's state, and has what it needs to serve.
     pub(crate) fn goes_back(&self, record: &ReleaseRecord) -> Result<bool, SwapError> {
-        let in_force = self.in_force(&record.component)?;
+        // What was never raised is as the release that serves made it, and nothing was carried that could go back.
+        let Some(raised) = self.store.generation(&record.component)? else { return Ok(false) };
         let has_grants = self.grants.missing(&record.component, &record.imports).is_empty();
-        Ok(in_force.is_some_and(|in_force| known(record).is_ok_and(|known| known < in_force)) && has_grants)
+        Ok(known(record)? < raised.generation && has_grants)
     }
 
     /// The release that serves a component.
@@ -106,7 +123,7 @@ impl Swapper {
         Ok(serving.map(|digest| self.store.release(component, &digest)).transpose()?.flatten())
     }
 
-    async fn course_back(&self, back: Back) -> Result<Swapped, Trouble> {
+    async fn course_back(&self, back: Back, whole_by: Option<Instant>) -> Result<Swapped, Trouble> {
         let evolution = Evolution::back(&back.record, &back.carrier);
         let (from, to) = (evolution.from, evolution.to);
         let toward = Toward::between(from, to).ok_or(Trouble::Overtaken)?;
@@ -117,6 +134,7 @@ impl Swapper {
             Purpose::Return(Box::new(Return { carrier: back.carrier.digest, reason, ousted, request }));
         let mut course =
             Course::new(self, &back.record, (from, toward), evolver, purpose, &told, &evolution)?;
+        course.whole_by = whole_by;
         course.run_live(back.force).await
     }
 }
@@ -125,7 +143,9 @@ impl NotBack {
     /// What is said of it to whoever asked for the release; `carrier` is the version that serves on.
     pub(crate) fn into_error(self, wanted: &ReleaseRecord, carrier: &str) -> SwapError {
         let ReleaseRecord { component, version, .. } = wanted.clone();
+        let mut effect = Effect::None;
         let (cause, next) = match self {
+            Self::Evolving => return SwapError::Evolving(component),
             Self::Overtaken => {
                 ("somebody decided anew who serves".into(), format!("see `telos plugin info {component}`"))
             }
@@ -136,7 +156,11 @@ impl NotBack {
                      earlier state comes back only with a backup, by `telos store restore`"
                 ),
             ),
-            Self::Hindered(cause) => (
+            Self::Hindered(cause, Effect::Unknown) => {
+                effect = Effect::Unknown;
+                (cause, UNKNOWN_NEXT.into())
+            }
+            Self::Hindered(cause, _) => (
                 cause,
                 format!(
                     "ask again when it has less to do, or end its messages with `telos plugin swap {component} \
@@ -144,14 +168,24 @@ impl NotBack {
                 ),
             ),
         };
-        SwapError::NotEvolved { component, version, cause, next }
+        SwapError::NotEvolved { component, version, cause, next, effect }
     }
 }
 
 /// The generation that a release knows.
-fn known(record: &ReleaseRecord) -> Result<u32, SwapError> {
+pub(super) fn known(record: &ReleaseRecord) -> Result<u32, SwapError> {
+    Ok(descriptor(record)?.generation)
+}
+
+/// What a release says of itself.
+pub(super) fn descriptor(record: &ReleaseRecord) -> Result<Descriptor, SwapError> {
     let unread = |error| SwapError::Store(format!("release {}: {error}", record.digest));
-    Ok(Descriptor::of(record).map_err(unread)?.generation)
+    Descriptor::of(record).map_err(unread)
+}
+
+fn return_time() -> Duration {
+    fail::fail_point!("kernel::return-time", |_| Duration::ZERO);
+    RETURN_TIME
 }
 
 impl Evolution {

@@ -1,6 +1,6 @@
 //! One object's state through a release's `evolve` or `devolve`, judged: an answer that is state, or why not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use telos_store::{Json, Object, Slot};
 
@@ -70,37 +70,85 @@ impl Evolver {
     }
 }
 
+/// Which ways a release must know.
+pub(crate) struct Ways {
+    /// Its generation, which it comes back from.
+    pub(crate) to: u32,
+    /// The generations that it must be able to go back to.
+    pub(crate) back_to: BTreeSet<u32>,
+    /// The names of methods that the object will have: no value can come back under them.
+    pub(crate) methods: BTreeSet<String>,
+}
+
 /// What carrying an object there and back shows of a release.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WayBack {
     /// The object is as it was.
     Leads,
-    /// The release knows none.
-    Unknown,
+    /// The release knows none between these generations.
+    Unknown {
+        /// The earlier one.
+        from: u32,
+        /// The release's.
+        to: u32,
+    },
     /// It gives something else back, or fails: how.
     Astray(String),
 }
 
 impl Evolver {
-    /// Carries an object there and back, which must give what it was.
-    pub(crate) async fn way_back(&self, object: &Object, to: u32) -> Result<WayBack, Refusal> {
+    /// Carries an object there, and back to its own generation, which must give what it was; also back to the others that
+    /// the release must be able to go back to.
+    pub(crate) async fn way_back(&self, object: &Object, ways: &Ways) -> Result<WayBack, Refusal> {
         let (slots, from) = (value_slots(object), object.generation);
-        let there = judge(self.call(Way::Up, &slots, from, to).await?)?;
+        let there = judge(self.call(Way::Up, &slots, from, ways.to).await?)?;
         let there: Vec<SlotValue> = there
             .into_iter()
             .map(|(name, value)| SlotValue { name, value: value.as_str().to_owned() })
             .collect();
-        let back = match self.pure.carry(Way::Back, &there, to, from).await {
-            Ok(Err(EvolveError::Unsupported)) => return Ok(WayBack::Unknown),
-            Ok(back) => back,
+        for to in ways.back_to.iter().copied().filter(|to| *to != from).chain([from]) {
+            let back = match self.back(&there, (ways.to, to)).await? {
+                Ok(back) => back,
+                Err(ended) => return Ok(ended),
+            };
+            let compared = if to == from { compare_slots(&slots, &back) } else { WayBack::Leads };
+            let judged = hidden(&back, &ways.methods).unwrap_or(compared);
+            if judged != WayBack::Leads {
+                return Ok(judged);
+            }
+        }
+        Ok(WayBack::Leads)
+    }
+
+    /// Whether the release knows the ways back at all, as it says of an object without slots.
+    pub(crate) async fn knows_way_back(&self, ways: &Ways) -> Result<WayBack, Refusal> {
+        for to in &ways.back_to {
+            if let Err(unknown @ WayBack::Unknown { .. }) = self.back(&[], (ways.to, *to)).await? {
+                return Ok(unknown);
+            }
+        }
+        Ok(WayBack::Leads)
+    }
+
+    /// What an object becomes in an earlier generation; else how the way ends.
+    async fn back(
+        &self,
+        there: &[SlotValue],
+        (from, to): (u32, u32),
+    ) -> Result<Result<BTreeMap<String, Json>, WayBack>, Refusal> {
+        Ok(match self.pure.carry(Way::Back, there, from, to).await {
+            Ok(Err(EvolveError::Unsupported)) => Err(WayBack::Unknown { from: to, to: from }),
+            Ok(back) => judge(back).map_err(|refusal| WayBack::Astray(format!("on the way back {refusal}"))),
             Err(error) if error.is_of_the_moment() => return Err(Refusal::Pure(Way::Back, error)),
-            Err(error) => return Ok(WayBack::Astray(format!("its devolve() {error}"))),
-        };
-        Ok(match judge(back) {
-            Ok(back) => compare_slots(&slots, &back),
-            Err(refusal) => WayBack::Astray(format!("on the way back {refusal}")),
+            Err(error) => Err(WayBack::Astray(format!("its devolve() {error}"))),
         })
     }
+}
+
+/// How a slot that comes back would hide a method, if one does.
+fn hidden(back: &BTreeMap<String, Json>, methods: &BTreeSet<String>) -> Option<WayBack> {
+    let name = back.keys().find(|name| methods.contains(*name))?;
+    Some(WayBack::Astray(format!("its devolve() gives slot `{name}` back, which is a method of it by then")))
 }
 
 fn compare_slots(before: &[SlotValue], back: &BTreeMap<String, Json>) -> WayBack {
@@ -166,6 +214,15 @@ mod tests {
         let large = format!("\"{}\"", "x".repeat(300_000));
         assert!(refusal(vec![slot("a", &large)]).contains("262144 allowed"));
         assert_eq!(judge(Ok(vec![slot("a", "1")])).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_comes_back_under_the_name_of_a_method_is_astray() {
+        let back = judge(Ok(vec![slot("count", "1"), slot("read", "2")])).unwrap();
+        let methods = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        assert_eq!(hidden(&back, &methods(&["increment"])), None);
+        let Some(WayBack::Astray(cause)) = hidden(&back, &methods(&["increment", "read"])) else { panic!() };
+        assert!(cause.contains("slot `read`"), "{cause}");
     }
 
     #[test]

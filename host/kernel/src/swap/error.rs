@@ -95,6 +95,8 @@ pub enum SwapError {
         known: u32,
         /// What is in force.
         in_force: u32,
+        /// A swap to it would carry the state back.
+        may_go_back: bool,
     },
     /// A later release is permanent.
     #[error("{source_name} was refused: it is {component} {version}, and {permanent} is permanent")]
@@ -146,14 +148,14 @@ pub enum SwapError {
     /// A release that carries state to a later generation cannot carry it back.
     #[error(
         "{component} {version} was not let serve: it carries state from generation {from} to {to}, and knows no way \
-         back"
+         back to {from}"
     )]
     NoWayBack {
         /// The component.
         component: ComponentId,
         /// The release.
         version: String,
-        /// The generation in force.
+        /// The generation that its seat may have to go back to.
         from: u32,
         /// The release's.
         to: u32,
@@ -170,7 +172,24 @@ pub enum SwapError {
         /// How it differs, or why it cannot be tried.
         cause: String,
     },
-    /// State was not carried over; what served serves on.
+    /// This host could not try whether state comes back, which says nothing of the release.
+    #[error(
+        "{component} {version} was not let serve: whether object `{object}` comes back could not be tried: {cause}"
+    )]
+    WayUntried {
+        /// The component.
+        component: ComponentId,
+        /// The release.
+        version: String,
+        /// The object's name or id.
+        object: String,
+        /// What the host wanted for.
+        cause: String,
+    },
+    /// Another change carries the component's state.
+    #[error("`{0}` was not changed: its state is being carried over for another change")]
+    Evolving(ComponentId),
+    /// State was not carried over; what served serves on, unless the effect is unknown.
     #[error("{component} {version} does not serve: {cause}")]
     NotEvolved {
         /// The component.
@@ -181,6 +200,8 @@ pub enum SwapError {
         cause: String,
         /// What to do next.
         next: String,
+        /// Whether it may serve all the same.
+        effect: Effect,
     },
     /// Too many releases of the component lost their seat lately for one more to be tried by itself.
     #[error(
@@ -302,6 +323,7 @@ impl SwapError {
     pub fn effect(&self) -> Effect {
         match self {
             Self::Commit(error) => change::effect(error),
+            Self::NotEvolved { effect, .. } => *effect,
             Self::GrantedOnly { .. } => Effect::Committed,
             Self::CutShort(_) => Effect::Unknown,
             _ => Effect::None,
@@ -312,7 +334,8 @@ impl SwapError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Commit(error) => change::kind(error),
-            Self::RootBusy { .. } => "busy",
+            Self::RootBusy { .. } | Self::Evolving(_) => "busy",
+            Self::NotEvolved { effect: Effect::Unknown, .. } => "unavailable",
             Self::GrantedOnly { cause, .. } => cause.kind(),
             Self::NoRoom(_) => "no-room",
             _ => "refused",
@@ -330,7 +353,10 @@ impl SwapError {
                 Some(format!("`telos plugin swap {component} {version}` lets it serve"))
             }
             Self::NoRoom(_) => Some(FREE_SPACE.into()),
-            Self::Untried { .. } => {
+            Self::Evolving(component) => Some(format!(
+                "ask again when that has ended; `telos plugin info {component}` says who serves"
+            )),
+            Self::Untried { .. } | Self::WayUntried { .. } => {
                 Some("try it again when the host has less to do; nothing was changed".into())
             }
             Self::Older { component, version, .. } => Some(format!(
@@ -359,12 +385,21 @@ impl SwapError {
                  `telos plugin swap {component} {digest}`"
             )),
             Self::CutShort(_) => Some("look whether it happened, with `telos audit`".into()),
+            Self::Outdated { component, version, may_go_back: true, .. } => Some(format!(
+                "`telos plugin swap {component} {version}`, apart from any set and once it has its grants, carries the \
+                 state back for it"
+            )),
             Self::Outdated { known, in_force, .. } => Some(format!(
                 "use a release of generation {in_force} or later; generation {known} comes back only with a backup, by \
                  `telos store restore`"
             )),
             _ => None,
         }
+    }
+
+    /// Whether the same may succeed in a moment, with nothing else changed.
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        matches!(self, Self::Examine { error, .. } if error.is_of_the_moment())
     }
 
     /// Whether this host refuses these bytes for ever, whatever else changes: only then need nobody try them again.

@@ -76,7 +76,7 @@ impl Swapper {
     /// Where the seat returns to from a release: the last permanent one.
     pub(crate) fn returns_to(
         &self,
-        release: &Release,
+        digest: Digest,
         state: ReleaseState,
         serving: Option<&SeatRecord>,
     ) -> Result<Option<Digest>, SwapError> {
@@ -84,20 +84,28 @@ impl Swapper {
         let record = self.store.release(&seat.component, &seat.digest)?;
         let is_permanent = record.is_some_and(|record| record.state == ReleaseState::Permanent);
         let last = if is_permanent { Some(seat.digest) } else { seat.returns_to };
-        Ok(last.filter(|digest| *digest != release.digest))
+        Ok(last.filter(|last| *last != digest))
     }
 
-    /// The release that a release on probation would return to; none when there is none, or it does not load.
-    pub(crate) fn earlier(&self, component: &ComponentId) -> Option<Earlier> {
-        let digest = self.seat(component).ok()?.returns_to?;
-        let record = self.store.release(component, &digest).ok()??;
-        let release = Arc::new(self.load(&record).ok()?);
-        let standing = generation::standing(release.descriptor.generation, self.in_force(component).ok()?);
-        match standing {
+    /// The release that a release on probation would return to; none when there is none, or this host cannot load it.
+    ///
+    /// # Errors
+    /// When that cannot be learned now.
+    pub(crate) fn earlier(&self, component: &ComponentId) -> Result<Option<Earlier>, SwapError> {
+        let seat = self.store.seats()?.into_iter().find(|seat| &seat.component == component);
+        let Some(digest) = seat.and_then(|seat| seat.returns_to) else { return Ok(None) };
+        let Some(record) = self.store.release(component, &digest)? else { return Ok(None) };
+        let release = match self.load(&record) {
+            Ok(release) => Arc::new(release),
+            Err(error) if error.is_of_the_moment() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let standing = generation::standing(release.descriptor.generation, self.in_force(component)?);
+        Ok(match standing {
             Standing::Serves => Some(Earlier::Alike(release)),
             Standing::Outdated(_) => Some(Earlier::Outdated(release)),
             Standing::Evolves(_) => None,
-        }
+        })
     }
 
     /// Makes a release permanent that has served its probation.
@@ -133,14 +141,15 @@ impl Swapper {
         if self.on_probation(component, digest)?.is_none() {
             return Ok(());
         }
-        match self.earlier(component) {
+        match self.earlier(component)? {
             Some(Earlier::Alike(earlier)) => self.give_back(component, digest, earlier, fall).await,
             Some(Earlier::Outdated(earlier)) => self.give_back_state(component, digest, earlier, fall).await,
             None => self.park(component, digest, fall).await,
         }
     }
 
-    /// As [`Self::give_back`], with the state of the component carried back. What cannot be carried back parks the seat.
+    /// As [`Self::give_back`], with the state of the component carried back. What cannot be carried back parks the seat;
+    /// but for a release that does not load, which cannot carry either: it may load at another start.
     async fn give_back_state(
         &self,
         component: &ComponentId,
@@ -165,6 +174,10 @@ impl Swapper {
                 Ok(())
             }
             Err(NotBack::Overtaken) => Ok(()),
+            Err(NotBack::NoWay(why) | NotBack::Hindered(why, _)) if matches!(fall, Fall::Unloadable(_)) => {
+                self.notices.put(component, notice::stranded(&fallen, fall.cause(), &why));
+                Ok(())
+            }
             Err(NotBack::NoWay(why)) => {
                 let cause = format!("{}; it gives its seat to nobody, because {why}", fall.cause());
                 self.park(component, digest, fall.because(cause)).await
@@ -198,6 +211,7 @@ impl Swapper {
     }
 
     async fn park(&self, component: &ComponentId, digest: Digest, fall: Fall) -> Result<(), SwapError> {
+        let toll = self.traffic.toll();
         let (still, turn) = self.in_turn(|| Ok((self.on_probation(component, digest)?, Vec::new()))).await?;
         if still.is_none() {
             return Ok(());
@@ -216,7 +230,7 @@ impl Swapper {
             })
             .await?;
         fail::fail_point!("kernel::parked");
-        self.account(position, moved, pause, &turn);
+        self.account(position, moved, pause, &toll);
         drop(turn);
         self.notices.put(component, notice::fallen(&fallen, None, fall.cause()));
         Ok(())
@@ -239,7 +253,7 @@ impl Swapper {
     }
 
     /// The seat and the release in it, while that is this one and on probation.
-    fn on_probation(
+    pub(crate) fn on_probation(
         &self,
         component: &ComponentId,
         digest: Digest,

@@ -38,7 +38,7 @@ impl Swapper {
                 cause: record.verdict.map(|verdict| verdict.cause).unwrap_or_default(),
                 component: record.component,
                 version: record.version,
-                digest: record.digest.to_string().chars().take(super::DIGEST_DIGITS_MIN).collect(),
+                digest: record.digest.to_string().chars().take(super::kept::DIGEST_DIGITS_MIN).collect(),
             }),
         }
     }

@@ -15,8 +15,12 @@ const RESTARTS_MAX: usize = 3;
 const RESTART_TIME: Duration = Duration::from_secs(3_600);
 
 impl Swapper {
-    /// Refuses a release that arrived by itself while its component's budget is spent.
+    /// Refuses a release that arrived by itself while its component's budget is spent; not one that serves.
     pub(super) fn demand_restart(&self, release: &Release) -> Result<(), SwapError> {
+        let table = self.seats.current();
+        if table.releases.get(&release.component).is_some_and(|serving| serving.digest == release.digest) {
+            return Ok(());
+        }
         let records = self.store.releases(Some(&release.component))?;
         match wait(records.iter().filter_map(fell_at), now_ms()) {
             None => Ok(()),
@@ -30,10 +34,12 @@ impl Swapper {
     }
 }
 
-/// How long the next release has to wait, after seats fell at these moments; none: it need not.
+/// How long the next release has to wait, after seats fell at these moments; none: it need not. Moments that are to come
+/// are of a clock that was set back since, and do not count.
 fn wait(fell: impl Iterator<Item = u64>, now: u64) -> Option<Duration> {
     let window = u64::try_from(RESTART_TIME.as_millis()).unwrap_or(u64::MAX);
-    let mut ends: Vec<u64> = fell.map(|at| at.saturating_add(window)).filter(|end| *end > now).collect();
+    let past = fell.filter(|at| *at <= now);
+    let mut ends: Vec<u64> = past.map(|at| at.saturating_add(window)).filter(|end| *end > now).collect();
     ends.sort_unstable_by(|one, other| other.cmp(one));
     ends.get(RESTARTS_MAX - 1).map(|end| Duration::from_millis(end - now))
 }
@@ -59,5 +65,6 @@ mod tests {
         assert_eq!(waits(&[30, 10, 20], HOUR + 9), Some(1));
         assert_eq!(waits(&[30, 10, 20], HOUR + 10), None, "the first is an hour ago");
         assert_eq!(waits(&[10, 20, 30, 40], HOUR + 10), Some(10));
+        assert_eq!(waits(&[10, 20, 3 * HOUR], 30), None, "the clock was set back");
     }
 }

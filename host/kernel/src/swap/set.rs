@@ -21,7 +21,7 @@ use crate::decision::{Decision, Reason};
 use crate::generation::Standing;
 use crate::publication::{Change, Move};
 use crate::seat::Release;
-use crate::traffic::Moved;
+use crate::traffic::{Moved, micros};
 use crate::trial::ExampleResult;
 use crate::turn::ChangingRoot;
 
@@ -177,6 +177,7 @@ impl Swapper {
             let roots = steps.iter().map(|step| self.root_of(step)).collect::<Result<Vec<_>, _>>()?;
             Ok((steps, roots.into_iter().flatten().collect()))
         };
+        let toll = self.traffic.toll();
         let (steps, turn) = self.in_turn(prepare).await?;
         self.demand_whole(&steps)?;
         let prepared = steps.iter().map(|step| self.prepared(step)).collect::<Result<Vec<_>, _>>()?;
@@ -196,8 +197,8 @@ impl Swapper {
             Move::Serve { release, .. } => self.notices.forget(&release.component),
             Move::Vacate(component) => self.notices.forget(component),
         });
-        self.account(applied.position, moved, pause, &turn);
-        Ok(SetApplied { pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX), ..applied })
+        self.account(applied.position, moved, pause, &toll);
+        Ok(SetApplied { pause_us: micros(pause.unwrap_or_default()), ..applied })
     }
 
     /// Examines the new builds, and refuses a set that names a component twice or nothing at all.

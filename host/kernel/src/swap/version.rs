@@ -3,7 +3,8 @@
 use semver::Version;
 use telos_store::ReleaseState;
 
-use super::{DIGEST_DIGITS_MIN, SwapError, Swapper};
+use super::kept::DIGEST_DIGITS_MIN;
+use super::{SwapError, Swapper};
 use crate::seat::Release;
 
 impl Swapper {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, Effect, Reply, RpcError};
-use telos_journal::{Filter, From, Journal, LINES_MAX, follow, tail};
+use telos_journal::{Filter, Follower, From, Journal, LINES_MAX, follow};
 use telos_store::Store;
 
 use super::{Methods, params, read_error};
@@ -74,7 +74,6 @@ impl Methods {
 }
 
 fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
-    let about = |event: &str| Filter { event_prefix: Some(event.into()), ..Filter::default() };
     let mut rows = store
         .audit_between(0, u64::MAX, usize::MAX, |row| row.kind.starts_with("plugin."))
         .map_err(read_error)?;
@@ -82,14 +81,27 @@ fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
     let seats = store.seats().map_err(read_error)?;
     // The audit's newest rows are in the journal moments after they were decided.
     let deadline = Instant::now() + CAUGHT_UP_TIME;
+    let mut follower = follow(journal.dir(), From::Start, Filter::default()).map_err(unreadable)?;
+    let mut lines = Vec::new();
     loop {
-        let mut lines = tail(journal.dir(), LINES_MAX, &about("audit.plugin.")).map_err(unreadable)?;
-        lines.extend(tail(journal.dir(), LINES_MAX, &about(swap_record::SWAP_ACCOUNT)).map_err(unreadable)?);
+        read_on(&mut follower, &mut lines)?;
         let report = swap_record::compare(&rows, &seats, &lines);
         if report.differences.is_empty() || Instant::now() >= deadline {
             return Ok(json!(report));
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// Reads what there is of the journal, and keeps the newest lines that concern seats: [`LINES_MAX`] at most.
+fn read_on(follower: &mut Follower, lines: &mut Vec<Value>) -> Result<(), RpcError> {
+    loop {
+        let read = follower.poll().map_err(unreadable)?;
+        if read.is_empty() {
+            return Ok(());
+        }
+        lines.extend(read.into_iter().filter(swap_record::concerns));
+        lines.drain(..lines.len().saturating_sub(LINES_MAX));
     }
 }
 

@@ -94,7 +94,7 @@ fn render_verified(answer: &Value, paint: Paint) -> String {
     let swaps = &answer["swaps"];
     if swaps.is_object() {
         text.push_str(&format!(
-            "\nseats: {} decisions, {} of them in the journal's files, {} seats, {} accounts with {} lost, {} differences",
+            "\nseats: {} decisions, {} of them in the journal's files, {} seats, {} accounts with {} hung up or lost, {} differences",
             field(swaps, "decisions"),
             field(swaps, "journalled"),
             field(swaps, "seats"),
