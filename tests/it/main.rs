@@ -16,6 +16,7 @@ mod operator;
 mod posts;
 mod probation;
 mod returning;
+mod scripted;
 mod set;
 mod storage;
 mod swap;

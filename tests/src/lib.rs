@@ -1,6 +1,7 @@
 //! Fixtures: a kernel on a store of its own, and the guests of `tests/guests`. Everything has a default, so whatever a
 //! test sets matters to that test.
 
+pub mod behaviour;
 mod disk;
 mod journal;
 mod minds;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, CodeCache, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel, KernelConfig,
-    LinedUp, ProbationTerms, Root, SwapError, Swapped,
+    Answer, CodeCache, CoreModulesSeat, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel,
+    KernelConfig, LinedUp, ProbationTerms, Root, SwapError, Swapped,
 };
 use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
@@ -169,6 +170,7 @@ impl TestKernel {
             cache: Some(CodeCache { directory: cache, key: [1; 32] }),
             threads: 2,
             probation,
+            core_modules: CoreModulesSeat(Some(Arc::new(behaviour::BuiltIn))),
             ..KernelConfig::default()
         };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);

@@ -40,6 +40,9 @@ pub enum Breakage {
     /// It trapped or panicked.
     #[error("trapped: {0}")]
     Trap(String),
+    /// It failed, and said how.
+    #[error("failed: {0}")]
+    Told(String),
     /// It used more CPU than one message may.
     #[error("used more than its {allowed_ms} ms of CPU")]
     Cpu {

@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::code::{Code, CodeCache, CompilerSeat};
+use crate::core_module::{BootError, CoreModulesSeat};
 use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
@@ -51,6 +52,8 @@ pub struct KernelConfig {
     pub sandbox: SandboxSeat,
     /// How long a release is on probation, and what burns it.
     pub probation: ProbationTerms,
+    /// Core modules that components may import.
+    pub core_modules: CoreModulesSeat,
 }
 
 /// Why the kernel did not start.
@@ -113,7 +116,8 @@ impl Kernel {
     ) -> Result<Self, KernelError> {
         let engines = Arc::new(Engines::new()?);
         let (cache, compiler) = (config.cache.clone(), config.compiler.clone());
-        let code = Code::new(Arc::clone(&engines), cache, compiler, Arc::clone(&journal));
+        let modules = config.core_modules.clone();
+        let code = Code::new(Arc::clone(&engines), cache, compiler, modules, Arc::clone(&journal));
         let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
         let grants = Arc::new(Grants::load(&store).map_err(unreadable)?);
         let seats =
@@ -537,6 +541,17 @@ impl Kernel {
         let runtime = guests.handle().clone();
         let task = guests.spawn_blocking(move || runtime.block_on(work));
         task.await.unwrap_or_else(|error| Err(SwapError::CutShort(error.to_string())))
+    }
+
+    /// Hands text to the `boot` of a core module that components import, in an instance that reaches nothing: whether a
+    /// component that carries this text would start.
+    ///
+    /// # Errors
+    /// [`BootError`]: what is wrong with the text, in the module's words.
+    pub async fn boot(&self, module: String, text: String) -> Result<(), BootError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        let booted = self.on_guest_runtime(async move { swapper.boot(&module, &text).await }).await;
+        booted.unwrap_or_else(|cause| Err(BootError::Hindered(cause)))
     }
 
     /// Runs work beside the guests; a panic there is caught and told.

@@ -22,6 +22,7 @@ mod blame;
 mod change;
 mod code;
 mod contract;
+mod core_module;
 mod cpu;
 mod decide;
 mod decision;
@@ -69,6 +70,7 @@ mod watch;
 
 pub use code::{CodeCache, CompileError, Compiler, CompilerSeat, EngineKind, SEAL_KEY_BYTES, precompile};
 pub use contract::CONTRACT_VERSION;
+pub use core_module::{BootError, CoreModules, CoreModulesSeat};
 pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};
 pub use dispatch::{ATTEMPTS_MAX, Answer, DispatchStats, Rehearsal, Root};
 pub use engine::{EPOCH, EngineError, Engines, INSTANCE_SLOTS, MEMORY_BYTES_CEILING};

@@ -34,6 +34,7 @@ use telos_store::{
 use crate::admission::Admission;
 use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
+use crate::core_module::BootError;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
 use crate::evolution::Evolver;
@@ -114,6 +115,11 @@ impl Swapper {
             pauses,
             turn,
         }
+    }
+
+    /// See [`Examiner::boot`].
+    pub(crate) async fn boot(&self, module: &str, text: &str) -> Result<(), BootError> {
+        self.examiner.boot(module, text).await
     }
 
     /// Releases whose code is loaded.

@@ -14,13 +14,14 @@ use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
 use telos_kernel::{
-    CodeCache, CompilerSeat, Evolution, GenerationMode, Kernel, KernelConfig, KernelError, OnEvolving,
-    ProbationTerms, SandboxSeat,
+    CodeCache, CompilerSeat, CoreModulesSeat, Evolution, GenerationMode, Kernel, KernelConfig, KernelError,
+    OnEvolving, ProbationTerms, SandboxSeat,
 };
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
+use crate::built_in::BuiltIn;
 use crate::checks::{self, Check, Parts};
 use crate::compiling::CompilingProcess;
 use crate::crew::{Crew, CrewConfig, CrewStanding};
@@ -201,6 +202,7 @@ impl Host {
             sandbox,
             threads: 0,
             probation: config.probation,
+            core_modules: CoreModulesSeat(Some(Arc::new(BuiltIn))),
         };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
         let shared = Arc::new(SharedMinds { own, elsewhere: elsewhere.clone() });

@@ -6,6 +6,7 @@
 //! The parts do not know each other; this crate alone does. It decides nothing that a part could decide.
 
 mod arrivals;
+mod built_in;
 mod checks;
 mod compiling;
 mod crew;

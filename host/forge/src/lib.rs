@@ -1,0 +1,13 @@
+//! The forge: from source to a component that can serve.
+//!
+//! A behaviour in JavaScript is a small component that imports the engine as a core module and carries descriptor and
+//! source as data. Making one takes no compiler, and what is made is an ordinary component: its bytes say which engine
+//! they are for. Never here: who asks for a behaviour, who writes it, and whether it may serve.
+
+mod assemble;
+mod behaviour;
+mod engine;
+
+pub use assemble::{AssembleError, SOURCE_BYTES_MAX, assemble, taken_apart};
+pub use behaviour::{Account, AccountExample, AccountExpectation, AccountSelector, AccountSlot, Behaviour};
+pub use engine::{Engine, Template, engine};
