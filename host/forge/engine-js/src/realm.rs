@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use rquickjs::promise::PromiseState;
 use rquickjs::{CatchResultExt, Context, Ctx, Function, Module, Object, Persistent, Runtime};
 use serde_json::json;
 
@@ -77,12 +78,20 @@ impl Realm {
         let source = behaviour.source.clone();
         let exports = self.context.with(|context| {
             let exports = evaluate(&context, source).map_err(Problem::into_text)?;
-            match exports.get::<_, Function<'_>>("handle") {
-                Ok(_) => Ok(Persistent::save(&context, exports)),
-                Err(_) => Err(format!(
+            let Ok(handle) = exports.get::<_, Function<'_>>("handle") else {
+                return Err(format!(
                     "the module must `export function handle(self, args, telos)`; it exports {}",
                     names_of(&exports)
-                )),
+                ));
+            };
+            match kind_of(&handle).as_str() {
+                "AsyncFunction" | "AsyncGeneratorFunction" => {
+                    Err("`handle` is an async function; it must answer the value itself".into())
+                }
+                "GeneratorFunction" => {
+                    Err("`handle` is a generator function; it must answer the value itself".into())
+                }
+                _ => Ok(Persistent::save(&context, exports)),
             }
         })?;
         self.behaviour = Some(Booted { behaviour, exports });
@@ -187,6 +196,10 @@ fn evaluate<'js>(context: &Ctx<'js>, source: String) -> Result<Object<'js>, Prob
     let told = |error| Problem::of(context, error);
     let declared = Module::declare(context.clone(), SOURCE_NAME, source).catch(context).map_err(told)?;
     let (module, evaluated) = declared.eval().catch(context).map_err(told)?;
+    if evaluated.state() == PromiseState::Pending {
+        let text = "the module awaits something at its top level; nothing is awaited here";
+        return Err(Problem::Broken(text.into()));
+    }
     evaluated.finish::<()>().catch(context).map_err(told)?;
     module.namespace().catch(context).map_err(told)
 }
@@ -194,6 +207,12 @@ fn evaluate<'js>(context: &Ctx<'js>, source: String) -> Result<Object<'js>, Prob
 fn has(context: &Ctx<'_>, booted: &Booted, export: &str) -> bool {
     let exports = booted.exports.clone().restore(context);
     exports.is_ok_and(|exports| exports.get::<_, Function<'_>>(export).is_ok())
+}
+
+/// The name of a function's own kind.
+fn kind_of(function: &Function<'_>) -> String {
+    let constructor = function.get::<_, Object<'_>>("constructor");
+    constructor.and_then(|constructor| constructor.get("name")).unwrap_or_default()
 }
 
 fn names_of(exports: &Object<'_>) -> String {
