@@ -177,7 +177,7 @@ async fn what_goes_wrong_is_told_with_line_and_column_and_nothing_is_kept() {
         ("nan", "TypeError: the answer.a[0] cannot be stored: NaN is no JSON number", ""),
         ("network", "ReferenceError: fetch is not defined", "behaviour.js:11:"),
         ("eval", "ReferenceError: eval is not defined", "behaviour.js:12:"),
-        ("function", "", "behaviour.js:13:"),
+        ("function", "TypeError: functions are not made of texts here", "behaviour.js:13:"),
         ("value", "it threw {\"why\":\"so\"}", ""),
     ] {
         let found = breaks(&kernel, json!(arguments)).await;

@@ -239,5 +239,14 @@
     return json(answer, 'the state');
   }
 
-  return { handle, carry };
+  // Code is what the source says, and nothing is made of texts at run time.
+  delete globalThis.eval;
+  const kind = (value) => Object.prototype.toString.call(value).slice(8, -1);
+  for (const made of [function () {}, async function () {}, function* () {}, async function* () {}]) {
+    const constructor = function Function() { throw new TypeError('functions are not made of texts here'); };
+    Object.defineProperty(Object.getPrototypeOf(made), 'constructor', { value: constructor });
+  }
+  globalThis.Function = Function.prototype.constructor;
+
+  return { handle, carry, kind };
 }

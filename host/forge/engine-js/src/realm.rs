@@ -66,8 +66,6 @@ impl Realm {
             let prelude: Object<'_> = make.call((host::offer(&context)?,))?;
             Ok::<_, rquickjs::Error>(Persistent::save(&context, prelude))
         })?;
-        // What JavaScript could make code of at run time is no part of a behaviour's source.
-        context.with(|context| context.eval::<(), _>("delete globalThis.eval"))?;
         Ok(Self { context, prelude, behaviour: None })
     }
 
@@ -84,7 +82,7 @@ impl Realm {
                     names_of(&exports)
                 ));
             };
-            match kind_of(&handle).as_str() {
+            match self.kind_of(&context, handle).as_str() {
                 "AsyncFunction" | "AsyncGeneratorFunction" => {
                     Err("`handle` is an async function; it must answer the value itself".into())
                 }
@@ -153,6 +151,13 @@ impl Realm {
         })
     }
 
+    /// What kind of function this is, as JavaScript calls it.
+    fn kind_of<'js>(&self, context: &Ctx<'js>, function: Function<'js>) -> String {
+        let prelude = self.prelude.clone().restore(context);
+        let kind = prelude.and_then(|prelude| prelude.get::<_, Function<'js>>("kind"));
+        kind.and_then(|kind| kind.call((function,))).unwrap_or_default()
+    }
+
     /// Has the prelude call an export of the behaviour.
     fn call<'js, A>(
         &self,
@@ -207,12 +212,6 @@ fn evaluate<'js>(context: &Ctx<'js>, source: String) -> Result<Object<'js>, Prob
 fn has(context: &Ctx<'_>, booted: &Booted, export: &str) -> bool {
     let exports = booted.exports.clone().restore(context);
     exports.is_ok_and(|exports| exports.get::<_, Function<'_>>(export).is_ok())
-}
-
-/// The name of a function's own kind.
-fn kind_of(function: &Function<'_>) -> String {
-    let constructor = function.get::<_, Object<'_>>("constructor");
-    constructor.and_then(|constructor| constructor.get("name")).unwrap_or_default()
 }
 
 fn names_of(exports: &Object<'_>) -> String {
