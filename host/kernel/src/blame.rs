@@ -13,6 +13,7 @@ use crate::deliver::{Message, deliver};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
 use crate::evolution::Evolver;
+use crate::miss::ForgeSeat;
 use crate::probation::fingerprint;
 use crate::seams::{JournalLine, JournalSink, NoMinds};
 use crate::seat::Release;
@@ -91,6 +92,7 @@ impl Dispatcher {
             journal: Arc::new(Unheard),
             minds: Arc::new(NoMinds),
             archivist: None,
+            forge: ForgeSeat::default(),
         };
         let context = RootContext { deadline: Instant::now() + BLAME_TIME, ..struck.context.again() };
         Box::new(Tree {

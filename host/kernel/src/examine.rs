@@ -152,26 +152,39 @@ impl Examiner {
 
     /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice.
     pub(crate) async fn examine(&self, bytes: &[u8], limits: Limits) -> Result<Examined, ExamineError> {
-        recognise(bytes)?;
-        let metered = self.code.component(EngineKind::Metered, bytes)?;
-        let imports = interfaces(self.code.engine(EngineKind::Metered), &metered)?;
-        let described = self.describe(&metered).await?;
-        let trial_pre = self.link(EngineKind::Metered, &metered)?;
+        let on_trial = self.on_trial(bytes, limits).await?;
         let serving = self.code.component(EngineKind::Serving, bytes)?;
-        let pre = self.link(EngineKind::Serving, &serving)?;
-        let component =
-            ComponentId::new(&described.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
-        let release = |pre| Release {
-            component: component.clone(),
-            digest: Digest::of(bytes),
-            descriptor: described.clone(),
-            imports: imports.clone(),
-            limits: limits.capped(),
-            pre,
+        let release = Release {
+            component: on_trial.component.clone(),
+            digest: on_trial.digest,
+            descriptor: on_trial.descriptor.clone(),
+            imports: on_trial.imports.clone(),
+            limits: on_trial.limits,
+            pre: self.link(EngineKind::Serving, &serving)?,
             tally: Tally::default(),
             _loaded: self.loaded.clone(),
         };
-        Ok(Examined { release: Arc::new(release(pre)), on_trial: Arc::new(release(trial_pre)) })
+        Ok(Examined { release: Arc::new(release), on_trial })
+    }
+
+    /// The first half of [`Self::examine`]: what the bytes are, ready to be tried and not to serve.
+    pub(crate) async fn on_trial(&self, bytes: &[u8], limits: Limits) -> Result<Arc<Release>, ExamineError> {
+        recognise(bytes)?;
+        let metered = self.code.component(EngineKind::Metered, bytes)?;
+        let imports = interfaces(self.code.engine(EngineKind::Metered), &metered)?;
+        let descriptor = self.describe(&metered).await?;
+        let component =
+            ComponentId::new(&descriptor.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
+        Ok(Arc::new(Release {
+            component,
+            digest: Digest::of(bytes),
+            descriptor,
+            imports,
+            limits: limits.capped(),
+            pre: self.link(EngineKind::Metered, &metered)?,
+            tally: Tally::default(),
+            _loaded: self.loaded.clone(),
+        }))
     }
 
     /// Links bytes that a stored release vouches for, without asking it anything.

@@ -23,7 +23,9 @@ use crate::failure::Failure;
 use crate::generation::GenerationMode;
 use crate::grant::Grants;
 use crate::lane::Lanes;
+use crate::limits::Limits;
 use crate::listing;
+use crate::miss::ForgeSeat;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::probation::ProbationTerms;
@@ -36,6 +38,7 @@ use crate::swap::{
     Checked, InstallRequest, Quarantined, SetApplied, SetPlan, SetRequest, SwapError, Swapped, Swapper,
     Swapping,
 };
+use crate::trial::{TrialMessage, Tried};
 use crate::upkeep::keep_up;
 use crate::watch::{STRUCK_MAX, Watch};
 
@@ -54,6 +57,8 @@ pub struct KernelConfig {
     pub probation: ProbationTerms,
     /// Core modules that components may import.
     pub core_modules: CoreModulesSeat,
+    /// What does something about messages that nobody understands.
+    pub forge: ForgeSeat,
 }
 
 /// Why the kernel did not start.
@@ -146,6 +151,7 @@ impl Kernel {
             journal: Arc::clone(&journal),
             minds,
             archivist: Some(Arc::new(archivist(&store, &journal, &seats, &grants))),
+            forge: config.forge.clone(),
         });
         let bell = Arc::new(Notify::new());
         let ring = Arc::clone(&bell);
@@ -257,6 +263,21 @@ impl Kernel {
     pub async fn check(&self, bytes: Vec<u8>, request: InstallRequest) -> Result<Checked, SwapError> {
         let swapper = Arc::clone(&self.0.swapper);
         self.swapping(async move { swapper.check(&bytes, &request).await }).await
+    }
+
+    /// Sends messages to bytes that could become a release, each on storage of its own; nothing changes.
+    ///
+    /// # Errors
+    /// [`SwapError`]: the bytes are no release, or this host could not try them.
+    pub async fn try_messages(
+        &self,
+        bytes: Vec<u8>,
+        limits: Limits,
+        selector: String,
+        messages: Vec<TrialMessage>,
+    ) -> Result<Vec<Tried>, SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.try_messages(&bytes, limits, &selector, &messages).await }).await
     }
 
     /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest. One of a later

@@ -41,9 +41,11 @@ pub mod inbox;
 mod instance;
 mod kernel;
 mod lane;
+mod lesson;
 mod limits;
 mod listing;
 mod manifest;
+mod miss;
 mod notice;
 mod objects;
 mod operator;
@@ -71,7 +73,7 @@ mod watch;
 pub use code::{CodeCache, CompileError, Compiler, CompilerSeat, EngineKind, SEAL_KEY_BYTES, precompile};
 pub use contract::CONTRACT_VERSION;
 pub use core_module::{BootError, CoreModules, CoreModulesSeat};
-pub use descriptor::{Descriptor, DescriptorError, Kind, Selector};
+pub use descriptor::{Descriptor, DescriptorError, Kind, Recording, Selector};
 pub use dispatch::{ATTEMPTS_MAX, Answer, DispatchStats, Rehearsal, Root};
 pub use engine::{EPOCH, EngineError, Engines, INSTANCE_SLOTS, MEMORY_BYTES_CEILING};
 pub use evolution::{Evolution, EvolutionOutcome, Evolving, OnEvolving};
@@ -82,8 +84,10 @@ pub use grant::{DEFAULT_GRANTS, INTERFACES};
 pub use inbox::InboxEntry;
 pub use kernel::{Kernel, KernelConfig, KernelError, LinedUp};
 pub use lane::LANE_ENTRIES_MAX;
+pub use lesson::Lesson;
 pub use limits::{Limits, LimitsError};
 pub use manifest::{Manifest, ManifestError};
+pub use miss::{Forge, ForgeSeat, Forged, Miss};
 pub use operator::{Listed, ObjectError};
 pub use probation::ProbationTerms;
 pub use root_object::RootObjectError;
@@ -95,7 +99,7 @@ pub use swap::{
     SetRequest, SwapError, Swapped, Swapping,
 };
 pub use tally::Usage;
-pub use trial::ExampleResult;
+pub use trial::{ExampleResult, TrialMessage, Tried, TriedFailure};
 
 /// How deep messages may send messages.
 pub const MESSAGE_DEPTH_MAX: u32 = 8;

@@ -172,7 +172,7 @@ impl Swapper {
         manifest_agrees(release, &install)?;
         stands_alone(release, &install)?;
         self.demand_later(release, &install.source)?;
-        if install.consumed.is_some() {
+        if install.consumed.is_some() || install.lesson.is_some() {
             self.demand_restart(release)?;
         }
         if !self.has_passed(release)? {
@@ -197,6 +197,7 @@ impl Swapper {
                 reason,
                 ousted: None,
                 no_return: false,
+                lesson: install.lesson.clone(),
                 request,
             })
         };
@@ -523,6 +524,7 @@ impl Swapper {
             reason,
             ousted: None,
             no_return: false,
+            lesson: None,
             request,
         })
     }

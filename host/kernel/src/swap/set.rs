@@ -247,6 +247,7 @@ impl Swapper {
             reason: Reason::Installed,
             ousted: None,
             no_return: false,
+            lesson: None,
             request: None,
         })))
     }
