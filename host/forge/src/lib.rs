@@ -6,8 +6,20 @@
 
 mod assemble;
 mod behaviour;
+mod built_in;
 mod engine;
+mod gate;
+mod policy;
+mod spec;
+mod ticket;
+mod workshop;
 
 pub use assemble::{AssembleError, SOURCE_BYTES_MAX, assemble, taken_apart};
 pub use behaviour::{Account, AccountExample, AccountExpectation, AccountSelector, AccountSlot, Behaviour};
+pub use built_in::BuiltIn;
 pub use engine::{Engine, Template, engine};
+pub use gate::{Check, Fault, Outcome, Probe, check, judge, probes};
+pub use policy::Policy;
+pub use spec::{EXAMPLES_MAX, Spec};
+pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, component_of};
+pub use workshop::{KeepError, Workshop, WorkshopError};

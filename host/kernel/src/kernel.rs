@@ -459,6 +459,12 @@ impl Kernel {
         self.0.swapper.loaded()
     }
 
+    /// Whether a component that serves has a mind of its own: a persona or a curator.
+    pub fn is_minded(&self, component: &ComponentId) -> bool {
+        let table = self.0.seats.current();
+        table.releases.get(component).is_some_and(|release| release.descriptor.kind != Kind::Behaviour)
+    }
+
     /// Ids of serving personas.
     pub fn personas(&self) -> Vec<String> {
         let table = self.0.seats.current();
