@@ -24,9 +24,12 @@ pub enum InferenceError {
     /// An argument is malformed; says which.
     #[error("inference: {0}")]
     Invalid(String),
-    /// The message's deadline or token budget ran out.
-    #[error("inference: the deadline or the token budget ran out")]
+    /// The message's deadline ran out.
+    #[error("inference: the deadline ran out")]
     Budget,
+    /// The component's own budget is used up: so many milliseconds, and asking again may succeed.
+    #[error("inference: this plugin's budget of minds is used up; ask again in {0} ms")]
+    Busy(u32),
     /// The host failed; the journal has the cause under this number.
     #[error("inference: the host failed; its journal says why under incident {0}")]
     Failed(u64),
@@ -175,6 +178,7 @@ impl From<host::Error> for InferenceError {
             host::Error::ContextExceeded(tokens) => Self::ContextExceeded(tokens),
             host::Error::Invalid(what) => Self::Invalid(what),
             host::Error::Budget => Self::Budget,
+            host::Error::Busy(wait_ms) => Self::Busy(wait_ms),
             host::Error::Failed(incident) => Self::Failed(incident),
         }
     }

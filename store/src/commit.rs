@@ -41,11 +41,12 @@ use crate::damage;
 use crate::error::{CommitError, Failure};
 use crate::generation::{self, Raised, Survey};
 use crate::history;
-use crate::id::Position;
+use crate::id::{ComponentId, ObjectId, Position};
 use crate::limit;
-use crate::order::Order;
+use crate::order::{Order, Posters};
 use crate::session::DedupeKey;
 use crate::shared::Shared;
+use crate::stored::{self, Asked};
 use crate::tables::{META_POSITION, Tables};
 use crate::unit::{Layer, Seen, Unit};
 
@@ -143,6 +144,10 @@ pub(crate) struct Ballot {
     pub(crate) vote: Vote,
     era: Option<u64>,
     snapshot: Position,
+    /// What its writes ask for of their owners' room.
+    stored: Asked,
+    /// How many posts it makes for the owners of their sources, as far as it read those.
+    posters: Posters,
     /// What was found out about the raises among its writes before it voted.
     survey: Option<Survey>,
     /// The raises that its vote passed.
@@ -166,6 +171,8 @@ impl Ballot {
         let (snapshot, era) = (unit.snapshot(), unit.era());
         let (seen, writes) = unit.into_parts();
         Ballot {
+            stored: stored::asked(&writes),
+            posters: posters(&seen, &writes),
             seen,
             writes,
             vote,
@@ -188,6 +195,11 @@ impl Ballot {
         if let Err(failure) = bug::guard("the reply to a commit", || reply(result)) {
             tracing::error!(%failure, "a unit's answer was lost");
         }
+    }
+
+    /// Who owns an object that it wrote or read.
+    fn owner_known(&self, id: ObjectId) -> Option<&ComponentId> {
+        owner_known(&self.seen, &self.writes, id)
     }
 
     /// Where it will be written; none for one that is only answered.
@@ -215,6 +227,19 @@ impl Drop for Ballot {
     fn drop(&mut self) {
         self.tell(Err(CommitError::Unavailable(Failure::Reopening)));
     }
+}
+
+fn owner_known<'a>(seen: &'a Seen, writes: &'a Layer, id: ObjectId) -> Option<&'a ComponentId> {
+    let seen = || seen.objects.get(&id).and_then(Option::as_ref);
+    writes.objects.get(&id).or_else(seen).map(|object| &object.owner)
+}
+
+fn posters(seen: &Seen, writes: &Layer) -> Posters {
+    let mut posters = Posters::new();
+    for owner in writes.posts.iter().filter_map(|post| owner_known(seen, writes, post.source)) {
+        *posters.entry(owner.clone()).or_default() += 1;
+    }
+    posters
 }
 
 /// A ballot with what its caller is told.
@@ -286,10 +311,12 @@ fn line_up(shared: &Shared, mut ballot: Box<Ballot>) -> Result<(), Told> {
         }
         Verdict::Pass(raises) => {
             ballot.raises = raises;
-            let Ballot { writes, vote, .. } = ballot.as_mut();
+            let Ballot { writes, vote, stored, posters, .. } = ballot.as_mut();
             let growth = room::growth(shared, &order, writes);
             let position = order.add(writes, vote.dedupe.as_ref(), &vote.outcome, shared.now_ms());
             order.grow(&growth);
+            order.stored.add(position, std::mem::take(stored));
+            order.add_posters(position, std::mem::take(posters));
             if let Some(act) = vote.on_voted.take() {
                 (act.0)(position);
             }
@@ -458,6 +485,7 @@ impl Committer {
         tables.meta.open()?.insert(META_POSITION, position.get())?;
         history::note_group(&mut tables, *position, *at_ms)?;
         finish.count(&mut tables)?;
+        finish.stored = tables.count_stored()?;
         write::trim_redo(&mut tables, &self.shared, finish)?;
         drop(tables);
         fail::fail_point!("store::before-commit");
@@ -500,6 +528,7 @@ impl Committer {
         }
         self.shared.decided.store(group.position.get(), Ordering::Release);
         let visible_at = Instant::now();
+        order.stored.settle(group.position, &group.finish.stored);
         let aged = order.settle(group.position, group.ballots.len());
         // Nobody votes while the order is held, so what takes long is dropped after it.
         drop(order);

@@ -8,6 +8,8 @@
 //! ```
 //! A step reads the tables as its layout left them and never calls code that later layouts may change.
 
+use std::collections::BTreeMap;
+
 use redb::{ReadableTable, WriteTransaction};
 use serde_json::json;
 
@@ -16,6 +18,7 @@ use crate::error::Failure;
 use crate::id::{ObjectId, Position};
 use crate::scan::Scan as _;
 use crate::store_id;
+use crate::stored;
 use crate::tables::{self, LAYOUT, META_LAYOUT, META_OBJECT_ROWS, META_POSITION, Tables};
 
 /// What opening a store does with a database that an older host wrote.
@@ -50,7 +53,7 @@ impl From<LayoutMode> for OnOlder {
 type Step = fn(&mut Tables<'_>) -> Result<(), Failure>;
 
 /// The step from layout N is at index N - 1.
-const STEPS: [Step; 2] = [count_and_own, know_forms];
+const STEPS: [Step; 3] = [count_and_own, know_forms, sum_stored];
 
 /// Raises a database from an older layout to today's within `txn`, which the caller commits.
 ///
@@ -100,6 +103,18 @@ fn count_and_own(tables: &mut Tables<'_>) -> Result<(), Failure> {
 /// 2 → 3: collections may have a form of their own. Those that are there have none, which means what it meant before.
 fn know_forms(_: &mut Tables<'_>) -> Result<(), Failure> {
     Ok(())
+}
+
+/// 3 → 4: what each component stores is summed up.
+fn sum_stored(tables: &mut Tables<'_>) -> Result<(), Failure> {
+    let mut sums = BTreeMap::new();
+    for row in tables.objects.open()?.rows()? {
+        stored::count_state(&mut sums, row?.1.value())?;
+    }
+    for row in tables.names.open()?.rows()? {
+        stored::count_name(&mut sums, row?.0.value().0);
+    }
+    stored::write_sums(tables, &sums)
 }
 
 fn list_renames(tables: &mut Tables<'_>) -> Result<(), Failure> {

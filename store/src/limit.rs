@@ -40,6 +40,9 @@ pub const UNIT_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const POSTS_PER_UNIT_MAX: usize = 1_000;
 /// Posts waiting for delivery in the whole store.
 pub const POSTS_PENDING_MAX: usize = 100_000;
+/// Posts waiting for delivery whose sources one component owns: a tenth of all, so that one that posts without end leaves
+/// room for others.
+pub const POSTS_PENDING_PER_OWNER_MAX: usize = 10_000;
 /// How often a post may have caused another post.
 pub const POST_HOPS_MAX: u32 = 32;
 /// Failed deliveries after which a post becomes a dead letter.
@@ -163,6 +166,9 @@ pub const BLOBS_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Bytes that the database file may take before units that add rows are refused, unless the store is opened with
 /// another quota.
 pub const DATABASE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Bytes that one component may store, unless the store is opened with another bound: a quarter of what all may, so that
+/// one that fills its own leaves room for others.
+pub const STORED_BYTES_PER_OWNER_MAX: u64 = DATABASE_BYTES_MAX / 4;
 /// Time for which a blob that was just put is not collected, though nothing names it yet.
 pub const BLOB_GRACE_MS: u64 = 10 * 60 * 1_000;
 /// Distinct blobs put within that time; beyond it a put is refused.

@@ -23,6 +23,7 @@ use crate::id::{ComponentId, ObjectId, ObjectName, Position, PostId};
 use crate::object::Object;
 use crate::record::RecordWrite;
 use crate::session::{DedupeKey, SessionId};
+use crate::stored::StoredBytes;
 use crate::unit::Layer;
 use crate::vectors::{CollectionForm, CollectionKey, Growth, Room, Vector, bytes_of};
 
@@ -47,12 +48,16 @@ pub(crate) struct Order {
     names: BTreeMap<ObjectName, Versions<Option<ObjectId>>>,
     collections: HashMap<CollectionKey, Versions<CollectionForm>>,
     vectors: HashMap<CollectionKey, HashMap<ObjectId, Versions<Option<Vector>>>>,
+    /// Bytes that components store, everything pending included.
+    pub(crate) stored: StoredBytes,
     /// Bytes of all vectors once everything pending is durable.
     room: Room,
     /// Posts that a unit takes, or whose delivery failed in it.
     touched_posts: HashMap<PostId, Versions<()>>,
     /// Posts added and taken by each unit.
     posts: Versions<(usize, usize)>,
+    /// Posts added by each unit, by whose objects sent them.
+    posters: Versions<Posters>,
     sessions: Sessions,
     /// As of when each unit closes idle sessions.
     sweeps: Versions<u64>,
@@ -63,6 +68,9 @@ pub(crate) struct Order {
     /// The last vote of this era that wrote, moved or dropped evolved copies; kept when it is durable.
     copied: Position,
 }
+
+/// Posts by whose objects sent them.
+pub(crate) type Posters = BTreeMap<ComponentId, usize>;
 
 /// What the order knows of an object's state.
 pub(crate) enum Known<'a> {
@@ -145,6 +153,7 @@ impl Order {
         });
         self.touched_posts.retain(|_, versions| versions.settle(through));
         self.posts.settle(through);
+        self.posters.settle(through);
         self.sessions.settle(through);
         self.sweeps.settle(through);
         self.recent.take_aged()
@@ -152,7 +161,8 @@ impl Order {
 
     /// Empties the order after a failure: what was voted for will not be decided, or nobody knows.
     pub(crate) fn end_era(&mut self, decided: Position) {
-        *self = Order { position: decided, era: self.era + 1, ..Order::default() };
+        let stored = std::mem::take(&mut self.stored).without_pending();
+        *self = Order { position: decided, era: self.era + 1, stored, ..Order::default() };
     }
 
     /// Where positions go on, once the database says what was decided.
@@ -284,6 +294,20 @@ impl Order {
             self.posts.0.iter().map(|(_, counts)| of(counts)).sum::<usize>()
         };
         (pending + sum(|counts| counts.0)).saturating_sub(sum(|counts| counts.1))
+    }
+
+    /// Counts by whose objects a unit that was added posts.
+    pub(crate) fn add_posters(&mut self, position: Position, posters: Posters) {
+        if !posters.is_empty() {
+            self.posters.push(position, posters);
+        }
+    }
+
+    /// Posts of one owner's objects that wait once everything pending is durable, when `pending` do now; those that
+    /// pending units take are still among them.
+    pub(crate) fn posts_of_after(&self, owner: &ComponentId, pending: usize) -> usize {
+        let added = self.posters.0.iter().filter_map(|(_, posters)| posters.get(owner));
+        pending + added.sum::<usize>()
     }
 
     /// What is known of a session, everything pending included; none unless it was learnt and has requests.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{NameError, Overflow, WriteError};
-use crate::id::{ObjectId, PostId};
+use crate::id::{ComponentId, ObjectId, PostId};
 use crate::json::Json;
 use crate::limit;
 use crate::object::check_slot_name;
@@ -77,9 +77,22 @@ impl Post {
 /// One change of the outbox, applied to the mirror when its commit is decided.
 #[derive(Clone, Debug)]
 pub(crate) enum OutboxChange {
-    Add { id: PostId, lane: Lane, not_before_ms: u64 },
-    Delay { id: PostId, lane: Lane, not_before_ms: u64 },
-    Remove { id: PostId, lane: Lane },
+    /// `owner`: of the source; none where there is no such object.
+    Add {
+        id: PostId,
+        lane: Lane,
+        not_before_ms: u64,
+        owner: Option<ComponentId>,
+    },
+    Delay {
+        id: PostId,
+        lane: Lane,
+        not_before_ms: u64,
+    },
+    Remove {
+        id: PostId,
+        lane: Lane,
+    },
 }
 
 /// Source and target: posts of one lane are delivered one after another.
@@ -92,20 +105,31 @@ pub(crate) struct Outbox {
     /// The first post of every lane, by the time from which it is due.
     heads: BTreeSet<(u64, PostId)>,
     pending: usize,
+    /// Whose each source is, as of its oldest pending post, and how many it has.
+    sources: HashMap<ObjectId, (Option<ComponentId>, usize)>,
+    owners: HashMap<ComponentId, usize>,
 }
 
 impl Outbox {
     pub(crate) fn apply(&mut self, change: &OutboxChange) {
-        match *change {
-            OutboxChange::Add { id, lane, not_before_ms }
+        let before = self.pending;
+        match change {
+            OutboxChange::Add { id, lane, not_before_ms, .. }
             | OutboxChange::Delay { id, lane, not_before_ms } => {
-                self.change_lane(lane, |posts| {
-                    posts.insert(id, not_before_ms);
+                self.change_lane(*lane, |posts| {
+                    posts.insert(*id, *not_before_ms);
                 });
             }
-            OutboxChange::Remove { id, lane } => self.change_lane(lane, |posts| {
-                posts.remove(&id);
+            OutboxChange::Remove { id, lane } => self.change_lane(*lane, |posts| {
+                posts.remove(id);
             }),
+        }
+        match change {
+            OutboxChange::Add { lane, owner, .. } if self.pending > before => {
+                self.count_source(lane.0, owner.as_ref());
+            }
+            OutboxChange::Remove { lane, .. } if self.pending < before => self.uncount_source(lane.0),
+            _ => {}
         }
     }
 
@@ -122,6 +146,31 @@ impl Outbox {
 
     pub(crate) fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// Posts whose sources a component owns.
+    pub(crate) fn pending_of(&self, owner: &ComponentId) -> usize {
+        self.owners.get(owner).copied().unwrap_or_default()
+    }
+
+    fn count_source(&mut self, source: ObjectId, owner: Option<&ComponentId>) {
+        let (owner, pending) = self.sources.entry(source).or_insert_with(|| (owner.cloned(), 0));
+        *pending += 1;
+        if let Some(owner) = owner {
+            *self.owners.entry(owner.clone()).or_default() += 1;
+        }
+    }
+
+    fn uncount_source(&mut self, source: ObjectId) {
+        let Some((owner, pending)) = self.sources.get_mut(&source) else { return };
+        *pending -= 1;
+        if let Some(of_owner) = owner.as_ref().and_then(|owner| self.owners.get_mut(owner)) {
+            *of_owner -= 1;
+        }
+        if *pending == 0 {
+            self.sources.remove(&source);
+            self.owners.retain(|_, pending| *pending > 0);
+        }
     }
 
     fn change_lane(&mut self, lane: Lane, change: impl FnOnce(&mut BTreeMap<PostId, u64>)) {

@@ -1,5 +1,7 @@
 //! What the handle, the units and the committer share: the database and the memory that follows it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,8 +32,10 @@ use crate::segments::SegmentFiles;
 use crate::shelves::Shelves;
 use crate::standing::{PagesStanding, Stand};
 use crate::store::StoreOptions;
+use crate::stored::StoredBytes;
 use crate::tables::{
-    self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OUTBOX, REDO,
+    self, COLLECTIONS, FORMS, GENERATIONS, META, META_HISTORY_FLOOR, META_POSITION, OBJECTS, OUTBOX,
+    ObjectKey, REDO,
 };
 use crate::vectors::{CollectionForm, CollectionKey, VectorSet};
 
@@ -82,6 +86,7 @@ pub(crate) struct Loaded {
     pub(crate) position: Position,
     pub(crate) index: VectorSet,
     pub(crate) outbox: Outbox,
+    pub(crate) stored: StoredBytes,
     pub(crate) generations: Arc<Generations>,
     pub(crate) redo_rows: u64,
     pub(crate) floor: Position,
@@ -166,6 +171,7 @@ impl Shared {
         order.begin_at(loaded.position);
         order.set_generations(Arc::clone(&loaded.generations));
         order.set_room(loaded.index.room());
+        order.stored = loaded.stored;
         let mut index = self.index.write();
         loaded.index.inherit(&mut index);
         // Some may have been deleted since they were read.
@@ -207,11 +213,12 @@ impl Loaded {
         let position = read_position(&meta)?;
         let floor = Position::new(tables::read_meta(&meta, META_HISTORY_FLOOR)?);
         let index = read_index(&txn, position, options, segments, shelves)?;
-        let outbox = read_outbox(&txn.open_table(OUTBOX)?)?;
+        let outbox = read_outbox(&txn.open_table(OUTBOX)?, &txn.open_table(OBJECTS)?)?;
         let generations = Arc::new(Generations::read(&txn.open_table(GENERATIONS)?)?);
         let redo = txn.open_table(REDO)?;
         let redo_rows = redb::ReadableTableMetadata::len(&redo)?;
-        Ok(Loaded { position, index, outbox, generations, redo_rows, floor })
+        let stored = StoredBytes::read(&meta)?;
+        Ok(Loaded { position, index, outbox, stored, generations, redo_rows, floor })
     }
 }
 
@@ -259,15 +266,23 @@ pub(crate) fn read_collections(txn: &ReadTransaction) -> Result<Vec<Collection>,
     .collect()
 }
 
-fn read_outbox(outbox: &impl ReadableTable<tables::PostKey, &'static [u8]>) -> Result<Outbox, Failure> {
-    let mut mirror = Outbox::default();
+fn read_outbox(
+    outbox: &impl ReadableTable<tables::PostKey, &'static [u8]>,
+    objects: &impl ReadableTable<ObjectKey, &'static [u8]>,
+) -> Result<Outbox, Failure> {
+    let (mut mirror, mut owners) = (Outbox::default(), HashMap::new());
     for row in outbox.rows()? {
         let (key, value) = row?;
         let (position, index) = key.value();
         let row: OutboxRow = tables::decode("outbox", value.value())?;
         let id = PostId { position: Position::new(position), index };
         let lane = (row.post.source, row.post.target);
-        mirror.apply(&OutboxChange::Add { id, lane, not_before_ms: row.not_before_ms });
+        let owner = match owners.entry(row.post.source) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(tables::read_owner(objects, row.post.source)?),
+        };
+        let owner = owner.clone();
+        mirror.apply(&OutboxChange::Add { id, lane, not_before_ms: row.not_before_ms, owner });
     }
     Ok(mirror)
 }

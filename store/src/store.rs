@@ -46,7 +46,7 @@ use crate::vectors::{VectorEngine, VectorSet};
 use crate::verify::{self, Report};
 
 pub(crate) use listing::list_releases;
-pub use listing::{Counts, Usage};
+pub use listing::{Counts, OwnerBounds, Usage};
 
 /// The database's file in a store's directory.
 pub(crate) const DATABASE_FILE: &str = "objects.redb";
@@ -85,6 +85,11 @@ pub struct StoreOptions {
     /// to. Measured with a quota of 16 MiB: 17 MiB with units of 4 KiB one by one, 132 MiB with 32 clients whose units
     /// are of 7 MiB. Units are not held against what others will need, since that may fit into free pages.
     pub database_bytes_max: u64,
+    /// Bytes that one component may store: the rows of its objects' states, past ones included, 128 for each beside
+    /// them, and names below its id. Past it a unit that adds some is refused as [`CommitError::StorageFull`]; pruning
+    /// and forgetting give room back. What a change of seats writes is counted and never refused. Default 4 GiB, a
+    /// quarter of what the file may take: no component fills it alone.
+    pub stored_bytes_per_owner_max: u64,
     /// Bytes that all blobs may take, those that nothing names included. Past it [`Store::put_blob`] answers
     /// [`BlobError::Quota`]. Default 4 GiB: some thousand releases of common size.
     pub blob_bytes_max: u64,
@@ -117,6 +122,7 @@ impl Default for StoreOptions {
             room_poll: limit::ROOM_POLL,
             retention: Retention::default(),
             database_bytes_max: limit::DATABASE_BYTES_MAX,
+            stored_bytes_per_owner_max: limit::STORED_BYTES_PER_OWNER_MAX,
             blob_bytes_max: limit::BLOBS_BYTES_MAX,
             vector_bytes_per_owner_max: limit::VECTOR_BYTES_PER_OWNER_MAX,
             vector_bytes_max: limit::VECTOR_BYTES_MAX,
@@ -138,6 +144,7 @@ impl fmt::Debug for StoreOptions {
             .field("room_poll", &self.room_poll)
             .field("retention", &self.retention)
             .field("database_bytes_max", &self.database_bytes_max)
+            .field("stored_bytes_per_owner_max", &self.stored_bytes_per_owner_max)
             .field("blob_bytes_max", &self.blob_bytes_max)
             .field("vector_bytes_per_owner_max", &self.vector_bytes_per_owner_max)
             .field("vector_bytes_max", &self.vector_bytes_max)

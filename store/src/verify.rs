@@ -7,6 +7,7 @@
 //! raised    generations rise with their positions, no object is below its owner's, each copy is of the newest
 //!           state or was when it came into force; in memory as on disk
 //! names     each stands for an object that exists, and the table by object says the same
+//! stored    the bytes of each component are summed up, in memory as on disk
 //! history   what replaced what is listed for all above the floor and all not yet pruned
 //! vectors   dimension, finite, object exists; each row is the newest redo of its key, in memory as on disk
 //! outbox    posts are decided, have attempts left; dead letters have none
@@ -36,6 +37,7 @@ use crate::pages;
 use crate::progress::{Meter, Phase, Progress};
 use crate::scan::Scan as _;
 use crate::shared::{Shared, read_collections};
+use crate::stored::StoredBytes;
 use crate::tables::{GENERATIONS, META, META_HISTORY_FLOOR, META_LAYOUT, META_POSITION, VECTORS, read_meta};
 use crate::vectors::{self, CollectionKey, Room};
 
@@ -139,7 +141,14 @@ fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Resu
     let (position, stored) = live_vectors(&shared.database)?;
     let indexed = shared.index.read().live();
     let counted = quiet_room(shared, position);
-    let generations = Generations::read(&shared.database.read()?.open_table(GENERATIONS)?)?;
+    let (generations, sums) = {
+        let txn = shared.database.read()?;
+        (
+            Generations::read(&txn.open_table(GENERATIONS)?)?,
+            StoredBytes::read(&txn.open_table(META)?)?.durable(),
+        )
+    };
+    let summed = shared.order.read().stored.durable();
     let known = Arc::clone(&shared.generations.read());
     // Between a vote and the commit's finish memory is ahead or behind; then another verification tells.
     let is_quiet = before == position && shared.position() == position && counted.is_some();
@@ -148,6 +157,9 @@ fn verify_open_rows(shared: &Shared, progress: &mut dyn FnMut(Progress)) -> Resu
     }
     if let Some(counted) = counted.filter(|counted| is_quiet && *counted != room_of(&stored)) {
         report.trouble(format!("vectors: {} bytes are counted, and the rows say otherwise", counted.total()));
+    }
+    if is_quiet && summed != sums {
+        report.trouble("stored: memory does not count what the rows say".into());
     }
     if is_quiet && generations != *known {
         report.trouble("generations: memory does not hold what the rows say".into());
@@ -176,6 +188,9 @@ fn verify_rows(
         check.owned()?;
     }
     check.names()?;
+    if layout >= 4 {
+        check.stored()?;
+    }
     if layout >= 2 {
         check.past()?;
     }

@@ -93,3 +93,28 @@ async fn a_root_that_conflicts_at_every_attempt_ends_in_a_conflict_without_effec
     assert_eq!(*listener.heard.lock(), (1..=ATTEMPTS_MAX).flat_map(pieces).collect::<Vec<_>>());
     assert_eq!(kernel.send("babs", "turns", json!({})).await.unwrap(), json!([]));
 }
+
+/// Roots in the lane of an object come one after another, so that one from elsewhere would lose to each of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_writes_a_busy_object_from_elsewhere_gets_through() {
+    const MESSAGES: u64 = 150;
+    let kernel = Arc::new(TestKernel::with_guests(&["counter", "relay"]).await);
+    let send = |through_relay: bool| {
+        let kernel = Arc::clone(&kernel);
+        tokio::spawn(async move {
+            for _ in 0..MESSAGES {
+                let forward = json!({"to": "counter", "selector": "increment"});
+                let sent = match through_relay {
+                    true => kernel.send("relay", "forward", forward).await,
+                    false => kernel.send("counter", "increment", Value::Null).await,
+                };
+                sent.unwrap();
+            }
+        })
+    };
+    let senders: Vec<_> = (0..8).map(|sender| send(sender < 2)).collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 8 * MESSAGES);
+}

@@ -1,5 +1,10 @@
 //! Guests that misbehave: the host lives, the sender learns why, everyone else is served.
 
+mod calls;
+mod evolve;
+mod liar;
+mod made;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +25,27 @@ async fn breakage(kernel: &TestKernel, guest: &str, selector: &str) -> Breakage 
         Failure::Broken { breakage, .. } => *breakage,
         other => panic!("{other}"),
     }
+}
+
+/// Nobody else noticed anything: the counter counts on, no instance is left, and there is room for as many as ever.
+async fn assert_unharmed(kernel: &TestKernel) {
+    let count = || async { kernel.send("counter", "read", Value::Null).await.unwrap().as_u64().unwrap() };
+    let before = count().await;
+    let counting: Vec<_> = (0..100).map(|_| kernel.line_up("counter", "increment", Value::Null)).collect();
+    for counted in counting {
+        counted.answer().await.unwrap();
+    }
+    assert_eq!(count().await, before + 100);
+    for used in kernel.kernel.usage() {
+        assert_eq!(used["usage"]["running"], 0, "{used}");
+    }
+}
+
+/// Resident memory of this process, MiB.
+fn resident_mib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0 kB");
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
 }
 
 #[tokio::test]
@@ -89,6 +115,19 @@ async fn a_hoarder_is_ended_by_its_memory_limit() {
     assert_eq!(breakage(&kernel, "hoarder", "hoard").await, Breakage::Memory { allowed_mib: 64 });
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hoarders_had_is_given_back() {
+    let kernel = TestKernel::with_guests(&["hoarder", "counter"]).await;
+    breakage(&kernel, "hoarder", "hoard").await;
+    let before = resident_mib();
+    for _ in 0..20 {
+        breakage(&kernel, "hoarder", "hoard").await;
+    }
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 100, "twenty times 64 MiB left {grown} MiB");
+    assert_unharmed(&kernel).await;
+}
+
 #[tokio::test]
 async fn a_trapper_leaves_no_write_and_its_last_words() {
     let kernel = TestKernel::with_guests(&["trapper"]).await;
@@ -125,6 +164,12 @@ async fn an_overreacher_waits_for_its_grant_and_is_denied_without_it() {
         "{without:?}"
     );
     assert_ne!(format!("{with_grant:?}"), format!("{without:?}"), "revoking counts from the next message");
+}
+
+#[tokio::test]
+async fn an_overreacher_gets_hold_of_nothing() {
+    let kernel = TestKernel::with_guests(&["overreacher"]).await;
+    assert_eq!(kernel.send("overreacher", "reach", Value::Null).await.unwrap(), json!([]));
 }
 
 #[tokio::test]

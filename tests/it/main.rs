@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod archive;
+mod budgets;
 mod churn;
 mod conflict;
 mod disk;
 mod dispatch;
 mod evolving;
+mod forging;
 mod generation;
 mod generation_crash;
 mod hostile;

@@ -136,3 +136,17 @@ async fn every_object_answers_clone() {
     );
     assert_eq!(kernel.send("counter", "read", Value::Null).await.unwrap(), 4, "and is another object");
 }
+
+#[tokio::test]
+async fn a_tree_that_is_wide_and_deep_ends_at_its_sends() {
+    let kernel = TestKernel::with_guests(&["relay"]).await;
+    kernel.send("relay", "try_forward", json!({"to": "relay", "selector": "echo"})).await.unwrap();
+    let inner = json!({"to": "relay", "selector": "attempts", "n": 4_000});
+    let outer = json!({"to": "relay", "selector": "fan_out", "arguments": inner, "n": 3});
+    let sending = Sending { within: Some(Duration::from_secs(60)), ..Sending::default() };
+    let answer = kernel.send_as("relay", "fan_out", outer, sending).await.unwrap().value;
+    assert_eq!((&answer["answered"], &answer["stopped"]), (&json!(3), &Value::Null));
+    // Three of the outer one, twice four thousand, and what is left of ten thousand.
+    assert_eq!(answer["last"], json!({"answered": 1_997, "last": 1, "stopped": "busy"}));
+    assert_eq!(kernel.send("relay", "attempts", Value::Null).await.unwrap(), 1, "the next root counts anew");
+}

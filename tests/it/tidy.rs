@@ -69,7 +69,7 @@ const BENCHES: [&str; 9] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 17] = [
+const HOMES: [(&str, &[&str], &[&str]); 18] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &GRAPHS, &GRAPH_FILES),
     ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
@@ -89,6 +89,7 @@ const HOMES: [(&str, &[&str], &[&str]); 17] = [
         ],
     ),
     ("omq-tokio", &["host/bridge"], &["host/bridge/src/socket/omq.rs"]),
+    ("cap-std", &["host/kernel"], &["host/kernel/src/inbox/directory.rs"]),
     ("snow", &["host/guard"], &["host/guard/src/noise.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
@@ -104,7 +105,7 @@ const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
 const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
-const PURE: [&str; 22] = [
+const PURE: [&str; 25] = [
     "host/bridge/src/channel.rs",
     "host/bridge/src/client.rs",
     "host/bridge/src/client/silence.rs",
@@ -125,8 +126,11 @@ const PURE: [&str; 22] = [
     "host/guard/src/hush.rs",
     "host/guard/src/inspector.rs",
     "host/guard/src/inspector/ready.rs",
+    "host/kernel/src/inbox.rs",
+    "host/kernel/src/inbox/name.rs",
     "host/inference/src/catalogue.rs",
     "host/inference/src/residency.rs",
+    "host/kernel/src/budget.rs",
 ];
 const IMPURE: [&str; 12] = [
     "Instant::now",

@@ -2,20 +2,6 @@
 
 use serde_json::{Value, json};
 use telos_forge::{Account, AccountExample, AccountSelector, AccountSlot, Behaviour, Engine, assemble};
-use telos_kernel::CoreModules;
-
-/// The core modules of a host.
-pub struct BuiltIn;
-
-impl CoreModules for BuiltIn {
-    fn module(&self, name: &str) -> Option<Vec<u8>> {
-        (engine().name == name).then(|| engine().module.to_vec())
-    }
-
-    fn is_assembled(&self, component: &[u8]) -> bool {
-        telos_forge::taken_apart(engine(), component).is_some()
-    }
-}
 
 /// The engine.
 ///

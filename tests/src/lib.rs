@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use telos_forge::Workshop;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, CodeCache, CoreModulesSeat, Evolution, Failure, GenerationMode, Granting, InstallRequest, Kernel,
-    KernelConfig, LinedUp, ProbationTerms, Root, SwapError, Swapped,
+    Answer, CodeCache, CoreModulesSeat, Evolution, Failure, Forge, ForgeSeat, GenerationMode, Granting,
+    InferenceTerms, InstallRequest, Kernel, KernelConfig, LinedUp, ProbationTerms, Root, SwapError, Swapped,
 };
 use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
@@ -50,6 +51,8 @@ pub struct TestKernel {
     pub store: Store,
     /// What it said.
     pub journal: Arc<RecordingJournal>,
+    /// Where behaviour is made, in a kernel that forges.
+    pub workshop: Option<Arc<Workshop>>,
     home: Option<TempDir>,
 }
 
@@ -74,6 +77,16 @@ impl TestKernel {
     pub fn with_minds(minds: Arc<dyn Minds>) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         Self::in_home(home, minds)
+    }
+
+    /// An empty kernel with minds, of which each component may have so much.
+    pub fn with_minds_on_terms(minds: Arc<dyn Minds>, inference: InferenceTerms) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let store = open(home.path());
+        let config = KernelConfig { inference, ..KernelConfig::default() };
+        let kernel = Self::configured(Some(home), store, minds, config);
+        kernel.kernel.begin();
+        kernel
     }
 
     /// A kernel with these guests installed, each granted all it imports.
@@ -162,6 +175,10 @@ impl TestKernel {
         minds: Arc<dyn Minds>,
         probation: ProbationTerms,
     ) -> Self {
+        Self::configured(home, store, minds, KernelConfig { probation, ..KernelConfig::default() })
+    }
+
+    fn configured(home: Option<TempDir>, store: Store, minds: Arc<dyn Minds>, config: KernelConfig) -> Self {
         let journal = Arc::new(RecordingJournal::default());
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
@@ -169,13 +186,33 @@ impl TestKernel {
         let config = KernelConfig {
             cache: Some(CodeCache { directory: cache, key: [1; 32] }),
             threads: 2,
-            probation,
-            core_modules: CoreModulesSeat(Some(Arc::new(behaviour::BuiltIn))),
-            ..KernelConfig::default()
+            core_modules: CoreModulesSeat(Some(Arc::new(telos_forge::BuiltIn))),
+            ..config
         };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
-        Self { kernel, store, journal, home }
+        Self { kernel, store, journal, home, workshop: None }
+    }
+
+    /// A kernel in a directory that outlives it, which makes behaviour for messages that nobody understands.
+    pub fn over_forging(directory: &Path, probation: ProbationTerms) -> Self {
+        let store = open(directory);
+        let journal = Arc::new(RecordingJournal::default());
+        let workshop = Workshop::new(store.clone(), journal).expect("a workshop");
+        let forge = ForgeSeat(Some(Arc::clone(&workshop) as Arc<dyn Forge>));
+        let config = KernelConfig { probation, forge, ..KernelConfig::default() };
+        let kernel = Self::configured(None, store, Arc::new(NoMinds), config);
+        kernel.kernel.begin();
+        workshop.begin(&kernel.kernel);
+        Self { workshop: Some(workshop), ..kernel }
+    }
+
+    /// The workshop.
+    ///
+    /// # Panics
+    /// In a kernel that does not forge.
+    pub fn workshop(&self) -> &Arc<Workshop> {
+        self.workshop.as_ref().expect("a kernel that forges")
     }
 
     /// The same home, opened by a kernel that knows nothing but what was stored.

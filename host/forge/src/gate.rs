@@ -34,9 +34,9 @@ pub struct Check {
 
 /// A message that a candidate is sent, on storage of its own.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Slots of its receiver before.
-    pub before: Vec<(String, Value)>,
+    pub(crate) before: Vec<(String, Value)>,
     /// The arguments.
     pub arguments: Value,
     /// What the host answers meanwhile.
@@ -59,7 +59,7 @@ enum Kind {
 
 /// What came of one probe.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The answer, or why there is none.
     pub answer: Result<Value, Fault>,
     /// The receiver's value slots afterwards.
@@ -68,7 +68,7 @@ pub struct Outcome {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// It declined, which is its right; else it failed.
     pub is_refusal: bool,
     /// In words.
@@ -76,10 +76,10 @@ pub struct Fault {
 }
 
 /// Judges an answer against a JSON Schema; a sentence when it does not fit.
-pub type Satisfies<'a> = &'a dyn Fn(&Value, &Value) -> Result<(), String>;
+pub(crate) type Satisfies<'a> = &'a dyn Fn(&Value, &Value) -> Result<(), String>;
 
 /// Everything that a candidate is sent, in order.
-pub fn probes(spec: &Spec, trigger: &Trigger) -> Vec<Probe> {
+pub(crate) fn probes(spec: &Spec, trigger: &Trigger) -> Vec<Probe> {
     let mut probes = Vec::new();
     for (place, example) in spec.examples.iter().enumerate() {
         for again in [false, true] {
@@ -105,7 +105,12 @@ pub fn probes(spec: &Spec, trigger: &Trigger) -> Vec<Probe> {
 }
 
 /// What the outcomes of [`probes`], in their order, say of a candidate.
-pub fn judge(spec: &Spec, probes: &[Probe], outcomes: &[Outcome], satisfies: Satisfies<'_>) -> Vec<Check> {
+pub(crate) fn judge(
+    spec: &Spec,
+    probes: &[Probe],
+    outcomes: &[Outcome],
+    satisfies: Satisfies<'_>,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut before: Option<&Outcome> = None;
     for (probe, outcome) in probes.iter().zip(outcomes) {
@@ -150,7 +155,7 @@ pub fn judge(spec: &Spec, probes: &[Probe], outcomes: &[Outcome], satisfies: Sat
 }
 
 /// A check of one thing.
-pub fn check(name: String, found: Result<(), String>) -> Check {
+pub(crate) fn check(name: String, found: Result<(), String>) -> Check {
     let detail = found.as_ref().err().map(|detail| detail.chars().take(DETAIL_CHARS_MAX).collect());
     Check { name, passed: found.is_ok(), detail: detail.unwrap_or_default() }
 }

@@ -18,7 +18,7 @@ pub use assemble::{AssembleError, SOURCE_BYTES_MAX, assemble, taken_apart};
 pub use behaviour::{Account, AccountExample, AccountExpectation, AccountSelector, AccountSlot, Behaviour};
 pub use built_in::BuiltIn;
 pub use engine::{Engine, Template, engine};
-pub use gate::{Check, Fault, Outcome, Probe, check, judge, probes};
+pub use gate::Check;
 pub use policy::Policy;
 pub use spec::{EXAMPLES_MAX, Spec};
 pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, component_of};

@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::Value;
 use telos_kernel::seams::{JournalLine, JournalSink, Severity};
-use telos_kernel::{Forge, Forged, Granting, InstallRequest, Kernel, Lesson, Miss, Swapped};
+use telos_kernel::{
+    FORGED, Forge, Forged, Granting, InstallRequest, Kernel, Lesson, Miss, Swapped, WeakKernel,
+};
 use telos_store::{ComponentId, ObjectId, Slot, Store};
 use tokio::sync::{Notify, watch};
 
@@ -54,7 +56,8 @@ pub struct Workshop {
     keep: Keep,
     engine: Option<&'static Engine>,
     journal: Arc<dyn JournalSink>,
-    kernel: OnceLock<Kernel>,
+    /// Which has this workshop, and so is not kept by it.
+    kernel: OnceLock<WeakKernel>,
     state: Mutex<State>,
     /// Rung when there is something to do.
     bell: Notify,
@@ -136,8 +139,8 @@ impl Workshop {
     }
 
     /// Begins to work for a kernel, until that is gone.
-    pub fn begin(self: &Arc<Self>, kernel: Kernel) {
-        if self.kernel.set(kernel).is_ok() {
+    pub fn begin(self: &Arc<Self>, kernel: &Kernel) {
+        if self.kernel.set(kernel.downgrade()).is_ok() {
             tokio::spawn(work(Arc::downgrade(self)));
         }
     }
@@ -249,8 +252,9 @@ impl Workshop {
         self.engine.ok_or(WorkshopError::NoEngine)
     }
 
-    fn kernel(&self) -> Result<&Kernel, WorkshopError> {
-        self.kernel.get().ok_or_else(|| WorkshopError::Untried("the host has not begun".into()))
+    fn kernel(&self) -> Result<Kernel, WorkshopError> {
+        let kernel = self.kernel.get().and_then(WeakKernel::upgrade);
+        kernel.ok_or_else(|| WorkshopError::Untried("the host is not there".into()))
     }
 
     /// What is wanted of an object: its own word, else the home's. What writes behaviour is never taught by itself.
@@ -262,7 +266,7 @@ impl Workshop {
     /// Whether an object belongs to a component that has a mind of its own, which nothing is done to unasked.
     fn is_minded(&self, prototype: ObjectId) -> bool {
         let owner = self.keep.0.begin().object(prototype).ok().flatten().map(|object| object.owner.clone());
-        let kernel = self.kernel.get();
+        let kernel = self.kernel().ok();
         owner
             .zip(kernel)
             .is_some_and(|(owner, kernel)| owner.as_str() == ARCHITECT || kernel.is_minded(&owner))
@@ -340,6 +344,13 @@ impl Workshop {
         Ok(())
     }
 
+    /// Nobody works on it any more: whoever waits need not.
+    fn let_go(&self, number: u64) {
+        if let Some(bench) = self.state.lock().tickets.get(&number) {
+            bench.settled.send_replace(true);
+        }
+    }
+
     fn put_to_work(&self, number: u64) {
         self.state.lock().due.push_back(number);
         self.bell.notify_one();
@@ -352,7 +363,7 @@ impl Workshop {
             if !ticket.may_try() {
                 return Ok(());
             }
-            let kernel = self.kernel()?;
+            let kernel = &self.kernel()?;
             let Some(spec) = ticket.spec.clone() else {
                 match architect::specify(kernel, &ticket).await {
                     Ok(spec) => ticket.spec = Some(spec),
@@ -403,7 +414,7 @@ impl Workshop {
         let account = spec.account(component, version, selector);
         let behaviour = Behaviour::of(&account, draft.source.clone(), draft.uses.clone())
             .map_err(|error| WorkshopError::Untried(error.to_string()))?;
-        let verdict = trial::try_behaviour(self.kernel()?, engine, &behaviour, (spec, trigger, selector))
+        let verdict = trial::try_behaviour(&self.kernel()?, engine, &behaviour, (spec, trigger, selector))
             .await
             .map_err(WorkshopError::Untried)?;
         let digest = verdict.component.as_deref().map(|bytes| telos_store::Digest::of(bytes).to_string());
@@ -456,7 +467,7 @@ impl Workshop {
         let record = Keep::slots(&serving)?.into_iter().map(|(slot, value)| (object, slot, value)).collect();
         let prototype = ticket.prototype.parse().map_err(|_| WorkshopError::NoSuchTicket(ticket.number))?;
         let request = InstallRequest {
-            source: format!("forge ticket {}", ticket.number),
+            source: format!("{FORGED}{}", ticket.number),
             grants,
             lesson: Some(Lesson { prototype, selector: ticket.selector.clone(), record }),
             ..InstallRequest::default()
@@ -542,7 +553,9 @@ impl Forge for Workshop {
 
 impl State {
     fn put(&mut self, object: ObjectId, ticket: Ticket) {
-        let (number, is_settled) = (ticket.number, ticket.is_settled());
+        // A proposal may come to serve by itself next.
+        let is_settled = ticket.is_settled() && ticket.state != TicketState::Proposed;
+        let number = ticket.number;
         if let Ok(prototype) = ticket.prototype.parse() {
             self.by_pair.insert((prototype, ticket.selector.clone()), number);
         }
@@ -552,7 +565,6 @@ impl State {
         match self.tickets.get_mut(&number) {
             Some(bench) => {
                 bench.ticket = ticket;
-                // A proposal is no end for whoever waits for it to serve by itself: that comes next, or does not.
                 bench.settled.send_replace(is_settled);
             }
             None => {
@@ -579,11 +591,15 @@ impl State {
 async fn work(workshop: std::sync::Weak<Workshop>) {
     loop {
         let Some(workshop) = workshop.upgrade() else { return };
+        if workshop.kernel().is_err() {
+            return;
+        }
         let due = workshop.state.lock().due.pop_front();
         if let Some(number) = due {
             if let Err(error) = workshop.forge(number).await {
                 workshop.say(Severity::Error, "forge.hindered", format!("ticket {number}: {error}"));
             }
+            workshop.let_go(number);
             continue;
         }
         if let Err(error) = workshop.take_back() {

@@ -3,7 +3,8 @@
 //! ```text
 //! pass     a root goes in, until its commit is decided,          waits outside, in its place; the deadline is its own
 //!          unless what it concerns is closed
-//! enter    a root gets room for its instances                   waits, then `busy`
+//! enter    a root gets room for its instances, of which one     waits, then `busy`
+//!          component's have half at most
 //! close    those inside finish, those outside wait              until the guard is dropped
 //! retire   those inside are ended                               `retired`, nothing of them is kept
 //! ```
@@ -18,14 +19,29 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::failure::Failure;
 
-/// Roots that may wait for an instance; the next is told `busy`.
+/// Roots that may wait for an instance; the next is told `busy`. Half of them may be one component's.
 pub(crate) const ADMISSION_QUEUE_MAX: usize = 256;
 
 /// Roots are admitted up to instances ÷ depth, so that a nested message never waits for an instance.
 pub(crate) struct Admission {
-    permits: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    room: Room,
+    roots: usize,
+    /// Each component's own part, so that one never has it all.
+    shares: Mutex<HashMap<ComponentId, Arc<Room>>>,
     gate: Arc<Gate>,
+}
+
+/// Room for some roots, and for some more that wait for it.
+struct Room {
+    permits: Arc<Semaphore>,
+    waiting: Semaphore,
+    waiting_max: usize,
+}
+
+/// A root's room for its instances; it is given back when this is dropped.
+pub(crate) struct Admitted {
+    _all: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Default)]
@@ -78,8 +94,9 @@ pub(crate) struct ClosedGate(Arc<Gate>);
 impl Admission {
     pub(crate) fn new(roots: usize) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(roots)),
-            waiting: Arc::new(Semaphore::new(ADMISSION_QUEUE_MAX)),
+            room: Room::new(roots, ADMISSION_QUEUE_MAX),
+            roots,
+            shares: Mutex::default(),
             gate: Arc::default(),
         }
     }
@@ -99,20 +116,40 @@ impl Admission {
         }
     }
 
-    /// Gets room for a root's instances.
-    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let busy = || Failure::Busy(format!("{ADMISSION_QUEUE_MAX} messages wait for an instance"));
-        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| busy())
+    /// Gets room for the instances of a root, which concerns that component as far as anybody knows.
+    pub(crate) async fn enter(&self, component: Option<ComponentId>) -> Result<Admitted, Failure> {
+        // First of its share: who waits for that takes no place from others.
+        let _share = match component {
+            Some(component) => Some(self.share(component).enter().await?),
+            None => None,
+        };
+        Ok(Admitted { _all: self.room.enter().await?, _share })
+    }
+
+    fn share(&self, component: ComponentId) -> Arc<Room> {
+        let half = || Arc::new(Room::new((self.roots / 2).max(1), ADMISSION_QUEUE_MAX / 2));
+        Arc::clone(self.shares.lock().entry(component).or_insert_with(half))
     }
 
     /// Lets no further root in that it concerns. One at a time: whoever changes seats takes turns.
     pub(crate) fn close(&self, closing: Closing) -> ClosedGate {
         self.gate.inner.lock().closed = Some(closing);
         ClosedGate(Arc::clone(&self.gate))
+    }
+}
+
+impl Room {
+    fn new(roots: usize, waiting_max: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(roots)), waiting: Semaphore::new(waiting_max), waiting_max }
+    }
+
+    async fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let busy = || Failure::Busy(format!("{} messages wait for an instance", self.waiting_max));
+        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| busy())
     }
 }
 
@@ -239,6 +276,28 @@ mod tests {
         tokio::task::yield_now().await;
         drop(closed);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_component_leaves_half_of_the_room_to_others() {
+        let admission = Arc::new(Admission::new(8));
+        let mut inside = Vec::new();
+        for _ in 0..4 {
+            inside.push(admission.enter(component("a")).await.unwrap());
+        }
+        for _ in 0..ADMISSION_QUEUE_MAX / 2 {
+            let admission = Arc::clone(&admission);
+            tokio::spawn(async move { admission.enter(component("a")).await.map(drop) });
+        }
+        while admission.share(component("a").unwrap()).waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = admission.enter(component("a")).await.err().unwrap();
+        assert_eq!(refused.to_string(), "busy: 128 messages wait for an instance");
+        for _ in 0..4 {
+            inside.push(tokio::time::timeout(LONG, admission.enter(component("b"))).await.unwrap().unwrap());
+        }
+        assert!(tokio::time::timeout(NOW, admission.enter(None)).await.is_err(), "now it is full");
     }
 
     #[tokio::test]

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use telos_store::{Digest, Json, Object, ObjectId, ReadError, Unit};
 
-use crate::deliver::{Message, deliver};
+use crate::allowance::Allowances;
+use crate::budget::InferenceTerms;
+use crate::deliver::{Message, deliver_root};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
 use crate::evolution::Evolver;
 use crate::miss::ForgeSeat;
 use crate::probation::fingerprint;
-use crate::seams::{JournalLine, JournalSink, NoMinds};
+use crate::seams::{NoMinds, Unheard};
 use crate::seat::Release;
 use crate::tree::{Answers, RootContext, Tree};
 
@@ -70,7 +72,7 @@ impl Dispatcher {
     }
 
     async fn survives(&self, struck: &Struck, other: Arc<Release>, unit: Unit) -> bool {
-        let Ok(_admitted) = self.admission.enter().await else { return false };
+        let Ok(_admitted) = self.admission.enter(None).await else { return false };
         let component = other.component.clone();
         let tree = self.scratch_tree(struck, other, unit);
         let message = Message {
@@ -78,7 +80,7 @@ impl Dispatcher {
             selector: struck.selector.clone(),
             arguments: struck.arguments.clone(),
         };
-        match tokio::time::timeout(BLAME_TIME, deliver(tree, message)).await {
+        match tokio::time::timeout(BLAME_TIME, deliver_root(tree, message, None)).await {
             Ok((tree, _)) => tree.breakages.iter().all(|(release, _)| release.component != component),
             Err(_) => false,
         }
@@ -88,9 +90,11 @@ impl Dispatcher {
         let seats = Arc::new(self.seats.current().with(unit.snapshot(), other));
         let surroundings = Surroundings {
             engine: self.surroundings.engine.clone(),
+            pacer: self.surroundings.pacer.clone(),
             grants: Arc::clone(&self.surroundings.grants),
             journal: Arc::new(Unheard),
             minds: Arc::new(NoMinds),
+            allowances: Allowances::new(InferenceTerms::default()),
             archivist: None,
             forge: ForgeSeat::default(),
         };
@@ -105,7 +109,10 @@ impl Dispatcher {
             depth: 0,
             is_read_only: false,
             instances: 0,
+            instance: Duration::ZERO,
+            sends: 0,
             hops: 0,
+            cpu: Duration::ZERO,
             breakages: Vec::new(),
         })
     }
@@ -124,15 +131,4 @@ fn delegates(unit: &mut Unit, receiver: ObjectId) -> Result<Vec<Arc<Object>>, Re
         }
     }
     Ok(found)
-}
-
-/// A journal that nobody reads.
-struct Unheard;
-
-impl JournalSink for Unheard {
-    fn record(&self, _: JournalLine) {}
-
-    fn next_incident(&self) -> u64 {
-        0
-    }
 }

@@ -116,8 +116,11 @@ pub(crate) fn kind(error: &CommitError) -> &'static str {
         CommitError::Unavailable(_) => "unavailable",
         CommitError::Deadline => "deadline",
         CommitError::TooOld { .. } | CommitError::UnknownSession => "session",
-        CommitError::DatabaseFull { .. } | CommitError::VectorsFull { .. } => "full",
+        CommitError::DatabaseFull { .. }
+        | CommitError::StorageFull { .. }
+        | CommitError::VectorsFull { .. } => "full",
         CommitError::NoRoom { .. } => "no-room",
+        CommitError::OutboxFull { .. } => "busy",
         CommitError::Busy { .. } | CommitError::SessionFull { .. } | CommitError::BlobMissing(_) => "busy",
         CommitError::ReadOnlyStore { .. } | CommitError::Closed => "busy",
         _ => "refused",

@@ -12,6 +12,7 @@ use crate::failure::{Breakage, Failure, StoreFailure};
 use crate::instance::{self, Delivery, Ending};
 use crate::miss::{Miss, prototype_of};
 use crate::objects;
+use crate::pace::Turn;
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
 use crate::tree::Tree;
@@ -53,6 +54,19 @@ pub(crate) fn deliver(
         tree.depth -= 1;
         (tree, outcome)
     })
+}
+
+/// Delivers the message that opens a tree: one that computes for long takes turns with others that do, and one that is
+/// expected to has its `first` already.
+///
+/// Cancel safety: as [`deliver`].
+pub(crate) async fn deliver_root(
+    tree: Box<Tree>,
+    message: Message,
+    first: Option<Turn>,
+) -> (Box<Tree>, Result<Json, Failure>) {
+    let (pacer, pace) = (tree.surroundings.pacer.clone(), tree.root.pace.clone());
+    pacer.run(pace, first, deliver(tree, message)).await
 }
 
 async fn answer(mut tree: Box<Tree>, message: Message) -> (Box<Tree>, Result<Json, Failure>) {
@@ -188,7 +202,9 @@ pub(crate) fn host_failure(tree: &Tree, error: StoreFailure) -> Failure {
 
 fn broken(tree: &mut Tree, release: &Arc<Release>, breakage: Breakage) -> Failure {
     release.tally.count_broken();
-    tree.breakages.push((Arc::clone(release), breakage.to_string()));
+    if !tree.breakages.iter().any(|(known, _)| Arc::ptr_eq(known, release)) {
+        tree.breakages.push((Arc::clone(release), breakage.to_string()));
+    }
     let journal = &tree.surroundings.journal;
     let incident = journal.next_incident();
     let attributes = Map::from_iter([
@@ -202,7 +218,8 @@ fn broken(tree: &mut Tree, release: &Arc<Release>, breakage: Breakage) -> Failur
         event: "message.broken",
         body: format!("{} {} {breakage}", release.component, release.version()),
         trace: Some(tree.root.trace.clone()),
-        plugin: None,
+        // Against its own rate: a message can send, and survive, as many that break as it likes.
+        plugin: Some(release.component.to_string()),
         attributes,
     });
     Failure::Broken {

@@ -18,22 +18,24 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId, Slot, Store,
-    Unit, Vote,
+    CommitError, ComponentId, Contested, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId,
+    Slot, Store, Unit, Vote,
 };
 use tokio::sync::mpsc;
 
 use crate::admission::{Admission, Passage};
+use crate::allowance::Allowances;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::decide::ask;
-use crate::deliver::{CLONE, Message, deliver};
+use crate::deliver::{CLONE, Message, deliver_root};
 use crate::effects::EffectLog;
 use crate::engine::Engines;
 use crate::failure::{Failure, StoreFailure};
 use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
 use crate::miss::{ForgeSeat, Forged, Miss};
+use crate::pace::{Pace, Pacer, Turn};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
@@ -42,6 +44,12 @@ use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Attempts of one root before it ends in `conflict`.
 pub const ATTEMPTS_MAX: u32 = 8;
+/// Attempts after which a root goes into the lanes of what it lost as well.
+const ATTEMPTS_ALONE: u32 = 2;
+/// How long it waits there, each time: who has such a lane may wait for this root's own.
+const OTHER_LANE_TIME: Duration = Duration::from_millis(50);
+/// How long a root with a turn waits for its snapshot.
+const BEGIN_TIME: Duration = Duration::from_millis(50);
 
 /// How long a root that runs again waits for a store that failed below it; then it is told `busy`, as new ones are.
 const STORE_BACK_TIME: Duration = Duration::from_secs(5);
@@ -50,9 +58,12 @@ const STORE_BACK_POLL: Duration = Duration::from_millis(2);
 /// What every message of this host, or of one trial, works with.
 pub(crate) struct Surroundings {
     pub(crate) engine: wasmtime::Engine,
+    pub(crate) pacer: Pacer,
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
     pub(crate) minds: Arc<dyn Minds>,
+    /// What each component may have of them.
+    pub(crate) allowances: Allowances,
     /// None where nothing is archived: in trials.
     pub(crate) archivist: Option<Arc<Archivist>>,
     /// None where nothing is forged.
@@ -93,6 +104,8 @@ pub struct Rehearsal {
     pub value: Value,
     /// Admission → answer ready to commit.
     pub elapsed: Duration,
+    /// Of that, its instance's life: store, instantiate, call with its host calls, drop.
+    pub instance: Duration,
 }
 
 /// Admits, runs and commits roots.
@@ -131,6 +144,8 @@ pub(crate) struct Attempting {
     post: Option<(PostId, u32)>,
     /// In the receiver's lane; none for a root that only reads.
     place: Option<Place>,
+    /// In the lanes of objects that others were quicker to write.
+    also: Vec<(ObjectId, Place)>,
     /// Counted by the release that served its method when it came.
     in_hand: Option<InHand>,
 }
@@ -139,6 +154,11 @@ impl Attempting {
     /// The component whose release it was for when it came; none when that is not known.
     fn concerns(&self) -> Option<ComponentId> {
         self.in_hand.as_ref().map(|in_hand| in_hand.0.component.clone())
+    }
+
+    /// Whether it takes turns from its beginning.
+    fn computes(&self) -> bool {
+        self.in_hand.as_ref().is_some_and(|in_hand| in_hand.0.tally.computes())
     }
 }
 
@@ -176,8 +196,8 @@ struct Ran {
 enum Attempted {
     Done(Answer),
     Failed(Failure),
-    /// To be run again; the failure is what it ends in when it may not.
-    Again(EffectLog, Failure),
+    /// To be run again; the failure is what it ends in when it may not. With the object that others were quicker to write.
+    Again(EffectLog, Failure, Option<ObjectId>),
 }
 
 impl Dispatcher {
@@ -223,7 +243,11 @@ impl Dispatcher {
         let start = Instant::now();
         let attempting = self.attempting(Root { request: None, ..root })?;
         let ran = self.run_tree(&attempting, EffectLog::default()).await?;
-        Ok(Rehearsal { elapsed: start.elapsed(), value: ran.outcome?.to_value() })
+        Ok(Rehearsal {
+            elapsed: start.elapsed(),
+            instance: ran.tree.instance,
+            value: ran.outcome?.to_value(),
+        })
     }
 
     /// Delivers a post as a root of its own, deleting its row in the same commit.
@@ -242,6 +266,7 @@ impl Dispatcher {
             request: None,
             post: Some((id, post.hops)),
             place,
+            also: Vec::new(),
             in_hand: None,
         };
         let failure = match self.run_attempts(&mut attempting).await {
@@ -264,6 +289,7 @@ impl Dispatcher {
             request: root.request,
             post: None,
             place,
+            also: Vec::new(),
             in_hand: release.map(InHand::of),
         })
     }
@@ -331,6 +357,7 @@ impl Dispatcher {
         };
         // Waiting for behaviour holds nobody up.
         (attempting.place, attempting.in_hand) = (None, None);
+        attempting.also.clear();
         let (is_taught, failure) = self.forge(failure, Some(attempting.context.deadline)).await;
         if !is_taught {
             return Err(failure);
@@ -367,8 +394,9 @@ impl Dispatcher {
             let failure = match self.attempt(attempting, effects).await {
                 Attempted::Done(answer) => return Ok(answer),
                 Attempted::Failed(failure) => return Err(failure),
-                Attempted::Again(log, failure) => {
+                Attempted::Again(log, failure, contested) => {
                     effects = log;
+                    self.line_up_for(attempting, contested);
                     failure
                 }
             };
@@ -379,6 +407,16 @@ impl Dispatcher {
             if let Some(sink) = &attempting.context.sink {
                 sink.reset(attempting.context.attempt + 1);
             }
+        }
+    }
+
+    /// A root that lost an object of another lane again goes into that lane as well: there, roots come one after another
+    /// and each sees what the one before wrote, so that whoever only tries would lose as long as they come.
+    fn line_up_for(&self, attempting: &mut Attempting, contested: Option<ObjectId>) {
+        let Some(object) = contested else { return };
+        let is_new = object != attempting.receiver && attempting.also.iter().all(|(held, _)| *held != object);
+        if attempting.context.attempt >= ATTEMPTS_ALONE && is_new && attempting.place.is_some() {
+            attempting.also.extend(self.lanes.line_up(object).map(|place| (object, place)));
         }
     }
 
@@ -393,7 +431,7 @@ impl Dispatcher {
         };
         let struck = struck(&tree, attempting);
         let attempted = match outcome {
-            _ if tree.effects.is_diverged() => Attempted::Again(tree.effects, conflict(attempting)),
+            _ if tree.effects.is_diverged() => Attempted::Again(tree.effects, conflict(attempting), None),
             Ok(answer) => self.commit(*tree, answer, attempting).await,
             Err(failure) => self.fail(*tree, failure, attempting).await,
         };
@@ -409,13 +447,17 @@ impl Dispatcher {
         if let Some(place) = &attempting.place {
             place.turn().await;
         }
+        for (_, place) in &attempting.also {
+            // Whoever has that lane may be waiting for this one.
+            let _ = tokio::time::timeout(OTHER_LANE_TIME, place.turn()).await;
+        }
         let mut passage = self.admission.pass(attempting.concerns()).await;
-        let _admitted = self.admission.enter().await?;
-        let (unit, seats) = match &attempting.place {
-            Some(place) => self.begin_in_lane(place, attempting.context.attempt).await?,
-            None => self.begin_to_read().await,
-        };
+        let _admitted = self.admission.enter(attempting.concerns()).await?;
+        let (first, (unit, seats)) = self.begin_with_turn(attempting).await?;
         let tree = self.tree(unit, seats, attempting, effects);
+        if first.is_some() {
+            tree.root.pace.is_now_long();
+        }
         let message = Message {
             receiver: attempting.receiver,
             selector: attempting.selector.clone(),
@@ -423,10 +465,32 @@ impl Dispatcher {
         };
         let _running = self.engines.running();
         let (tree, outcome) = tokio::select! {
-            delivered = deliver(tree, message) => delivered,
+            delivered = deliver_root(tree, message, first) => delivered,
             () = passage.retired() => return Err(Failure::Retired),
         };
         Ok(Ran { tree, outcome, _passage: passage })
+    }
+
+    /// A snapshot, with a turn where the root is expected to need one: it has that before the snapshot, which others
+    /// overtake while it waits. Whoever must go first may need a turn as well, so it is not kept for long without one.
+    async fn begin_with_turn(
+        &self,
+        attempting: &Attempting,
+    ) -> Result<(Option<Turn>, (Unit, Arc<SeatTable>)), Failure> {
+        if attempting.computes() {
+            let turn = self.surroundings.pacer.turn().await;
+            if let Ok(begun) = tokio::time::timeout(BEGIN_TIME, self.begin(attempting)).await {
+                return Ok((turn, begun?));
+            }
+        }
+        Ok((None, self.begin(attempting).await?))
+    }
+
+    async fn begin(&self, attempting: &Attempting) -> Result<(Unit, Arc<SeatTable>), Failure> {
+        match &attempting.place {
+            Some(place) => self.begin_in_lane(place, attempting.context.attempt).await,
+            None => Ok(self.begin_to_read().await),
+        }
     }
 
     /// A snapshot of what is decided and the seat table that belongs to it.
@@ -488,7 +552,10 @@ impl Dispatcher {
             depth: 0,
             is_read_only: false,
             instances: 0,
+            instance: Duration::ZERO,
+            sends: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
+            cpu: Duration::ZERO,
             breakages: Vec::new(),
         })
     }
@@ -504,12 +571,14 @@ impl Dispatcher {
             return self.confirm(unit, effects, attempting, Attempted::Done(answer)).await;
         }
         let has_posts = unit.writes().posts > 0;
-        let passing = attempting.place.clone();
+        let passing: Vec<Place> =
+            attempting.place.iter().chain(attempting.also.iter().map(|(_, place)| place)).cloned().collect();
         let vote = Vote {
             deadline: Some(attempting.context.deadline),
             dedupe: attempting.request,
             outcome: remember(&value),
-            on_voted: passing.map(|place| OnDecided::new(move |_| place.pass_on())),
+            on_voted: (!passing.is_empty())
+                .then(|| OnDecided::new(move |_| passing.iter().for_each(Place::pass_on))),
             ..Vote::default()
         };
         match self.decide(unit, vote, attempting).await {
@@ -564,8 +633,10 @@ impl Dispatcher {
 
     fn refused(&self, error: CommitError, effects: EffectLog, attempting: &Attempting) -> Attempted {
         match error {
-            CommitError::Conflict { .. } => Attempted::Again(effects, conflict(attempting)),
-            CommitError::Aborted => Attempted::Again(effects, Failure::Busy(error.to_string())),
+            CommitError::Conflict(contested) => {
+                Attempted::Again(effects, conflict(attempting), contested_object(&contested))
+            }
+            CommitError::Aborted => Attempted::Again(effects, Failure::Busy(error.to_string()), None),
             CommitError::DuplicateRequest { outcome, .. } => {
                 replayed(&outcome).map_or_else(Attempted::Failed, Attempted::Done)
             }
@@ -619,6 +690,7 @@ fn context(trace: Option<String>, deadline: Instant, sink: Option<Arc<dyn Stream
         seed: chance.random(),
         sink,
         attempt: 0,
+        pace: Pace::default(),
     }
 }
 
@@ -635,6 +707,13 @@ fn struck(tree: &Tree, attempting: &Attempting) -> Vec<Struck> {
         effects: tree.effects.unseen(),
     };
     watched.map(tell).collect()
+}
+
+fn contested_object(contested: &Contested) -> Option<ObjectId> {
+    match contested {
+        Contested::Object(object) | Contested::Vector { object, .. } => Some(*object),
+        _ => None,
+    }
 }
 
 fn conflict(attempting: &Attempting) -> Failure {

@@ -32,6 +32,10 @@ pub(crate) struct EffectLog {
     replayed: usize,
     has_emitted: bool,
     is_diverged: bool,
+    /// Of all answers.
+    bytes: usize,
+    /// There were more than are kept.
+    is_cut: bool,
 }
 
 /// What the log says to an effect about to happen.
@@ -45,8 +49,9 @@ pub(crate) enum Verdict {
     Diverged,
 }
 
-/// Effects of one root that are kept; a root that has more is not run again.
+/// Effects of one root that are kept, and bytes of their answers; a root that has more is not run again.
 const ENTRIES_MAX: usize = 16_384;
+const BYTES_MAX: usize = 16 << 20;
 
 impl EffectLog {
     /// What to do about an effect.
@@ -67,6 +72,11 @@ impl EffectLog {
     /// Adds the answer of a live effect.
     pub(crate) fn record(&mut self, operation: Operation, arguments: &[u8], answer: String) {
         self.has_emitted |= operation == Operation::Emit;
+        self.bytes += answer.len();
+        self.is_cut |= self.entries.len() >= ENTRIES_MAX || self.bytes > BYTES_MAX;
+        if self.is_cut {
+            return;
+        }
         self.entries.push(Entry { operation, arguments: blake3::hash(arguments), answer });
         self.replayed = self.entries.len();
     }
@@ -74,7 +84,7 @@ impl EffectLog {
     /// Starts the next attempt from the top; false when this root cannot be run again.
     pub(crate) fn rewind(&mut self) -> bool {
         self.replayed = 0;
-        !self.is_diverged && self.entries.len() <= ENTRIES_MAX
+        !self.is_diverged && !self.is_cut
     }
 
     /// The same answers for a run that nobody sees.
@@ -127,6 +137,21 @@ mod tests {
         log.rewind();
         assert_eq!(log.ask(Operation::Embed, b"c"), Verdict::Replay("3".into()));
         assert_eq!(log.ask(Operation::Embed, b"b"), Verdict::Live);
+    }
+
+    #[test]
+    fn a_root_with_more_effects_than_are_kept_is_not_run_again() {
+        let full = |effects: usize, answer: &str| {
+            let mut log = EffectLog::default();
+            for _ in 0..effects {
+                assert_eq!(log.ask(Operation::Emit, b"piece"), Verdict::Live);
+                log.record(Operation::Emit, b"piece", answer.into());
+            }
+            assert!(log.entries.len() <= ENTRIES_MAX);
+            !log.rewind()
+        };
+        assert!(!full(ENTRIES_MAX, "") && full(ENTRIES_MAX + 1, ""));
+        assert!(!full(1, &"x".repeat(BYTES_MAX)) && full(2, &"x".repeat(BYTES_MAX)));
     }
 
     #[test]

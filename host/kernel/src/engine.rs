@@ -15,6 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::code::EngineKind;
+use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::pace::Pacer;
 
 /// One epoch. Short enough that a spinner yields its thread often, long enough that ticks cost nothing.
 pub const EPOCH: Duration = Duration::from_millis(10);
@@ -48,19 +50,25 @@ pub struct Engines {
     pub metered: Engine,
     /// Instances that can live at once.
     pub slots: u32,
+    pub(crate) pacer: Pacer,
     ticker: Ticker,
 }
 
 impl Engines {
-    /// Makes both engines.
+    /// Makes both engines, for a runtime with a thread a processor.
     ///
     /// # Errors
     /// When the machine cannot run the configuration.
     pub fn new() -> Result<Self, EngineError> {
+        Self::for_threads(0)
+    }
+
+    /// Makes both engines, for a runtime with so many threads; 0 for one a processor.
+    pub(crate) fn for_threads(threads: usize) -> Result<Self, EngineError> {
         let (serving, slots) = serving()?;
         let metered = metered()?;
         let ticker = Ticker::start(vec![serving.clone(), metered.clone()]);
-        Ok(Self { serving, metered, slots, ticker })
+        Ok(Self { serving, metered, slots, pacer: Pacer::for_threads(threads), ticker })
     }
 
     /// Keeps epochs advancing until the guard is dropped. Hold one while a guest may run.
@@ -108,16 +116,17 @@ fn config(pooled: bool) -> Config {
 
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    // As much for each as a component may be made of: else one with many parts would leave others without a slot.
     pool.total_component_instances(INSTANCE_SLOTS)
-        .total_core_instances(INSTANCE_SLOTS * 4)
-        .total_memories(INSTANCE_SLOTS)
-        .total_tables(INSTANCE_SLOTS * 2)
+        .total_core_instances(INSTANCE_SLOTS * CORE_INSTANCES_MAX)
+        .total_memories(INSTANCE_SLOTS * MEMORIES_MAX)
+        .total_tables(INSTANCE_SLOTS * TABLES_MAX)
         .total_stacks(INSTANCE_SLOTS)
         .max_memory_size(MEMORY_BYTES_CEILING)
-        .max_memories_per_component(4)
-        .max_tables_per_component(8)
-        .max_core_instances_per_component(16)
-        .table_elements(20_000)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
         // Warm slots of replaced releases would keep their images mapped: a few are enough.
         .max_unused_warm_slots(16)
         // Small guests are reset by memset rather than by madvise; measured faster below a few hundred KiB.

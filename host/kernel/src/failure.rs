@@ -4,7 +4,7 @@ use crate::miss::Miss;
 use telos_store::{CommitError, ReadError, WriteError};
 
 /// What to do when the database is past its quota.
-pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, or raise the quota that it names: `telos up --database-mib`, `--vector-owner-mib` or `--vector-mib`";
+pub(crate) const FREE_ROOM: &str = "free room with `telos object forget` and `telos store rewrite`, keep less of the past with `telos up --history-days`, or raise the quota that it names: `telos up --database-mib`, `--storage-owner-mib`, `--vector-owner-mib` or `--vector-mib`";
 
 /// What to do when the device that the store is on is full.
 pub(crate) const FREE_SPACE: &str =
@@ -47,6 +47,12 @@ pub enum Breakage {
     /// It used more CPU than one message may.
     #[error("used more than its {allowed_ms} ms of CPU")]
     Cpu {
+        /// The limit.
+        allowed_ms: u32,
+    },
+    /// Its calls took more of the host's CPU than one message's may.
+    #[error("used more than {allowed_ms} ms of the host's CPU with its calls")]
+    HostCpu {
         /// The limit.
         allowed_ms: u32,
     },
@@ -314,7 +320,9 @@ impl From<CommitError> for StoreFailure {
                 Self::Failure(Failure::Full(format!("the database takes {bytes} bytes of its {allowed}")))
             }
             CommitError::NoRoom { .. } => Self::Failure(Failure::NoRoom(error.to_string())),
-            CommitError::VectorsFull { .. } => Self::Failure(Failure::Full(error.to_string())),
+            CommitError::StorageFull { .. } | CommitError::VectorsFull { .. } => {
+                Self::Failure(Failure::Full(error.to_string()))
+            }
             CommitError::TooOld { .. } => Self::Failure(Failure::Session(error.to_string())),
             CommitError::UnknownSession => Self::Failure(Failure::UnknownSession),
             CommitError::OutboxFull { .. }

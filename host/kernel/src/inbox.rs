@@ -4,20 +4,27 @@
 //! given what a scan saw and says which candidates are ready. A path triggers when it holds other bytes than those it
 //! was last dealt with, also before a restart; deleting a file does nothing. What waits for something else than itself is handed out again: a
 //! rival when another file changed, the rest after a while.
+//!
+//! Whoever may write to a plugin directory need not be trusted with what the host may read: `inbox/` opens it once for
+//! each look, and everything in it from that handle.
 
-use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::io;
+mod candidate;
+mod directory;
+mod name;
+mod opened;
+mod scan;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 use telos_store::Digest;
 
-use crate::examine::COMPONENT_BYTES_MAX;
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
-
-mod regular;
+pub use candidate::{Candidate, CandidateError, read_path};
+pub use directory::Directory;
+pub use name::shown;
+use opened::Stamp;
 
 /// A candidate must not have changed for this long: a copy in progress is not a candidate.
 pub const QUIET: Duration = Duration::from_millis(500);
@@ -31,18 +38,17 @@ const AGAIN_MIN: Duration = Duration::from_secs(5);
 /// The longest pause before what waits is handed out again: an operator who mended something waits no longer.
 const AGAIN_MAX: Duration = Duration::from_secs(300);
 
-/// Files looked at in one directory; more are left unseen and said so.
-const ENTRIES_MAX: usize = 1_024;
-
 /// One thing in a plugin directory that could be a plugin: a wasm file, or a folder with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    /// The plugin directory in which it was seen, as that was named.
+    pub directory: PathBuf,
     /// The component file; for a folder without one, the manifest.
     pub path: PathBuf,
     /// The manifest beside it, if any.
     pub manifest: Option<PathBuf>,
     /// Sizes and times of all files concerned: what must not change.
-    pub stamp: Vec<(u64, Option<SystemTime>)>,
+    pub stamp: Vec<Stamp>,
     /// What is wrong with it already, such as no component in the folder.
     pub problem: Option<String>,
 }
@@ -50,8 +56,8 @@ pub struct Seen {
 /// What the inbox says of one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InboxEntry {
-    /// The component file; as JSON, with a mark for what is not UTF-8.
-    #[serde(serialize_with = "shown")]
+    /// The component file, or what else a row is about; as JSON, as [`shown`].
+    #[serde(serialize_with = "serialize_shown")]
     pub path: PathBuf,
     /// `waiting`, `refused` or `consumed`.
     pub state: &'static str,
@@ -122,7 +128,7 @@ impl Inbox {
                 known.is_handed_out = false;
             }
         }
-        let present: Vec<PathBuf> = scan.iter().map(|seen| seen.path.clone()).collect();
+        let present: BTreeSet<&PathBuf> = scan.iter().map(|seen| &seen.path).collect();
         self.known.retain(|path, _| present.contains(path));
         scan.into_iter().filter_map(|seen| self.observe_one(seen, now)).collect()
     }
@@ -190,193 +196,8 @@ impl Known {
     }
 }
 
-/// A candidate read from disk: the bytes are read once, and everything later is about these bytes.
-pub struct Candidate {
-    /// The component.
-    pub bytes: Vec<u8>,
-    /// Its manifest.
-    pub manifest: Option<Manifest>,
-}
-
-/// Why a candidate was not read: one sentence that names the file and the trouble.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CandidateError {
-    /// The files do not make a candidate; only changing them helps.
-    #[error("{0}")]
-    Malformed(String),
-    /// A file could not be read now.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-/// Reads a candidate that has come to rest.
-///
-/// # Errors
-/// [`CandidateError`].
-pub fn read_candidate(seen: &Seen) -> Result<Candidate, CandidateError> {
-    if let Some(problem) = &seen.problem {
-        return Err(CandidateError::Malformed(problem.clone()));
-    }
-    let manifest = seen.manifest.as_deref().map(read_manifest).transpose()?;
-    let bytes =
-        regular::read(&seen.path, COMPONENT_BYTES_MAX).map_err(|error| cannot_read(&seen.path, &error))?;
-    Ok(Candidate { bytes, manifest })
-}
-
-/// Reads a component or the folder around it, as `plugin install` is given one.
-///
-/// # Errors
-/// [`CandidateError`].
-pub fn read_path(path: &Path) -> Result<Candidate, CandidateError> {
-    let cannot = |error: io::Error| cannot_read(path, &error);
-    let about = std::fs::metadata(path).map_err(cannot)?;
-    let seen = if about.is_dir() { folder(path).map_err(cannot)? } else { file(path).map_err(cannot)? };
-    match seen {
-        Some(seen) => read_candidate(&seen),
-        None => {
-            let neither =
-                format!("{} is neither a .wasm file nor a folder with a plugin.toml", path.display());
-            Err(CandidateError::Malformed(neither))
-        }
-    }
-}
-
-fn read_manifest(path: &Path) -> Result<Manifest, CandidateError> {
-    let text = regular::read_text(path, MANIFEST_BYTES_MAX).map_err(|error| cannot_read(path, &error))?;
-    let refused = |error: ManifestError| {
-        CandidateError::Malformed(format!("{}: {}", path.display(), one_line(&error.to_string())))
-    };
-    Manifest::parse(&text).map_err(refused)
-}
-
-fn cannot_read(path: &Path, error: &io::Error) -> CandidateError {
-    CandidateError::Unreadable(format!("{} cannot be read: {error}", path.display()))
-}
-
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Everything in a directory that could be a plugin. A directory that is not there is an empty one.
-///
-/// # Errors
-/// When the directory cannot be listed.
-pub fn scan(directory: &Path) -> io::Result<Vec<Seen>> {
-    let listing = match std::fs::read_dir(directory) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut seen = Vec::new();
-    for entry in listing.take(ENTRIES_MAX) {
-        let path = entry?.path();
-        let is_folder = path.is_dir();
-        let found = if is_folder { folder(&path) } else { file(&path) };
-        seen.extend(found.unwrap_or_else(|error| unseen(&path, is_folder, &error)));
-    }
-    seen.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(seen)
-}
-
-/// What cannot be looked at is listed with the cause; what has vanished since the listing is no candidate.
-fn unseen(path: &Path, is_folder: bool, error: &io::Error) -> Option<Seen> {
-    let problem = match error.kind() {
-        io::ErrorKind::NotFound if !is_there(path) => return None,
-        io::ErrorKind::NotFound if is_folder => {
-            "holds a link to a file that is not there; mend the link, or remove it".into()
-        }
-        io::ErrorKind::NotFound => {
-            "is a link to a file that is not there; mend the link, or remove it".into()
-        }
-        _ => format!("cannot be looked at: {error}; mend that, or remove it"),
-    };
-    let problem = Some(name(path, &problem));
-    Some(Seen { path: path.to_owned(), manifest: None, stamp: Vec::new(), problem })
-}
-
-fn file(path: &Path) -> io::Result<Option<Seen>> {
-    if !is_wasm(path) {
-        return Ok(None);
-    }
-    let about = std::fs::metadata(path)?;
-    let problem = regular::problem(&about, COMPONENT_BYTES_MAX).map(|problem| name(path, &problem));
-    Ok(Some(Seen { path: path.to_owned(), manifest: None, stamp: vec![stamp(&about)], problem }))
-}
-
-fn folder(path: &Path) -> io::Result<Option<Seen>> {
-    let manifest = path.join("plugin.toml");
-    let about_manifest = match std::fs::metadata(&manifest) {
-        Ok(about) => about,
-        // A folder that is named like a component is reported as what is wrong with that component.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there(&manifest) => return file(path),
-        Err(error) => return Err(error),
-    };
-    let component = match regular::problem(&about_manifest, MANIFEST_BYTES_MAX) {
-        Some(problem) => Err(name(&manifest, &problem)),
-        None => component_in(path, &manifest)?,
-    };
-    let component = match component {
-        Ok(component) => component,
-        Err(problem) => {
-            let stamp = vec![stamp(&about_manifest)];
-            return Ok(Some(Seen { path: manifest, manifest: None, stamp, problem: Some(problem) }));
-        }
-    };
-    let about = std::fs::metadata(&component)?;
-    let stamp = vec![stamp(&about_manifest), stamp(&about)];
-    let problem = regular::problem(&about, COMPONENT_BYTES_MAX).map(|problem| name(&component, &problem));
-    Ok(Some(Seen { path: component, manifest: Some(manifest), stamp, problem }))
-}
-
-/// Whether the name itself is there, wherever it leads.
-fn is_there(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok()
-}
-
-fn is_wasm(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "wasm")
-}
-
-fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
-}
-
-fn name(path: &Path, problem: &str) -> String {
-    format!("{} {problem}", path.display())
-}
-
-/// The component file that a folder's manifest is about.
-fn component_in(path: &Path, manifest: &Path) -> io::Result<Result<PathBuf, String>> {
-    let text = regular::read_text(manifest, MANIFEST_BYTES_MAX);
-    let named = text.ok().and_then(|text| Manifest::parse(&text).ok()?.wasm);
-    if let Some(name) = named {
-        let is_plain = Path::new(&name).components().count() == 1 && !name.starts_with("..");
-        let component = path.join(&name);
-        return Ok(match is_plain && component.exists() {
-            true => Ok(component),
-            false => Err(format!("{} names `{name}`, which is not a file beside it", manifest.display())),
-        });
-    }
-    let mut components = Vec::new();
-    for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
-        let path = entry?.path();
-        if is_wasm(&path) {
-            components.push(path);
-        }
-    }
-    Ok(match components.len() {
-        1 => Ok(components.remove(0)),
-        0 => Err(format!("{} has no .wasm file beside it", manifest.display())),
-        several => Err(format!(
-            "{} has {several} .wasm files beside it; name one with `wasm = ...`",
-            manifest.display()
-        )),
-    })
-}
-
-fn stamp(about: &Metadata) -> (u64, Option<SystemTime>) {
-    (about.len(), about.modified().ok())
+fn serialize_shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&name::shown(path))
 }
 
 #[cfg(test)]
@@ -384,7 +205,13 @@ mod tests {
     use super::*;
 
     fn seen(path: &str, bytes: u64) -> Seen {
-        Seen { path: path.into(), manifest: None, stamp: vec![(bytes, None)], problem: None }
+        Seen {
+            directory: PathBuf::new(),
+            path: path.into(),
+            manifest: None,
+            stamp: vec![(bytes, None)],
+            problem: None,
+        }
     }
 
     #[test]
@@ -443,181 +270,15 @@ mod tests {
         assert!(inbox.entries().is_empty());
     }
 
-    #[test]
-    fn a_folder_needs_one_component() {
-        let home = tempfile::tempdir().unwrap();
-        let plugin = home.path().join("counter");
-        std::fs::create_dir(&plugin).unwrap();
-        std::fs::write(plugin.join("plugin.toml"), "id = \"counter\"\n").unwrap();
-        let only = |seen: Vec<Seen>| seen.into_iter().next().unwrap();
-        let problem = only(scan(home.path()).unwrap()).problem.unwrap();
-        assert!(problem.contains("has no .wasm file"), "{problem}");
-        std::fs::write(plugin.join("a.wasm"), "x").unwrap();
-        assert_eq!(only(scan(home.path()).unwrap()).problem, None);
-        std::fs::write(plugin.join("b.wasm"), "x").unwrap();
-        assert!(only(scan(home.path()).unwrap()).problem.unwrap().contains("2 .wasm files"));
-    }
-
-    #[test]
-    fn a_misspelt_key_is_named() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("plugin.toml"), "id = \"x\"\nmemroy = 5\n").unwrap();
-        std::fs::write(home.path().join("x.wasm"), "x").unwrap();
-        let Err(refusal) = read_path(home.path()) else { panic!("accepted") };
-        assert!(refusal.to_string().contains("memroy"), "{refusal}");
-    }
-
-    fn only(directory: &Path) -> Seen {
-        let mut seen = scan(directory).unwrap();
-        assert_eq!(seen.len(), 1, "{seen:?}");
-        seen.remove(0)
-    }
-
-    /// What is in a directory is refused, and the reason names the file and says what to do.
-    #[track_caller]
-    fn refused(directory: &Path, file: &str, reason: &str) {
-        let seen = only(directory);
-        let Err(refusal) = read_candidate(&seen) else { panic!("{file} was read") };
-        let refusal = refusal.to_string();
-        assert!(refusal.contains(file) && refusal.contains(reason), "{refusal}");
-        assert!(refusal.contains("remove it"), "{refusal}");
-    }
-
-    fn sparse(path: &Path, bytes: u64) {
-        std::fs::File::create(path).unwrap().set_len(bytes).unwrap();
-    }
-
-    #[cfg(unix)]
-    fn pipe(path: &Path) {
-        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
-    }
-
-    #[cfg(unix)]
-    fn endless(path: &Path) {
-        std::os::unix::fs::symlink("/dev/zero", path).unwrap();
-    }
-
-    #[test]
-    fn a_component_past_the_bound_is_refused_unread() {
-        let home = tempfile::tempdir().unwrap();
-        sparse(&home.path().join("a.wasm"), 3 << 30);
-        refused(home.path(), "a.wasm", "is 3221225472 bytes, at most 67108864");
-    }
-
-    #[test]
-    fn a_component_of_exactly_the_bound_is_read() {
-        let home = tempfile::tempdir().unwrap();
-        sparse(&home.path().join("a.wasm"), COMPONENT_BYTES_MAX as u64);
-        assert_eq!(
-            read_candidate(&only(home.path())).map(|read| read.bytes.len()).ok(),
-            Some(COMPONENT_BYTES_MAX)
-        );
-        sparse(&home.path().join("a.wasm"), COMPONENT_BYTES_MAX as u64 + 1);
-        refused(home.path(), "a.wasm", "at most 67108864");
-    }
-
-    #[test]
-    fn a_file_that_outgrew_the_bound_after_the_scan_is_not_read() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("a.wasm");
-        std::fs::write(&path, "x").unwrap();
-        let seen = only(home.path());
-        sparse(&path, 3 << 30);
-        let Err(refusal) = read_candidate(&seen) else { panic!("read") };
-        assert!(refusal.to_string().contains("at most 67108864"), "{refusal}");
-    }
-
-    #[test]
-    fn a_folder_named_like_a_component_is_no_component() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join("x.wasm")).unwrap();
-        refused(home.path(), "x.wasm", "is a folder");
-    }
-
-    #[test]
-    fn a_huge_manifest_is_refused_unread() {
-        let home = tempfile::tempdir().unwrap();
-        let plugin = home.path().join("counter");
-        std::fs::create_dir(&plugin).unwrap();
-        std::fs::write(plugin.join("a.wasm"), "x").unwrap();
-        sparse(&plugin.join("plugin.toml"), 3 << 30);
-        refused(home.path(), "plugin.toml", "at most 65536");
-        std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
-        std::fs::create_dir(plugin.join("plugin.toml")).unwrap();
-        refused(home.path(), "plugin.toml", "is a folder");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_that_lead_nowhere_and_folders_that_cannot_be_looked_into_are_listed() {
-        use std::os::unix::fs::symlink;
-        let home = tempfile::tempdir().unwrap();
-        let link = home.path().join("x.wasm");
-        symlink("/nonexistent.wasm", &link).unwrap();
-        refused(home.path(), "x.wasm", "is a link to a file that is not there");
-        std::fs::remove_file(&link).unwrap();
-        symlink(&link, &link).unwrap();
-        refused(home.path(), "x.wasm", "cannot be looked at");
-        std::fs::remove_file(&link).unwrap();
-        let plugin = home.path().join("counter");
-        std::fs::create_dir(&plugin).unwrap();
-        symlink(plugin.join("plugin.toml"), plugin.join("plugin.toml")).unwrap();
-        refused(home.path(), "counter", "cannot be looked at");
-        std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
-        symlink("/nonexistent", plugin.join("plugin.toml")).unwrap();
-        refused(home.path(), "counter", "holds a link to a file that is not there");
-        std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
-        symlink("/nonexistent", home.path().join("notes.txt")).unwrap();
-        assert!(scan(home.path()).unwrap().is_empty(), "no plugin's name");
-    }
-
     #[cfg(unix)]
     #[test]
     fn a_name_that_is_not_utf8_is_listed() {
         use std::os::unix::ffi::OsStringExt;
         let name = std::ffi::OsString::from_vec(b"x\xff.wasm".to_vec());
         let (mut inbox, start) = (Inbox::default(), Instant::now());
-        let seen = Seen { path: PathBuf::from(name), manifest: None, stamp: Vec::new(), problem: None };
+        let seen = Seen { path: PathBuf::from(name), ..seen("", 0) };
         inbox.observe(vec![seen], start);
         let listed = serde_json::to_value(inbox.entries()).unwrap();
         assert_eq!(listed[0]["path"], "x\u{fffd}.wasm");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn pipes_and_devices_are_refused_without_being_opened() {
-        for make in [pipe, endless] {
-            let home = tempfile::tempdir().unwrap();
-            make(&home.path().join("zz.wasm"));
-            refused(home.path(), "zz.wasm", "is not a regular file");
-            std::fs::remove_file(home.path().join("zz.wasm")).unwrap();
-            let plugin = home.path().join("counter");
-            std::fs::create_dir(&plugin).unwrap();
-            make(&plugin.join("zz.wasm"));
-            std::fs::write(plugin.join("plugin.toml"), "id = \"counter\"\n").unwrap();
-            refused(home.path(), "zz.wasm", "is not a regular file");
-            std::fs::write(plugin.join("plugin.toml"), "id = \"counter\"\nwasm = \"zz.wasm\"\n").unwrap();
-            refused(home.path(), "zz.wasm", "is not a regular file");
-            std::fs::remove_file(plugin.join("plugin.toml")).unwrap();
-            make(&plugin.join("plugin.toml"));
-            refused(home.path(), "plugin.toml", "is not a regular file");
-            let Err(refusal) = read_path(&plugin) else { panic!("read") };
-            assert!(refusal.to_string().contains("is not a regular file"), "{refusal}");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_pipe_or_device_put_in_place_of_a_file_after_the_scan_keeps_nobody_waiting() {
-        for make in [pipe, endless] {
-            let home = tempfile::tempdir().unwrap();
-            let path = home.path().join("a.wasm");
-            std::fs::write(&path, "x").unwrap();
-            let seen = only(home.path());
-            std::fs::remove_file(&path).unwrap();
-            make(&path);
-            let Err(refusal) = read_candidate(&seen) else { panic!("read") };
-            assert!(refusal.to_string().contains("is not a regular file"), "{refusal}");
-        }
     }
 }

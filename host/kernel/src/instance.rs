@@ -14,7 +14,7 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::contract::handler;
-use crate::cpu::CpuAccount;
+use crate::cpu::{CpuAccount, Exceeded};
 use crate::deliver::host_failure;
 use crate::failure::{Breakage, Failure, StoreFailure};
 use crate::imports::wasi::{GuestOutput, inert_wasi};
@@ -46,7 +46,7 @@ pub(crate) struct MessageState {
     wasi: WasiCtx,
     output: GuestOutput,
     memory: MemoryAccount,
-    cpu: CpuAccount,
+    pub(crate) cpu: CpuAccount,
 }
 
 impl MessageState {
@@ -116,9 +116,11 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
     let (release, start) = (Arc::clone(&delivery.release), Instant::now());
     let _running = release.tally.begin();
     let mut store = store(engine, tree, &delivery);
-    let called = call(&mut store, delivery).await;
+    let polls = store.data().cpu.polls();
+    let called = polls.measure(call(&mut store, delivery)).await;
     let mut state = store.into_data();
-    release.tally.spend(state.spent(start));
+    let spent = state.spent(start);
+    release.tally.spend(spent);
     let unmade = called.as_ref().err().and_then(|failed| failed.of_host(&state));
     let ending = judge(called, &mut state);
     // A host call that lost the tree would have ended the message with it.
@@ -126,6 +128,8 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
         Some(tree) => tree,
         None => unreachable!("a finished message holds its tree"),
     };
+    tree.instance = spent.elapsed;
+    tree.cpu += state.cpu.used() + state.cpu.used_by_host();
     state.output.write_to_journal(&mut tree, &state.release);
     let ending = match unmade {
         Some(cause) => Ending::Failure(host_failure(&tree, StoreFailure::Host(cause))),
@@ -147,7 +151,7 @@ impl Failed {
     /// doing whenever they come.
     fn of_host(&self, state: &MessageState) -> Option<String> {
         let Self::Making(error) = self else { return None };
-        let is_of_guest = error.is::<Trap>() || state.cpu.is_exceeded() || state.memory.is_exceeded();
+        let is_of_guest = error.is::<Trap>() || state.cpu.exceeded().is_some() || state.memory.is_exceeded();
         (!is_of_guest).then(|| {
             format!("no instance of {} could be made: {}", state.release.component, error.root_cause())
         })
@@ -168,7 +172,7 @@ async fn call(store: &mut Store<MessageState>, delivery: Delivery) -> Called {
 fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<MessageState> {
     let limits = delivery.release.limits;
     let output = GuestOutput::default();
-    let seed = tree.next_seed();
+    let (seed, pace) = (tree.next_seed(), tree.root.pace.clone());
     let state = MessageState {
         wasi: inert_wasi(&tree.root.clock, seed, &output),
         seed: first_word(&seed),
@@ -181,7 +185,7 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
         table: ResourceTable::with_capacity(0),
         output,
         memory: MemoryAccount::new(limits.memory_bytes()),
-        cpu: CpuAccount::new(limits.cpu()),
+        cpu: CpuAccount::new(limits.cpu(), pace),
     };
     let mut store = Store::new(engine, state);
     store.data_mut().table.set_max_capacity(RESOURCES_MAX);
@@ -241,17 +245,21 @@ fn guest_failure(failure: handler::Failure, selector: &str) -> Ending {
 
 impl MessageState {
     fn spent(&self, start: Instant) -> Spent {
-        Spent { cpu: self.cpu.used(), elapsed: start.elapsed(), memory_bytes: self.memory.bytes() }
+        Spent {
+            cpu: self.cpu.used(),
+            measured_cpu: self.cpu.measured(),
+            elapsed: start.elapsed(),
+            memory_bytes: self.memory.bytes(),
+        }
     }
 
     fn breakage(&self, error: &wasmtime::Error) -> Breakage {
         let limits = self.release.limits;
-        if self.cpu.is_exceeded() {
-            Breakage::Cpu { allowed_ms: limits.cpu_ms }
-        } else if self.memory.is_exceeded() {
-            Breakage::Memory { allowed_mib: limits.memory_mib }
-        } else {
-            Breakage::Trap(trap_text(error, &self.output))
+        match self.cpu.exceeded() {
+            Some(Exceeded::Guest) => Breakage::Cpu { allowed_ms: limits.cpu_ms },
+            Some(Exceeded::Host) => Breakage::HostCpu { allowed_ms: limits.cpu_ms },
+            None if self.memory.is_exceeded() => Breakage::Memory { allowed_mib: limits.memory_mib },
+            None => Breakage::Trap(trap_text(error, &self.output)),
         }
     }
 }

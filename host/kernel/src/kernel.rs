@@ -10,8 +10,10 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::MESSAGE_DEPTH_MAX;
 use crate::admission::Admission;
+use crate::allowance::Allowances;
 use crate::archivist::Archivist;
 use crate::blame::Struck;
+use crate::budget::InferenceTerms;
 use crate::code::{Code, CodeCache, CompilerSeat};
 use crate::core_module::{BootError, CoreModulesSeat};
 use crate::descriptor::Kind;
@@ -59,6 +61,8 @@ pub struct KernelConfig {
     pub core_modules: CoreModulesSeat,
     /// What does something about messages that nobody understands.
     pub forge: ForgeSeat,
+    /// What each component may have of the minds.
+    pub inference: InferenceTerms,
 }
 
 /// Why the kernel did not start.
@@ -81,6 +85,17 @@ pub enum KernelError {
 /// The second field is the request that the next change is decided under; see [`Kernel::for_request`].
 #[derive(Clone)]
 pub struct Kernel(Arc<Parts>, Option<DedupeKey>);
+
+/// A kernel, as long as somebody else keeps it.
+#[derive(Clone)]
+pub struct WeakKernel(std::sync::Weak<Parts>);
+
+impl WeakKernel {
+    /// The kernel; none once it is gone.
+    pub fn upgrade(&self) -> Option<Kernel> {
+        self.0.upgrade().map(|parts| Kernel(parts, None))
+    }
+}
 
 struct Parts {
     store: Store,
@@ -119,7 +134,7 @@ impl Kernel {
         journal: Arc<dyn JournalSink>,
         minds: Arc<dyn Minds>,
     ) -> Result<Self, KernelError> {
-        let engines = Arc::new(Engines::new()?);
+        let engines = Arc::new(Engines::for_threads(config.threads)?);
         let (cache, compiler) = (config.cache.clone(), config.compiler.clone());
         let modules = config.core_modules.clone();
         let code = Code::new(Arc::clone(&engines), cache, compiler, modules, Arc::clone(&journal));
@@ -147,9 +162,11 @@ impl Kernel {
         report_unloadable(&swapper, journal.as_ref())?;
         let surroundings = Arc::new(Surroundings {
             engine: engines.serving.clone(),
+            pacer: engines.pacer.clone(),
             grants: Arc::clone(&grants),
             journal: Arc::clone(&journal),
             minds,
+            allowances: Allowances::new(config.inference),
             archivist: Some(Arc::new(archivist(&store, &journal, &seats, &grants))),
             forge: config.forge.clone(),
         });
@@ -201,6 +218,11 @@ impl Kernel {
             guests.spawn(deliver_posts(store.clone(), Arc::downgrade(dispatcher), Arc::clone(bell)));
             guests.spawn(watch.keep(struck));
         }
+    }
+
+    /// The kernel, for whoever must not keep it.
+    pub fn downgrade(&self) -> WeakKernel {
+        WeakKernel(Arc::downgrade(&self.0))
     }
 
     /// A handle for one change that somebody asks for under a number: the change is decided at most once, and asked
@@ -446,12 +468,19 @@ impl Kernel {
     /// # Errors
     /// [`SwapError::NoSuchPlugin`].
     pub fn plugin(&self, component: &str) -> Result<Value, SwapError> {
-        listing::one(&self.0.swapper, &plugin_id(component)?)
+        let component = plugin_id(component)?;
+        let mut told = listing::one(&self.0.swapper, &component)?;
+        told["budgets"] = self.budgets(&component);
+        Ok(told)
     }
 
-    /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage).
+    /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage); and of which budgets.
     pub fn usage(&self) -> Vec<Value> {
-        listing::usage(&self.0.swapper)
+        listing::usage(&self.0.swapper, &self.0.dispatcher.surroundings.allowances)
+    }
+
+    fn budgets(&self, component: &ComponentId) -> Value {
+        listing::budgets(&self.0.store, &self.0.dispatcher.surroundings.allowances, component)
     }
 
     /// Releases whose code is loaded: those that serve, and retired ones that messages under way still hold.

@@ -5,6 +5,10 @@ use telos_store::{ComponentId, Json, MethodSlot, ObjectId, Slot, Unit};
 use crate::seat::Release;
 use crate::swap::SwapError;
 
+/// What the source of a release begins with that somebody forged. Nothing served before it where it is the first: then
+/// whatever breaks it counts against it on probation, since its message was merely not understood before.
+pub const FORGED: &str = "forge ticket ";
+
 /// What else is decided with a release that somebody forged.
 #[derive(Debug, Clone)]
 pub struct Lesson {

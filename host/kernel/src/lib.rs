@@ -17,8 +17,10 @@
 
 mod activation;
 mod admission;
+mod allowance;
 mod archivist;
 mod blame;
+mod budget;
 mod change;
 mod code;
 mod contract;
@@ -50,6 +52,7 @@ mod notice;
 mod objects;
 mod operator;
 mod outbox;
+mod pace;
 mod pauses;
 mod probation;
 mod publication;
@@ -70,6 +73,7 @@ mod turn;
 mod upkeep;
 mod watch;
 
+pub use budget::InferenceTerms;
 pub use code::{CodeCache, CompileError, Compiler, CompilerSeat, EngineKind, SEAL_KEY_BYTES, precompile};
 pub use contract::CONTRACT_VERSION;
 pub use core_module::{BootError, CoreModules, CoreModulesSeat};
@@ -82,9 +86,9 @@ pub use failure::{Breakage, Effect, Failure, Fault};
 pub use generation::GenerationMode;
 pub use grant::{DEFAULT_GRANTS, INTERFACES};
 pub use inbox::InboxEntry;
-pub use kernel::{Kernel, KernelConfig, KernelError, LinedUp};
+pub use kernel::{Kernel, KernelConfig, KernelError, LinedUp, WeakKernel};
 pub use lane::LANE_ENTRIES_MAX;
-pub use lesson::Lesson;
+pub use lesson::{FORGED, Lesson};
 pub use limits::{Limits, LimitsError};
 pub use manifest::{Manifest, ManifestError};
 pub use miss::{Forge, ForgeSeat, Forged, Miss};

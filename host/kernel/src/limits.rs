@@ -10,6 +10,14 @@ use crate::engine::MEMORY_BYTES_CEILING;
 /// Bytes that guests may pass through host calls in one call, both ways.
 pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 
+/// What one component may be made of: core instances, memories and tables. Toolchains link a component of a few
+/// instances, one memory and two tables; a composition of two has twice that.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 16;
+pub(crate) const MEMORIES_MAX: u32 = 2;
+pub(crate) const TABLES_MAX: u32 = 8;
+/// Entries of one table.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
+
 /// What one message of a component may use. A manifest may lower these; only an operator, by installing it, or the
 /// bundle raises them, up to 256 MiB and 60,000 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +25,8 @@ pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 pub struct Limits {
     /// Linear memory and tables of the instance, MiB. Default 64: ten times what an ordinary guest touches.
     pub memory_mib: u32,
-    /// Guest CPU, milliseconds, host waits excluded. Default 1,000.
+    /// Guest CPU, milliseconds, host waits excluded, and as much again of the host's for the guest's calls. Default
+    /// 1,000.
     pub cpu_ms: u32,
 }
 
@@ -99,9 +108,6 @@ impl MemoryAccount {
     }
 }
 
-/// Table entries one instance may hold; the engine's pool reserves as many.
-const TABLE_ELEMENTS_MAX: usize = 20_000;
-
 impl ResourceLimiter for MemoryAccount {
     fn memory_growing(
         &mut self,
@@ -127,6 +133,18 @@ impl ResourceLimiter for MemoryAccount {
         let fits = desired <= TABLE_ELEMENTS_MAX;
         self.is_exceeded |= !fits;
         Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX as usize
     }
 }
 

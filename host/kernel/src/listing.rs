@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord};
+use telos_store::{ComponentId, ReleaseRecord, ReleaseState, SeatRecord, Store};
 
+use crate::allowance::Allowances;
 use crate::descriptor::Descriptor;
 use crate::generation::{next_of_waiting, waits_for_start};
 use crate::notice::Notice;
@@ -98,7 +99,7 @@ impl<'a> Known<'a> {
 }
 
 /// What the releases that serve have used since they were loaded, by component.
-pub(crate) fn usage(swapper: &Swapper) -> Vec<Value> {
+pub(crate) fn usage(swapper: &Swapper, allowances: &Allowances) -> Vec<Value> {
     let table = swapper.seats.current();
     let told = |release: &Arc<Release>| {
         json!({
@@ -107,9 +108,27 @@ pub(crate) fn usage(swapper: &Swapper) -> Vec<Value> {
             "usage": release.tally.usage(),
             "cpu_ms_max": release.limits.cpu_ms,
             "memory_mib_max": release.limits.memory_mib,
+            "budgets": budgets(&swapper.store, allowances, &release.component),
         })
     };
     table.releases.values().map(told).collect()
+}
+
+/// What a component has of storage, vectors, posts and minds, each with the most that it may have.
+pub(crate) fn budgets(store: &Store, allowances: &Allowances, component: &ComponentId) -> Value {
+    let (bounds, terms, reading) = (store.owner_bounds(), allowances.terms(), allowances.reading(component));
+    json!({
+        "stored_bytes": store.stored_bytes(component),
+        "stored_bytes_max": bounds.stored_bytes,
+        "vector_bytes": store.vector_bytes(component),
+        "vector_bytes_max": bounds.vector_bytes,
+        "posts_pending": store.posts_pending(component),
+        "posts_pending_max": bounds.posts_pending,
+        "inference_tokens": reading.tokens,
+        "inference_tokens_max": terms.tokens_per_minute,
+        "inference_requests": reading.requests,
+        "inference_requests_max": terms.requests_max,
+    })
 }
 
 fn row(known: &Known<'_>) -> Result<Value, SwapError> {

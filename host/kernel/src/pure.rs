@@ -267,15 +267,15 @@ impl ResourceLimiter for Account {
     }
 
     fn instances(&self) -> usize {
-        16
+        self.memory.instances()
     }
 
     fn tables(&self) -> usize {
-        8
+        self.memory.tables()
     }
 
     fn memories(&self) -> usize {
-        4
+        self.memory.memories()
     }
 }
 

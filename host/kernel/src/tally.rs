@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use crate::pace::LONG;
+
 /// What one message took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
     /// In the guest.
     pub(crate) cpu: Duration,
+    /// Of that, what was measured once it went on for more than an epoch.
+    pub(crate) measured_cpu: Duration,
     /// From instantiation to the end of its instance, host calls and waits included.
     pub(crate) elapsed: Duration,
     /// Linear memory at its largest.
@@ -26,6 +30,9 @@ pub(crate) struct Tally {
     cpu_us: AtomicU64,
     memory_bytes_max: AtomicU64,
     latency: Mutex<Latency>,
+    loaded_at: Instant,
+    /// Microseconds after it was loaded.
+    computes_until_us: AtomicU64,
     is_watched: AtomicBool,
 }
 
@@ -35,6 +42,11 @@ struct Latency {
     before: Histogram<u32>,
     since: Instant,
 }
+
+/// After a message that computed for long its release counts as computing for so many times as long, a second at most:
+/// for as long as it keeps a tenth of a processor busy.
+const COMPUTING_TIMES: u32 = 10;
+const COMPUTING_LONGEST: Duration = Duration::from_secs(1);
 
 /// Percentiles are over the newest one to two of these.
 const LATENCY_PERIOD: Duration = Duration::from_secs(30);
@@ -83,7 +95,19 @@ impl Tally {
     pub(crate) fn spend(&self, spent: Spent) {
         self.cpu_us.fetch_add(micros(spent.cpu), Ordering::Relaxed);
         self.memory_bytes_max.fetch_max(spent.memory_bytes as u64, Ordering::Relaxed);
-        self.latency.lock().record(spent.elapsed, Instant::now());
+        let now = Instant::now();
+        self.latency.lock().record(spent.elapsed, now);
+        if spent.measured_cpu >= LONG {
+            let until = now - self.loaded_at + (spent.measured_cpu * COMPUTING_TIMES).min(COMPUTING_LONGEST);
+            self.computes_until_us.fetch_max(micros(until), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its messages computed for long of late, so that those to come take turns from their beginning: else
+    /// whoever sends many gets an epoch for each before it is seen that they are long.
+    pub(crate) fn computes(&self) -> bool {
+        let until_us = self.computes_until_us.load(Ordering::Relaxed);
+        until_us > 0 && micros(self.loaded_at.elapsed()) < until_us
     }
 
     /// A message ended that it did not break, answered or declined.
@@ -137,6 +161,8 @@ impl Default for Tally {
             cpu_us: zero(),
             memory_bytes_max: zero(),
             latency: Mutex::new(Latency { now: times(), before: times(), since: Instant::now() }),
+            loaded_at: Instant::now(),
+            computes_until_us: zero(),
             is_watched: AtomicBool::new(false),
         }
     }
@@ -221,17 +247,27 @@ mod tests {
             let _other = tally.begin();
             assert_eq!(tally.usage().running, 2);
         }
-        tally.spend(Spent {
-            cpu: Duration::from_millis(2),
-            elapsed: Duration::from_millis(3),
-            memory_bytes: 9,
-        });
-        tally.spend(Spent {
-            cpu: Duration::from_millis(1),
-            elapsed: Duration::from_millis(3),
-            memory_bytes: 4,
-        });
+        tally.spend(spent(2, 9));
+        tally.spend(spent(1, 4));
         let usage = tally.usage();
         assert_eq!((usage.running, usage.cpu_us, usage.memory_bytes_max), (0, 3_000, 9));
+    }
+
+    #[test]
+    fn who_computed_for_long_counts_as_computing_and_who_is_often_brief_does_not() {
+        let tally = Tally::default();
+        for _ in 0..1_000 {
+            tally.spend(spent(2, 1));
+        }
+        assert!(!tally.computes());
+        tally.spend(spent(60_000, 1));
+        assert!(tally.computes());
+        let until_us = tally.computes_until_us.load(Ordering::Relaxed);
+        assert!(until_us <= micros(tally.loaded_at.elapsed() + COMPUTING_LONGEST), "{until_us}");
+    }
+
+    fn spent(cpu_ms: u64, memory_bytes: usize) -> Spent {
+        let cpu = Duration::from_millis(cpu_ms);
+        Spent { cpu, measured_cpu: cpu, elapsed: Duration::from_millis(3), memory_bytes }
     }
 }

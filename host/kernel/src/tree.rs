@@ -13,8 +13,12 @@ use telos_store::Unit;
 use crate::descriptor::Recording;
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
+use crate::pace::Pace;
 use crate::seams::StreamSink;
 use crate::seat::{Release, SeatTable};
+
+/// Messages that one root's messages may send and await in all; depth alone would allow any number.
+pub(crate) const SENDS_PER_ROOT_MAX: u32 = 10_000;
 
 /// What the messages of one root share.
 pub(crate) struct Tree {
@@ -30,9 +34,15 @@ pub(crate) struct Tree {
     pub(crate) is_read_only: bool,
     /// Instances started so far in this attempt; seeds each one's randomness.
     pub(crate) instances: u64,
+    /// How long the instance lived that ended last: once the tree has run, the root's.
+    pub(crate) instance: Duration,
+    /// Messages that messages of this attempt sent and awaited.
+    pub(crate) sends: u32,
     /// How many posts led here.
     pub(crate) hops: u32,
-    /// Releases that broke a message of this attempt, with what they did.
+    /// What messages of this attempt that ended took of the processor, host calls included.
+    pub(crate) cpu: Duration,
+    /// Releases that broke a message of this attempt, with what they did; each once.
     pub(crate) breakages: Vec<(Arc<Release>, String)>,
 }
 
@@ -44,6 +54,8 @@ pub(crate) struct RootContext {
     pub(crate) seed: [u8; 32],
     pub(crate) sink: Option<Arc<dyn StreamSink>>,
     pub(crate) attempt: u32,
+    /// Of the attempt under way.
+    pub(crate) pace: Pace,
 }
 
 /// Where answers of the world outside come from.
@@ -61,6 +73,14 @@ impl Tree {
         let mut hasher = blake3::Hasher::new_keyed(&self.root.seed);
         hasher.update(&self.instances.to_le_bytes());
         *hasher.finalize().as_bytes()
+    }
+
+    /// Counts one more message that is sent and awaited; false at the bound, beyond which a tree that is wide and deep
+    /// would hold its receiver's lane until the deadline.
+    pub(crate) fn count_send(&mut self) -> bool {
+        let may = self.sends < SENDS_PER_ROOT_MAX;
+        self.sends += u32::from(may);
+        may
     }
 
     /// The next recorded answer for an operation; none when answers are live, an empty one when none is left.
@@ -130,6 +150,7 @@ impl RootContext {
             seed: self.seed,
             sink: self.sink.clone(),
             attempt: self.attempt,
+            pace: Pace::default(),
         }
     }
 }

@@ -12,7 +12,9 @@ use telos_store::{
     Json, MethodSlot, Object, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError,
 };
 
-use crate::deliver::{Message, deliver};
+use crate::allowance::Allowances;
+use crate::budget::InferenceTerms;
+use crate::deliver::{Message, deliver_root};
 use crate::descriptor::{Example, Expectation, Recording};
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
@@ -20,12 +22,17 @@ use crate::engine::Engines;
 use crate::failure::{Failure, Fault};
 use crate::grant::Grants;
 use crate::miss::ForgeSeat;
-use crate::seams::{JournalSink, NoMinds};
+use crate::pace::Pace;
+use crate::seams::{JournalSink, NoMinds, Unheard};
 use crate::seat::{Release, SeatTable};
 use crate::tree::{Answers, RootClock, RootContext, Tree};
 
 /// Time for one example.
 const EXAMPLE_TIME: Duration = Duration::from_secs(10);
+
+/// All examples of a release together may take as much of the processor as so many messages. Each has a limit of its
+/// own, but there is no end to how many somebody can write down.
+const EXAMPLES_CPU: u32 = 30;
 
 /// The moment every example happens at: 2026-01-01T00:00:00Z.
 const EXAMPLE_WALL: Duration = Duration::from_secs(1_767_225_600);
@@ -80,11 +87,11 @@ pub struct TriedFailure {
 pub(crate) async fn try_messages(
     engines: &Engines,
     release: &Arc<Release>,
-    journal: &Arc<dyn JournalSink>,
     selector: &str,
     messages: &[TrialMessage],
 ) -> Result<Vec<Tried>, String> {
-    let room = Room::new(engines, release, journal)?;
+    let journal: Arc<dyn JournalSink> = Arc::new(Unheard);
+    let room = Room::new(engines, release, &journal)?;
     let _running = engines.running();
     let mut tried = Vec::new();
     for message in messages {
@@ -99,13 +106,21 @@ pub(crate) async fn try_messages(
         tried.push(Tried {
             outcome: outcome.map(|answer| answer.to_value()).map_err(|failure| TriedFailure {
                 is_refusal: matches!(failure, Failure::Refused(_) | Failure::BadArguments(_)),
-                text: failure.to_string(),
+                text: told(&failure),
             }),
             after: object.map(|object| values(&object)).unwrap_or_default(),
             elapsed_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
         });
     }
     Ok(tried)
+}
+
+/// A failure without the number under which the journal would have it, which differs each time.
+fn told(failure: &Failure) -> String {
+    match failure {
+        Failure::Broken { breakage, .. } => format!("it {breakage}"),
+        failure => failure.to_string(),
+    }
 }
 
 fn values(object: &Object) -> BTreeMap<String, Value> {
@@ -137,7 +152,11 @@ pub(crate) async fn run_examples(
     let mut results = Vec::new();
     for (selector, spec) in &release.descriptor.selectors {
         for example in &spec.examples {
-            let detail = match run_example(&room, selector, example).await {
+            let run = async {
+                within_cpu(release)?;
+                run_example(&room, selector, example).await
+            };
+            let detail = match run.await {
                 Ok(()) => None,
                 Err(Missed::Promise(detail)) => Some(detail),
                 Err(Missed::Host(cause)) => return Err(cause),
@@ -151,6 +170,15 @@ pub(crate) async fn run_examples(
         }
     }
     Ok(results)
+}
+
+/// The examples before this one left something for it.
+fn within_cpu(release: &Release) -> Result<(), Missed> {
+    let allowed = release.limits.cpu() * EXAMPLES_CPU;
+    if Duration::from_micros(release.tally.usage().cpu_us) <= allowed {
+        return Ok(());
+    }
+    Err(Missed::Promise(format!("was not run: those before it used up the {allowed:?} of CPU that all have")))
 }
 
 /// An empty store in memory, and a release on it.
@@ -169,9 +197,11 @@ impl Room {
         let scratch = Store::scratch(StoreOptions::default()).map_err(|error| error.to_string())?;
         let surroundings = Arc::new(Surroundings {
             engine: engines.metered.clone(),
+            pacer: engines.pacer.clone(),
             grants: Arc::new(Grants::everything(&release.component)),
             journal: Arc::clone(journal),
             minds: Arc::new(NoMinds),
+            allowances: Allowances::new(InferenceTerms::default()),
             archivist: None,
             forge: ForgeSeat::default(),
         });
@@ -186,7 +216,7 @@ impl Room {
         let (tree, receiver) = scratch_tree(self, selector, message)?;
         let arguments = Json::parse(&message.arguments.to_string()).map_err(promise)?;
         let message = Message { receiver, selector: selector.to_owned(), arguments };
-        let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver(tree, message)).await;
+        let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver_root(tree, message, None)).await;
         // Computing is bounded by fuel; the clock only tells that this machine had no time for it.
         let out_of_time =
             |_| Missed::Host(format!("an example took longer than {EXAMPLE_TIME:?} on this machine"));
@@ -261,13 +291,17 @@ fn scratch_tree(
             seed: [7; 32],
             sink: None,
             attempt: 1,
+            pace: Pace::default(),
         }),
         effects: EffectLog::default(),
         answers: Answers::Recorded(VecDeque::from(message.recordings.clone())),
         depth: 0,
         is_read_only: false,
         instances: 0,
+        instance: Duration::ZERO,
+        sends: 0,
         hops: 0,
+        cpu: Duration::ZERO,
         breakages: Vec::new(),
     };
     Ok((Box::new(tree), receiver))
@@ -293,9 +327,27 @@ fn compare_answer(expect: &Expectation, outcome: &Result<Json, Failure>) -> Resu
 }
 
 fn satisfies(schema: &Value, answer: &Value) -> Result<(), String> {
+    if let Some(reference) = reference(schema) {
+        return Err(format!(
+            "its schema has a `{reference}`; the schema of an example says everything in place"
+        ));
+    }
     let validator =
         jsonschema::validator_for(schema).map_err(|error| format!("its schema is not one: {error}"))?;
     validator.validate(answer).map_err(|error| format!("answered {answer}: {error}"))
+}
+
+/// The first reference in a schema. One that is followed twice by each of forty definitions is never done with, and this
+/// is the host's own time.
+fn reference(schema: &Value) -> Option<&str> {
+    match schema {
+        Value::Array(parts) => parts.iter().find_map(reference),
+        Value::Object(parts) => parts.iter().find_map(|(name, part)| match name.as_str() {
+            "$ref" | "$dynamicRef" | "$recursiveRef" => Some(name.as_str()),
+            _ => reference(part),
+        }),
+        _ => None,
+    }
 }
 
 fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)]) -> Result<(), Missed> {
@@ -315,6 +367,16 @@ fn compare_slots(tree: &mut Tree, receiver: ObjectId, after: &[(String, Value)])
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_schema_says_everything_in_place() {
+        let schema = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let whole = schema(r#"{"type": "array", "items": {"type": "integer"}}"#);
+        assert!(satisfies(&whole, &Value::from(vec![1, 2])).is_ok());
+        assert!(satisfies(&whole, &Value::from(1)).is_err());
+        let endless = schema(r##"{"anyOf": [{"type": "integer"}, {"$ref": "#"}]}"##);
+        assert!(satisfies(&endless, &Value::from(1)).unwrap_err().contains("`$ref`"));
+    }
 
     #[test]
     fn the_want_of_a_host_breaks_no_promise() {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::blame::Struck;
 use crate::dispatch::Dispatcher;
 use crate::evolution::Evolver;
+use crate::lesson::FORGED;
 use crate::probation::{ProbationTerms, Strikes};
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
@@ -122,9 +123,15 @@ impl Watch {
                 let survives = dispatcher.would_survive_earlier(struck, earlier, evolver).await;
                 survives.unwrap_or_else(|| !has_answered())
             }
-            Ok(None) => !has_answered(),
+            // A message that was forged was not understood before, which broke nobody.
+            Ok(None) => !has_answered() || self.is_forged(&struck.release),
             Err(_) => false,
         }
+    }
+
+    fn is_forged(&self, release: &Release) -> bool {
+        let record = self.swapper.store.release(&release.component, &release.digest);
+        record.ok().flatten().is_some_and(|record| record.source.starts_with(FORGED))
     }
 
     async fn evolver(&self, release: &Arc<Release>) -> Result<Evolver, SwapError> {

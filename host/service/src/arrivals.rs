@@ -12,7 +12,9 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use telos_journal::{Line, Severity};
-use telos_kernel::inbox::{self, Again, Candidate, CandidateError, Fate, Inbox, InboxEntry, Seen, Taken};
+use telos_kernel::inbox::{
+    self, Again, Candidate, CandidateError, Directory, Fate, Inbox, InboxEntry, Seen, Taken, shown,
+};
 use telos_kernel::{Granting, InstallRequest, Kernel, Limits, ReleaseStanding, SwapError, Swapped};
 use telos_store::{Digest, ReleaseRecord, Store};
 
@@ -98,7 +100,8 @@ impl Bundle {
 }
 
 fn bring_back_one(store: &Store, release: &ReleaseRecord, file: &Path) -> Option<Line> {
-    let bytes = std::fs::read(file).ok().filter(|bytes| Digest::of(bytes) == release.digest)?;
+    let bytes = inbox::read_path(file).ok().map(|candidate| candidate.bytes);
+    let bytes = bytes.filter(|bytes| Digest::of(bytes) == release.digest)?;
     store.put_blob(&bytes).ok()?;
     let ReleaseRecord { component, version, digest, .. } = release;
     let body = format!(
@@ -153,8 +156,8 @@ impl Arrivals {
     /// Directories that cannot be watched, with the cause. The home's own is made at the start.
     pub(crate) fn unwatched(&self) -> Vec<(PathBuf, String)> {
         let trouble = |directory: &PathBuf| {
-            let listed = std::fs::read_dir(directory).err();
-            listed.map(|error| (directory.clone(), error.to_string()))
+            let looked = Directory::open(directory).and_then(|open| open.scan()).err();
+            looked.map(|error| (directory.clone(), error.to_string()))
         };
         self.directories.iter().filter_map(trouble).collect()
     }
@@ -168,40 +171,46 @@ impl Arrivals {
     ///
     /// Files are taken to be at rest: nothing can have been half copied by a host that did not run.
     pub(crate) async fn take_in_present(self: &Arc<Self>) {
-        let scanned = self.scan().await;
+        let (opened, scanned) = self.scan().await;
         let start = Instant::now();
         self.inbox.lock().observe(scanned.clone(), start);
         let ready = self.inbox.lock().observe(scanned, start + inbox::QUIET);
-        self.bring(ready).await;
+        self.bring(&opened, ready).await;
     }
 
     /// Watches until the host stops.
     pub(crate) async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(inbox::SCAN_INTERVAL).await;
-            let scanned = self.scan().await;
+            let (opened, scanned) = self.scan().await;
             let ready = self.inbox.lock().observe(scanned, Instant::now());
-            self.bring(ready).await;
+            self.bring(&opened, ready).await;
         }
     }
 
-    async fn scan(&self) -> Vec<Seen> {
+    /// The directories, open, and what is in them: what is ready is read from the same handles.
+    async fn scan(&self) -> (Vec<Arc<Directory>>, Vec<Seen>) {
         let directories = self.directories.clone();
-        let scan = move || directories.iter().flat_map(|directory| scan_or_say(directory)).collect();
-        tokio::task::spawn_blocking(scan).await.unwrap_or_default()
+        let scan = move || directories.iter().filter_map(|directory| scan_or_say(directory)).collect();
+        let scanned: Vec<(Arc<Directory>, Vec<Seen>)> =
+            tokio::task::spawn_blocking(scan).await.unwrap_or_default();
+        let (opened, seen): (Vec<_>, Vec<_>) = scanned.into_iter().unzip();
+        (opened, seen.into_iter().flatten().collect())
     }
 
-    async fn bring(&self, ready: Vec<Seen>) {
+    /// Brings what is ready of the scan that opened these directories.
+    async fn bring(&self, opened: &[Arc<Directory>], ready: Vec<Seen>) {
         for seen in ready {
-            let fate = self.bring_one(&seen).await;
+            let Some(directory) = opened.iter().find(|open| open.path() == seen.directory) else { continue };
+            let fate = self.bring_one(directory, &seen).await;
             self.inbox.lock().note(&seen.path, fate, Instant::now());
         }
     }
 
-    async fn bring_one(&self, seen: &Seen) -> Fate {
-        let path = seen.path.display().to_string();
-        let reading = seen.clone();
-        let candidate = tokio::task::spawn_blocking(move || inbox::read_candidate(&reading)).await;
+    async fn bring_one(&self, directory: &Arc<Directory>, seen: &Seen) -> Fate {
+        let path = shown(&seen.path);
+        let (directory, reading) = (Arc::clone(directory), seen.clone());
+        let candidate = tokio::task::spawn_blocking(move || directory.read(&reading)).await;
         let candidate = match candidate {
             Ok(Ok(candidate)) => candidate,
             Ok(Err(CandidateError::Unreadable(cause))) => return waiting(cause, Again::Later),
@@ -247,7 +256,7 @@ impl Arrivals {
     }
 
     fn request(&self, seen: &Seen, digest: Digest, candidate: &Candidate) -> InstallRequest {
-        let path = seen.path.display().to_string();
+        let path = shown(&seen.path);
         let asked = InstallRequest::of(path.clone(), candidate.manifest.as_ref());
         let is_vouched_for = self.bundle.vouches_for(&seen.path, digest);
         InstallRequest {
@@ -262,7 +271,7 @@ impl Arrivals {
     /// What the other files of the same directory hold: two files with one component make neither of them the one.
     fn rivals(&self, path: &Path) -> BTreeMap<String, String> {
         let is_beside = |entry: &InboxEntry| entry.path != path && entry.path.parent() == path.parent();
-        let held = |entry: InboxEntry| Some((entry.component?, entry.path.display().to_string()));
+        let held = |entry: InboxEntry| Some((entry.component?, shown(&entry.path)));
         self.inbox.lock().entries().into_iter().filter(is_beside).filter_map(held).collect()
     }
 
@@ -342,10 +351,14 @@ fn told(id: &str, version: &str, standing: &ReleaseStanding, note: Option<&str>)
     }
 }
 
-/// A directory that cannot be listed is said once per scan, to people; the others go on.
-fn scan_or_say(directory: &Path) -> Vec<Seen> {
-    inbox::scan(directory).unwrap_or_else(|error| {
-        tracing::warn!(directory = %directory.display(), %error, "plugin directory cannot be listed");
-        Vec::new()
-    })
+/// A directory that is not there is an empty one. One that cannot be listed is said once per scan, to people; the
+/// others go on.
+fn scan_or_say(directory: &Path) -> Option<(Arc<Directory>, Vec<Seen>)> {
+    let scanned = Directory::open(directory).and_then(|open| Ok((open.scan()?, open)));
+    let said = |error: &std::io::Error| {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            tracing::warn!(directory = %directory.display(), %error, "plugin directory cannot be listed");
+        }
+    };
+    scanned.inspect_err(said).ok().map(|(seen, open)| (Arc::new(open), seen))
 }

@@ -113,10 +113,15 @@ fn store_check(home: &Path, store: &Store) -> Check {
         return Check::new("store", CheckState::Degraded, what.to_string(), Some(next.to_owned()));
     }
     let usage = store.usage();
+    let (fullest, stored) = match store.stores_most() {
+        Some((component, stored)) => (format!("what {component} stores"), stored),
+        None => (String::new(), 0),
+    };
     let full = [
         ("database", usage.database_bytes, usage.database_bytes_max, FREE_DATABASE),
         ("blobs", usage.blob_bytes, usage.blob_bytes_max, FREE_BLOBS),
         ("vectors", usage.vector_bytes, usage.vector_bytes_max, FREE_VECTORS),
+        (&fullest, stored, store.owner_bounds().stored_bytes, FREE_STORED),
     ];
     let full = full.into_iter().find(|(_, bytes, quota, _)| is_nearly_full(*bytes, *quota));
     match full {
@@ -136,6 +141,8 @@ const FULL_NO_MORE: &str = "the store then takes writes by itself";
 /// What frees the database, once it is nearly full.
 const FREE_DATABASE: &str =
     "`telos object forget`, then `telos store rewrite`; or raise the quota: `telos up --database-mib`";
+/// What frees what one component stores.
+const FREE_STORED: &str = "`telos object forget`, keep less of the past with `telos up --history-days`, or raise the quota: `telos up --storage-owner-mib`";
 /// What frees blobs.
 const FREE_BLOBS: &str = "raise the quota: `telos up --blob-mib`";
 /// What frees vectors.

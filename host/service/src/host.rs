@@ -14,14 +14,13 @@ use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
 use telos_kernel::{
-    CodeCache, CompilerSeat, CoreModulesSeat, Evolution, GenerationMode, Kernel, KernelConfig, KernelError,
-    OnEvolving, ProbationTerms, SandboxSeat,
+    CodeCache, CompilerSeat, CoreModulesSeat, Evolution, GenerationMode, InferenceTerms, Kernel,
+    KernelConfig, KernelError, OnEvolving, ProbationTerms, SandboxSeat,
 };
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
 
 use crate::arrivals::{Arrivals, Bundle};
-use crate::built_in::BuiltIn;
 use crate::checks::{self, Check, Parts};
 use crate::compiling::CompilingProcess;
 use crate::crew::{Crew, CrewConfig, CrewStanding};
@@ -35,6 +34,7 @@ use crate::minding::shared::SharedMinds;
 use crate::outcome;
 use crate::sandboxing::WorkerSandbox;
 use crate::seal_key;
+use telos_forge::BuiltIn;
 
 /// What a host is started with.
 pub struct HostConfig {
@@ -60,6 +60,8 @@ pub struct HostConfig {
     pub on_evolving: Option<OnEvolving>,
     /// How long a new release is on probation, and what burns it.
     pub probation: ProbationTerms,
+    /// What each plugin may have of the minds.
+    pub inference: InferenceTerms,
     /// What runs minds; none is llama.cpp where it is built in.
     pub engine: Option<Arc<dyn Engine>>,
     /// How soon a peer that fell silent is gone.
@@ -203,6 +205,7 @@ impl Host {
             threads: 0,
             probation: config.probation,
             core_modules: CoreModulesSeat(Some(Arc::new(BuiltIn))),
+            inference: config.inference,
         };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
         let shared = Arc::new(SharedMinds { own, elsewhere: elsewhere.clone() });

@@ -32,7 +32,7 @@ pub(crate) struct KernelJournal {
 impl KernelJournal {
     pub(crate) fn new(journal: Arc<Journal>) -> Self {
         let host = journal.producer("host", Rate::HOST);
-        let others = journal.producer("plugins", Rate::HOST);
+        let others = journal.producer("plugins", Rate::default());
         Self { journal, host, others, plugins: Mutex::default() }
     }
 
@@ -177,5 +177,54 @@ fn fact(row: AuditRow) -> AuditFact {
         kind: row.kind,
         subject: row.subject,
         detail: row.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+    use telos_journal::{JournalConfig, verify};
+
+    use super::*;
+
+    fn said(plugin: Option<&str>) -> JournalLine {
+        JournalLine {
+            severity: Severity::Info,
+            event: "plugin.log",
+            body: "on and on".into(),
+            trace: None,
+            plugin: plugin.map(ToOwned::to_owned),
+            attributes: Map::new(),
+        }
+    }
+
+    #[test]
+    #[allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+    fn plugins_that_flood_lose_lines_of_their_own_budgets_and_the_host_loses_none() {
+        const FLOOD: u64 = 2_000;
+        let home = tempfile::tempdir().unwrap();
+        let journal = Arc::new(Journal::open(home.path(), JournalConfig::default()).unwrap());
+        let kernel = KernelJournal::new(Arc::clone(&journal));
+        for number in 0..PRODUCERS_MAX {
+            kernel.record(said(Some(&format!("p{number}"))));
+        }
+        for plugin in ["p0", "latecomer"] {
+            (0..FLOOD).for_each(|_| kernel.record(said(Some(plugin))));
+        }
+        kernel.record(said(None));
+        drop(kernel);
+        Arc::into_inner(journal).unwrap().close();
+        let report = verify(home.path()).unwrap();
+        let producers = &report.runs[0].producers;
+        for flooder in ["plugin:p0", "plugins"] {
+            let (written, declared) = (producers[flooder].written, producers[flooder].declared);
+            assert!(
+                declared > 0 && written >= 500 && written + declared >= FLOOD,
+                "{flooder}: {written}, {declared}"
+            );
+        }
+        for quiet in ["host", "plugin:p1"] {
+            assert_eq!((producers[quiet].written, producers[quiet].missing), (1, 0), "{quiet}");
+        }
     }
 }

@@ -6,7 +6,6 @@
 //! The parts do not know each other; this crate alone does. It decides nothing that a part could decide.
 
 mod arrivals;
-mod built_in;
 mod checks;
 mod compiling;
 mod crew;
@@ -37,7 +36,7 @@ pub use host::{Host, HostConfig, Pace, StartError};
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, Supervision, supervise};
 pub use telos_kernel::{
-    CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, OnEvolving,
-    ProbationTerms, precompile,
+    CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, InferenceTerms,
+    OnEvolving, ProbationTerms, precompile,
 };
 pub use worker::{WorkerRole, WorkerSetup, WorkerStartError, start_ppp_worker, start_worker};

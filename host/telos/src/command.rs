@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a host.
-    Up(up::Up),
+    Up(Box<up::Up>),
     /// Send a message to an object and print the answer.
     Send(send::Send),
     /// Talk with a persona, line by line.
@@ -163,7 +163,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Com
     runtime.block_on(async {
         survive_file_size_limit()?;
         match arguments.command {
-            Command::Up(up) => up::run(up, &home, output).await,
+            Command::Up(up) => up::run(*up, &home, output).await,
             Command::Doctor => doctor::run(reach, output).await,
             Command::Store(store) => store::run(store, reach, output).await,
             Command::Journal(journal) => journal::run(journal, reach, output).await,

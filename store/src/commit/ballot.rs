@@ -123,13 +123,26 @@ impl Voter<'_> {
         let bytes = ballot.writes.bytes + ballot.vote.outcome.len();
         Overflow::check("bytes written by one unit", bytes, limit::UNIT_BYTES_MAX)?;
         self.check_collections(ballot)?;
-        let posts = ballot.writes.posts.len();
-        if posts == 0 {
+        self.check_posts(ballot)
+    }
+
+    /// Whether the outbox has room, for all and for whoever sends.
+    fn check_posts(&self, ballot: &Ballot) -> Result<(), CommitError> {
+        let posts = &ballot.writes.posts;
+        if posts.is_empty() {
             return Ok(());
         }
         let pending = self.order.posts_after(self.shared.outbox.lock().pending());
-        if pending + posts > limit::POSTS_PENDING_MAX {
-            return Err(CommitError::OutboxFull { pending, allowed: limit::POSTS_PENDING_MAX });
+        let full = |owner, pending, allowed| Err(CommitError::OutboxFull { owner, pending, allowed });
+        if pending + posts.len() > limit::POSTS_PENDING_MAX {
+            return full(None, pending, limit::POSTS_PENDING_MAX);
+        }
+        for (owner, more) in &ballot.posters {
+            let durable = self.shared.outbox.lock().pending_of(owner);
+            let pending = self.order.posts_of_after(owner, durable);
+            if pending + more > limit::POSTS_PENDING_PER_OWNER_MAX {
+                return full(Some(owner.clone()), pending, limit::POSTS_PENDING_PER_OWNER_MAX);
+            }
         }
         Ok(())
     }

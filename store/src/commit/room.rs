@@ -1,4 +1,5 @@
-//! The vote on room: the disk has some, the database and the vectors are within their quotas, and every blob that a unit names is stored.
+//! The vote on room: the disk has some, the database, what a component
+//! stores and the vectors are within their quotas, and every blob that a unit names is stored.
 //!
 //! Asked last, so that a request decided before is answered as decided however full the disk is.
 
@@ -32,6 +33,9 @@ pub(super) fn vote(
     let growth = growth(shared, order, &ballot.writes);
     let StoreOptions { vector_bytes_per_owner_max, vector_bytes_max, .. } = shared.options;
     if let Err(full) = order.room().check(&growth, vector_bytes_per_owner_max, vector_bytes_max) {
+        return Ok(Err(full));
+    }
+    if let Err(full) = order.stored.check(&ballot.stored, shared.options.stored_bytes_per_owner_max) {
         return Ok(Err(full));
     }
     for record in &ballot.writes.records {

@@ -21,6 +21,7 @@ use crate::record::{GrantRecord, RecordWrite};
 use crate::references;
 use crate::session::{self, DedupeKey, SessionRow};
 use crate::shared::Shared;
+use crate::stored::Grown;
 use crate::tables::{
     self, GIVEN_UP, META_OBJECT_ROWS, META_OBJECTS, META_REDO_FLOOR, Tables, encode, encode_json,
 };
@@ -45,6 +46,8 @@ pub(super) struct Finish {
     /// Objects made and object rows written, not yet counted in the tables.
     made: u64,
     rows: u64,
+    /// What components store more or less once the group is durable.
+    pub(super) stored: Grown,
     /// The generations in force once the group is durable; none when it raises none.
     generations: Option<Arc<Generations>>,
 }
@@ -143,7 +146,7 @@ pub(super) fn write(
         write_vector(tables, key, collection, *object, vector.as_ref(), finish)?;
     }
     for (index, post) in posts.iter().enumerate() {
-        add_post(tables, PostId { position, index: count(index) }, post, finish)?;
+        add_post(tables, PostId { position, index: count(index) }, post, ballot, finish)?;
     }
     for post in taken {
         remove_post(tables, *post, finish)?;
@@ -190,7 +193,7 @@ fn write_object(
 ) -> Result<(), Failure> {
     let id = object.id.to_bits();
     let row = tables::encode_object(object)?;
-    tables.objects.open()?.insert((id, position.get()), row.as_slice())?;
+    tables.put_state((id, position.get()), &row)?;
     // Whoever changes an object has read it, so its former state is among what was seen.
     let former = ballot.seen.objects.get(&object.id).and_then(Option::as_ref);
     let replaced = former.map_or(Position::NONE, |former| former.position);
@@ -220,7 +223,7 @@ pub(crate) fn write_name(
     if replaced != Position::NONE {
         tables.renames.open()?.insert((position.get(), name.as_str()), replaced.get())?;
     }
-    tables.names.open()?.insert((name.as_str(), position.get()), id.map(ObjectId::to_bits))?;
+    tables.put_name(name.as_str(), position.get(), id.map(ObjectId::to_bits))?;
     if let Some(before) = before {
         tables.names_of.open()?.insert((before.to_bits(), name.as_str(), position.get()), false)?;
     }
@@ -283,10 +286,20 @@ fn write_collection(
     Ok(())
 }
 
-fn add_post(tables: &mut Tables<'_>, id: PostId, post: &Post, finish: &mut Finish) -> Result<(), Failure> {
+fn add_post(
+    tables: &mut Tables<'_>,
+    id: PostId,
+    post: &Post,
+    ballot: &Ballot,
+    finish: &mut Finish,
+) -> Result<(), Failure> {
+    let owner = match ballot.owner_known(post.source) {
+        Some(owner) => Some(owner.clone()),
+        None => tables::read_owner(tables.objects.open()?, post.source)?,
+    };
     let row = OutboxRow { id, post: post.clone(), attempts: 0, not_before_ms: 0 };
     tables.outbox.open()?.insert(tables::post_key(id), encode("outbox", &row)?.as_slice())?;
-    finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0 });
+    finish.outbox.push(OutboxChange::Add { id, lane: (post.source, post.target), not_before_ms: 0, owner });
     Ok(())
 }
 

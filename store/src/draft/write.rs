@@ -152,6 +152,7 @@ impl Draft {
         for pending in self.pending.values() {
             write_state(&mut tables, &self.generations, pending, position)?;
         }
+        tables.count_stored()?;
         drop(tables);
         fail::fail_point!("store::draft-before-write");
         txn.commit()?;
@@ -178,6 +179,7 @@ impl Draft {
         history::note_group(&mut tables, position, self.at_ms)?;
         self.write_raises(&mut tables, raises, evolver)?;
         audit::write(&mut tables, fact, position, self.at_ms)?;
+        tables.count_stored()?;
         drop(tables);
         Ok(txn.commit()?)
     }
@@ -281,7 +283,7 @@ fn write_state(
     let id = after.id.to_bits();
     let key = (id, position.get());
     if before.as_ref().is_some_and(|before| is_same(before, after)) {
-        if tables.objects.open()?.remove(key)?.is_some() {
+        if tables.take_state(key)? {
             tables.changes.open()?.remove((position.get(), id))?;
             let rows = read_meta(tables.meta.open()?, META_OBJECT_ROWS)?;
             tables.meta.open()?.insert(META_OBJECT_ROWS, rows - 1)?;
@@ -290,7 +292,7 @@ fn write_state(
     }
     generation::drop_outdated(tables, generations, after.id)?;
     let row = tables::encode_object(after)?;
-    let is_new_row = tables.objects.open()?.insert(key, row.as_slice())?.is_none();
+    let is_new_row = tables.put_state(key, &row)?;
     let replaced = before.as_ref().map_or(Position::NONE, |before| before.position);
     tables.changes.open()?.insert((position.get(), id), replaced.get())?;
     if is_new_row {

@@ -83,8 +83,13 @@ pub enum CommitError {
     #[error("the session is closed; open a new one")]
     UnknownSession,
     /// Too many posts are waiting for delivery.
-    #[error("{pending} posts are pending, {allowed} allowed")]
+    #[error(
+        "{pending} posts{} are pending, {allowed} allowed; post again once some are delivered",
+        owner.as_ref().map_or_else(String::new, |owner| format!(" of {owner}"))
+    )]
     OutboxFull {
+        /// Whose objects sent them; none when it is everybody's together.
+        owner: Option<ComponentId>,
         /// Posts waiting now.
         pending: usize,
         /// The bound.
@@ -102,6 +107,19 @@ pub enum CommitError {
         /// Bytes of the file.
         bytes: u64,
         /// The quota.
+        allowed: u64,
+    },
+    /// What the component stores, with what the unit adds, would take more than it may.
+    #[error(
+        "{owner} would store {found} bytes, {allowed} allowed, its past included; forget objects of it, keep less history, \
+         or raise stored_bytes_per_owner_max"
+    )]
+    StorageFull {
+        /// Whose.
+        owner: ComponentId,
+        /// Bytes with the unit's.
+        found: u64,
+        /// The bound.
         allowed: u64,
     },
     /// The unit's vectors, with those that are there, would take more than they may. Removals go on.
@@ -154,7 +172,10 @@ impl CommitError {
     /// Whose fault it was. A conflict is nobody's: it counts as the host's, which retries.
     pub fn fault(&self) -> Fault {
         match self {
-            CommitError::TooLarge(_) | CommitError::VectorsFull { owner: Some(_), .. } => Fault::Guest,
+            CommitError::TooLarge(_)
+            | CommitError::StorageFull { .. }
+            | CommitError::OutboxFull { owner: Some(_), .. }
+            | CommitError::VectorsFull { owner: Some(_), .. } => Fault::Guest,
             CommitError::DatabaseFull { .. }
             | CommitError::VectorsFull { .. }
             | CommitError::NoRoom { .. } => Fault::Operator,

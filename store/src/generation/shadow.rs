@@ -201,9 +201,10 @@ pub(crate) fn settle(
 }
 
 fn settle_one(tables: &mut Tables<'_>, position: Position, key: ShadowKey) -> Result<(), Failure> {
-    if let Some(shadow) = tables.shadows.open()?.remove(key)? {
-        let (base, state) = shadow.value();
-        tables.objects.open()?.insert((key.0, position.get()), state)?;
+    let taken = tables.shadows.open()?.remove(key)?;
+    let taken = taken.map(|shadow| (shadow.value().0, shadow.value().1.to_owned()));
+    if let Some((base, state)) = taken {
+        tables.put_state((key.0, position.get()), &state)?;
         tables.changes.open()?.insert((position.get(), key.0), base)?;
     }
     tables::add_to_meta(tables, META_OBJECT_ROWS, 1)?;

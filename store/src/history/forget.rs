@@ -319,7 +319,7 @@ impl Forget {
             // A state that was pruned since the scan is not to be brought back.
             let Some(state) = state.map(|row| decode(id, at, row.value())).transpose()? else { continue };
             let row = tables::encode_object(&self.without_parents(state))?;
-            tables.objects.open()?.insert((id, at), row.as_slice())?;
+            tables.put_state((id, at), &row)?;
         }
         tables::add_to_meta(tables, META_OBJECT_ROWS, detached)?;
         Ok(detached)
@@ -334,7 +334,7 @@ impl Forget {
         let (id, replaced) = (newest.id.to_bits(), newest.position);
         let revision = newest.revision.next();
         let row = tables::encode_object(&Object { revision, ..self.without_parents(newest) })?;
-        tables.objects.open()?.insert((id, position.get()), row.as_slice())?;
+        tables.put_state((id, position.get()), &row)?;
         tables.changes.open()?.insert((position.get(), id), replaced.get())?;
         Ok(())
     }
@@ -394,14 +394,16 @@ impl<'a> Removal<'a> {
     fn states(&mut self, tables: &mut Tables<'_>) -> Result<(), Failure> {
         for id in self.objects {
             let mut owner = String::new();
-            let mut positions = Vec::new();
+            let (mut positions, mut taken) = (Vec::new(), Vec::new());
             let rows = tables.objects.open()?.extract_from_if((*id, 0)..=(*id, u64::MAX), |_, _| true)?;
             for row in Guarded::of(rows) {
                 let (key, row) = row?;
-                owner = tables::decode_head(row.value())?.owner.to_owned();
+                owner = tables::decode_owner(row.value())?.to_owned();
+                taken.push((owner.clone(), row.value().len()));
                 positions.push(key.value().1);
                 self.count(*id, |counts| &mut counts.states);
             }
+            taken.iter().for_each(|(owner, bytes)| tables.note_taken_state(owner, *bytes));
             tables.owned.open()?.remove((owner.as_str(), *id))?;
             for position in positions {
                 tables.changes.open()?.remove((position, *id))?;
@@ -547,7 +549,7 @@ fn forget_in_name(tables: &mut Tables<'_>, name: &str, objects: &BTreeSet<u128>)
         rows.push((key.value().1, value.value()));
     }
     for (position, _) in &rows {
-        tables.names.open()?.remove((name, *position))?;
+        tables.take_name(name, *position)?;
         tables.renames.open()?.remove((*position, name))?;
     }
     let mut before: Option<(u64, Option<u128>)> = None;
@@ -556,7 +558,7 @@ fn forget_in_name(tables: &mut Tables<'_>, name: &str, objects: &BTreeSet<u128>)
         if id == before.and_then(|(_, id)| id) {
             continue;
         }
-        tables.names.open()?.insert((name, position), id)?;
+        tables.put_name(name, position, id)?;
         if let Some((replaced, _)) = before.replace((position, id)) {
             tables.renames.open()?.insert((position, name), replaced)?;
         }

@@ -153,7 +153,7 @@ impl Sweep {
     pub(crate) fn write(&self, tables: &mut Tables<'_>) -> Result<(), Failure> {
         for (ended, object, replaced) in &self.changes {
             tables.changes.open()?.remove((*ended, *object))?;
-            tables.objects.open()?.remove((*object, *replaced))?;
+            tables.take_state((*object, *replaced))?;
         }
         for (ended, name, replaced) in &self.renames {
             tables.renames.open()?.remove((*ended, name.as_str()))?;
@@ -165,14 +165,14 @@ impl Sweep {
 
 /// Removes the row of a name that ended, and an unbinding that ended it: where nothing is left, none need say so.
 fn end_name(tables: &mut Tables<'_>, name: &str, ended: u64, replaced: u64) -> Result<(), Failure> {
-    let former = tables.names.open()?.remove((name, replaced))?.and_then(|row| row.value());
+    let former = tables.take_name(name, replaced)?.flatten();
     if let Some(former) = former {
         tables.names_of.open()?.remove((former, name, replaced))?;
         tables.names_of.open()?.remove((former, name, ended))?;
     }
     let is_unbinding = tables.names.open()?.get((name, ended))?.is_some_and(|row| row.value().is_none());
     if is_unbinding {
-        tables.names.open()?.remove((name, ended))?;
+        tables.take_name(name, ended)?;
     }
     Ok(())
 }

@@ -10,7 +10,11 @@ fn lane(source: u64, target: u64) -> Lane {
 }
 
 fn add(outbox: &mut Outbox, position: u64, lane: Lane, not_before_ms: u64) {
-    outbox.apply(&OutboxChange::Add { id: id(position), lane, not_before_ms });
+    outbox.apply(&OutboxChange::Add { id: id(position), lane, not_before_ms, owner: owner_of(lane.0) });
+}
+
+fn owner_of(source: ObjectId) -> Option<ComponentId> {
+    (source != ObjectId::from_parts(0, 4)).then(|| ComponentId::new("sender").unwrap())
 }
 
 #[test]

@@ -74,11 +74,51 @@ pub struct Usage {
     pub blobs_collected: u64,
 }
 
+/// The bounds of one component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OwnerBounds {
+    /// Bytes of states and names.
+    pub stored_bytes: u64,
+    /// Bytes of vectors.
+    pub vector_bytes: u64,
+    /// Posts waiting for delivery.
+    pub posts_pending: usize,
+}
+
 impl Store {
     /// Bytes of one owner's vectors, counted as [`crate::StoreOptions::vector_bytes_per_owner_max`] says, those voted for included.
     /// Costs nothing.
     pub fn vector_bytes(&self, owner: &ComponentId) -> u64 {
         self.shared().order.read().room().of(owner)
+    }
+
+    /// Bytes that one component stores, counted as [`crate::StoreOptions::stored_bytes_per_owner_max`] says, those voted
+    /// for included. Costs nothing.
+    pub fn stored_bytes(&self, owner: &ComponentId) -> u64 {
+        self.shared().order.read().stored.of(owner)
+    }
+
+    /// The component that stores most, and how many bytes. Cost: a look at each component.
+    pub fn stores_most(&self) -> Option<(ComponentId, u64)> {
+        self.shared().order.read().stored.fullest()
+    }
+
+    /// Posts of one component's objects that wait for delivery, those voted for included. Costs nothing.
+    pub fn posts_pending(&self, owner: &ComponentId) -> usize {
+        let shared = self.shared();
+        let order = shared.order.read();
+        let durable = shared.outbox.lock().pending_of(owner);
+        order.posts_of_after(owner, durable)
+    }
+
+    /// The most that one component may have of storage, of vectors, and of posts that wait.
+    pub fn owner_bounds(&self) -> OwnerBounds {
+        let options = &self.shared().options;
+        OwnerBounds {
+            stored_bytes: options.stored_bytes_per_owner_max,
+            vector_bytes: options.vector_bytes_per_owner_max,
+            posts_pending: limit::POSTS_PENDING_PER_OWNER_MAX,
+        }
     }
 
     /// What the store takes of the disk, and vectors of memory. Costs nothing.

@@ -15,6 +15,7 @@ use crate::progress::{Meter, Phase};
 use crate::record::{GrantRecord, ReleaseRecord, SeatRecord};
 use crate::scan::Scan as _;
 use crate::shared::{Collection, read_collections};
+use crate::stored::{self, StoredBytes};
 use crate::tables::{self, META, META_AUDIT, META_OBJECTS, META_REDO_FLOOR, read_meta};
 
 use super::Report;
@@ -28,6 +29,8 @@ pub(super) struct Check<'a> {
     pub(super) floor: Position,
     objects: HashSet<u128>,
     owners: BTreeSet<(String, u128)>,
+    /// What each component stores, as the rows say.
+    stored: BTreeMap<String, u64>,
     /// How many rows name each blob.
     named: BTreeMap<Digest, u64>,
     pub(super) states: States,
@@ -44,8 +47,18 @@ impl<'a> Check<'a> {
         meter: Meter<'a>,
     ) -> Check<'a> {
         let report = Report { layout, position, ..Report::default() };
-        let (objects, owners, named) = (HashSet::new(), BTreeSet::new(), BTreeMap::new());
-        Check { txn, position, floor, objects, owners, named, states: States::default(), report, meter }
+        Check {
+            txn,
+            position,
+            floor,
+            objects: HashSet::new(),
+            owners: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            named: BTreeMap::new(),
+            states: States::default(),
+            report,
+            meter,
+        }
     }
 
     /// Begins the phase that reads every row.
@@ -69,6 +82,7 @@ impl<'a> Check<'a> {
             self.objects.insert(id);
             match decoded {
                 Ok(object) => {
+                    stored::count_state(&mut self.stored, value.value())?;
                     self.states_between(before.as_ref(), Some(&object));
                     self.object(&object);
                     parents.extend(object.parents.iter().copied());
@@ -131,6 +145,7 @@ impl<'a> Check<'a> {
             let (name, position) = key.value();
             self.row();
             self.decided(&format!("name {name}"), Position::new(position));
+            stored::count_name(&mut self.stored, name);
             by_name.insert(name.to_owned(), value.value());
         }
         let bound: BTreeSet<_> = by_name.into_iter().filter_map(|(name, id)| Some((id?, name))).collect();
@@ -139,6 +154,18 @@ impl<'a> Check<'a> {
         }
         if bound != self.bound_by_object()? {
             self.report.problem("names: the tables by name and by object differ".into());
+        }
+        Ok(())
+    }
+
+    /// What each component stores is summed up as its rows say, once these were read.
+    pub(super) fn stored(&mut self) -> Result<(), Failure> {
+        let counted = StoredBytes::read(&self.txn.open_table(META)?)?.durable();
+        let components: BTreeSet<_> = counted.keys().chain(self.stored.keys()).cloned().collect();
+        for component in components {
+            let of = |sums: &BTreeMap<String, u64>| sums.get(&component).copied().unwrap_or_default();
+            let (counted, stored) = (of(&counted), of(&self.stored));
+            self.expect(&format!("meta: bytes stored by {component}"), counted, stored);
         }
         Ok(())
     }

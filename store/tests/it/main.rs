@@ -39,6 +39,7 @@ mod search;
 mod session;
 mod simulated_disk;
 mod start;
+mod stored_room;
 mod vector_room;
 mod voted;
 mod whole;

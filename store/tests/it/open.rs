@@ -90,11 +90,11 @@ fn a_newer_layout_is_refused_and_left_alone() {
     let before = bytes();
     for error in [Store::open(dir.path(), StoreOptions::default()).err(), Store::verify(dir.path()).err()] {
         let error = error.unwrap();
-        assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 3, .. }), "{error}");
+        assert!(matches!(error, OpenError::NewerLayout { found: 99, known: 4, .. }), "{error}");
         assert!(error.to_string().contains("use a newer host"), "{error}");
         assert!(bytes() == before, "a database that was refused was changed");
     }
-    set_meta(&dir, "layout", 3);
+    set_meta(&dir, "layout", 4);
     assert_eq!(open(&dir).counts().unwrap().objects, 1);
 }
 
@@ -210,6 +210,7 @@ fn verification_finds_what_was_changed_behind_its_back() {
     within(&store, |unit| unit.bind(&name("first"), id).unwrap());
     drop(store);
     set_meta(&dir, "objects", 5);
+    set_meta(&dir, "stored/operator", 6);
     let names: redb::TableDefinition<(&str, u64), Option<u128>> = redb::TableDefinition::new("names");
     let database = redb::Database::open(dir.path().join("objects.redb")).unwrap();
     let txn = database.begin_write().unwrap();
@@ -217,7 +218,7 @@ fn verification_finds_what_was_changed_behind_its_back() {
     txn.commit().unwrap();
     drop(database);
     let report = Store::verify(dir.path()).unwrap();
-    assert_eq!(report.problems.len(), 3, "{report:#?}");
+    assert_eq!(report.problems.len(), 5, "{report:#?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What benchmarks share: samples, their percentiles, and rows that people and programs read.
 
+pub mod bare;
 pub mod clusters;
 
 use std::time::Duration;
@@ -37,6 +38,34 @@ impl Samples {
         let index = ((self.0.len() as f64 * percent / 100.0) as usize).min(self.0.len().saturating_sub(1));
         self.0.get(index).map_or(0.0, |sample| sample.as_secs_f64() * 1e6)
     }
+}
+
+/// Two runs beside each other, turn by turn, so that what else the machine does meets both: what each took.
+pub async fn side_by_side<O, P>(
+    (warm_up, runs): (usize, usize),
+    mut ours: impl FnMut() -> O,
+    mut peer: impl FnMut() -> P,
+) -> (Samples, Samples)
+where
+    O: Future<Output = Duration>,
+    P: Future<Output = Duration>,
+{
+    let (mut mine, mut others) = (Samples::default(), Samples::default());
+    for round in 0..warm_up + runs {
+        // Whoever is second finds caches as the first left them, so they take turns.
+        let (one, other) = if round % 2 == 0 {
+            let one = ours().await;
+            (one, peer().await)
+        } else {
+            let other = peer().await;
+            (ours().await, other)
+        };
+        if round >= warm_up {
+            mine.add(one);
+            others.add(other);
+        }
+    }
+    (mine, others)
 }
 
 /// Which way a figure is better.

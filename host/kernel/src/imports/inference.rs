@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wasmtime::component::Resource;
 
+use crate::allowance::Allowed;
 use crate::contract::inference::{self, Error, Finish, Mind, Request, Role};
 use crate::effects::{Operation, Verdict};
 use crate::failure::Failure;
@@ -18,6 +19,8 @@ const TEXTS_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 8 << 10;
 /// Most tokens one generation gives.
 const TOKENS_MAX: u32 = 4_096;
+/// Bytes of one token, about.
+const TOKEN_BYTES: usize = 4;
 /// Most stop texts.
 const STOPS_MAX: usize = 8;
 
@@ -30,6 +33,8 @@ pub struct OpenGeneration {
     key: Vec<u8>,
     recorded: Option<VecDeque<String>>,
     source: Option<Box<dyn TokenSource>>,
+    /// Its place in the component's budget, while the mind is at work.
+    allowed: Option<Allowed>,
     /// Pieces replayed so far, which a source started late must skip.
     replayed: usize,
     usage: Option<Usage>,
@@ -58,6 +63,7 @@ impl inference::Host for MessageState {
             key,
             recorded,
             source: None,
+            allowed: None,
             replayed: 0,
             usage: None,
             is_finished: false,
@@ -116,7 +122,8 @@ impl inference::HostGeneration for MessageState {
             },
         };
         if piece.is_none() {
-            self.table.get_mut(&index)?.is_finished = true;
+            let generation = self.table.get_mut(&index)?;
+            (generation.is_finished, generation.source, generation.allowed) = (true, None, None);
         }
         Ok(Ok(piece))
     }
@@ -146,6 +153,11 @@ impl MessageState {
         texts: Vec<String>,
         key: &[u8],
     ) -> Answer<Vec<Vec<f32>>> {
+        let cost = texts.iter().map(|text| tokens_of(text)).sum();
+        let _allowed = match self.begin_request(cost, cost)? {
+            Ok(allowed) => allowed,
+            Err(error) => return Ok(Err(error)),
+        };
         let tree = self.tree()?;
         let (minds, deadline) = (Arc::clone(&tree.surroundings.minds), tree.root.deadline);
         match minds.embed(mind, texts, deadline).await {
@@ -184,7 +196,10 @@ impl MessageState {
         };
         let piece = match source.next().await {
             Ok(piece) => piece,
-            Err(error) => return Ok(Err(self.mind_error(error)?)),
+            Err(error) => {
+                self.table.get_mut(index)?.allowed = None;
+                return Ok(Err(self.mind_error(error)?));
+            }
         };
         let usage = source.usage();
         let recorded =
@@ -192,6 +207,13 @@ impl MessageState {
         let answer = serde_json::to_string(&recorded)?;
         self.tree()?.effects.record(Operation::Generate, key, answer);
         let generation = self.table.get_mut(index)?;
+        match (&mut generation.allowed, usage) {
+            (Some(allowed), Some(usage)) => {
+                allowed.set_cost(u64::from(usage.prompt_tokens) + u64::from(usage.generated_tokens));
+            }
+            (Some(allowed), None) => allowed.count_token(),
+            (None, _) => {}
+        }
         generation.usage = usage;
         generation.source = Some(source);
         Ok(Ok(piece))
@@ -201,6 +223,12 @@ impl MessageState {
     async fn start(&mut self, index: &Resource<OpenGeneration>) -> Answer<Box<dyn TokenSource>> {
         let generation = self.table.get(index)?;
         let (request, skip) = (generation.request.clone(), generation.replayed);
+        let read = request.turns.iter().map(|(_, text)| tokens_of(text)).sum();
+        let allowed = match self.begin_request(read, read + u64::from(request.max_tokens))? {
+            Ok(allowed) => allowed,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.table.get_mut(index)?.allowed = Some(allowed);
         let tree = self.tree()?;
         let (minds, deadline) = (Arc::clone(&tree.surroundings.minds), tree.root.deadline);
         let progress = progress_to(tree.root.sink.clone(), tree.root.attempt);
@@ -216,6 +244,13 @@ impl MessageState {
         Ok(Ok(source))
     }
 
+    /// A place in the running component's budget for a request that costs `least` tokens at once and `most` at its end.
+    fn begin_request(&mut self, least: u64, most: u64) -> Answer<Allowed> {
+        let component = self.release.component.clone();
+        let allowed = self.tree()?.surroundings.allowances.begin(&component, least, most);
+        Ok(allowed.map_err(|wait| Error::Busy(u32::try_from(wait.time.as_millis()).unwrap_or(u32::MAX))))
+    }
+
     fn mind_error(&mut self, error: MindError) -> wasmtime::Result<Error> {
         Ok(match error {
             MindError::NoSuchMind(text) => Error::NoSuchMind(text),
@@ -225,6 +260,11 @@ impl MessageState {
             MindError::Failed(cause) => Error::Failed(self.host_incident("inference", &cause)?),
         })
     }
+}
+
+/// What a text that is read counts for before the mind has said: a token for each four bytes.
+fn tokens_of(text: &str) -> u64 {
+    text.len().div_ceil(TOKEN_BYTES) as u64
 }
 
 /// Load progress reaches whoever waits as a piece of its own, `{"progress": {"mind", "fraction"}}`. It is not an effect.

@@ -8,6 +8,7 @@ use crate::deliver::{Message, deliver};
 use crate::effects::{Operation, Verdict};
 use crate::failure::Failure;
 use crate::instance::MessageState;
+use crate::tree::SENDS_PER_ROOT_MAX;
 
 /// A post that a post caused that a post caused … at most this often.
 pub(crate) const HOPS_MAX: u32 = 32;
@@ -31,6 +32,11 @@ impl messaging::Host for MessageState {
             Ok(arguments) => arguments,
             Err(error) => return Ok(Err(messaging::Error::Invalid(error.to_string()))),
         };
+        if !self.tree()?.count_send() {
+            return Ok(Err(messaging::Error::Busy(format!(
+                "{SENDS_PER_ROOT_MAX} messages were sent and awaited in one message's tree, the most there may be"
+            ))));
+        }
         if let Some(recorded) = self.tree()?.recorded("send") {
             return Ok(recorded.map(|answer| answer.to_string()).ok_or_else(|| {
                 messaging::Error::Refused("the example has no recording for this send".into())
@@ -38,7 +44,9 @@ impl messaging::Host for MessageState {
         }
         let message = Message { receiver: receiver.into(), selector, arguments };
         let tree = self.take_tree()?;
+        let before = tree.cpu;
         let (tree, outcome) = deliver(tree, message).await;
+        self.cpu.leave_out(tree.cpu.saturating_sub(before));
         self.return_tree(tree);
         if let Err(failure @ Failure::NotUnderstood { miss, .. }) = &outcome {
             let forge = &self.tree()?.surroundings.forge.0;

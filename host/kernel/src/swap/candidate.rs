@@ -65,8 +65,7 @@ impl Swapper {
     ) -> Result<Vec<Tried>, SwapError> {
         let refused = |error| SwapError::Examine { source_name: "a trial".into(), error };
         let release = self.examiner.on_trial(bytes, limits).await.map_err(refused)?;
-        let tried =
-            trial::try_messages(self.examiner.engines(), &release, &self.journal, selector, messages).await;
+        let tried = trial::try_messages(self.examiner.engines(), &release, selector, messages).await;
         tried.map_err(|cause| SwapError::Untried {
             component: release.component.clone(),
             version: release.version().to_string(),

@@ -6,8 +6,8 @@ use telos_bridge::{Call, Effect, Reply, RpcError};
 use telos_kernel::seams::{JournalLine, JournalSink};
 use telos_kernel::{CoreModulesSeat, EngineError, TrialRoom};
 
-use crate::built_in::BuiltIn;
 use crate::sandboxing::Asked;
+use telos_forge::BuiltIn;
 
 /// Answers `sandbox` in engines of this process.
 pub(super) struct Sandbox {

@@ -200,6 +200,7 @@ fn render_info(plugin: &Value, paint: Paint) -> String {
         ("grants", field(plugin, "grants")),
         ("missing grants", field(plugin, "missing_grants")),
         ("limits", field(plugin, "limits")),
+        ("budgets", budgets(&plugin["budgets"])),
         ("probation", probation(&plugin["probation"])),
         ("note", field(plugin, "cause")),
         ("next", field(plugin, "next")),
@@ -230,6 +231,30 @@ fn render_info(plugin: &Value, paint: Paint) -> String {
         rows(plugin, "releases").map(release).collect(),
     ));
     text
+}
+
+/// What it has of the store and of minds, and the most that it may have.
+fn budgets(told: &Value) -> String {
+    let count = |name: &str| told[name].as_u64().unwrap_or_default();
+    let mib = |name: &str| {
+        format!(
+            "{:.1} of {} MiB",
+            count(name) as f64 / f64::from(1 << 20),
+            count(&format!("{name}_max")) >> 20
+        )
+    };
+    let of = |name: &str| format!("{} of {}", count(name), count(&format!("{name}_max")));
+    match told.is_object() {
+        true => format!(
+            "stored {}; vectors {}; posts {}; tokens a minute {}; requests to minds {}",
+            mib("stored_bytes"),
+            mib("vector_bytes"),
+            of("posts_pending"),
+            of("inference_tokens"),
+            of("inference_requests"),
+        ),
+        false => String::new(),
+    }
 }
 
 fn probation(told: &Value) -> String {

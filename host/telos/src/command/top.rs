@@ -58,14 +58,30 @@ fn between(before: &Value, now: &Value) -> Value {
 
 fn render(top: &Value, paint: Paint) -> String {
     let headers = [
-        "id", "version", "cpu %", "cpu ms", "msg/s", "broken/s", "answered", "broken", "p50 ms", "p99 ms",
-        "MiB max", "running", "in hand",
+        "id",
+        "version",
+        "cpu %",
+        "cpu ms",
+        "msg/s",
+        "broken/s",
+        "answered",
+        "broken",
+        "p50 ms",
+        "p99 ms",
+        "MiB max",
+        "running",
+        "in hand",
+        "stored MiB",
+        "vectors MiB",
+        "posts",
+        "tokens/min",
+        "minds",
     ];
     paint.table(&headers, rows(top, "plugins").map(row).collect())
 }
 
 fn row(plugin: &Value) -> Vec<String> {
-    let usage = &plugin["usage"];
+    let (usage, budgets) = (&plugin["usage"], &plugin["budgets"]);
     let millis = |name: &str| format!("{:.2}", count(usage, name) as f64 / 1e3);
     vec![
         field(plugin, "id"),
@@ -81,7 +97,22 @@ fn row(plugin: &Value) -> Vec<String> {
         format!("{:.1}", count(usage, "memory_bytes_max") as f64 / f64::from(1 << 20)),
         field(usage, "running"),
         field(usage, "in_hand"),
+        mib_of(budgets, "stored_bytes"),
+        mib_of(budgets, "vector_bytes"),
+        used_of(budgets, "posts_pending"),
+        used_of(budgets, "inference_tokens"),
+        used_of(budgets, "inference_requests"),
     ]
+}
+
+/// What is used of what may be.
+fn used_of(budgets: &Value, name: &str) -> String {
+    format!("{}/{}", count(budgets, name), count(budgets, &format!("{name}_max")))
+}
+
+fn mib_of(budgets: &Value, name: &str) -> String {
+    let mib = count(budgets, name) as f64 / f64::from(1 << 20);
+    format!("{mib:.1}/{}", count(budgets, &format!("{name}_max")) >> 20)
 }
 
 fn count(value: &Value, name: &str) -> u64 {
@@ -100,7 +131,10 @@ mod tests {
     fn rates_are_differences_and_a_new_release_counts_from_its_coming() {
         let plugin = |version: &str, cpu_us: u64, answered: u64| {
             json!({"id": "a", "version": version, "usage": {"cpu_us": cpu_us, "answered": answered, "broken": 1,
-                "running": 1, "in_hand": 2, "memory_bytes_max": 1_048_576, "p50_us": 40, "p99_us": 1_500}})
+                "running": 1, "in_hand": 2, "memory_bytes_max": 1_048_576, "p50_us": 40, "p99_us": 1_500},
+                "budgets": {"stored_bytes": 1_572_864, "stored_bytes_max": 1_u64 << 32, "vector_bytes": 0,
+                    "vector_bytes_max": 1 << 28, "posts_pending": 7, "posts_pending_max": 10_000, "inference_tokens": 30,
+                    "inference_tokens_max": 60_000, "inference_requests": 1, "inference_requests_max": 8}})
         };
         let at = |at_us: u64, plugin: Value| json!({"at_us": at_us, "plugins": [plugin]});
         let before = at(1_000_000, plugin("1.0.0", 500_000, 10));
@@ -115,7 +149,9 @@ mod tests {
             (&json!(10.0), &json!(3.0))
         );
         let text = render(&same, Paint::default());
-        for told in ["1.0.0", "50", "1500", "0.04", "1.50", "1.0"] {
+        for told in [
+            "1.0.0", "50", "1500", "0.04", "1.50", "1.0", "1.5/4096", "0.0/256", "7/10000", "30/60000", "1/8",
+        ] {
             assert!(text.contains(told), "{told} is not in {text}");
         }
     }

@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use telos_bridge::{Endpoint, PppConfig};
 use telos_service::{
-    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, OnEvolving, Pace,
-    ProbationTerms, WorkerRole,
+    Bundle, Check, CheckState, CrewConfig, GenerationMode, Home, Host, HostConfig, InferenceTerms,
+    OnEvolving, Pace, ProbationTerms, WorkerRole,
 };
 use telos_store::{StoreOptions, VectorEngine};
 
@@ -50,6 +50,10 @@ pub(crate) struct Up {
     /// The most that the database file may take [default: 16384].
     #[arg(long, value_name = "MIB")]
     database_mib: Option<u64>,
+
+    /// The most that one component may store, its past included [default: a quarter of the database's].
+    #[arg(long, value_name = "MIB")]
+    storage_owner_mib: Option<u64>,
 
     /// The most that releases and other blobs may take [default: 4096].
     #[arg(long, value_name = "MIB")]
@@ -90,6 +94,14 @@ pub(crate) struct Up {
     /// How many messages it answers on probation at least [default: 200].
     #[arg(long, value_name = "N")]
     probation_messages: Option<u64>,
+
+    /// Tokens a minute that one component may have minds read and generate [default: 60000].
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    inference_tokens: Option<u32>,
+
+    /// Requests to minds that one component may have under way [default: 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    inference_requests: Option<u32>,
 
     /// Workers to start with the host, each a process of its own: minds and trials run there, and not in the host.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=16))]
@@ -161,6 +173,14 @@ impl Up {
         }
     }
 
+    fn inference(&self) -> InferenceTerms {
+        let terms = InferenceTerms::default();
+        InferenceTerms {
+            tokens_per_minute: self.inference_tokens.unwrap_or(terms.tokens_per_minute),
+            requests_max: self.inference_requests.unwrap_or(terms.requests_max),
+        }
+    }
+
     fn store_options(&self) -> StoreOptions {
         let mut options = StoreOptions { vector_engine: self.vector_engine, ..StoreOptions::default() };
         let quotas = [
@@ -172,6 +192,9 @@ impl Up {
         for (mib, quota) in quotas {
             *quota = mib.map_or(*quota, |mib| mib.saturating_mul(1 << 20));
         }
+        let quarter = options.database_bytes_max / 4;
+        options.stored_bytes_per_owner_max =
+            self.storage_owner_mib.map_or(quarter, |mib| mib.saturating_mul(1 << 20));
         if let Some(days) = self.history_days {
             options.retention.age = Duration::from_secs(u64::from(days) * 24 * 3_600);
         }
@@ -193,7 +216,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
     let home_path = home;
     let home = Home::at(home);
     let (store, ppp) = (up.store_options(), up.ppp()?);
-    let (probation, pace) = (up.probation(), up.pace());
+    let (probation, inference, pace) = (up.probation(), up.inference(), up.pace());
     let bundle = match up.bundle.or_else(bundle_beside_executable) {
         Some(directory) => Bundle::read(&absolute(&directory)?)
             .map_err(|cause| refused(cause, "mend or remove that file"))?,
@@ -213,6 +236,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         generations: up.generations.into(),
         on_evolving: Some(show_progress(*output)),
         probation,
+        inference,
         pace,
         engine: None,
         compiler: Some(std::env::current_exe()?),
@@ -332,13 +356,18 @@ mod tests {
             let asked = Asked::try_parse_from(std::iter::once(&"up").chain(flags)).unwrap();
             let options = asked.up.store_options();
             let StoreOptions { database_bytes_max, blob_bytes_max, vector_bytes_max, .. } = options;
-            [database_bytes_max, blob_bytes_max, options.vector_bytes_per_owner_max, vector_bytes_max]
+            let owners = [options.vector_bytes_per_owner_max, options.stored_bytes_per_owner_max];
+            ([database_bytes_max, blob_bytes_max, vector_bytes_max], owners)
         };
-        let [database, blobs, owner, vectors] = options(&[]);
-        assert_eq!(options(&["--database-mib", "3"]), [3 << 20, blobs, owner, vectors]);
-        assert_eq!(options(&["--blob-mib", "3"]), [database, 3 << 20, owner, vectors]);
-        assert_eq!(options(&["--vector-owner-mib", "3"]), [database, blobs, 3 << 20, vectors]);
-        assert_eq!(options(&["--vector-mib", "3"]), [database, blobs, owner, 3 << 20]);
+        let ([database, blobs, vectors], [owner, stored]) = options(&[]);
+        assert_eq!(stored, database / 4);
+        let small = 4 << 20;
+        // No component fills the database alone, however small that is.
+        assert_eq!(options(&["--database-mib", "4"]), ([small, blobs, vectors], [owner, small / 4]));
+        assert_eq!(options(&["--blob-mib", "4"]), ([database, small, vectors], [owner, stored]));
+        assert_eq!(options(&["--vector-owner-mib", "4"]), ([database, blobs, vectors], [small, stored]));
+        assert_eq!(options(&["--storage-owner-mib", "4"]), ([database, blobs, vectors], [owner, small]));
+        assert_eq!(options(&["--vector-mib", "4"]), ([database, blobs, small], [owner, stored]));
     }
 
     #[test]

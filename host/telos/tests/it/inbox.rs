@@ -1,6 +1,7 @@
 //! Goal: what lies in plugin directories is told as it stands now, and judged alike by whoever brings it.
 //! Method: the real binary and a real host; files, folders and manifests in the inbox and beside it.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -95,11 +96,11 @@ fn check_and_install_refuse_the_same_manifests_with_the_same_words() {
 fn what_cannot_be_read_is_listed_and_directories_that_are_not_there_are_told() {
     let mut running = Running::new();
     let inbox = running.path().join("plugins");
-    std::os::unix::fs::symlink("/nonexistent.wasm", inbox.join("x.wasm")).unwrap();
-    std::os::unix::fs::symlink(inbox.join("y.wasm"), inbox.join("y.wasm")).unwrap();
+    symlink("missing.wasm", inbox.join("x.wasm")).unwrap();
+    symlink("y.wasm", inbox.join("y.wasm")).unwrap();
     eventually("both are listed", || {
         stands(&running, "x.wasm").1.contains("a link to a file that is not there")
-            && stands(&running, "y.wasm").1.contains("cannot be looked at")
+            && stands(&running, "y.wasm").1.contains("leads back to itself")
     });
     running.kill();
     running.start_with(&["--bundle", "/nonexist", "--plugins", "/nonexist/dir"]);
@@ -121,4 +122,37 @@ fn what_cannot_be_read_is_listed_and_directories_that_are_not_there_are_told() {
     std::fs::remove_file(inbox.join("x.wasm")).unwrap();
     std::fs::copy(guest("counter"), inbox.join("x.wasm")).unwrap();
     eventually("it serves", || stands(&running, "x.wasm").1.contains("counter 0.1.0 serves"));
+}
+
+#[test]
+fn whoever_may_write_to_the_inbox_has_the_host_read_nothing_outside_and_stops_no_other_plugin() {
+    let (running, outside) = (Running::new(), tempfile::tempdir().unwrap());
+    let inbox = running.path().join("plugins");
+    let secret = folder(&outside.path().join("secret"), "token = \"not for the inbox\"\n");
+    symlink(secret.join("counter.wasm"), inbox.join("out.wasm")).unwrap();
+    symlink(&secret, inbox.join("folder")).unwrap();
+    std::fs::create_dir(inbox.join("relay")).unwrap();
+    std::fs::write(inbox.join("relay/a.wasm"), "x").unwrap();
+    symlink(secret.join("plugin.toml"), inbox.join("relay/plugin.toml")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(inbox.join("pipe.wasm")).status().unwrap().success());
+    std::fs::write(inbox.join("aux.wasm"), "x").unwrap();
+    std::fs::write(inbox.join("a\n\u{1b}[2J.wasm"), "x").unwrap();
+    std::fs::copy(guest("counter"), inbox.join("counter-0.1.bin")).unwrap();
+    symlink("counter-0.1.bin", inbox.join("within.wasm")).unwrap();
+
+    eventually("a link that stays inside serves", || stands(&running, "within.wasm").1.contains("serves"));
+    for (file, cause) in [
+        ("out.wasm", "leads out of the directory"),
+        ("folder", "leads out of the directory"),
+        ("relay/plugin.toml", "leads out of the directory"),
+        ("pipe.wasm", "is not a regular file"),
+        ("aux.wasm", "the name of a device of Windows"),
+        ("a\\n\\u{1b}[2J.wasm", "a control character in its name"),
+    ] {
+        eventually(file, || stands(&running, file).0 == "refused");
+        let (_, why) = stands(&running, file);
+        assert!(why.contains(cause) && why.contains("remove it") && !why.contains('\n'), "{file}: {why}");
+    }
+    let told = running.ok(&["plugin", "list"]).to_string() + &running.ok(&["audit"]).to_string();
+    assert!(!told.contains("not for the inbox"), "{told}");
 }

@@ -93,6 +93,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         store: StoreOptions::default(),
         generations: telos_service::GenerationMode::Evolve,
         probation: telos_service::ProbationTerms::default(),
+        inference: telos_service::InferenceTerms::default(),
         on_evolving: None,
         engine: None,
         pace: telos_service::Pace::default(),

@@ -19,6 +19,20 @@ struct Envelope {
 }
 
 #[derive(Deserialize)]
+struct FanOut {
+    #[serde(flatten)]
+    envelope: Envelope,
+    n: u64,
+}
+
+#[derive(Serialize)]
+struct FannedOut {
+    answered: u64,
+    last: Value,
+    stopped: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
 struct Spawn {
     name: String,
 }
@@ -179,6 +193,22 @@ impl Relay {
             elapsed_ns: elapsed.as_nanos(),
             random: [random.hash_one(1), random.hash_one(2)],
         })
+    }
+
+    /// Sends the same `n` times, or until the host says no; answers how often it was answered, the last answer, and the
+    /// contract's name of the refusal.
+    #[selector(read_only)]
+    fn fan_out(_this: &Receiver, arguments: FanOut) -> Result<FannedOut, Failure> {
+        let FanOut { envelope, n } = arguments;
+        let receiver = object(&envelope.to)?;
+        let mut last = Value::Null;
+        for answered in 0..n {
+            match receiver.send(&envelope.selector, &envelope.arguments) {
+                Ok(answer) => last = answer,
+                Err(error) => return Ok(FannedOut { answered, last, stopped: Some(arm(&error)) }),
+            }
+        }
+        Ok(FannedOut { answered: n, last, stopped: None })
     }
 
     /// Sends itself to itself until the host says no; answers how deep that was and what the host said.
