@@ -261,3 +261,25 @@ async fn a_behaviour_is_swapped_and_rolled_back_as_any_release() {
     let kernel = kernel.restart();
     assert_eq!(run(&kernel, Value::Null).await.unwrap(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_do_not_fit_are_refused_where_the_behaviour_stumbles_over_them() {
+    let source = "export function handle(self, args) { return args.list.map((item) => item.name.length); }";
+    let schema = json!({
+        "type": "object",
+        "required": ["list"],
+        "properties": {"list": {"type": "array", "items": {"type": "object", "required": ["name"]}}},
+    });
+    let kernel = with_script(&Script { arguments: schema, ..Script::of(source) }).await;
+    assert_eq!(run(&kernel, json!({"list": [{"name": "ab"}]})).await.unwrap(), json!([2]));
+    for (arguments, said) in [
+        (Value::Null, "arguments must be object, and is null"),
+        (json!({}), "arguments.list is missing"),
+        (json!({"list": [1]}), "arguments.list[0] must be object, and is number"),
+    ] {
+        let refused = run(&kernel, arguments).await.unwrap_err();
+        assert!(matches!(&refused, Failure::BadArguments(text) if text == said), "{refused}");
+    }
+    let fault = breaks(&kernel, json!({"list": [{"name": null}]})).await;
+    assert!(fault.starts_with("TypeError: "), "its own: {fault}");
+}

@@ -68,6 +68,13 @@ enum DescribedExpectation {
 }
 
 impl Behaviour {
+    /// The JSON Schema of a selector's arguments, as text.
+    pub(crate) fn arguments_of(&self, selector: &str) -> Option<String> {
+        let described: Described = serde_json::from_str(self.descriptor.get()).ok()?;
+        let selector = described.selectors.into_iter().find(|known| known.name == selector)?;
+        Some(selector.arguments.to_string())
+    }
+
     /// # Errors
     /// When the account is not what the assembler writes: that is no behaviour's fault.
     pub(crate) fn describe(&self) -> Result<Descriptor, serde_json::Error> {

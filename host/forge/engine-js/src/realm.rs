@@ -115,7 +115,13 @@ impl Realm {
         grant_ticks(TICKS_OF_CALL);
         let answered = self.context.with(|context| {
             let called = self.call(&context, booted, "handle", "handle", (text, uses));
-            called.map_err(|error| Problem::of(&context, error))
+            called.map_err(|error| match Problem::of(&context, error) {
+                Problem::Broken(text) if text.starts_with("TypeError: ") => {
+                    let misfit = self.misfit(&context, &booted.behaviour, message);
+                    misfit.map_or(Problem::Broken(text), Problem::BadArguments)
+                }
+                problem => problem,
+            })
         });
         answered.map_err(|problem| match problem {
             Problem::BadArguments(text) => Failure::BadArguments(text),
@@ -149,6 +155,15 @@ impl Realm {
                 |(name, value): (String, serde_json::Value)| SlotValue { name, value: value.to_string() };
             Ok(fields.into_iter().map(slot).collect())
         })
+    }
+
+    /// Why a message's arguments are not what its selector takes; none when they are.
+    fn misfit(&self, context: &Ctx<'_>, behaviour: &Behaviour, message: &Message) -> Option<String> {
+        let schema = behaviour.arguments_of(&message.selector)?;
+        grant_ticks(TICKS_OF_BOOT);
+        let prelude = self.prelude.clone().restore(context).ok()?;
+        let misfit: Function<'_> = prelude.get("misfitOf").ok()?;
+        misfit.call((schema, message.arguments.clone())).ok()?
     }
 
     /// What kind of function this is, as JavaScript calls it.
