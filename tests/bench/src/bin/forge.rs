@@ -128,14 +128,14 @@ async fn call() {
 async fn keep() {
     let kernel = TestKernel::new();
     install(&kernel, &script(0, "first")).await;
-    let before = resident_mib();
+    let before = resident_mib().unwrap_or_default();
     for number in 1..=RESIDENT {
         let name: &'static str = Box::leak(format!("kept-{number}").into_boxed_str());
         install(&kernel, &Script { examples: Vec::new(), ..script(number, name) }).await;
     }
     assert_eq!(kernel.kernel.loaded_releases(), RESIDENT + 1);
     #[expect(clippy::cast_precision_loss, reason = "a thousand")]
-    let each = (resident_mib() - before) * 1024.0 / RESIDENT as f64;
+    let each = (resident_mib().unwrap_or_default() - before) * 1024.0 / RESIDENT as f64;
     let more = json!({ "target_kib": 64.0, "rss_mb": resident_mib() });
     row(
         "memory of a behaviour that is ready to serve, beyond the shared engine",
