@@ -13,11 +13,13 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("store/archive", &[]),
     ("store/graph", &[]),
     ("store", &["telos-archive", "telos-graph"]),
     ("host/bridge", &[]),
+    ("host/forge", &[]),
+    ("host/forge/*", &[]),
     ("host/guard", &["telos-bridge"]),
     ("host/inference", &[]),
     ("host/journal", &[]),
@@ -35,8 +37,9 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("xtask", &[]),
 ];
 /// What makes up a host; none of them knows another, but the kernel and migrations the store, and the guard the bridge.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "telos-bridge",
+    "telos-forge",
     "telos-guard",
     "telos-inference",
     "telos-journal",
@@ -44,8 +47,9 @@ const PARTS: [&str; 7] = [
     "telos-migration",
     "telos-store",
 ];
-const HOST: [&str; 8] = [
+const HOST: [&str; 9] = [
     "telos-bridge",
+    "telos-forge",
     "telos-guard",
     "telos-inference",
     "telos-journal",
@@ -56,8 +60,9 @@ const HOST: [&str; 8] = [
 ];
 
 /// Benchmarks also use the tests' fixtures, and measure graphs alone.
-const BENCHES: [&str; 9] = [
+const BENCHES: [&str; 10] = [
     "telos-bridge",
+    "telos-forge",
     "telos-graph",
     "telos-inference",
     "telos-journal",
@@ -69,7 +74,7 @@ const BENCHES: [&str; 9] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 17] = [
+const HOMES: [(&str, &[&str], &[&str]); 23] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &GRAPHS, &GRAPH_FILES),
     ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
@@ -92,19 +97,41 @@ const HOMES: [(&str, &[&str], &[&str]); 17] = [
     ("snow", &["host/guard"], &["host/guard/src/noise.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
-    ("wasmtime", &["host/kernel", "tests", "tests/bench"], &["host/kernel/", "tests/"]),
+    // What builds the engine runs it once.
+    (
+        "wasmtime",
+        &[ENGINE_BUILD, "host/kernel", "tests", "tests/bench"],
+        &["host/forge/engine-build/src/wizen.rs", "host/kernel/", "tests/"],
+    ),
+    ("wasmtime-wizer", &[ENGINE_BUILD], &["host/forge/engine-build/src/wizen.rs"]),
     ("wasmtime-wasi", &["host/kernel", "tests/bench"], &["host/kernel/", "tests/bench/"]),
-    ("wit-bindgen", &["sdk"], &["sdk/src/"]),
+    ("wit-bindgen", &["host/forge/engine-js", "sdk"], &["host/forge/engine-js/src/bindings.rs", "sdk/src/"]),
+    ("wit-component", &[ENGINE_BUILD], &["host/forge/engine-build/"]),
+    ("wit-parser", &[ENGINE_BUILD], &["host/forge/engine-build/"]),
+    (
+        "wasm-encoder",
+        &["host/forge", ENGINE_BUILD],
+        &["host/forge/src/assemble.rs", "host/forge/engine-build/"],
+    ),
+    (
+        "wasmparser",
+        &["host/forge", ENGINE_BUILD],
+        &["host/forge/src/assemble/tests.rs", "host/forge/engine-build/", "host/forge/fuzz/"],
+    ),
+    ("rquickjs", &["host/forge/engine-js"], &["host/forge/engine-js/src/"]),
     ("jsonschema", &["host/kernel"], &["host/kernel/"]),
     ("mlua", &["host/migration"], &["host/migration/src/lua"]),
 ];
+
+/// What makes the JavaScript engine and the templates, when a host is built.
+const ENGINE_BUILD: &str = "host/forge/engine-build";
 
 /// Where graphs of vectors are built: in memory and on disk.
 const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
 const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
-const PURE: [&str; 22] = [
+const PURE: [&str; 26] = [
     "host/bridge/src/channel.rs",
     "host/bridge/src/client.rs",
     "host/bridge/src/client/silence.rs",
@@ -120,6 +147,10 @@ const PURE: [&str; 22] = [
     "host/bridge/src/queue.rs",
     "host/bridge/src/queue/session.rs",
     "host/bridge/src/rpc.rs",
+    "host/forge/engine-build/src/sets.rs",
+    "host/forge/engine-build/src/thin.rs",
+    "host/forge/src/assemble.rs",
+    "host/forge/src/behaviour.rs",
     "host/guard/src/census.rs",
     "host/guard/src/greeting.rs",
     "host/guard/src/hush.rs",

@@ -147,6 +147,8 @@ pub(crate) fn clippy(workspace: &Workspace, tools: &Tools, compiler: &Compiler) 
     let mut core =
         tools.cargo(["clippy", "--profile", "guest", "--target", ENGINE_TARGET, "--package", CORE]);
     compiler.tell(&mut core);
+    // As it is built, so that its dependencies are compiled once.
+    core.env("CARGO_ENCODED_RUSTFLAGS", without_paths(&workspace.root, &Rustc::ask()?)?);
     execute(core.args(["--", "-D", "warnings"]))?;
     let mut builder = tools.cargo(["clippy", "--bin", BUILDER, "--package", BUILDER]);
     for package in workspace.default_packages() {

@@ -11,3 +11,6 @@ mod engine;
 pub use assemble::{AssembleError, SOURCE_BYTES_MAX, assemble, taken_apart};
 pub use behaviour::{Account, AccountExample, AccountExpectation, AccountSelector, AccountSlot, Behaviour};
 pub use engine::{Engine, Template, engine};
+
+/// What JavaScript of a behaviour sees, as TypeScript declares it: `self`, `args`, `telos`, with bounds and errors.
+pub const DECLARATIONS: &str = include_str!("../engine-js/telos.d.ts");
