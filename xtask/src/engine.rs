@@ -27,6 +27,8 @@ pub(crate) const ENGINE_TARGET: &str = "wasm32-unknown-unknown";
 
 const CORE: &str = "telos-engine-js";
 const BUILDER: &str = "telos-engine-build";
+/// A small one, of any package.
+const AN_EXAMPLE: &str = "throughput";
 const ON_RECORD: &str = "host/forge/engine-js/engine.toml";
 const RECORD_HEAD: &str = "\
 # The engine that `cargo xtask engine` builds with these compilers. Others build another one, under another name.
@@ -151,9 +153,7 @@ pub(crate) fn clippy(workspace: &Workspace, tools: &Tools, compiler: &Compiler) 
     core.env("CARGO_ENCODED_RUSTFLAGS", without_paths(&workspace.root, &Rustc::ask()?)?);
     execute(core.args(["--", "-D", "warnings"]))?;
     let mut builder = tools.cargo(["clippy", "--bin", BUILDER, "--package", BUILDER]);
-    for package in workspace.default_packages() {
-        builder.args(["--package", &package.name]);
-    }
+    beside_tests(workspace, &mut builder);
     execute(builder.args(["--", "-D", "warnings"]))
 }
 
@@ -201,9 +201,7 @@ fn build_builder(workspace: &Workspace, tools: &Tools, beside: Beside) -> Result
     let mut command = tools.cargo(["build", "--bin", BUILDER, "--package", BUILDER]);
     let profile = match beside {
         Beside::Tests => {
-            for package in workspace.default_packages() {
-                command.args(["--package", &package.name]);
-            }
+            beside_tests(workspace, &mut command);
             "debug"
         }
         Beside::Release(package, feature) => {
@@ -214,6 +212,14 @@ fn build_builder(workspace: &Workspace, tools: &Tools, beside: Beside) -> Result
     };
     execute(&mut command)?;
     Ok(workspace.target.join(profile).join(format!("{BUILDER}{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Selects what tests are built of. Only where an example is asked for too does cargo count the features that tests need.
+fn beside_tests(workspace: &Workspace, command: &mut Command) {
+    for package in workspace.default_packages() {
+        command.args(["--package", &package.name]);
+    }
+    command.args(["--example", AN_EXAMPLE]);
 }
 
 /// Flags by which rustc writes down no path of this machine, separated as cargo wants them.

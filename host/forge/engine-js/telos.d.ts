@@ -75,8 +75,8 @@ interface Telos {
   /** A line in the host's journal, for people, at most 8 KiB; details at most 16 KiB. What is too much is dropped. */
   log(text: string, fields?: { [name: string]: Json }): void;
 
-  /** The object of this name; `null` or `undefined` when there is none. */
-  find(name: string): ObjectId | null | undefined;
+  /** The object of this name; `undefined` when there is none. */
+  find(name: string): ObjectId | undefined;
 
   /** A slot of any object, by delegation; `undefined` where nobody has it. */
   read(object: ObjectId, slot: string): Json | undefined;

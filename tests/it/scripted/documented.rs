@@ -24,7 +24,7 @@ fn printed() -> Vec<Printed> {
     let (_, chapter) = readme.split_once(CHAPTER).expect("README.md has the chapter");
     let chapter = chapter.split("\n## ").next().unwrap();
     let blocks = chapter.split("```js\n").skip(1);
-    blocks.map(|block| printed_in(block)).collect()
+    blocks.map(printed_in).collect()
 }
 
 fn printed_in(block: &str) -> Printed {
