@@ -1,8 +1,11 @@
 //! Behaviours in JavaScript: ordinary components, made in a moment, that share one engine.
 
+mod documented;
 mod slots;
+mod sources;
 
 use serde_json::{Value, json};
+use telos_forge::Behaviour;
 use telos_kernel::{BootError, Breakage, Failure, Granting, InstallRequest, SwapError, Swapped};
 use telos_store::ObjectName;
 use telos_tests::TestKernel;
@@ -224,9 +227,27 @@ async fn examples_are_run_before_a_behaviour_serves_and_lies_are_refused() {
     let source = "export function handle(self, args) { return args.a + args.b; }";
     let right = Script { examples: vec![example(json!({"a": 1, "b": 2}), json!(3))], ..Script::of(source) };
     with_script(&right).await;
-    let wrong = Script { examples: vec![example(json!({"a": 1, "b": 2}), json!(4))], ..Script::of(source) };
+    let wrong = Script { examples: vec![example(json!({"a": 1, "b": 2}), json!(4))], ..right };
     let refused = try_install(&TestKernel::new(), &wrong).await.unwrap_err();
     assert!(matches!(refused, SwapError::Example { .. }), "{refused}");
+}
+
+/// A number to its last digit, and a null that is not taken for absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_behaviour_says_of_itself_arrives_as_it_was_said() {
+    let number = json!(-6.658_942_595_051_13e-34);
+    let script = Script {
+        examples: vec![example(number.clone(), json!([number, null]))],
+        ..Script::of("export function handle(self, args) { return [args, self.value]; }")
+    };
+    let mut account = script.behaviour().account().unwrap();
+    account.slots[0].default = Some(Value::Null);
+    let behaviour = Behaviour::of(&account, script.source, Vec::new()).unwrap();
+    let component = telos_forge::assemble(engine(), &behaviour).unwrap();
+    let kernel = TestKernel::new();
+    let request = InstallRequest { grants: Granting::All, ..InstallRequest::default() };
+    assert_eq!(kernel.kernel.install(component, request).await.unwrap().state, "serving");
+    assert_eq!(run(&kernel, number.clone()).await.unwrap(), json!([number, null]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
