@@ -1,6 +1,7 @@
 //! Fixtures: a kernel on a store of its own, and the guests of `tests/guests`. Everything has a default, so whatever a
 //! test sets matters to that test.
 
+pub mod behaviour;
 mod disk;
 mod journal;
 mod minds;
@@ -10,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use telos_forge::Workshop;
 use telos_kernel::seams::{Minds, NoMinds, StreamSink};
 use telos_kernel::{
-    Answer, CodeCache, Evolution, Failure, GenerationMode, Granting, InferenceTerms, InstallRequest, Kernel,
-    KernelConfig, LinedUp, ProbationTerms, Root, SwapError, Swapped,
+    Answer, CodeCache, CoreModulesSeat, Evolution, Failure, Forge, ForgeSeat, GenerationMode, Granting,
+    InferenceTerms, InstallRequest, Kernel, KernelConfig, LinedUp, ProbationTerms, Root, SwapError, Swapped,
 };
 use telos_store::{ComponentId, DedupeKey, Json, OpenError, Slot, Store, StoreOptions, Vote};
 use tempfile::TempDir;
@@ -49,6 +51,8 @@ pub struct TestKernel {
     pub store: Store,
     /// What it said.
     pub journal: Arc<RecordingJournal>,
+    /// Where behaviour is made, in a kernel that forges.
+    pub workshop: Option<Arc<Workshop>>,
     home: Option<TempDir>,
 }
 
@@ -179,11 +183,36 @@ impl TestKernel {
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
         std::fs::create_dir_all(&cache).expect("a cache directory");
-        let config =
-            KernelConfig { cache: Some(CodeCache { directory: cache, key: [1; 32] }), threads: 2, ..config };
+        let config = KernelConfig {
+            cache: Some(CodeCache { directory: cache, key: [1; 32] }),
+            threads: 2,
+            core_modules: CoreModulesSeat(Some(Arc::new(telos_forge::BuiltIn))),
+            ..config
+        };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
-        Self { kernel, store, journal, home }
+        Self { kernel, store, journal, home, workshop: None }
+    }
+
+    /// A kernel in a directory that outlives it, which makes behaviour for messages that nobody understands.
+    pub fn over_forging(directory: &Path, probation: ProbationTerms) -> Self {
+        let store = open(directory);
+        let journal = Arc::new(RecordingJournal::default());
+        let workshop = Workshop::new(store.clone(), journal).expect("a workshop");
+        let forge = ForgeSeat(Some(Arc::clone(&workshop) as Arc<dyn Forge>));
+        let config = KernelConfig { probation, forge, ..KernelConfig::default() };
+        let kernel = Self::configured(None, store, Arc::new(NoMinds), config);
+        kernel.kernel.begin();
+        workshop.begin(&kernel.kernel);
+        Self { workshop: Some(workshop), ..kernel }
+    }
+
+    /// The workshop.
+    ///
+    /// # Panics
+    /// In a kernel that does not forge.
+    pub fn workshop(&self) -> &Arc<Workshop> {
+        self.workshop.as_ref().expect("a kernel that forges")
     }
 
     /// The same home, opened by a kernel that knows nothing but what was stored.

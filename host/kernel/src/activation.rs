@@ -60,7 +60,9 @@ impl Swapper {
                 Way::Serve => self.changing_root(&decision.release)?,
                 Way::Wait(_) => None,
             };
-            Ok(((decision, way), Vec::from_iter(root)))
+            let taught = decision.lesson.as_ref().map(|lesson| lesson.taught(&decision.release.component));
+            let changing = root.into_iter().chain(taught).collect();
+            Ok(((decision, way), changing))
         };
         let toll = self.traffic.toll();
         let ((decision, way), turn) = self.in_turn(with_root).await?;

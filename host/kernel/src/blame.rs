@@ -15,8 +15,9 @@ use crate::deliver::{Message, deliver_root};
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::effects::EffectLog;
 use crate::evolution::Evolver;
+use crate::miss::ForgeSeat;
 use crate::probation::fingerprint;
-use crate::seams::{JournalLine, JournalSink, NoMinds};
+use crate::seams::{NoMinds, Unheard};
 use crate::seat::Release;
 use crate::tree::{Answers, RootContext, Tree};
 
@@ -105,6 +106,7 @@ impl Dispatcher {
             minds: Arc::new(NoMinds),
             allowances: Allowances::new(InferenceTerms::default()),
             archivist: None,
+            forge: ForgeSeat::default(),
         };
         let context = RootContext { deadline: Instant::now() + BLAME_TIME, ..struck.context.again() };
         Box::new(Tree {
@@ -171,15 +173,4 @@ fn delegates(unit: &mut Unit, receiver: ObjectId) -> Result<Vec<Arc<Object>>, Re
         }
     }
     Ok(found)
-}
-
-/// A journal that nobody reads.
-struct Unheard;
-
-impl JournalSink for Unheard {
-    fn record(&self, _: JournalLine) {}
-
-    fn next_incident(&self) -> u64 {
-        0
-    }
 }

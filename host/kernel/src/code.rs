@@ -16,9 +16,10 @@ use std::{fmt, fs, io};
 
 use serde_json::Map;
 use telos_store::Digest;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
+use crate::core_module::{self, CoreModulesSeat, Loaded};
 use crate::engine::{self, Engines};
 use crate::examine::ExamineError;
 use crate::seams::{JournalLine, JournalSink, Severity};
@@ -32,7 +33,7 @@ const CACHE_BYTES_MAX: u64 = 512 << 20;
 const SUFFIX: &str = ".code";
 
 /// The engines that code is compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EngineKind {
     /// Runs released components.
     Serving,
@@ -108,7 +109,7 @@ impl fmt::Debug for CodeCache {
     }
 }
 
-/// Compiles bytes for an engine of this version of the host, in this process.
+/// Compiles a component, or a core module, for an engine of this version of the host, in this process.
 ///
 /// # Errors
 /// [`CompileError::Refused`] for bytes that are no component, [`CompileError::Hindered`] where there is no engine.
@@ -118,7 +119,16 @@ pub fn precompile(kind: EngineKind, bytes: &[u8]) -> Result<Vec<u8>, CompileErro
 }
 
 fn compile_with(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
-    engine.precompile_component(bytes).map_err(|error| CompileError::Refused(format!("{error:#}")))
+    let compiled = match is_core_module(bytes) {
+        true => engine.precompile_module(bytes),
+        false => engine.precompile_component(bytes),
+    };
+    compiled.map_err(|error| CompileError::Refused(format!("{error:#}")))
+}
+
+/// A core module is layer 0, a component layer 1.
+fn is_core_module(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x01\0\0\0")
 }
 
 /// Everything compiled that a kernel loads comes through here.
@@ -127,6 +137,7 @@ pub(crate) struct Code {
     cache: Option<CodeCache>,
     compiler: CompilerSeat,
     journal: Arc<dyn JournalSink>,
+    modules: Loaded,
 }
 
 impl Code {
@@ -134,9 +145,10 @@ impl Code {
         engines: Arc<Engines>,
         cache: Option<CodeCache>,
         compiler: CompilerSeat,
+        modules: CoreModulesSeat,
         journal: Arc<dyn JournalSink>,
     ) -> Self {
-        Self { engines, cache, compiler, journal }
+        Self { engines, cache, compiler, journal, modules: Loaded::new(modules) }
     }
 
     pub(crate) fn engines(&self) -> &Arc<Engines> {
@@ -152,22 +164,52 @@ impl Code {
 
     /// A component, compiled for an engine. Slow when it is not in the cache.
     pub(crate) fn component(&self, kind: EngineKind, bytes: &[u8]) -> Result<Component, ExamineError> {
+        self.loaded(kind, bytes, loading::component)
+    }
+
+    /// A core module, compiled for an engine. Slow when it is not in the cache.
+    pub(crate) fn module(&self, kind: EngineKind, bytes: &[u8]) -> Result<Module, ExamineError> {
+        self.loaded(kind, bytes, loading::module)
+    }
+
+    /// The core modules that a component imports, by name.
+    pub(crate) fn modules_of(
+        &self,
+        kind: EngineKind,
+        component: &Component,
+    ) -> Result<Vec<(String, Module)>, ExamineError> {
+        let names = core_module::imported_by(self.engine(kind), component);
+        names.into_iter().map(|name| Ok((name.clone(), self.core_module(kind, &name)?))).collect()
+    }
+
+    /// The core module that components import under a name.
+    pub(crate) fn core_module(&self, kind: EngineKind, name: &str) -> Result<Module, ExamineError> {
+        self.modules.module(self, kind, name)
+    }
+
+    fn loaded<T>(
+        &self,
+        kind: EngineKind,
+        bytes: &[u8],
+        load: impl Fn(&Engine, &[u8]) -> wasmtime::Result<T>,
+    ) -> Result<T, ExamineError> {
         let name = self.name(kind, bytes);
         if let Some(code) = self.kept(&name)
-            && let Ok(component) = loading::load(self.engine(kind), &code)
+            && let Ok(loaded) = load(self.engine(kind), &code)
         {
-            return Ok(component);
+            return Ok(loaded);
         }
         let code = self.compile(kind, bytes)?;
         self.keep(&name, &code);
-        loading::load(self.engine(kind), &code)
+        load(self.engine(kind), &code)
             .map_err(|error| ExamineError::CompileHindered(format!("its code cannot be loaded: {error:#}")))
     }
 
     fn compile(&self, kind: EngineKind, bytes: &[u8]) -> Result<Vec<u8>, ExamineError> {
         let compiled = match &self.compiler.0 {
-            Some(compiler) => compiler.compile(kind, bytes),
-            None => compile_with(self.engine(kind), bytes),
+            // What this host assembled is small, and none of its code is anybody else's.
+            Some(compiler) if !self.modules.is_assembled(bytes) => compiler.compile(kind, bytes),
+            _ => compile_with(self.engine(kind), bytes),
         };
         compiled.map_err(|error| match error {
             CompileError::Refused(cause) => ExamineError::Compile(cause),
@@ -314,15 +356,21 @@ impl std::hash::Hasher for NameHasher {
     reason = "wasmtime cannot tell compiled code from other bytes; who may give it some is argued here"
 )]
 mod loading {
-    use super::{Component, Engine};
+    use super::{Component, Engine, Module};
 
     /// `code`: what our compiler has just made, or what was sealed by our key when it had.
-    pub(super) fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    pub(super) fn component(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
         // SAFETY: the bytes are an artifact of this version's `precompile_component`. They come from the compiler of
         // this host, which is this program, and from nowhere else: an entry of the cache is only read with a seal over
         // its name and content by a key that no plugin and no other user can read, and it is the checked bytes that are
         // loaded. Plugins never supply compiled code.
         unsafe { Component::deserialize(engine, code) }
+    }
+
+    /// The same for a core module.
+    pub(super) fn module(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
+        // SAFETY: as for a component; `deserialize` itself tells the two kinds of artifact apart.
+        unsafe { Module::deserialize(engine, code) }
     }
 }
 

@@ -15,7 +15,9 @@ mod generated {
 }
 
 pub(crate) use generated::exports::telos::host::{handler, lifecycle};
-pub(crate) use generated::telos::host::{archive, inference, logging, messaging, storage, types, vectors};
+pub(crate) use generated::telos::host::{
+    archive, inference, logging, messaging, moment, storage, types, vectors,
+};
 pub(crate) use generated::{Persona, PersonaPre};
 
 /// The contract version this host speaks.
@@ -24,8 +26,8 @@ pub const CONTRACT_VERSION: &str = "0.1.0";
 /// The package whose interfaces are the contract.
 pub(crate) const PACKAGE: &str = "telos:host/";
 
-/// Interfaces that carry no authority: types, and what the component itself exports.
-pub(crate) const FREE_INTERFACES: &[&str] = &["types", "lifecycle", "handler"];
+/// Interfaces that carry no authority: types, the message's moment, and what the component itself exports.
+pub(crate) const FREE_INTERFACES: &[&str] = &["types", "moment", "lifecycle", "handler"];
 
 impl From<telos_store::ObjectId> for types::ObjectId {
     fn from(id: telos_store::ObjectId) -> Self {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use telos_store::{DedupeKey, ReleaseRecord, ReleaseState, Unit};
 
 use crate::generation::{next_of_waiting, waits_for_start};
+use crate::lesson::Lesson;
 use crate::publication::Move;
 use crate::seat::Release;
 use crate::swap::{SwapError, Swapped};
@@ -54,6 +55,8 @@ pub(crate) struct Decision {
     pub(crate) ousted: Option<ReleaseRecord>,
     /// The seat does not return from the release to what serves now, whatever it breaks.
     pub(crate) no_return: bool,
+    /// What an object is taught in the same commit.
+    pub(crate) lesson: Option<Lesson>,
     /// Who asked, and under which number.
     pub(crate) request: Option<DedupeKey>,
 }
@@ -80,7 +83,13 @@ impl Decision {
         if let Some(ousted) = &self.ousted {
             unit.put_release(ousted.clone())?;
         }
-        Ok(unit.put_release(ReleaseRecord { state, ..self.record.clone() })?)
+        unit.put_release(ReleaseRecord { state, ..self.record.clone() })?;
+        match &self.lesson {
+            Some(lesson) if state != ReleaseState::NeedsGrant && state != ReleaseState::Staged => {
+                lesson.write(unit, &self.release)
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn as_move(&self) -> Move {

@@ -10,6 +10,7 @@ use telos_store::{Found, Json, MethodSlot, ObjectId, Slot};
 use crate::MESSAGE_DEPTH_MAX;
 use crate::failure::{Breakage, Failure, StoreFailure};
 use crate::instance::{self, Delivery, Ending};
+use crate::miss::{Miss, prototype_of};
 use crate::objects;
 use crate::pace::Turn;
 use crate::seams::{JournalLine, Severity};
@@ -158,6 +159,14 @@ fn answer_missing(tree: &mut Tree, message: &Message) -> Result<Json, Failure> {
 }
 
 fn not_understood(tree: &mut Tree, message: &Message) -> Failure {
+    let prototype = prototype_of(&mut tree.unit, message.receiver).unwrap_or(message.receiver);
+    let miss = Miss {
+        receiver: message.receiver,
+        prototype,
+        selector: message.selector.clone(),
+        arguments: message.arguments.clone(),
+        has_emitted: tree.effects.has_emitted(),
+    };
     let tried = match objects::lookup_path(&mut tree.unit, message.receiver) {
         Ok(path) => path.join(", "),
         Err(_) => message.receiver.to_string(),
@@ -166,6 +175,8 @@ fn not_understood(tree: &mut Tree, message: &Message) -> Failure {
         receiver: objects::display_name(&mut tree.unit, message.receiver),
         selector: message.selector.clone(),
         tried,
+        ticket: None,
+        miss: Box::new(miss),
     }
 }
 

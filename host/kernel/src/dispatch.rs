@@ -34,6 +34,7 @@ use crate::engine::Engines;
 use crate::failure::{Failure, StoreFailure};
 use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
+use crate::miss::{ForgeSeat, Forged, Miss};
 use crate::pace::{Pace, Pacer, Turn};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
@@ -65,6 +66,8 @@ pub(crate) struct Surroundings {
     pub(crate) allowances: Allowances,
     /// None where nothing is archived: in trials.
     pub(crate) archivist: Option<Arc<Archivist>>,
+    /// None where nothing is forged.
+    pub(crate) forge: ForgeSeat,
 }
 
 /// A message from outside.
@@ -228,7 +231,7 @@ impl Dispatcher {
         let waiting = self.traffic.wait();
         let outcome = match arrived {
             Ok(Arrived::Remembered(answer)) => Ok(answer),
-            Ok(Arrived::Attempting(attempting)) => self.run_attempts(*attempting).await,
+            Ok(Arrived::Attempting(attempting)) => self.run_or_forge(*attempting).await,
             Err(failure) => Err(failure),
         };
         waiting.end(outcome.is_ok());
@@ -255,7 +258,7 @@ impl Dispatcher {
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let place = Some(self.place(post.target)?);
-        self.run_attempts(Attempting {
+        let mut attempting = Attempting {
             receiver: post.target,
             selector: post.selector,
             arguments: post.arguments,
@@ -265,8 +268,13 @@ impl Dispatcher {
             place,
             also: Vec::new(),
             in_hand: None,
-        })
-        .await
+        };
+        let failure = match self.run_attempts(&mut attempting).await {
+            Err(failure @ Failure::NotUnderstood { .. }) => failure,
+            ended => return ended,
+        };
+        // Its sender waits for nothing, and it is delivered again by itself.
+        Err(self.forge(failure, None).await.1)
     }
 
     fn attempting(&self, root: Root) -> Result<Attempting, Failure> {
@@ -341,16 +349,54 @@ impl Dispatcher {
         })
     }
 
-    async fn run_attempts(&self, mut attempting: Attempting) -> Result<Answer, Failure> {
+    /// Runs a root; one that nobody understands is told to whoever forges, and runs again where that helped.
+    async fn run_or_forge(&self, mut attempting: Attempting) -> Result<Answer, Failure> {
+        let failure = match self.run_attempts(&mut attempting).await {
+            Err(failure @ Failure::NotUnderstood { .. }) => failure,
+            ended => return ended,
+        };
+        // Waiting for behaviour holds nobody up.
+        (attempting.place, attempting.in_hand) = (None, None);
+        attempting.also.clear();
+        let (is_taught, failure) = self.forge(failure, Some(attempting.context.deadline)).await;
+        if !is_taught {
+            return Err(failure);
+        }
+        let (writes, release) = self.may_write(attempting.receiver, &attempting.selector)?;
+        attempting.place = writes.then(|| self.place(attempting.receiver)).transpose()?;
+        attempting.in_hand = release.map(InHand::of);
+        self.run_attempts(&mut attempting).await
+    }
+
+    /// Tells whoever forges of a miss; whether its prototype understands it now, and else what the sender is told.
+    async fn forge(&self, failure: Failure, until: Option<Instant>) -> (bool, Failure) {
+        let Failure::NotUnderstood { receiver, selector, tried, miss, .. } = failure else {
+            return (false, failure);
+        };
+        let forged = match &self.surroundings.forge.0 {
+            Some(forge) if forge.takes(miss.prototype, &miss.selector) => {
+                forge.missed(Miss::clone(&miss), until).await
+            }
+            _ => Forged::Nothing,
+        };
+        let ticket = match forged {
+            Forged::Nothing => None,
+            Forged::Ticket(ticket) | Forged::Now(ticket) => Some(ticket),
+        };
+        let failure = Failure::NotUnderstood { receiver, selector, tried, ticket, miss };
+        (matches!(forged, Forged::Now(_)), failure)
+    }
+
+    async fn run_attempts(&self, attempting: &mut Attempting) -> Result<Answer, Failure> {
         let mut effects = EffectLog::default();
         loop {
             attempting.context.attempt += 1;
-            let failure = match self.attempt(&attempting, effects).await {
+            let failure = match self.attempt(attempting, effects).await {
                 Attempted::Done(answer) => return Ok(answer),
                 Attempted::Failed(failure) => return Err(failure),
                 Attempted::Again(log, failure, contested) => {
                     effects = log;
-                    self.line_up_for(&mut attempting, contested);
+                    self.line_up_for(attempting, contested);
                     failure
                 }
             };

@@ -93,6 +93,11 @@ impl EffectLog {
     }
 
     /// Whether the attempt differs from what the sender has seen.
+    /// Whether the sender has seen a piece of the answer.
+    pub(crate) fn has_emitted(&self) -> bool {
+        self.has_emitted
+    }
+
     pub(crate) fn is_diverged(&self) -> bool {
         self.is_diverged
     }

@@ -30,8 +30,9 @@ pub const INSTANCE_SLOTS: u32 = 1024;
 /// Instances with the on-demand allocator, where the address space is too small for the pool.
 const INSTANCE_SLOTS_ON_DEMAND: u32 = 256;
 
-/// Guest stack: deep enough for an interpreter in a guest, small enough for a thousand fibers.
-const WASM_STACK_BYTES: usize = 512 << 10;
+/// Guest stack: deep enough that an interpreter in a guest finds its own end before this one; only what is used takes
+/// memory.
+const WASM_STACK_BYTES: usize = 2 << 20;
 
 /// An idle host stops ticking after this long, so that it can sleep; a busy one never takes a lock to start a message.
 const IDLE_TICKS_BEFORE_PARKING: u32 = 100;

@@ -592,6 +592,7 @@ impl<'a> Course<'a> {
             reason,
             ousted,
             no_return,
+            lesson: None,
             request,
         }
     }

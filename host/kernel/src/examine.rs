@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use telos_store::{ComponentId, Digest};
 use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use crate::code::{Code, EngineKind};
-use crate::contract::{CONTRACT_VERSION, PACKAGE, PersonaPre};
+use crate::contract::{CONTRACT_VERSION, FREE_INTERFACES, PACKAGE, PersonaPre};
+use crate::core_module::{self, BootError};
 use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
 use crate::engine::Engines;
 use crate::grant::INTERFACES;
@@ -120,8 +123,8 @@ impl ExamineError {
 pub(crate) struct Examiner {
     code: Code,
     loaded: Loaded,
-    serving: Linker<MessageState>,
-    metered: Linker<MessageState>,
+    serving: Mutex<Linker<MessageState>>,
+    metered: Mutex<Linker<MessageState>>,
 }
 
 /// A candidate, examined.
@@ -135,7 +138,7 @@ impl Examiner {
     pub(crate) fn new(code: Code) -> wasmtime::Result<Self> {
         let serving = imports::linker(code.engine(EngineKind::Serving))?;
         let metered = imports::linker(code.engine(EngineKind::Metered))?;
-        Ok(Self { code, loaded: Loaded::default(), serving, metered })
+        Ok(Self { code, loaded: Loaded::default(), serving: serving.into(), metered: metered.into() })
     }
 
     /// Releases whose code is loaded: those that serve, and those that messages under way still hold.
@@ -149,26 +152,39 @@ impl Examiner {
 
     /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice.
     pub(crate) async fn examine(&self, bytes: &[u8], limits: Limits) -> Result<Examined, ExamineError> {
-        recognise(bytes)?;
-        let metered = self.code.component(EngineKind::Metered, bytes)?;
-        let imports = interfaces(self.code.engine(EngineKind::Metered), &metered)?;
-        let described = self.describe(&metered).await?;
-        let trial_pre = link(&self.metered, &metered)?;
+        let on_trial = self.on_trial(bytes, limits).await?;
         let serving = self.code.component(EngineKind::Serving, bytes)?;
-        let pre = link(&self.serving, &serving)?;
-        let component =
-            ComponentId::new(&described.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
-        let release = |pre| Release {
-            component: component.clone(),
-            digest: Digest::of(bytes),
-            descriptor: described.clone(),
-            imports: imports.clone(),
-            limits: limits.capped(),
-            pre,
+        let release = Release {
+            component: on_trial.component.clone(),
+            digest: on_trial.digest,
+            descriptor: on_trial.descriptor.clone(),
+            imports: on_trial.imports.clone(),
+            limits: on_trial.limits,
+            pre: self.link(EngineKind::Serving, &serving)?,
             tally: Tally::default(),
             _loaded: self.loaded.clone(),
         };
-        Ok(Examined { release: Arc::new(release(pre)), on_trial: Arc::new(release(trial_pre)) })
+        Ok(Examined { release: Arc::new(release), on_trial })
+    }
+
+    /// The first half of [`Self::examine`]: what the bytes are, ready to be tried and not to serve.
+    pub(crate) async fn on_trial(&self, bytes: &[u8], limits: Limits) -> Result<Arc<Release>, ExamineError> {
+        recognise(bytes)?;
+        let metered = self.code.component(EngineKind::Metered, bytes)?;
+        let imports = interfaces(self.code.engine(EngineKind::Metered), &metered)?;
+        let descriptor = self.describe(&metered).await?;
+        let component =
+            ComponentId::new(&descriptor.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
+        Ok(Arc::new(Release {
+            component,
+            digest: Digest::of(bytes),
+            descriptor,
+            imports,
+            limits: limits.capped(),
+            pre: self.link(EngineKind::Metered, &metered)?,
+            tally: Tally::default(),
+            _loaded: self.loaded.clone(),
+        }))
     }
 
     /// Links bytes that a stored release vouches for, without asking it anything.
@@ -185,7 +201,7 @@ impl Examiner {
             digest: Digest::of(bytes),
             imports: interfaces(self.code.engine(EngineKind::Serving), &compiled)?,
             limits: limits.capped(),
-            pre: link(&self.serving, &compiled)?,
+            pre: self.link(EngineKind::Serving, &compiled)?,
             tally: Tally::default(),
             _loaded: self.loaded.clone(),
             descriptor,
@@ -194,12 +210,42 @@ impl Examiner {
 
     /// A component's `lifecycle`, to be called without reaching anything; for bytes that a stored release vouches for.
     pub(crate) fn pure(&self, bytes: &[u8]) -> Result<Pure, ExamineError> {
-        let compiled = self.code.component(EngineKind::Metered, bytes)?;
-        Pure::new(self.code.engines(), &compiled).map_err(contract)
+        self.pure_of(&self.code.component(EngineKind::Metered, bytes)?)
+    }
+
+    fn pure_of(&self, component: &Component) -> Result<Pure, ExamineError> {
+        let modules = self.code.modules_of(EngineKind::Metered, component)?;
+        Pure::new(self.code.engines(), component, &modules).map_err(contract)
+    }
+
+    /// Hands text to the `boot` of a core module that components import, and answers what that says of it.
+    pub(crate) async fn boot(&self, module: &str, text: &str) -> Result<(), BootError> {
+        let hindered = |error: ExamineError| BootError::Hindered(error.to_string());
+        let module = self.code.core_module(EngineKind::Metered, module).map_err(hindered)?;
+        let _running = self.code.engines().running();
+        core_module::boot(self.code.engine(EngineKind::Metered), &module, text).await
+    }
+
+    fn link(
+        &self,
+        kind: EngineKind,
+        component: &Component,
+    ) -> Result<PersonaPre<MessageState>, ExamineError> {
+        let modules = self.code.modules_of(kind, component)?;
+        let linker = match kind {
+            EngineKind::Serving => &self.serving,
+            EngineKind::Metered => &self.metered,
+        };
+        let mut linker = linker.lock();
+        // Those of another component may be there already, under the same names and the same.
+        linker.allow_shadowing(true);
+        core_module::define(&mut linker, &modules).map_err(contract)?;
+        let pre = linker.instantiate_pre(component).map_err(contract)?;
+        PersonaPre::new(pre).map_err(contract)
     }
 
     async fn describe(&self, component: &Component) -> Result<Descriptor, ExamineError> {
-        let pure = Pure::new(self.code.engines(), component).map_err(contract)?;
+        let pure = self.pure_of(component)?;
         let told = |error: PureError| match error {
             PureError::Time(_) => ExamineError::DescribeSlow,
             PureError::Host(_) => ExamineError::DescribeHindered(error.to_string()),
@@ -241,20 +287,15 @@ fn recognise(bytes: &[u8]) -> Result<(), ExamineError> {
     }
 }
 
-fn link(
-    linker: &Linker<MessageState>,
-    component: &Component,
-) -> Result<PersonaPre<MessageState>, ExamineError> {
-    let pre = linker.instantiate_pre(component).map_err(contract)?;
-    PersonaPre::new(pre).map_err(contract)
-}
-
 /// The contract interfaces a component imports, sorted; refuses what this host does not offer.
 fn interfaces(engine: &Engine, component: &Component) -> Result<Vec<String>, ExamineError> {
     let kind = component.component_type();
     let mut interfaces = Vec::new();
-    for (name, _) in kind.imports(engine) {
-        if let Some(interface) = interface(name)? {
+    for (name, import) in kind.imports(engine) {
+        // A core module reaches nothing but what the component gives it.
+        if !matches!(import.ty, ComponentItem::Module(_))
+            && let Some(interface) = interface(name)?
+        {
             interfaces.push(interface);
         }
     }
@@ -272,7 +313,7 @@ fn interface(import: &str) -> Result<Option<String>, ExamineError> {
     if version != CONTRACT_VERSION {
         return Err(ExamineError::ContractTooNew { needed: version.to_owned() });
     }
-    if name == "types" {
+    if FREE_INTERFACES.contains(&name) {
         return Ok(None);
     }
     if INTERFACES.contains(&name) { Ok(Some(name.to_owned())) } else { Err(unknown()) }

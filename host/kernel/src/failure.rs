@@ -1,5 +1,6 @@
 //! Why a message has no answer: whose fault, what effect, what to do next.
 
+use crate::miss::Miss;
 use telos_store::{CommitError, ReadError, WriteError};
 
 /// What to do when the database is past its quota.
@@ -40,6 +41,9 @@ pub enum Breakage {
     /// It trapped or panicked.
     #[error("trapped: {0}")]
     Trap(String),
+    /// It failed, and said how.
+    #[error("failed: {0}")]
+    Told(String),
     /// It used more CPU than one message may.
     #[error("used more than its {allowed_ms} ms of CPU")]
     Cpu {
@@ -76,6 +80,10 @@ pub enum Breakage {
     Selector(String),
 }
 
+fn told(ticket: &Option<u64>) -> String {
+    ticket.map(|ticket| format!("; ticket {ticket} was opened for it")).unwrap_or_default()
+}
+
 /// Why a message has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -84,7 +92,7 @@ pub enum Failure {
     #[error("no object is called `{0}`")]
     NoSuchObject(String),
     /// Neither the receiver nor an ancestor has the selector.
-    #[error("`{receiver}` does not understand `{selector}`; tried {tried}")]
+    #[error("`{receiver}` does not understand `{selector}`; tried {tried}{}", told(.ticket))]
     NotUnderstood {
         /// The receiver, as it was named.
         receiver: String,
@@ -92,6 +100,10 @@ pub enum Failure {
         selector: String,
         /// The objects asked, in order.
         tried: String,
+        /// Under which number behaviour for it is being made; none where nobody makes any.
+        ticket: Option<u64>,
+        /// What whoever makes it must know.
+        miss: Box<Miss>,
     },
     /// The method's component has no release that serves.
     #[error("`{component}`, whose method answers `{selector}`, has no release that serves")]
@@ -228,6 +240,9 @@ impl Failure {
     pub fn next_step(&self) -> Option<String> {
         Some(match self {
             Self::NoSuchObject(_) => "see `telos object list`".into(),
+            Self::NotUnderstood { ticket: Some(ticket), .. } => {
+                format!("see `telos forge show {ticket}`, and send it again when that serves")
+            }
             Self::NotUnderstood { receiver, .. } => {
                 format!("see `telos object show {receiver}` for what it understands")
             }

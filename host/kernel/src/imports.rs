@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod inference;
 pub(crate) mod logging;
 pub(crate) mod messaging;
+pub(crate) mod moment;
 pub(crate) mod storage;
 pub(crate) mod vectors;
 pub(crate) mod wasi;

@@ -41,6 +41,8 @@ pub(crate) struct MessageState {
     /// Set when a host call found that the message cannot go on; the trap that follows is not the guest's fault.
     pub(crate) ended: Option<Failure>,
     pub(crate) table: ResourceTable,
+    /// The first word of the message's chance.
+    pub(crate) seed: u64,
     wasi: WasiCtx,
     output: GuestOutput,
     memory: MemoryAccount,
@@ -173,6 +175,7 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
     let (seed, pace) = (tree.next_seed(), tree.root.pace.clone());
     let state = MessageState {
         wasi: inert_wasi(&tree.root.clock, seed, &output),
+        seed: first_word(&seed),
         tree: Some(tree),
         release: Arc::clone(&delivery.release),
         receiver: delivery.receiver,
@@ -204,6 +207,10 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
     store
 }
 
+fn first_word(seed: &[u8; 32]) -> u64 {
+    seed.first_chunk().map(|word| u64::from_le_bytes(*word)).unwrap_or_default()
+}
+
 fn judge(called: Called, state: &mut MessageState) -> Ending {
     if let Some(failure) = state.ended.take() {
         return Ending::Failure(failure);
@@ -227,6 +234,7 @@ fn guest_failure(failure: handler::Failure, selector: &str) -> Ending {
         handler::Failure::BadArguments(text) => Ending::Failure(Failure::BadArguments(text)),
         handler::Failure::Refused(text) => Ending::Failure(Failure::Refused(text)),
         handler::Failure::UnknownSelector => Ending::Broken(Breakage::Selector(selector.into())),
+        handler::Failure::Broken(text) => Ending::Broken(Breakage::Told(cut(&text))),
         handler::Failure::Covenant(violation) => Ending::Broken(Breakage::Covenant {
             slot: violation.slot,
             selector: violation.selector,
@@ -254,6 +262,13 @@ impl MessageState {
             None => Breakage::Trap(trap_text(error, &self.output)),
         }
     }
+}
+
+/// Longest account of a fault that is kept, in characters.
+const FAULT_CHARS_MAX: usize = 4_000;
+
+fn cut(text: &str) -> String {
+    text.chars().take(FAULT_CHARS_MAX).collect()
 }
 
 /// The trap's own words, and the panic message that the guest printed before it.

@@ -15,6 +15,7 @@ use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::budget::InferenceTerms;
 use crate::code::{Code, CodeCache, CompilerSeat};
+use crate::core_module::{BootError, CoreModulesSeat};
 use crate::descriptor::Kind;
 use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
 use crate::engine::{EngineError, Engines};
@@ -24,7 +25,9 @@ use crate::failure::Failure;
 use crate::generation::GenerationMode;
 use crate::grant::Grants;
 use crate::lane::Lanes;
+use crate::limits::Limits;
 use crate::listing;
+use crate::miss::ForgeSeat;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::probation::ProbationTerms;
@@ -37,6 +40,7 @@ use crate::swap::{
     Checked, InstallRequest, Quarantined, SetApplied, SetPlan, SetRequest, SwapError, Swapped, Swapper,
     Swapping,
 };
+use crate::trial::{TrialMessage, Tried};
 use crate::upkeep::keep_up;
 use crate::watch::{STRUCK_MAX, Watch};
 
@@ -53,6 +57,10 @@ pub struct KernelConfig {
     pub sandbox: SandboxSeat,
     /// How long a release is on probation, and what burns it.
     pub probation: ProbationTerms,
+    /// Core modules that components may import.
+    pub core_modules: CoreModulesSeat,
+    /// What does something about messages that nobody understands.
+    pub forge: ForgeSeat,
     /// What each component may have of the minds.
     pub inference: InferenceTerms,
 }
@@ -77,6 +85,17 @@ pub enum KernelError {
 /// The second field is the request that the next change is decided under; see [`Kernel::for_request`].
 #[derive(Clone)]
 pub struct Kernel(Arc<Parts>, Option<DedupeKey>);
+
+/// A kernel, as long as somebody else keeps it.
+#[derive(Clone)]
+pub struct WeakKernel(std::sync::Weak<Parts>);
+
+impl WeakKernel {
+    /// The kernel; none once it is gone.
+    pub fn upgrade(&self) -> Option<Kernel> {
+        self.0.upgrade().map(|parts| Kernel(parts, None))
+    }
+}
 
 struct Parts {
     store: Store,
@@ -117,7 +136,8 @@ impl Kernel {
     ) -> Result<Self, KernelError> {
         let engines = Arc::new(Engines::for_threads(config.threads)?);
         let (cache, compiler) = (config.cache.clone(), config.compiler.clone());
-        let code = Code::new(Arc::clone(&engines), cache, compiler, Arc::clone(&journal));
+        let modules = config.core_modules.clone();
+        let code = Code::new(Arc::clone(&engines), cache, compiler, modules, Arc::clone(&journal));
         let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
         let grants = Arc::new(Grants::load(&store).map_err(unreadable)?);
         let seats =
@@ -148,6 +168,7 @@ impl Kernel {
             minds,
             allowances: Allowances::new(config.inference),
             archivist: Some(Arc::new(archivist(&store, &journal, &seats, &grants))),
+            forge: config.forge.clone(),
         });
         let bell = Arc::new(Notify::new());
         let ring = Arc::clone(&bell);
@@ -197,6 +218,11 @@ impl Kernel {
             guests.spawn(deliver_posts(store.clone(), Arc::downgrade(dispatcher), Arc::clone(bell)));
             guests.spawn(watch.keep(struck));
         }
+    }
+
+    /// The kernel, for whoever must not keep it.
+    pub fn downgrade(&self) -> WeakKernel {
+        WeakKernel(Arc::downgrade(&self.0))
     }
 
     /// A handle for one change that somebody asks for under a number: the change is decided at most once, and asked
@@ -259,6 +285,21 @@ impl Kernel {
     pub async fn check(&self, bytes: Vec<u8>, request: InstallRequest) -> Result<Checked, SwapError> {
         let swapper = Arc::clone(&self.0.swapper);
         self.swapping(async move { swapper.check(&bytes, &request).await }).await
+    }
+
+    /// Sends messages to bytes that could become a release, each on storage of its own; nothing changes.
+    ///
+    /// # Errors
+    /// [`SwapError`]: the bytes are no release, or this host could not try them.
+    pub async fn try_messages(
+        &self,
+        bytes: Vec<u8>,
+        limits: Limits,
+        selector: String,
+        messages: Vec<TrialMessage>,
+    ) -> Result<Vec<Tried>, SwapError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        self.swapping(async move { swapper.try_messages(&bytes, limits, &selector, &messages).await }).await
     }
 
     /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest. One of a later
@@ -447,6 +488,12 @@ impl Kernel {
         self.0.swapper.loaded()
     }
 
+    /// Whether a component that serves has a mind of its own: a persona or a curator.
+    pub fn is_minded(&self, component: &ComponentId) -> bool {
+        let table = self.0.seats.current();
+        table.releases.get(component).is_some_and(|release| release.descriptor.kind != Kind::Behaviour)
+    }
+
     /// Ids of serving personas.
     pub fn personas(&self) -> Vec<String> {
         let table = self.0.seats.current();
@@ -550,6 +597,17 @@ impl Kernel {
         let runtime = guests.handle().clone();
         let task = guests.spawn_blocking(move || runtime.block_on(work));
         task.await.unwrap_or_else(|error| Err(SwapError::CutShort(error.to_string())))
+    }
+
+    /// Hands text to the `boot` of a core module that components import, in an instance that reaches nothing: whether a
+    /// component that carries this text would start.
+    ///
+    /// # Errors
+    /// [`BootError`]: what is wrong with the text, in the module's words.
+    pub async fn boot(&self, module: String, text: String) -> Result<(), BootError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        let booted = self.on_guest_runtime(async move { swapper.boot(&module, &text).await }).await;
+        booted.unwrap_or_else(|cause| Err(BootError::Hindered(cause)))
     }
 
     /// Runs work beside the guests; a panic there is caught and told.

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use tokio::time::error::Elapsed;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{OutOfMemory, ResourceLimiter, Store, Trap};
+use wasmtime::{Module, OutOfMemory, ResourceLimiter, Store, Trap};
 
 use crate::contract::PersonaPre;
 use crate::contract::lifecycle::{Descriptor, EvolveError, SlotValue};
+use crate::core_module;
 use crate::descriptor::DESCRIPTOR_BYTES_MAX;
 use crate::engine::Engines;
 use crate::limits::{HOSTCALL_BYTES_MAX, MemoryAccount};
@@ -111,8 +112,13 @@ pub(crate) struct Pure {
 impl Pure {
     /// # Errors
     /// When the component lacks an export of the contract.
-    pub(crate) fn new(engines: &Arc<Engines>, component: &Component) -> wasmtime::Result<Self> {
+    pub(crate) fn new(
+        engines: &Arc<Engines>,
+        component: &Component,
+        modules: &[(String, Module)],
+    ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&engines.metered);
+        core_module::define(&mut linker, modules)?;
         linker.define_unknown_imports_as_traps(component)?;
         let pre = PersonaPre::new(linker.instantiate_pre(component)?)?;
         Ok(Self { engines: Arc::clone(engines), pre })

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::code::{Code, CompilerSeat};
+use crate::core_module::CoreModulesSeat;
 use crate::descriptor::Descriptor;
 use crate::engine::{EngineError, Engines};
 use crate::examine::{ExamineError, Examiner};
@@ -69,10 +70,10 @@ impl TrialRoom {
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn new(journal: Arc<dyn JournalSink>) -> Result<Self, EngineError> {
+    pub fn new(modules: CoreModulesSeat, journal: Arc<dyn JournalSink>) -> Result<Self, EngineError> {
         let engines = Arc::new(Engines::new()?);
         // A process of its own compiles for itself, and keeps nothing.
-        let code = Code::new(engines, None, CompilerSeat::default(), Arc::clone(&journal));
+        let code = Code::new(engines, None, CompilerSeat::default(), modules, Arc::clone(&journal));
         let examiner = Examiner::new(code).map_err(EngineError::from)?;
         Ok(Self { examiner, journal })
     }

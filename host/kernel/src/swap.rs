@@ -35,6 +35,7 @@ use telos_store::{
 use crate::admission::Admission;
 use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
+use crate::core_module::BootError;
 use crate::courses::Courses;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
@@ -117,6 +118,11 @@ impl Swapper {
         }
     }
 
+    /// See [`Examiner::boot`].
+    pub(crate) async fn boot(&self, module: &str, text: &str) -> Result<(), BootError> {
+        self.examiner.boot(module, text).await
+    }
+
     /// Releases whose code is loaded.
     pub(crate) fn loaded(&self) -> usize {
         self.examiner.loaded()
@@ -167,7 +173,7 @@ impl Swapper {
         manifest_agrees(release, &install)?;
         stands_alone(release, &install)?;
         self.demand_later(release, &install.source)?;
-        if install.consumed.is_some() {
+        if install.consumed.is_some() || install.lesson.is_some() {
             self.demand_restart(release)?;
         }
         if !self.has_passed(release)? {
@@ -192,6 +198,7 @@ impl Swapper {
                 reason,
                 ousted: None,
                 no_return: false,
+                lesson: install.lesson.clone(),
                 request,
             })
         };
@@ -492,6 +499,7 @@ impl Swapper {
             reason,
             ousted: None,
             no_return: false,
+            lesson: None,
             request,
         })
     }

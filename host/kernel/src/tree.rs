@@ -113,6 +113,11 @@ impl RootClock {
     pub(crate) fn at(wall: Duration) -> Self {
         Self { wall, ticks: Arc::new(AtomicU64::new(0)) }
     }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 impl wasmtime_wasi::HostWallClock for RootClock {

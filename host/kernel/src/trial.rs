@@ -8,19 +8,22 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use telos_store::{Json, MethodSlot, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError};
+use telos_store::{
+    Json, MethodSlot, Object, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError,
+};
 
 use crate::allowance::Allowances;
 use crate::budget::InferenceTerms;
 use crate::deliver::{Message, deliver_root};
-use crate::descriptor::{Example, Expectation};
+use crate::descriptor::{Example, Expectation, Recording};
 use crate::dispatch::Surroundings;
 use crate::effects::EffectLog;
 use crate::engine::Engines;
 use crate::failure::{Failure, Fault};
 use crate::grant::Grants;
+use crate::miss::ForgeSeat;
 use crate::pace::Pace;
-use crate::seams::{JournalSink, NoMinds};
+use crate::seams::{JournalSink, NoMinds, Unheard};
 use crate::seat::{Release, SeatTable};
 use crate::tree::{Answers, RootClock, RootContext, Tree};
 
@@ -47,6 +50,87 @@ pub struct ExampleResult {
     pub detail: String,
 }
 
+/// A message to a release on scratch storage.
+#[derive(Debug, Clone, Default)]
+pub struct TrialMessage {
+    /// Slots of the receiver before, by name.
+    pub before: Vec<(String, Value)>,
+    /// The arguments.
+    pub arguments: Value,
+    /// What the host answers to `generate`, `embed`, `send` and `recall`, in their order.
+    pub recordings: Vec<Recording>,
+}
+
+/// How a message on scratch storage ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The answer, or why there is none.
+    pub outcome: Result<Value, TriedFailure>,
+    /// The receiver's value slots afterwards; as before when there is no answer.
+    pub after: BTreeMap<String, Value>,
+    /// Time it took on this machine, in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// Why a message on scratch storage has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedFailure {
+    /// The release declined, in its own words; else it failed.
+    pub is_refusal: bool,
+    /// In words.
+    pub text: String,
+}
+
+/// Sends messages to a release that was linked for the metered engine, each on storage of its own.
+///
+/// An error is this host's, and says nothing of the release.
+pub(crate) async fn try_messages(
+    engines: &Engines,
+    release: &Arc<Release>,
+    selector: &str,
+    messages: &[TrialMessage],
+) -> Result<Vec<Tried>, String> {
+    let journal: Arc<dyn JournalSink> = Arc::new(Unheard);
+    let room = Room::new(engines, release, &journal)?;
+    let _running = engines.running();
+    let mut tried = Vec::new();
+    for message in messages {
+        let start = Instant::now();
+        let (mut tree, receiver, outcome) = room.send(selector, message).await.map_err(Missed::into_text)?;
+        if let Err(failure) = &outcome
+            && (failure.fault() == Fault::Host || matches!(failure, Failure::Deadline))
+        {
+            return Err(failure.to_string());
+        }
+        let object = tree.unit.object(receiver).map_err(|error| error.to_string())?;
+        tried.push(Tried {
+            outcome: outcome.map(|answer| answer.to_value()).map_err(|failure| TriedFailure {
+                is_refusal: matches!(failure, Failure::Refused(_) | Failure::BadArguments(_)),
+                text: told(&failure),
+            }),
+            after: object.map(|object| values(&object)).unwrap_or_default(),
+            elapsed_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+    Ok(tried)
+}
+
+/// A failure without the number under which the journal would have it, which differs each time.
+fn told(failure: &Failure) -> String {
+    match failure {
+        Failure::Broken { breakage, .. } => format!("it {breakage}"),
+        failure => failure.to_string(),
+    }
+}
+
+fn values(object: &Object) -> BTreeMap<String, Value> {
+    let value = |(name, slot): (&String, &Slot)| match slot {
+        Slot::Value(value) => Some((name.clone(), value.to_value())),
+        Slot::Method(_) => None,
+    };
+    object.slots.iter().filter_map(value).collect()
+}
+
 /// Why an example did not end as promised.
 enum Missed {
     /// The release does something else.
@@ -63,23 +147,14 @@ pub(crate) async fn run_examples(
     release: &Arc<Release>,
     journal: &Arc<dyn JournalSink>,
 ) -> Result<Vec<ExampleResult>, String> {
-    let scratch = Store::scratch(StoreOptions::default()).map_err(|error| error.to_string())?;
-    let surroundings = Arc::new(Surroundings {
-        engine: engines.metered.clone(),
-        pacer: engines.pacer.clone(),
-        grants: Arc::new(Grants::everything(&release.component)),
-        journal: Arc::clone(journal),
-        minds: Arc::new(NoMinds),
-        allowances: Allowances::new(InferenceTerms::default()),
-        archivist: None,
-    });
+    let room = Room::new(engines, release, journal)?;
     let _running = engines.running();
     let mut results = Vec::new();
     for (selector, spec) in &release.descriptor.selectors {
         for example in &spec.examples {
             let run = async {
                 within_cpu(release)?;
-                run_example(&scratch, &surroundings, release, selector, example).await
+                run_example(&room, selector, example).await
             };
             let detail = match run.await {
                 Ok(()) => None,
@@ -106,26 +181,66 @@ fn within_cpu(release: &Release) -> Result<(), Missed> {
     Err(Missed::Promise(format!("was not run: those before it used up the {allowed:?} of CPU that all have")))
 }
 
-async fn run_example(
-    scratch: &Store,
-    surroundings: &Arc<Surroundings>,
-    release: &Arc<Release>,
-    selector: &str,
-    example: &Example,
-) -> Result<(), Missed> {
-    let (tree, receiver) = scratch_tree(scratch, surroundings, release, selector, example)?;
-    let arguments = Json::parse(&example.arguments.to_string()).map_err(promise)?;
-    let message = Message { receiver, selector: selector.to_owned(), arguments };
-    let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver_root(tree, message, None)).await;
-    // Computing is bounded by fuel; the clock only tells that this machine had no time for it.
-    let out_of_time =
-        |_| Missed::Host(format!("an example took longer than {EXAMPLE_TIME:?} on this machine"));
-    let (mut tree, outcome) = delivered.map_err(out_of_time)?;
+/// An empty store in memory, and a release on it.
+struct Room {
+    scratch: Store,
+    surroundings: Arc<Surroundings>,
+    release: Arc<Release>,
+}
+
+impl Room {
+    fn new(
+        engines: &Engines,
+        release: &Arc<Release>,
+        journal: &Arc<dyn JournalSink>,
+    ) -> Result<Self, String> {
+        let scratch = Store::scratch(StoreOptions::default()).map_err(|error| error.to_string())?;
+        let surroundings = Arc::new(Surroundings {
+            engine: engines.metered.clone(),
+            pacer: engines.pacer.clone(),
+            grants: Arc::new(Grants::everything(&release.component)),
+            journal: Arc::clone(journal),
+            minds: Arc::new(NoMinds),
+            allowances: Allowances::new(InferenceTerms::default()),
+            archivist: None,
+            forge: ForgeSeat::default(),
+        });
+        Ok(Self { scratch, surroundings, release: Arc::clone(release) })
+    }
+
+    async fn send(
+        &self,
+        selector: &str,
+        message: &TrialMessage,
+    ) -> Result<(Box<Tree>, ObjectId, Result<Json, Failure>), Missed> {
+        let (tree, receiver) = scratch_tree(self, selector, message)?;
+        let arguments = Json::parse(&message.arguments.to_string()).map_err(promise)?;
+        let message = Message { receiver, selector: selector.to_owned(), arguments };
+        let delivered = tokio::time::timeout(EXAMPLE_TIME, deliver_root(tree, message, None)).await;
+        // Computing is bounded by fuel; the clock only tells that this machine had no time for it.
+        let out_of_time =
+            |_| Missed::Host(format!("an example took longer than {EXAMPLE_TIME:?} on this machine"));
+        let (tree, outcome) = delivered.map_err(out_of_time)?;
+        Ok((tree, receiver, outcome))
+    }
+}
+
+async fn run_example(room: &Room, selector: &str, example: &Example) -> Result<(), Missed> {
+    let Example { before, arguments, recordings, .. } = example.clone();
+    let message = TrialMessage { before, arguments, recordings };
+    let (mut tree, receiver, outcome) = room.send(selector, &message).await?;
     judge(&example.expect, &outcome)?;
     if outcome.is_ok() {
         compare_slots(&mut tree, receiver, &example.after)?;
     }
     Ok(())
+}
+
+impl Missed {
+    fn into_text(self) -> String {
+        let (Self::Promise(text) | Self::Host(text)) = self;
+        text
+    }
 }
 
 /// What stands in the way is the example's own.
@@ -146,12 +261,11 @@ fn host(error: impl std::fmt::Display) -> Missed {
 }
 
 fn scratch_tree(
-    scratch: &Store,
-    surroundings: &Arc<Surroundings>,
-    release: &Arc<Release>,
+    room: &Room,
     selector: &str,
-    example: &Example,
+    message: &TrialMessage,
 ) -> Result<(Box<Tree>, ObjectId), Missed> {
+    let Room { scratch, surroundings, release } = room;
     let mut unit = scratch.begin();
     let generation = release.descriptor.generation;
     let receiver = unit.create(release.component.clone(), generation, Vec::new()).map_err(written)?;
@@ -161,7 +275,7 @@ fn scratch_tree(
         selector: selector.to_owned(),
     };
     unit.set_slot(receiver, selector, Slot::Method(method)).map_err(written)?;
-    for (name, value) in &example.before {
+    for (name, value) in &message.before {
         let value = Json::parse(&value.to_string()).map_err(promise)?;
         unit.set_slot(receiver, name, Slot::Value(value)).map_err(written)?;
     }
@@ -180,7 +294,7 @@ fn scratch_tree(
             pace: Pace::default(),
         }),
         effects: EffectLog::default(),
-        answers: Answers::Recorded(VecDeque::from(example.recordings.clone())),
+        answers: Answers::Recorded(VecDeque::from(message.recordings.clone())),
         depth: 0,
         is_read_only: false,
         instances: 0,

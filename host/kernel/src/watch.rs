@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::blame::{Struck, Survival};
 use crate::dispatch::Dispatcher;
 use crate::evolution::Evolver;
+use crate::lesson::FORGED;
 use crate::probation::{ProbationTerms, Strikes};
 use crate::seams::{JournalLine, Severity};
 use crate::seat::Release;
@@ -144,9 +145,15 @@ impl Watch {
                     Survival::Breaks | Survival::Unknown => false,
                 }
             }
-            Ok(None) => !has_answered(),
+            // A message that was forged was not understood before, which broke nobody.
+            Ok(None) => !has_answered() || self.is_forged(&struck.release),
             Err(_) => false,
         }
+    }
+
+    fn is_forged(&self, release: &Release) -> bool {
+        let record = self.swapper.store.release(&release.component, &release.digest);
+        record.ok().flatten().is_some_and(|record| record.source.starts_with(FORGED))
     }
 
     async fn evolver(&self, release: &Arc<Release>) -> Result<Evolver, SwapError> {

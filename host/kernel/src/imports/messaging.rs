@@ -48,6 +48,13 @@ impl messaging::Host for MessageState {
         let (tree, outcome) = deliver(tree, message).await;
         self.cpu.leave_out(tree.cpu.saturating_sub(before));
         self.return_tree(tree);
+        if let Err(failure @ Failure::NotUnderstood { miss, .. }) = &outcome {
+            let forge = &self.tree()?.surroundings.forge.0;
+            // Somebody teaches it: the whole root is over, and begins again on what there is then.
+            if forge.as_ref().is_some_and(|forge| forge.takes(miss.prototype, &miss.selector)) {
+                return self.end(failure.clone());
+            }
+        }
         Ok(outcome.map(|answer| answer.as_str().to_owned()).map_err(nested_failure))
     }
 

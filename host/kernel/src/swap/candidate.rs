@@ -7,7 +7,7 @@ use crate::examine::{ExamineError, Examined};
 use crate::limits::Limits;
 use crate::sandbox::TrialEnd;
 use crate::seat::Release;
-use crate::trial::{ExampleResult, run_examples};
+use crate::trial::{self, ExampleResult, TrialMessage, Tried, run_examples};
 
 /// What could become a release that serves.
 pub(super) struct Candidate {
@@ -53,6 +53,24 @@ impl Swapper {
             }
             Some(TrialEnd::Lost(how)) => Err(refused(ExamineError::SandboxLost(how))),
         }
+    }
+
+    /// Sends messages to bytes on scratch storage, in this process.
+    pub(crate) async fn try_messages(
+        &self,
+        bytes: &[u8],
+        limits: Limits,
+        selector: &str,
+        messages: &[TrialMessage],
+    ) -> Result<Vec<Tried>, SwapError> {
+        let refused = |error| SwapError::Examine { source_name: "a trial".into(), error };
+        let release = self.examiner.on_trial(bytes, limits).await.map_err(refused)?;
+        let tried = trial::try_messages(self.examiner.engines(), &release, selector, messages).await;
+        tried.map_err(|cause| SwapError::Untried {
+            component: release.component.clone(),
+            version: release.version().to_string(),
+            cause,
+        })
     }
 
     pub(super) async fn try_out(&self, examined: &Candidate) -> Result<Vec<ExampleResult>, SwapError> {

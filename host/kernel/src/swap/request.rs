@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use telos_store::{ComponentId, Digest};
 
+use crate::lesson::Lesson;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::trial::ExampleResult;
@@ -27,6 +28,8 @@ pub struct InstallRequest {
     pub consumed: Option<String>,
     /// Components that other files of the same directory hold, with their paths.
     pub rivals: BTreeMap<String, String>,
+    /// What an object is taught with it; decided when the release comes to serve at once.
+    pub lesson: Option<Lesson>,
 }
 
 impl InstallRequest {

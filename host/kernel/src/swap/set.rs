@@ -248,6 +248,7 @@ impl Swapper {
             reason: Reason::Installed,
             ousted: None,
             no_return: false,
+            lesson: None,
             request: None,
         })))
     }

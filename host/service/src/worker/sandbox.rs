@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use telos_bridge::{Call, Effect, Reply, RpcError};
 use telos_kernel::seams::{JournalLine, JournalSink};
-use telos_kernel::{EngineError, TrialRoom};
+use telos_kernel::{CoreModulesSeat, EngineError, TrialRoom};
 
 use crate::sandboxing::Asked;
+use telos_forge::BuiltIn;
 
 /// Answers `sandbox` in engines of this process.
 pub(super) struct Sandbox {
@@ -26,7 +27,9 @@ impl JournalSink for Nowhere {
 
 impl Sandbox {
     pub(super) fn new() -> Result<Self, EngineError> {
-        Ok(Self { room: Arc::new(TrialRoom::new(Arc::new(Nowhere))?) })
+        Ok(Self {
+            room: Arc::new(TrialRoom::new(CoreModulesSeat(Some(Arc::new(BuiltIn))), Arc::new(Nowhere))?),
+        })
     }
 
     pub(super) fn call(&self, call: Call, reply: Reply) {
