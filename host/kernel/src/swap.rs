@@ -133,6 +133,7 @@ impl Swapper {
         let examined = self.examine(bytes, &install.source, install.limits).await?;
         let release = &examined.release;
         manifest_agrees(release, install)?;
+        self.demand_lifted(release)?;
         self.demand_later(release, &install.source)?;
         let standing = self.standing(release)?;
         if standing == Standing::Serves {

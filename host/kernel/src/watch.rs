@@ -36,8 +36,8 @@ pub(crate) struct Watch {
     dispatcher: Weak<Dispatcher>,
     swapper: Arc<Swapper>,
     terms: ProbationTerms,
-    /// Of each component, against one release of it.
-    strikes: BTreeMap<ComponentId, (Digest, Strikes)>,
+    /// Of each component, against its release as it is seated now: one that comes again begins anew.
+    strikes: BTreeMap<ComponentId, (Weak<Release>, Strikes)>,
     /// Components whose seats are falling.
     falling: Arc<Mutex<BTreeSet<ComponentId>>>,
 }
@@ -77,12 +77,9 @@ impl Watch {
     }
 
     async fn look_into(&mut self, struck: Struck) {
-        let release = Arc::clone(&struck.release);
+        let Some(release) = self.serving(&struck.release) else { return };
         let (terms, message, now) = (self.terms, struck.fingerprint(), Instant::now());
-        if self.is_falling(&release.component)
-            || !self.serves(&release)
-            || !self.strikes_of(&release).is_new(message, now, terms)
-        {
+        if self.is_falling(&release.component) || !self.strikes_of(&release).is_new(message, now, terms) {
             return;
         }
         if self.is_to_blame(&struck).await && self.strikes_of(&release).count(message, now, terms) {
@@ -114,18 +111,20 @@ impl Watch {
         self.falling.lock().contains(component)
     }
 
-    fn strikes_of(&mut self, release: &Release) -> &mut Strikes {
+    fn strikes_of(&mut self, release: &Arc<Release>) -> &mut Strikes {
+        let seated = Arc::downgrade(release);
         let entry = self.strikes.entry(release.component.clone());
-        let (digest, strikes) = entry.or_insert_with(|| (release.digest, Strikes::default()));
-        if *digest != release.digest {
-            (*digest, *strikes) = (release.digest, Strikes::default());
+        let (struck, strikes) = entry.or_insert_with(|| (seated.clone(), Strikes::default()));
+        if !struck.ptr_eq(&seated) {
+            (*struck, *strikes) = (seated, Strikes::default());
         }
         strikes
     }
 
-    fn serves(&self, release: &Release) -> bool {
+    /// The release as it is seated now, while it serves.
+    fn serving(&self, release: &Release) -> Option<Arc<Release>> {
         let table = self.swapper.seats.current();
-        table.releases.get(&release.component).is_some_and(|serving| serving.digest == release.digest)
+        table.releases.get(&release.component).filter(|serving| serving.digest == release.digest).cloned()
     }
 
     /// Where the release could return to another one, that one must survive the message. Where it could not, nobody

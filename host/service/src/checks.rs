@@ -132,7 +132,7 @@ fn store_check(home: &Path, store: &Store) -> Check {
             Check::ok("store", format!("open at position {position}{pages}{}", past(store)))
         }
         Some((what, bytes, quota, next)) => {
-            let cause = format!("{what}: {} of {} MiB are taken", bytes >> 20, quota >> 20);
+            let cause = format!("{what}: {} of {} are taken", size(bytes), size(quota));
             Check::new("store", CheckState::Degraded, cause, Some(next.to_owned()))
         }
     }
@@ -151,6 +151,11 @@ const FREE_BLOBS: &str = "raise the quota: `telos up --blob-mib`";
 const FREE_VECTORS: &str = "`telos object forget`, or raise the quota: `telos up --vector-mib`";
 
 /// Nine tenths: early enough to act, before units are refused.
+/// As MiB; below one MiB as KiB.
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{} KiB", bytes.div_ceil(1 << 10)) } else { format!("{} MiB", bytes >> 20) }
+}
+
 fn is_nearly_full(bytes: u64, quota: u64) -> bool {
     bytes / 9 >= quota / 10
 }

@@ -359,8 +359,9 @@ impl SwapError {
             Self::Untried { .. } | Self::WayUntried { .. } => {
                 Some("try it again when the host has less to do; nothing was changed".into())
             }
-            Self::Older { component, version, .. } => Some(format!(
-                "give it a later version, or go back to a kept release with `telos plugin swap {component} {version}`"
+            Self::Older { component, .. } => Some(format!(
+                "give it a later version; or go back to a release that is kept, which `telos plugin info {component}` \
+                 lists, with `telos plugin swap {component} VERSION`"
             )),
             Self::NoWayBack { component, version, .. } => Some(format!(
                 "give it a `#[devolve]`; or, since it cannot return by itself then, `telos plugin swap {component} \

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! permanent  one commit: state, seat, audit                                    what serves does not change
-//! return     one commit: verdict, state and seat of the last permanent         as any swap; where it raised its state's
-//!            release, its root object's slots, audit                           generation, that is carried back first
+//! return     one commit: verdict, state and seat of the release before         as any swap; where it raised its state's
+//!            it, its root object's slots, audit                                generation, that is carried back first
 //! park       one commit: verdict, audit; then the seat is published empty      when there is nothing to return to, or no
 //!                                                                              way back
 //! ```
@@ -73,7 +73,8 @@ impl Swapper {
         Ok(if was_permanent { ReleaseState::Permanent } else { ReleaseState::Probation })
     }
 
-    /// Where the seat returns to from a release: the last permanent one.
+    /// Where the seat returns to from a release: the last permanent one; where none is, what serves now, which may be on
+    /// probation itself and serves well so far.
     pub(crate) fn returns_to(
         &self,
         digest: Digest,
@@ -83,8 +84,8 @@ impl Swapper {
         let Some(seat) = serving.filter(|_| state == ReleaseState::Probation) else { return Ok(None) };
         let record = self.store.release(&seat.component, &seat.digest)?;
         let is_permanent = record.is_some_and(|record| record.state == ReleaseState::Permanent);
-        let last = if is_permanent { Some(seat.digest) } else { seat.returns_to };
-        Ok(last.filter(|last| *last != digest))
+        let last = if is_permanent { seat.digest } else { seat.returns_to.unwrap_or(seat.digest) };
+        Ok(Some(last).filter(|last| *last != digest))
     }
 
     /// The release that a release on probation would return to; none when there is none, or this host cannot load it.

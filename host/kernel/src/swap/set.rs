@@ -309,7 +309,11 @@ impl Swapper {
         if !decision.missing.is_empty() {
             return Ok(Some((
                 format!("it needs a grant: {}", decision.missing.join(", ")),
-                format!("`telos plugin grant {} {}`", release.component, decision.missing.join(" ")),
+                format!(
+                    "grant it with the set (`grant = \"all\"` under its bytes), or before it: `telos plugin grant {} {}`",
+                    release.component,
+                    decision.missing.join(" ")
+                ),
             )));
         }
         match self.standing(release) {
@@ -318,7 +322,12 @@ impl Swapper {
                     "its state must be carried from generation {from} to {} first",
                     release.descriptor.generation
                 ),
-                "install it apart, so that the next start carries its state over".into(),
+                format!(
+                    "leave it out of the set: `telos plugin install` it alone, then `telos plugin swap {} {}` carries \
+                     its state over while messages flow",
+                    release.component,
+                    release.version()
+                ),
             ))),
             Ok(_) => Ok(None),
             Err(error) => Ok(Some(told(error))),

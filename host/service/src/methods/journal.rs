@@ -74,16 +74,16 @@ impl Methods {
 }
 
 fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
-    let mut rows = store
-        .audit_between(0, u64::MAX, usize::MAX, |row| row.kind.starts_with("plugin."))
-        .map_err(read_error)?;
-    rows.reverse();
-    let seats = store.seats().map_err(read_error)?;
-    // The audit's newest rows are in the journal moments after they were decided.
+    // The audit's newest rows are in the journal moments after they were decided, and more are decided meanwhile.
     let deadline = Instant::now() + CAUGHT_UP_TIME;
     let mut follower = follow(journal.dir(), From::Start, Filter::default()).map_err(unreadable)?;
     let mut lines = Vec::new();
     loop {
+        let mut rows = store
+            .audit_between(0, u64::MAX, usize::MAX, |row| row.kind.starts_with("plugin."))
+            .map_err(read_error)?;
+        rows.reverse();
+        let seats = store.seats().map_err(read_error)?;
         read_on(&mut follower, &mut lines)?;
         let report = swap_record::compare(&rows, &seats, &lines);
         if report.differences.is_empty() || Instant::now() >= deadline {
