@@ -41,9 +41,10 @@ fn embedded(directory: &Path) -> Option<String> {
         .ok()?;
     }
     Some(format!(
-        "Some(Engine {{ name: {:?}, c_compiler: {:?}, module: {}, templates: &[{templates}] }})",
+        "Some(Engine {{ name: {:?}, c_compiler: {:?}, rustc: {:?}, module: {}, templates: &[{templates}] }})",
         record["name"].as_str()?,
         record["c_compiler"].as_str()?,
+        record["rustc"].as_str()?,
         bytes("engine.wasm"),
     ))
 }

@@ -180,7 +180,7 @@ async fn what_goes_too_far_in_its_trial_fails_and_harms_nobody() {
         ),
         (
             "export function handle(self, args) { return args.reduce((a, b) => a + b, 0); }",
-            "hostile arguments",
+            "instead of refusing",
         ),
         ("let calls = 0; export function handle(self, args) { return Math.random(); }", "instead of"),
     ] {

@@ -10,6 +10,7 @@ mod conflict;
 mod disk;
 mod dispatch;
 mod evolving;
+mod forge_crash;
 mod forging;
 mod generation;
 mod generation_crash;

@@ -1,8 +1,11 @@
 //! Behaviours in JavaScript: ordinary components, made in a moment, that share one engine.
 
+mod documented;
 mod slots;
+mod sources;
 
 use serde_json::{Value, json};
+use telos_forge::Behaviour;
 use telos_kernel::{BootError, Breakage, Failure, Granting, InstallRequest, SwapError, Swapped};
 use telos_store::ObjectName;
 use telos_tests::TestKernel;
@@ -224,9 +227,27 @@ async fn examples_are_run_before_a_behaviour_serves_and_lies_are_refused() {
     let source = "export function handle(self, args) { return args.a + args.b; }";
     let right = Script { examples: vec![example(json!({"a": 1, "b": 2}), json!(3))], ..Script::of(source) };
     with_script(&right).await;
-    let wrong = Script { examples: vec![example(json!({"a": 1, "b": 2}), json!(4))], ..Script::of(source) };
+    let wrong = Script { examples: vec![example(json!({"a": 1, "b": 2}), json!(4))], ..right };
     let refused = try_install(&TestKernel::new(), &wrong).await.unwrap_err();
     assert!(matches!(refused, SwapError::Example { .. }), "{refused}");
+}
+
+/// A number to its last digit, and a null that is not taken for absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_behaviour_says_of_itself_arrives_as_it_was_said() {
+    let number = json!(-6.658_942_595_051_13e-34);
+    let script = Script {
+        examples: vec![example(number.clone(), json!([number, null]))],
+        ..Script::of("export function handle(self, args) { return [args, self.value]; }")
+    };
+    let mut account = script.behaviour().account().unwrap();
+    account.slots[0].default = Some(Value::Null);
+    let behaviour = Behaviour::of(&account, script.source, Vec::new()).unwrap();
+    let component = telos_forge::assemble(engine(), &behaviour).unwrap();
+    let kernel = TestKernel::new();
+    let request = InstallRequest { grants: Granting::All, ..InstallRequest::default() };
+    assert_eq!(kernel.kernel.install(component, request).await.unwrap().state, "serving");
+    assert_eq!(run(&kernel, number.clone()).await.unwrap(), json!([number, null]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,4 +281,26 @@ async fn a_behaviour_is_swapped_and_rolled_back_as_any_release() {
     assert_eq!(run(&kernel, Value::Null).await.unwrap(), 1);
     let kernel = kernel.restart();
     assert_eq!(run(&kernel, Value::Null).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_do_not_fit_are_refused_where_the_behaviour_stumbles_over_them() {
+    let source = "export function handle(self, args) { return args.list.map((item) => item.name.length); }";
+    let schema = json!({
+        "type": "object",
+        "required": ["list"],
+        "properties": {"list": {"type": "array", "items": {"type": "object", "required": ["name"]}}},
+    });
+    let kernel = with_script(&Script { arguments: schema, ..Script::of(source) }).await;
+    assert_eq!(run(&kernel, json!({"list": [{"name": "ab"}]})).await.unwrap(), json!([2]));
+    for (arguments, said) in [
+        (Value::Null, "arguments must be object, and is null"),
+        (json!({}), "arguments.list is missing"),
+        (json!({"list": [1]}), "arguments.list[0] must be object, and is number"),
+    ] {
+        let refused = run(&kernel, arguments).await.unwrap_err();
+        assert!(matches!(&refused, Failure::BadArguments(text) if text == said), "{refused}");
+    }
+    let fault = breaks(&kernel, json!({"list": [{"name": null}]})).await;
+    assert!(fault.starts_with("TypeError: "), "its own: {fault}");
 }

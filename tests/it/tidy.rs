@@ -13,11 +13,13 @@ use serde_json::Value;
 use tree::{Source, names, uses_crate};
 
 /// Which of our crates each folder may depend on, for building and for testing alike. `*` is one folder.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("store/archive", &[]),
     ("store/graph", &[]),
     ("store", &["telos-archive", "telos-graph"]),
     ("host/bridge", &[]),
+    ("host/forge", &["telos-kernel", "telos-store"]),
+    ("host/forge/*", &[]),
     ("host/guard", &["telos-bridge"]),
     ("host/inference", &[]),
     ("host/journal", &[]),
@@ -34,9 +36,11 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("tests/guests/*", &["telos-sdk"]),
     ("xtask", &[]),
 ];
-/// What makes up a host; none of them knows another, but the kernel and migrations the store, and the guard the bridge.
-const PARTS: [&str; 7] = [
+/// What makes up a host; none of them knows another, but the kernel and migrations the store, the guard the
+/// bridge, and the forge the kernel.
+const PARTS: [&str; 8] = [
     "telos-bridge",
+    "telos-forge",
     "telos-guard",
     "telos-inference",
     "telos-journal",
@@ -44,8 +48,9 @@ const PARTS: [&str; 7] = [
     "telos-migration",
     "telos-store",
 ];
-const HOST: [&str; 8] = [
+const HOST: [&str; 9] = [
     "telos-bridge",
+    "telos-forge",
     "telos-guard",
     "telos-inference",
     "telos-journal",
@@ -56,8 +61,9 @@ const HOST: [&str; 8] = [
 ];
 
 /// Benchmarks also use the tests' fixtures, and measure graphs alone.
-const BENCHES: [&str; 9] = [
+const BENCHES: [&str; 10] = [
     "telos-bridge",
+    "telos-forge",
     "telos-graph",
     "telos-inference",
     "telos-journal",
@@ -69,7 +75,7 @@ const BENCHES: [&str; 9] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 18] = [
+const HOMES: [(&str, &[&str], &[&str]); 24] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &GRAPHS, &GRAPH_FILES),
     ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
@@ -93,19 +99,45 @@ const HOMES: [(&str, &[&str], &[&str]); 18] = [
     ("snow", &["host/guard"], &["host/guard/src/noise.rs"]),
     ("llama-cpp-2", &["host/inference"], &["host/inference/src/llama.rs"]),
     ("llama-cpp-sys-2", &["host/inference"], &["host/inference/src/llama.rs"]),
-    ("wasmtime", &["host/kernel", "tests", "tests/bench"], &["host/kernel/", "tests/"]),
+    // What builds the engine runs it once.
+    (
+        "wasmtime",
+        &[ENGINE_BUILD, "host/kernel", "tests", "tests/bench"],
+        &["host/forge/engine-build/src/wizen.rs", "host/kernel/", "tests/"],
+    ),
+    ("wasmtime-wizer", &[ENGINE_BUILD], &["host/forge/engine-build/src/wizen.rs"]),
     ("wasmtime-wasi", &["host/kernel", "tests/bench"], &["host/kernel/", "tests/bench/"]),
-    ("wit-bindgen", &["sdk"], &["sdk/src/"]),
-    ("jsonschema", &["host/kernel"], &["host/kernel/"]),
+    ("wit-bindgen", &["host/forge/engine-js", "sdk"], &["host/forge/engine-js/src/bindings.rs", "sdk/src/"]),
+    ("wit-component", &[ENGINE_BUILD], &["host/forge/engine-build/"]),
+    ("wit-parser", &[ENGINE_BUILD], &["host/forge/engine-build/"]),
+    (
+        "wasm-encoder",
+        &["host/forge", ENGINE_BUILD, "tests"],
+        &["host/forge/src/assemble.rs", "host/forge/engine-build/", "tests/it/hostile/made.rs"],
+    ),
+    (
+        "wasmparser",
+        &["host/forge", ENGINE_BUILD],
+        &["host/forge/src/assemble/tests.rs", "host/forge/engine-build/", "host/forge/fuzz/"],
+    ),
+    ("rquickjs", &["host/forge/engine-js"], &["host/forge/engine-js/src/"]),
+    ("jsonschema", &["host/forge", "host/kernel"], &["host/forge/src/workshop/trial.rs", "host/kernel/"]),
     ("mlua", &["host/migration"], &["host/migration/src/lua"]),
 ];
+
+/// What makes the JavaScript engine and the templates, when a host is built.
+const ENGINE_BUILD: &str = "host/forge/engine-build";
 
 /// Where graphs of vectors are built: in memory and on disk.
 const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
 const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
-const PURE: [&str; 25] = [
+const PURE: [&str; 33] = [
+    "host/forge/src/gate.rs",
+    "host/forge/src/policy.rs",
+    "host/forge/src/spec.rs",
+    "host/forge/src/ticket.rs",
     "host/bridge/src/channel.rs",
     "host/bridge/src/client.rs",
     "host/bridge/src/client/silence.rs",
@@ -121,6 +153,10 @@ const PURE: [&str; 25] = [
     "host/bridge/src/queue.rs",
     "host/bridge/src/queue/session.rs",
     "host/bridge/src/rpc.rs",
+    "host/forge/engine-build/src/sets.rs",
+    "host/forge/engine-build/src/thin.rs",
+    "host/forge/src/assemble.rs",
+    "host/forge/src/behaviour.rs",
     "host/guard/src/census.rs",
     "host/guard/src/greeting.rs",
     "host/guard/src/hush.rs",

@@ -22,6 +22,8 @@ pub struct Script {
     pub selector: &'static str,
     /// Whether that promises to change nothing.
     pub read_only: bool,
+    /// JSON Schema of its arguments.
+    pub arguments: Value,
     /// Slots that it declares.
     pub slots: Vec<&'static str>,
     /// Interfaces that it uses besides storage and logging.
@@ -40,6 +42,7 @@ impl Script {
             version: "1.0.0",
             selector: "run",
             read_only: false,
+            arguments: json!(true),
             slots: vec!["value"],
             uses: Vec::new(),
             examples: Vec::new(),
@@ -59,7 +62,7 @@ impl Script {
             selectors: vec![AccountSelector {
                 name: self.selector.into(),
                 summary: "Runs.".into(),
-                arguments: json!(true),
+                arguments: self.arguments.clone(),
                 returns: json!(true),
                 read_only: self.read_only,
                 examples: self.examples.clone(),

@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
+use crate::engine;
 use crate::guests;
 use crate::phase::{Phases, execute};
 use crate::setup;
@@ -31,7 +32,7 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
-/// Builds guests and the benchmark, then runs it.
+/// Builds guests, the engine and the benchmark, then runs it.
 ///
 /// # Errors
 /// When there is no such benchmark, when a build fails, or when the benchmark does.
@@ -39,6 +40,7 @@ pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options)
     require(workspace, &options.name)?;
     let tools = setup::for_build(workspace, phases)?;
     phases.run("guests", || guests::build(workspace))?;
+    engine::for_release(workspace, phases, &tools, PACKAGE, Some("llama"))?;
     let selection = ["--release", "--package", PACKAGE, "--bin", &options.name, "--features", "llama"];
     phases.run("build", || execute(tools.cargo(["build"]).args(selection)))?;
     phases.run(&options.name, || {

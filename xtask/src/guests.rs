@@ -80,6 +80,23 @@ pub(crate) fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     write_if_changed(to, &bytes)
 }
 
+/// Writes a file, by way of a temporary name, unless it has these bytes.
+///
+/// # Errors
+/// When it cannot be written; the message names it.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".partial");
+    fs::write(&beside, bytes).with_context(|| format!("cannot write {}", beside.display()))?;
+    fs::rename(&beside, path).with_context(|| format!("cannot move a new file to {}", path.display()))
+}
+
 fn cargo_build(packages: &[&Package]) -> std::process::Command {
     let mut command = phase::cargo(["build", "--target", WASM_TARGET, "--profile", "guest"]);
     for package in packages {
@@ -127,19 +144,6 @@ fn read_grants(package: &Package) -> Result<Vec<String>> {
 
 fn file_name(package: &Package) -> String {
     format!("{}.wasm", package.name)
-}
-
-fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|found| found == bytes) {
-        return Ok(());
-    }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".partial");
-    fs::write(&beside, bytes).with_context(|| format!("cannot write {}", beside.display()))?;
-    fs::rename(&beside, path).with_context(|| format!("cannot move a new file to {}", path.display()))
 }
 
 #[cfg(test)]

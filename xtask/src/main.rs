@@ -1,4 +1,4 @@
-//! Automation: `cargo xtask setup | guests | up | test | bench`.
+//! Automation: `cargo xtask setup | guests | engine | up | test | bench`.
 //!
 //! Each command is a list of phases; a phase prints its name when it starts and its elapsed time when it
 //! ends, on stderr, so that stdout stays free for machine output. Every phase may be interrupted and run
@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod engine;
 mod guests;
 mod phase;
 mod setup;
@@ -39,10 +40,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring what building and testing need: cmake, libclang, Rust targets, cargo-nextest.
+    /// Bring what building and testing need: cmake, libclang, clang, Rust targets, cargo-nextest, the JavaScript engine.
     Setup,
     /// Build every guest component and the bundle of default plugins.
     Guests,
+    /// Build the JavaScript engine that hosts carry, into target/js-engine.
+    Engine(engine::Options),
     /// Set up, build, fetch the default models and run the host with the default plugins.
     Up(up::Options),
     /// Set up and run every check: what CI runs.
@@ -65,13 +68,30 @@ fn run(command: Command) -> Result<()> {
     let workspace = Workspace::read()?;
     let mut phases = Phases::start();
     match command {
-        Command::Setup => setup::for_tests(&workspace, &mut phases).map(drop),
+        Command::Setup => {
+            let tools = setup::for_tests(&workspace, &mut phases)?;
+            build_engine(&workspace, &mut phases, &tools, &engine::Options::default())
+        }
         Command::Guests => {
             phases.run("wasm target", setup::prepare_wasm_target)?;
             phases.run("guests", || guests::build(&workspace)).map(drop)
+        }
+        Command::Engine(options) => {
+            let tools = setup::for_build(&workspace, &mut phases)?;
+            build_engine(&workspace, &mut phases, &tools, &options)
         }
         Command::Up(options) => up::run(&workspace, &mut phases, &options),
         Command::Test(options) => test::run(&workspace, &mut phases, &options),
         Command::Bench(options) => bench::run(&workspace, &mut phases, &options),
     }
+}
+
+fn build_engine(
+    workspace: &Workspace,
+    phases: &mut Phases,
+    tools: &setup::Tools,
+    options: &engine::Options,
+) -> Result<()> {
+    let compiler = phases.run("engine tools", || setup::prepare_engine_tools(workspace))?;
+    phases.run("engine", || engine::run(workspace, tools, &compiler, options))
 }

@@ -4,6 +4,8 @@
 //! native tools     C++ compiler, make, pip  present | apt-get as root
 //!                  cmake, libclang          present | apt-get as root | pinned Python wheels in target/tools
 //! wasm target      wasm32-wasip2            present | rustup
+//! engine tools     clang, llvm-ar           present | apt-get as root
+//!                  wasm32-unknown-unknown   present | rustup
 //! nextest          cargo-nextest            present | cargo install, pinned
 //! windows target   rust-std, mingw-w64      present | rustup, apt-get as root | skipped outside CI
 //! wine             wine, wineserver         present | apt-get as root | skipped outside CI
@@ -16,12 +18,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::engine::{ENGINE_TARGET, OnRecord};
 use crate::guests::WASM_TARGET;
 use crate::phase::{self, Phases, ask, execute};
 use crate::process;
 use crate::workspace::Workspace;
 
+mod clang;
 mod native;
+
+pub(crate) use clang::Compiler;
 
 /// The Windows target that tests type-check, and for which they build what Wine runs.
 pub(crate) const WINDOWS_TARGET: &str = "x86_64-pc-windows-gnu";
@@ -79,6 +85,16 @@ pub(crate) fn for_tests(workspace: &Workspace, phases: &mut Phases) -> Result<To
 /// When the target is absent and rustup cannot add it.
 pub(crate) fn prepare_wasm_target() -> Result<()> {
     prepare_rust_target(WASM_TARGET)
+}
+
+/// Makes a C compiler for the JavaScript engine available, and its target to rustc.
+///
+/// # Errors
+/// When one is missing and cannot be brought; the message says what to install.
+pub(crate) fn prepare_engine_tools(workspace: &Workspace) -> Result<Compiler> {
+    let compiler = clang::prepare(&OnRecord::read(&workspace.root)?.clang)?;
+    prepare_rust_target(ENGINE_TARGET)?;
+    Ok(compiler)
 }
 
 /// What is missing for the Windows check, or `None` when it can run.

@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::engine::{self, Beside};
 use crate::guests::{self, WASM_TARGET};
 use crate::phase::{self, Phases, ask, execute, is_ci};
-use crate::setup::{self, Tools, WINDOWS_TARGET};
+use crate::setup::{self, Compiler, Tools, WINDOWS_TARGET};
 use crate::up;
 use crate::wine;
 use crate::workspace::Workspace;
@@ -39,10 +40,12 @@ enum Phase {
     Fmt,
     /// Clippy of every host crate and its tests, warnings denied.
     Clippy,
-    /// Clippy of every guest as it is built for wasm, warnings denied.
+    /// Clippy of every guest and of the JavaScript engine as they are built for wasm, warnings denied.
     ClippyGuests,
     /// Every guest component and the bundle.
     Guests,
+    /// The JavaScript engine, and whether it is the one on record.
+    Engine,
     /// Unit and integration tests.
     Nextest,
     /// Clippy of the bridge with its second wire, and the tests that use it.
@@ -63,6 +66,7 @@ enum Phase {
 struct Run<'a> {
     workspace: &'a Workspace,
     tools: Tools,
+    compiler: Compiler,
     options: &'a Options,
 }
 
@@ -72,7 +76,8 @@ struct Run<'a> {
 /// The first phase that fails, with the command that runs it alone.
 pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options) -> Result<()> {
     let tools = setup::for_tests(workspace, phases)?;
-    let run = Run { workspace, tools, options };
+    let compiler = phases.run("engine tools", || setup::prepare_engine_tools(workspace))?;
+    let run = Run { workspace, tools, compiler, options };
     for phase in wanted(options.only) {
         let name = name_of(phase);
         if let Some(reason) = run.reason_to_skip(phase) {
@@ -90,7 +95,7 @@ pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options)
 fn wanted(only: Option<Phase>) -> Vec<Phase> {
     match only {
         None => Phase::value_variants().to_vec(),
-        Some(phase @ Phase::Nextest) => vec![Phase::Guests, phase],
+        Some(phase @ Phase::Nextest) => vec![Phase::Guests, Phase::Engine, phase],
         Some(phase) => vec![phase],
     }
 }
@@ -123,6 +128,7 @@ impl Run<'_> {
             Phase::Clippy => self.clippy(&[]),
             Phase::ClippyGuests => self.clippy_guests(),
             Phase::Guests => guests::build(self.workspace).map(drop),
+            Phase::Engine => engine::build(self.workspace, &self.tools, &self.compiler, Beside::Tests),
             Phase::Nextest => self.nextest(&[]),
             Phase::Omq => self.omq(),
             Phase::Llama => self.llama(),
@@ -143,7 +149,8 @@ impl Run<'_> {
         for package in guests::packages(self.workspace) {
             command.args(["--package", &package.name]);
         }
-        execute(command.args(["--", "-D", "warnings"]))
+        execute(command.args(["--", "-D", "warnings"]))?;
+        engine::clippy(self.workspace, &self.tools, &self.compiler)
     }
 
     fn nextest(&self, selection: &[&str]) -> Result<()> {

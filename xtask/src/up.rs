@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::engine;
 use crate::guests;
 use crate::phase::{Phases, execute};
 use crate::process;
@@ -33,6 +34,7 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, phases: &mut Phases, options: &Options) -> Result<()> {
     let tools = setup::for_build(workspace, phases)?;
     phases.run("guests", || guests::build(workspace))?;
+    engine::for_release(workspace, phases, &tools, "telos", has_minds(workspace).then_some("llama"))?;
     phases.run("host", || build_host(workspace, &tools))?;
     phases.run("bundle", || place_bundle(workspace))?;
     let host = release(workspace).join("telos").with_extension(std::env::consts::EXE_EXTENSION);

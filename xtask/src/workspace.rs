@@ -19,6 +19,8 @@ pub(crate) struct Workspace {
     pub(crate) target: PathBuf,
     /// The members, in cargo's order.
     pub(crate) packages: Vec<Package>,
+    #[serde(rename = "workspace_default_members")]
+    default_members: Vec<String>,
 }
 
 /// One member of the workspace.
@@ -26,6 +28,7 @@ pub(crate) struct Workspace {
 pub(crate) struct Package {
     /// Name as cargo knows it.
     pub(crate) name: String,
+    id: String,
     manifest_path: PathBuf,
     features: serde_json::Map<String, serde_json::Value>,
     targets: Vec<Target>,
@@ -65,6 +68,11 @@ impl Workspace {
         self.packages.iter().find(|package| package.name == name)
     }
 
+    /// The members that a plain cargo command means.
+    pub(crate) fn default_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| self.default_members.contains(&package.id))
+    }
+
     /// Members below `folder` (a path inside the root).
     pub(crate) fn packages_below(&self, folder: &str) -> impl Iterator<Item = &Package> {
         let folder = self.root.join(folder);
@@ -74,6 +82,11 @@ impl Workspace {
     /// Where finished guest components lie.
     pub(crate) fn guests(&self) -> PathBuf {
         self.target.join("guests")
+    }
+
+    /// Where the JavaScript engine lies once it is built.
+    pub(crate) fn engine(&self) -> PathBuf {
+        self.target.join("js-engine")
     }
 
     /// Where models lie: `TELOS_MODELS_DIR`, else `models` in the checkout, which git ignores.

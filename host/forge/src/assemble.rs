@@ -7,6 +7,9 @@
 //! ```
 //! Adding at the end numbers nothing anew. Equal behaviours give equal bytes. Pure.
 
+#[cfg(test)]
+mod tests;
+
 use wasm_encoder::{
     BlockType, CodeSection, Component, DataCountSection, DataSection, EntityType, Function, FunctionSection,
     ImportSection, InstanceSection, Instruction, MemArg, MemoryType, Module, ModuleArg, ModuleSection,
@@ -21,6 +24,8 @@ pub const SOURCE_BYTES_MAX: usize = 128 << 10;
 /// Largest behaviour with what it says of itself, in bytes: the descriptor's bound in the contract, and the source.
 const BEHAVIOUR_BYTES_MAX: usize = (256 << 10) + 2 * SOURCE_BYTES_MAX;
 
+/// How a behaviour begins as JSON; nothing of a boot module before it does.
+const BEGINNING: &[u8] = br#"{"descriptor":"#;
 /// How the boot module calls the engine's instance.
 const ENGINE: &str = "engine";
 /// Bytes before the sections of a component.
@@ -62,12 +67,13 @@ pub fn assemble(engine: &Engine, behaviour: &Behaviour) -> Result<Vec<u8>, Assem
     }
 }
 
-/// The behaviour in a component that this engine's [`assemble`] made; none for any other bytes, however alike.
+/// The behaviour in a component that is what this engine's [`assemble`] makes of it; none for any other bytes, however
+/// alike.
 pub fn taken_apart(engine: &Engine, component: &[u8]) -> Option<Behaviour> {
     let template = engine.templates.iter().find(|template| component.starts_with(template.bytes))?;
     // A template may be the beginning of no other, so what follows is the boot module: its data is its last section.
     let rest = component.get(template.bytes.len()..)?;
-    let from = rest.iter().position(|byte| *byte == b'{')?;
+    let from = rest.windows(BEGINNING.len()).position(|bytes| bytes == BEGINNING)?;
     let mut behaviours = serde_json::Deserializer::from_slice(rest.get(from..)?).into_iter::<Behaviour>();
     let behaviour = behaviours.next()?.ok()?;
     (assemble(engine, &behaviour).ok()?.as_slice() == component).then_some(behaviour)

@@ -1,6 +1,6 @@
 //! What a behaviour is made of.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -43,7 +43,7 @@ pub struct AccountSlot {
     /// For people.
     pub summary: String,
     /// What lookup answers where no object has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
 }
 
@@ -118,4 +118,9 @@ impl Behaviour {
     pub fn account(&self) -> Result<Account, serde_json::Error> {
         serde_json::from_str(self.descriptor.get())
     }
+}
+
+/// A value that is there, also when it is null.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }

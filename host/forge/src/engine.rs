@@ -7,6 +7,8 @@ pub struct Engine {
     pub name: &'static str,
     /// What its C code was compiled with.
     pub c_compiler: &'static str,
+    /// The version of rustc that compiled the rest.
+    pub rustc: &'static str,
     /// Its core module.
     pub module: &'static [u8],
     /// A component without behaviour for each set of interfaces.

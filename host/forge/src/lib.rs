@@ -23,3 +23,6 @@ pub use policy::Policy;
 pub use spec::{EXAMPLES_MAX, Spec};
 pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, component_of};
 pub use workshop::{KeepError, Workshop, WorkshopError};
+
+/// What JavaScript of a behaviour sees, as TypeScript declares it: `self`, `args`, `telos`, with bounds and errors.
+pub const DECLARATIONS: &str = include_str!("../engine-js/telos.d.ts");

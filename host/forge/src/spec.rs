@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::behaviour::{Account, AccountExample, AccountSelector, AccountSlot};
 
 /// Examples that one behaviour is tried with.
-pub const EXAMPLES_MAX: usize = 16;
+pub const EXAMPLES_MAX: usize = 32;
 
 /// What is asked of a behaviour.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -286,6 +286,7 @@ impl Workshop {
         let ticket = self.new_ticket(number, miss)?;
         // Under the lock, so that a second sender of the same finds it.
         let object = self.keep.open(&ticket)?;
+        fail::fail_point!("forge::opened");
         state.put(object, ticket);
         drop(state);
         self.bell.notify_one();
@@ -360,6 +361,10 @@ impl Workshop {
     async fn forge(&self, number: u64) -> Result<(), WorkshopError> {
         loop {
             let mut ticket = self.ticket(number)?;
+            if ticket.state == TicketState::Proposed && self.may_serve_unasked(&ticket) {
+                self.swap_in(ticket, "auto", Granting::Nothing).await?;
+                return Ok(());
+            }
             if !ticket.may_try() {
                 return Ok(());
             }
@@ -370,6 +375,7 @@ impl Workshop {
                     Err(cause) => ticket.turn(TicketState::Failed, cause, now_ms()),
                 }
                 self.update(ticket, None)?;
+                fail::fail_point!("forge::specified");
                 continue;
             };
             let start = Instant::now();
@@ -381,16 +387,15 @@ impl Workshop {
                     continue;
                 }
             };
+            fail::fail_point!("forge::written");
             let version = self.next_version(&ticket)?;
             let about = (&spec, &ticket.trigger, ticket.selector.as_str());
             let attempt = self.attempt(&ticket.component, &version, about, draft, start).await?;
+            fail::fail_point!("forge::tried");
             let decision = if attempt.passed() { "forge.proposed" } else { "forge.tried" };
             ticket.take(attempt, now_ms());
-            let is_proposed = ticket.state == TicketState::Proposed;
-            self.update(ticket.clone(), Some(decision))?;
-            if is_proposed && self.may_serve_unasked(&ticket) {
-                self.swap_in(ticket, "auto", Granting::Nothing).await?;
-            }
+            self.update(ticket, Some(decision))?;
+            fail::fail_point!("forge::kept");
         }
     }
 
@@ -472,7 +477,9 @@ impl Workshop {
             lesson: Some(Lesson { prototype, selector: ticket.selector.clone(), record }),
             ..InstallRequest::default()
         };
+        fail::fail_point!("forge::assembled");
         let swapped = self.kernel()?.install(bytes, request).await?;
+        fail::fail_point!("forge::swapped-in");
         if swapped.state == "serving" {
             self.state.lock().put(object, serving);
         }
@@ -559,7 +566,8 @@ impl State {
         if let Ok(prototype) = ticket.prototype.parse() {
             self.by_pair.insert((prototype, ticket.selector.clone()), number);
         }
-        if ticket.may_try() && !self.tickets.contains_key(&number) {
+        let is_under_way = matches!(ticket.state, TicketState::Open | TicketState::Proposed);
+        if is_under_way && !self.tickets.contains_key(&number) {
             self.due.push_back(number);
         }
         match self.tickets.get_mut(&number) {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use telos_forge::Engine;
 use telos_inference::{MindInfo, Minds};
 use telos_journal::{Journal, Line, SetBack, Severity};
 use telos_kernel::Kernel;
@@ -88,6 +89,7 @@ pub(crate) fn run(parts: &Parts<'_>) -> Vec<Check> {
     checks.extend(directory_checks(arrivals));
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
+    checks.push(engine_check(telos_forge::engine()));
     checks.extend(elsewhere.check());
     checks.extend(gate.check());
     checks
@@ -376,6 +378,20 @@ fn mind_check(mind: &MindInfo) -> Check {
     Check::new("mind", CheckState::Degraded, cause, Some(format!("`telos model pull {name}`")))
 }
 
+/// What behaviours in JavaScript run on here.
+fn engine_check(engine: Option<&Engine>) -> Check {
+    match engine {
+        Some(Engine { name, c_compiler, rustc, .. }) => {
+            Check::ok("engine", format!("{name:.23} runs JavaScript; by {c_compiler} and rustc {rustc}"))
+        }
+        None => Check::degraded(
+            "engine",
+            "this host was built without a JavaScript engine: behaviours in JavaScript do not serve here",
+            "`cargo xtask engine` in its checkout, and build the host again",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -407,6 +423,24 @@ mod tests {
             );
             assert!(said.cause.contains(cause), "{}", said.cause);
         }
+    }
+
+    #[test]
+    fn an_engine_is_told_by_name_and_compilers_and_one_that_is_missing_with_the_next_step() {
+        let engine = Engine {
+            name: "js-engine-h0123456789abcdef",
+            c_compiler: "clang version 14.0.6",
+            rustc: "1.95.0",
+            module: &[],
+            templates: &[],
+        };
+        let there = engine_check(Some(&engine));
+        assert_eq!(there.state, CheckState::Ok);
+        let said = "js-engine-h0123456789ab runs JavaScript; by clang version 14.0.6 and rustc 1.95.0";
+        assert_eq!((there.cause.as_str(), there.do_this), (said, None));
+        let missing = engine_check(None);
+        assert_eq!(missing.state, CheckState::Degraded);
+        assert!(missing.do_this.unwrap().starts_with("`cargo xtask engine`"));
     }
 
     #[test]

@@ -13,9 +13,10 @@ use telos_guard::{Guard, GuardError};
 use telos_inference::engine::Engine;
 use telos_inference::{Catalogue, LlamaEngine, Minds, MindsConfig};
 use telos_journal::{Journal, JournalConfig, JournalError, Line, Rate, Severity};
+use telos_kernel::seams::JournalSink;
 use telos_kernel::{
-    CodeCache, CompilerSeat, CoreModulesSeat, Evolution, GenerationMode, InferenceTerms, Kernel,
-    KernelConfig, KernelError, OnEvolving, ProbationTerms, SandboxSeat,
+    CodeCache, CompilerSeat, CoreModulesSeat, Evolution, Forge, ForgeSeat, GenerationMode, InferenceTerms,
+    Kernel, KernelConfig, KernelError, OnEvolving, ProbationTerms, SandboxSeat,
 };
 use telos_store::{OpenError, Store, StoreOptions, told};
 use tokio::task::JoinHandle;
@@ -28,13 +29,13 @@ use crate::elsewhere::{Elsewhere, OnLine};
 use crate::gate::{self, Gate};
 use crate::home::Home;
 use crate::journaling::{self, Facts, KernelJournal};
-use crate::methods::Methods;
+use crate::methods::{Methods, SpokenTo};
 use crate::minding::KernelMinds;
 use crate::minding::shared::SharedMinds;
 use crate::outcome;
 use crate::sandboxing::WorkerSandbox;
 use crate::seal_key;
-use telos_forge::BuiltIn;
+use telos_forge::{BuiltIn, Workshop};
 
 /// What a host is started with.
 pub struct HostConfig {
@@ -110,6 +111,9 @@ pub enum StartError {
     /// The bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// The forge's records.
+    #[error("{0}")]
+    Forge(String),
     /// The open port.
     #[error(transparent)]
     Guard(#[from] GuardError),
@@ -193,6 +197,8 @@ impl Host {
         let standing = CrewStanding::of(config.crew.as_ref());
         let elsewhere = Elsewhere::new(&workers, &standing, write_down(&journal));
         let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(elsewhere.clone()))));
+        let workshop = Workshop::new(store.clone(), Arc::clone(&sink) as Arc<dyn JournalSink>)
+            .map_err(|error| StartError::Forge(error.to_string()))?;
         let kernel_config = KernelConfig {
             cache: Some(CodeCache {
                 directory: home.cache(),
@@ -205,6 +211,7 @@ impl Host {
             threads: 0,
             probation: config.probation,
             core_modules: CoreModulesSeat(Some(Arc::new(BuiltIn))),
+            forge: ForgeSeat(Some(Arc::clone(&workshop) as Arc<dyn Forge>)),
             inference: config.inference,
         };
         let own = Arc::new(KernelMinds(Arc::clone(&minds)));
@@ -216,10 +223,21 @@ impl Host {
         arrivals.take_in_present().await;
         let evolutions = raise_generations(&kernel, config.generations, config.on_evolving).await?;
         kernel.begin();
+        workshop.begin(&kernel);
         let stopping = CancelToken::new();
-        let methods = Methods::new(&home, &store, &journal, &kernel, &minds, &arrivals, &elsewhere);
         let gate = Gate::default();
-        let methods = methods.until(&stopping).behind(&gate);
+        let methods = Methods::new(&SpokenTo {
+            home: &home,
+            store: &store,
+            journal: &journal,
+            kernel: &kernel,
+            minds: &minds,
+            arrivals: &arrivals,
+            elsewhere: &elsewhere,
+            workshop: &workshop,
+            gate: &gate,
+        });
+        let methods = methods.until(&stopping);
         let endpoint = match config.tcp {
             Some(address) => Endpoint::Tcp(address),
             None => default_endpoint(&home),

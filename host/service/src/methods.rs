@@ -5,6 +5,7 @@
 //! calls after a crash: it happens once, and a resend is answered from the decision.
 
 mod audit;
+mod forge;
 mod forget;
 mod host;
 mod journal;
@@ -22,6 +23,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use telos_bridge::{Call, CancelReason, CancelToken, Effect, PppGauge, Reply, Role, RpcError, Service};
+use telos_forge::Workshop;
 use telos_inference::Minds;
 use telos_journal::Journal;
 use telos_kernel::{Failure, Kernel, ObjectError, SwapError};
@@ -34,7 +36,7 @@ use crate::home::Home;
 use crate::turnstile::{Turn, Turnstile};
 
 /// Every method.
-const METHODS: [&str; 37] = [
+const METHODS: [&str; 44] = [
     "host.info",
     "host.vitals",
     "object.send",
@@ -72,6 +74,13 @@ const METHODS: [&str; 37] = [
     "memory.stats",
     "memory.archive",
     "memory.verify",
+    "forge.history",
+    "forge.show",
+    "forge.approve",
+    "forge.reject",
+    "forge.reopen",
+    "forge.try",
+    "forge.policy",
 ];
 
 /// The parts that methods speak to.
@@ -84,6 +93,7 @@ pub(crate) struct Methods {
     minds: Arc<Minds>,
     arrivals: Arc<Arrivals>,
     elsewhere: Elsewhere,
+    workshop: Arc<Workshop>,
     gate: Gate,
     turnstile: Turnstile,
     /// Of the bare pair, where there is one.
@@ -93,16 +103,22 @@ pub(crate) struct Methods {
     started: Instant,
 }
 
+/// The parts, as whoever starts them has them.
+pub(crate) struct SpokenTo<'a> {
+    pub(crate) home: &'a Home,
+    pub(crate) store: &'a Store,
+    pub(crate) journal: &'a Arc<Journal>,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) minds: &'a Arc<Minds>,
+    pub(crate) arrivals: &'a Arc<Arrivals>,
+    pub(crate) elsewhere: &'a Elsewhere,
+    pub(crate) workshop: &'a Arc<Workshop>,
+    pub(crate) gate: &'a Gate,
+}
+
 impl Methods {
-    pub(crate) fn new(
-        home: &Home,
-        store: &Store,
-        journal: &Arc<Journal>,
-        kernel: &Kernel,
-        minds: &Arc<Minds>,
-        arrivals: &Arc<Arrivals>,
-        elsewhere: &Elsewhere,
-    ) -> Self {
+    pub(crate) fn new(spoken: &SpokenTo<'_>) -> Self {
+        let SpokenTo { home, store, journal, kernel, minds, arrivals, elsewhere, workshop, gate } = *spoken;
         Self {
             home: home.clone(),
             store: store.clone(),
@@ -111,7 +127,8 @@ impl Methods {
             minds: Arc::clone(minds),
             arrivals: Arc::clone(arrivals),
             elsewhere: elsewhere.clone(),
-            gate: Gate::default(),
+            workshop: Arc::clone(workshop),
+            gate: gate.clone(),
             turnstile: Turnstile::default(),
             bare: None,
             stopping: CancelToken::default(),
@@ -127,11 +144,6 @@ impl Methods {
     /// With the counters of a bare pair.
     pub(crate) fn with_bare(self, bare: Option<PppGauge>) -> Self {
         Self { bare, ..self }
-    }
-
-    /// The same, and they know the gate.
-    pub(crate) fn behind(self, gate: &Gate) -> Self {
-        Self { gate: gate.clone(), ..self }
     }
 
     async fn answer(&self, call: &Call, turn: Option<Turn>, reply: &Arc<Reply>) -> Result<Value, RpcError> {
@@ -179,6 +191,13 @@ impl Methods {
             "memory.stats" => Ok(self.memory_stats()),
             "memory.archive" => self.memory_archive(reply, params(call)?).await,
             "memory.verify" => self.memory_verify(reply).await,
+            "forge.history" => Ok(self.forge_history()),
+            "forge.show" => self.forge_show(params(call)?),
+            "forge.approve" => self.forge_approve(params(call)?).await,
+            "forge.reject" => self.forge_reject(params(call)?),
+            "forge.reopen" => self.forge_reopen(params(call)?),
+            "forge.try" => self.forge_try(params(call)?).await,
+            "forge.policy" => self.forge_policy(params(call)?),
             unknown => Err(no_such_method(unknown)),
         }
     }

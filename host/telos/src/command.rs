@@ -7,6 +7,7 @@ mod bridge;
 mod chat;
 mod compile;
 mod doctor;
+mod forge;
 mod journal;
 mod keys;
 mod memory;
@@ -82,6 +83,9 @@ pub(crate) enum Command {
     /// Exchange several plugins at once.
     #[command(subcommand)]
     Release(release::Release),
+    /// Look at behaviour that is made for messages nobody understands, and decide about it.
+    #[command(subcommand)]
+    Forge(forge::Forge),
     /// Search what is remembered.
     #[command(subcommand)]
     Memory(memory::Memory),
@@ -237,6 +241,7 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Object(object) => return object::run(object, host, output).await,
         Command::Plugin(plugin) => return plugin::run(plugin, host, output).await,
         Command::Release(release) => return release::run(release, host, output).await,
+        Command::Forge(forge) => return forge::run(forge, host, output).await,
         Command::Memory(memory) => return memory::run(memory, host, output).await,
         Command::Audit(audit) => audit::run(audit, host, output).await?,
         Command::Vitals(vitals) => vitals::run(vitals, host, output).await?,
@@ -356,6 +361,14 @@ mod tests {
             "journal verify --swaps",
             "release apply ./set.toml --plan",
             "plugin quarantine list",
+            "forge try ./sum.js --examples ./sum.json --selector sum --uses messaging",
+            "forge history",
+            "forge show 3",
+            "forge approve 3",
+            "forge reject 3 --why no",
+            "forge reopen 3",
+            "forge policy",
+            "forge policy --object list auto",
             "plugin quarantine lift counter 0.2.0",
             "memory search babs notes hello -k 3",
             "memory search babs notes --vector [0.1,0.2]",

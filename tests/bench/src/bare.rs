@@ -21,7 +21,7 @@ mod bindings {
 }
 
 use bindings::exports::telos::host::handler::Message;
-use bindings::telos::host::{logging, messaging, storage, types};
+use bindings::telos::host::{logging, messaging, moment, storage, types};
 
 /// One guest, linked for one engine.
 pub struct Bare {
@@ -191,6 +191,16 @@ impl WasiView for Least {
 }
 
 impl types::Host for Least {}
+
+impl moment::Host for Least {
+    fn now(&mut self) -> u64 {
+        0
+    }
+
+    fn seed(&mut self) -> u64 {
+        1
+    }
+}
 
 impl logging::Host for Least {
     fn log(&mut self, _level: logging::Level, _message: String, _fields: String) {}

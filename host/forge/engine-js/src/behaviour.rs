@@ -1,6 +1,6 @@
 //! What a behaviour is made of, as its component hands it over: what it says of itself, and its source.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -34,7 +34,7 @@ struct Described {
 struct DescribedSlot {
     name: String,
     summary: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     default: Option<Value>,
 }
 
@@ -68,6 +68,13 @@ enum DescribedExpectation {
 }
 
 impl Behaviour {
+    /// The JSON Schema of a selector's arguments, as text.
+    pub(crate) fn arguments_of(&self, selector: &str) -> Option<String> {
+        let described: Described = serde_json::from_str(self.descriptor.get()).ok()?;
+        let selector = described.selectors.into_iter().find(|known| known.name == selector)?;
+        Some(selector.arguments.to_string())
+    }
+
     /// # Errors
     /// When the account is not what the assembler writes: that is no behaviour's fault.
     pub(crate) fn describe(&self) -> Result<Descriptor, serde_json::Error> {
@@ -82,6 +89,11 @@ impl Behaviour {
             selectors: described.selectors.into_iter().map(selector).collect(),
         })
     }
+}
+
+/// A value that is there, also when it is null.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 fn slot(slot: DescribedSlot) -> Slot {

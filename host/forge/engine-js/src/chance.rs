@@ -4,6 +4,6 @@
 /// puts the message's moment and chance in their place.
 #[expect(unsafe_code, reason = "the name that the engine's C code calls")]
 #[unsafe(no_mangle)]
-pub extern "C" fn __rquickjs_host_now_us() -> f64 {
+pub(crate) extern "C" fn __rquickjs_host_now_us() -> f64 {
     0.0
 }

@@ -49,7 +49,7 @@ impl Handler for Engine {
     }
 }
 
-#[allow(unsafe_code, reason = "generated: the canonical ABI's exports")]
+#[allow(unsafe_code, unreachable_pub, reason = "generated: the canonical ABI's exports")]
 mod exported {
     crate::bindings::export!(Engine with_types_in crate::bindings);
 

@@ -239,6 +239,44 @@
     return json(answer, 'the state');
   }
 
+  // Why arguments do not fit their declared schema; undefined when they do, or nobody can tell: what is not known here
+  // fits. Asked only for a message that broke, so that what nobody promised to take is refused and not a fault.
+  function misfit(schema, value, path = 'arguments') {
+    if (schema === true || schema === null || typeof schema !== 'object') {
+      return schema === false ? `${path} must not be there` : undefined;
+    }
+    const kind = value === null ? 'null' : isArray(value) ? 'array' : typeof value;
+    const types = schema.type === undefined ? [] : [].concat(schema.type);
+    const isOf = (type) => type === kind || (type === 'integer' && Number.isInteger(value));
+    if (types.length > 0 && !types.some(isOf)) return `${path} must be ${types.join(' or ')}, and is ${kind}`;
+    if (schema.enum && !schema.enum.some((one) => stringify(one) === stringify(value))) {
+      return `${path} must be one of ${stringify(schema.enum)}`;
+    }
+    if (kind === 'number') {
+      if (value < schema.minimum) return `${path} must be at least ${schema.minimum}`;
+      if (value > schema.maximum) return `${path} must be at most ${schema.maximum}`;
+    }
+    if (kind === 'array') {
+      if (value.length < schema.minItems) return `${path} must have at least ${schema.minItems} items`;
+      for (let at = 0; schema.items !== undefined && at < value.length; at += 1) {
+        const found = misfit(schema.items, value[at], `${path}[${at}]`);
+        if (found) return found;
+      }
+    }
+    if (kind === 'object') {
+      for (const name of schema.required ?? []) {
+        if (!Object.hasOwn(value, name)) return `${path}.${name} is missing`;
+      }
+      for (const [name, inner] of Object.entries(schema.properties ?? {})) {
+        const found = Object.hasOwn(value, name) ? misfit(inner, value[name], `${path}.${name}`) : undefined;
+        if (found) return found;
+      }
+    }
+    return undefined;
+  }
+
+  const misfitOf = (schemaText, valueText) => misfit(parse(schemaText), parse(valueText)) ?? null;
+
   // Code is what the source says, and nothing is made of texts at run time.
   delete globalThis.eval;
   const kind = (value) => Object.prototype.toString.call(value).slice(8, -1);
@@ -248,5 +286,5 @@
   }
   globalThis.Function = Function.prototype.constructor;
 
-  return { handle, carry, kind };
+  return { handle, carry, kind, misfitOf };
 }

@@ -20,6 +20,9 @@ const SOURCE_NAME: &str = "behaviour.js";
 const MEMORY_BYTES: usize = 40 << 20;
 /// Inside the host's stack limit, for the same reason.
 const STACK_BYTES: usize = 192 << 10;
+/// Less while a source is read: there, what a level of nesting takes of the host's stack is many times what it takes of
+/// this one.
+const STACK_BYTES_OF_BOOT: usize = 48 << 10;
 /// How often the engine looks up from its work, of which a call has so many: some hundred milliseconds, within the
 /// host's own limit on processor time.
 const TICKS_OF_BOOT: u32 = 200;
@@ -74,6 +77,7 @@ impl Realm {
             serde_json::from_str(text).map_err(|error| format!("this is no behaviour: {error}"))?;
         grant_ticks(TICKS_OF_BOOT);
         let source = behaviour.source.clone();
+        self.context.runtime().set_max_stack_size(STACK_BYTES_OF_BOOT);
         let exports = self.context.with(|context| {
             let exports = evaluate(&context, source).map_err(Problem::into_text)?;
             let Ok(handle) = exports.get::<_, Function<'_>>("handle") else {
@@ -91,8 +95,9 @@ impl Realm {
                 }
                 _ => Ok(Persistent::save(&context, exports)),
             }
-        })?;
-        self.behaviour = Some(Booted { behaviour, exports });
+        });
+        self.context.runtime().set_max_stack_size(STACK_BYTES);
+        self.behaviour = Some(Booted { behaviour, exports: exports? });
         Ok(())
     }
 
@@ -115,7 +120,13 @@ impl Realm {
         grant_ticks(TICKS_OF_CALL);
         let answered = self.context.with(|context| {
             let called = self.call(&context, booted, "handle", "handle", (text, uses));
-            called.map_err(|error| Problem::of(&context, error))
+            called.map_err(|error| match Problem::of(&context, error) {
+                Problem::Broken(text) if text.starts_with("TypeError: ") => {
+                    let misfit = self.misfit(&context, &booted.behaviour, message);
+                    misfit.map_or(Problem::Broken(text), Problem::BadArguments)
+                }
+                problem => problem,
+            })
         });
         answered.map_err(|problem| match problem {
             Problem::BadArguments(text) => Failure::BadArguments(text),
@@ -149,6 +160,15 @@ impl Realm {
                 |(name, value): (String, serde_json::Value)| SlotValue { name, value: value.to_string() };
             Ok(fields.into_iter().map(slot).collect())
         })
+    }
+
+    /// Why a message's arguments are not what its selector takes; none when they are.
+    fn misfit(&self, context: &Ctx<'_>, behaviour: &Behaviour, message: &Message) -> Option<String> {
+        let schema = behaviour.arguments_of(&message.selector)?;
+        grant_ticks(TICKS_OF_BOOT);
+        let prelude = self.prelude.clone().restore(context).ok()?;
+        let misfit: Function<'_> = prelude.get("misfitOf").ok()?;
+        misfit.call((schema, message.arguments.clone())).ok()?
     }
 
     /// What kind of function this is, as JavaScript calls it.

@@ -1,0 +1,156 @@
+//! Behaviours in JavaScript: how long one takes to make, to run, and how much memory many take.
+//!
+//! Making includes the engine's word on the source, the gate (20 examples, each twice, the message that missed it and
+//! hostile arguments), compiling for both engines, the examples again as an install runs them, and the deciding commit
+//! on a store in memory, so without the disk's time. The mind's time is not in it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use telos_bench::{Better, Row, Samples, resident_mib};
+use telos_forge::Spec;
+use telos_kernel::{Granting, InstallRequest, ProbationTerms, Root};
+use telos_store::Json;
+use telos_tests::TestKernel;
+use telos_tests::behaviour::{Script, example};
+
+const MADE: usize = 60;
+const CALLS: usize = 3_000;
+const RESIDENT: usize = 1_000;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        make().await;
+        call().await;
+        keep().await;
+    });
+}
+
+fn row(case: &'static str, unit: &'static str, ours: f64, runs: usize, more: Value) {
+    let more: Map<String, Value> = more.as_object().cloned().unwrap_or_default();
+    Row { bench: "forge", case, unit, better: Better::Lower, ours, peer: None, runs, more }.print();
+}
+
+/// A behaviour of about a kilobyte, which differs by its number.
+fn source(number: usize) -> String {
+    format!(
+        "// Behaviour {number}.
+function total(orders) {{
+  const by = {{}};
+  for (const order of orders) {{
+    if (order.quantity > 2) by[order.item] = (by[order.item] ?? 0) + order.quantity * order.price;
+  }}
+  return Object.entries(by).map(([item, sum]) => ({{ item, sum }})).sort((a, b) => b.sum - a.sum);
+}}
+export function handle(self, args, telos) {{
+  if (args === null || typeof args !== 'object') telos.badArguments('an object, please');
+  if (Array.isArray(args.orders)) return total(args.orders);
+  if (typeof args.n !== 'number') telos.badArguments('n must be a number');
+  return args.n + {number};
+}}"
+    )
+}
+
+fn script(number: usize, name: &'static str) -> Script {
+    let examples = (0..20_i64).map(|n| {
+        let sum = n + i64::try_from(number).unwrap_or_default();
+        telos_forge::AccountExample { name: format!("n{n}"), ..example(json!({ "n": n }), json!(sum)) }
+    });
+    Script { id: name, examples: examples.collect(), read_only: true, ..Script::of(&source(number)) }
+}
+
+fn spec(script: &Script) -> Spec {
+    Spec {
+        summary: "A benchmark's.".into(),
+        read_only: true,
+        arguments: json!(true),
+        returns: json!(true),
+        slots: Vec::new(),
+        examples: script.examples.clone(),
+    }
+}
+
+async fn make() {
+    let home = tempfile::tempdir().expect("a directory");
+    let kernel = TestKernel::over_forging(home.path(), ProbationTerms::default());
+    let (mut gate, mut swap, mut whole) = (Samples::default(), Samples::default(), Samples::default());
+    for number in 0..MADE + 5 {
+        let name: &'static str = Box::leak(format!("made-{number}").into_boxed_str());
+        let script = script(number, name);
+        let start = Instant::now();
+        let tried = kernel.workshop().try_source(&script.source, Vec::new(), &spec(&script), "run").await;
+        assert!(tried.expect("a trial").passed());
+        let gated = start.elapsed();
+        let checked =
+            kernel.kernel.check(script.component(), InstallRequest::default()).await.expect("a check");
+        assert!(checked.ok);
+        let took = start.elapsed();
+        if number >= 5 {
+            gate.add(gated);
+            swap.add(took.saturating_sub(gated));
+            whole.add(took);
+        }
+    }
+    let more = json!({
+        "p99_ms": whole.percentile_us(99.0) / 1e3,
+        "gate_p50_ms": gate.percentile_us(50.0) / 1e3,
+        "install_without_commit_p50_ms": swap.percentile_us(50.0) / 1e3,
+        "target_ms": 25.0,
+    });
+    let case = "source to ready to serve: boot, gate with 20 examples, compile, examples again; without commit and mind";
+    row(case, "ms p50", whole.percentile_us(50.0) / 1e3, MADE, more);
+}
+
+async fn call() {
+    let kernel = TestKernel::new();
+    install(&kernel, &script(7, "called")).await;
+    let (mut alone, mut life) = (Samples::default(), Samples::default());
+    for number in 0..CALLS + 200 {
+        let root = Root {
+            receiver: "called".into(),
+            selector: "run".into(),
+            arguments: Json::parse("{\"n\": 1}").expect("JSON"),
+            deadline: Instant::now() + Duration::from_secs(10),
+            request: None,
+            sink: None,
+        };
+        let rehearsal = kernel.kernel.rehearse(root).await.expect("an answer");
+        if number >= 200 {
+            life.add(rehearsal.instance);
+            alone.add(rehearsal.elapsed);
+        }
+    }
+    let more = json!({ "p99_us": life.percentile_us(99.0), "message_p50_us": alone.percentile_us(50.0), "target_us": 350.0, "target_warm_us": 180.0 });
+    row("store+instantiate (boot included)+call+drop", "us p50", life.percentile_us(50.0), CALLS, more);
+}
+
+async fn keep() {
+    let kernel = TestKernel::new();
+    install(&kernel, &script(0, "first")).await;
+    let before = resident_mib().unwrap_or_default();
+    for number in 1..=RESIDENT {
+        let name: &'static str = Box::leak(format!("kept-{number}").into_boxed_str());
+        install(&kernel, &Script { examples: Vec::new(), ..script(number, name) }).await;
+    }
+    assert_eq!(kernel.kernel.loaded_releases(), RESIDENT + 1);
+    #[expect(clippy::cast_precision_loss, reason = "a thousand")]
+    let each = (resident_mib().unwrap_or_default() - before) * 1024.0 / RESIDENT as f64;
+    let more = json!({ "target_kib": 64.0, "rss_mb": resident_mib() });
+    row(
+        "memory of a behaviour that is ready to serve, beyond the shared engine",
+        "KiB",
+        each,
+        RESIDENT,
+        more,
+    );
+}
+
+async fn install(kernel: &TestKernel, script: &Script) {
+    let request = InstallRequest {
+        source: format!("{}.js", script.id),
+        grants: Granting::All,
+        ..InstallRequest::default()
+    };
+    kernel.kernel.install(script.component(), request).await.expect("an installed behaviour");
+}
