@@ -196,12 +196,17 @@ impl TestKernel {
 
     /// A kernel in a directory that outlives it, which makes behaviour for messages that nobody understands.
     pub fn over_forging(directory: &Path, probation: ProbationTerms) -> Self {
+        Self::over_forging_with(directory, probation, Arc::new(NoMinds))
+    }
+
+    /// The same, with minds.
+    pub fn over_forging_with(directory: &Path, probation: ProbationTerms, minds: Arc<dyn Minds>) -> Self {
         let store = open(directory);
         let journal = Arc::new(RecordingJournal::default());
         let workshop = Workshop::new(store.clone(), journal).expect("a workshop");
         let forge = ForgeSeat(Some(Arc::clone(&workshop) as Arc<dyn Forge>));
         let config = KernelConfig { probation, forge, ..KernelConfig::default() };
-        let kernel = Self::configured(None, store, Arc::new(NoMinds), config);
+        let kernel = Self::configured(None, store, minds, config);
         kernel.kernel.begin();
         workshop.begin(&kernel.kernel);
         Self { workshop: Some(workshop), ..kernel }

