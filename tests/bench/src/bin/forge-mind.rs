@@ -257,7 +257,7 @@ fn tasks() -> Vec<Task> {
             let mut numbers = numbers(asked);
             numbers.sort_by(f64::total_cmp);
             let half = numbers.len() / 2;
-            let expected = if numbers.len() % 2 == 0 {
+            let expected = if numbers.len().is_multiple_of(2) {
                 (numbers[half - 1] + numbers[half]) / 2.0
             } else {
                 numbers[half]
