@@ -117,7 +117,8 @@ async fn what_the_mind_says_twice_is_held_against_right_code_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_wrong_is_told_to_the_mind_and_repaired() {
-    let (_home, kernel, coder) = smithy(json!(5), &["export function handle( {", NAIVE]).await;
+    let (_home, kernel, coder) =
+        smithy(json!(5), &["export function handle(self, args) { return args.; }", NAIVE]).await;
     assert_eq!(total(&kernel, json!({"numbers": [2, 3]})).await.unwrap(), 5);
     assert_eq!(total(&kernel, json!({"numbers": [1]})).await.unwrap(), 1);
     for wrong in [json!({}), json!({"numbers": ["a"]}), json!(null)] {

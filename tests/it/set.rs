@@ -76,7 +76,7 @@ async fn a_set_with_one_member_that_cannot_serve_changes_nothing() {
         (
             ["counter-v3", "relay"],
             "counter: its state must be carried from generation 1 to 2 first",
-            "the next start",
+            "telos plugin swap counter 0.3.0",
         ),
     ] {
         let set = installing(&guests, Granting::Nothing);

@@ -1,9 +1,10 @@
 //! What a behaviour has to answer, as far as a small mind can be believed. Pure.
 //!
-//! Asked for one answer in two ways, a mind that knows it comes to the same; a mind that guesses seldom does. What both
-//! ways agree on is an exact expectation; else their type is one, where they agree on that; else nothing is. An answer
-//! that only repeats its question is no knowledge either. An exact expectation that is wrong costs a right behaviour,
-//! and one that is missing may let a wrong one pass: nothing here can mend both.
+//! Asked for one answer in two ways, a mind that knows it mostly comes to the same, and one that guesses mostly does not.
+//! What both ways agree on is an exact expectation; else their type is one, where they agree on that; else nothing is.
+//! Two kinds of answer are no knowledge even so: one that only repeats its question, and one with a number that the
+//! question has not, since a small mind reckons wrong and is sure of it. An exact expectation that is wrong costs a right
+//! behaviour, and one that is missing may let a wrong one pass: nothing here can mend both.
 
 use telos_sdk::prelude::*;
 
@@ -84,7 +85,8 @@ fn expectation(arguments: &Value, votes: &[Option<Value>]) -> Value {
         [Some(one), rest @ ..]
             if !rest.is_empty()
                 && rest.iter().all(|other| other.as_ref() == Some(one))
-                && !repeats(one, arguments) =>
+                && !repeats(one, arguments)
+                && !is_reckoned(one, arguments) =>
         {
             json!({ "value": one })
         }
@@ -98,6 +100,21 @@ fn agreed_type(votes: &[&Option<Value>]) -> Value {
     match types.next() {
         Some(Some(first)) if types.all(|other| other == Some(first)) => json!({ "type": first }),
         _ => Value::Bool(true),
+    }
+}
+
+/// Whether an answer has a number that the arguments have not.
+fn is_reckoned(answer: &Value, arguments: &Value) -> bool {
+    numbers(answer).iter().any(|number| !numbers(arguments).contains(number))
+}
+
+/// All numbers in a value.
+fn numbers(value: &Value) -> Vec<&serde_json::Number> {
+    match value {
+        Value::Number(number) => vec![number],
+        Value::Array(items) => items.iter().flat_map(numbers).collect(),
+        Value::Object(fields) => fields.values().flat_map(numbers).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -119,12 +136,19 @@ mod tests {
 
     #[test]
     fn what_both_ways_agree_on_is_exact_and_less_is_less() {
-        check(json!([1]), &[Some(json!(3)), Some(json!(3))], json!({"value": 3}));
+        check(json!(["b"]), &[Some(json!("a")), Some(json!("a"))], json!({"value": "a"}));
         check(json!([1]), &[Some(json!(3)), Some(json!(4))], json!({"schema": {"type": "number"}}));
         check(json!([1]), &[Some(json!(3)), Some(json!("3"))], json!({"schema": true}));
         check(json!([1]), &[Some(json!(3)), None], json!({"schema": true}));
         check(json!([1]), &[Some(json!(3))], json!({"schema": {"type": "number"}}));
         check(json!([1]), &[], json!({"schema": true}));
+    }
+
+    #[test]
+    fn a_number_that_the_question_has_not_is_no_exact_one() {
+        let twice = |answer: Value| [Some(answer.clone()), Some(answer)];
+        check(json!([1, 4]), &twice(json!(5)), json!({"schema": {"type": "number"}}));
+        check(json!([1, 4]), &twice(json!({"most": [4]})), json!({"value": {"most": [4]}}));
     }
 
     #[test]
