@@ -94,6 +94,22 @@ async fn a_burnt_build_is_refused_until_its_quarantine_is_lifted() {
     assert!(kernel.kernel.quarantine().unwrap().is_empty());
     kernel.kernel.swap("counter", "0.6.0".into()).await.unwrap();
     assert_eq!(serving(&kernel).await, "0.6.0");
+    assert!(increment(&kernel, 103).await.is_err());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(serving(&kernel).await, "0.6.0", "what struck it before its fall does not count again");
+    burn(&kernel).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_permanent_yet_the_seat_returns_to_what_served_before() {
+    let kernel = TestKernel::on_terms(ProbationTerms { messages: u64::MAX, ..SHORT });
+    kernel.install("counter").await;
+    increment(&kernel, 1).await.unwrap();
+    kernel.install("stumbler").await;
+    burn(&kernel).await;
+    assert_eq!(serving(&kernel).await, "0.1.0");
+    assert_eq!(increment(&kernel, 1).await.unwrap(), 2);
+    assert_eq!(state(&kernel, "0.1.0"), ReleaseState::Probation);
 }
 
 #[tokio::test(flavor = "multi_thread")]

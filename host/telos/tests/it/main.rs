@@ -8,6 +8,7 @@ mod code;
 mod edges;
 mod evolve;
 mod far;
+mod forge;
 mod generation;
 mod host;
 mod inbox;
