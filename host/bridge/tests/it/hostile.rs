@@ -188,7 +188,8 @@ async fn a_client_that_falls_silent_expires_and_its_call_is_cancelled(wires: Wir
     assert!(silent_since.elapsed() >= Duration::from_millis(500), "three intervals of 200 ms");
     assert_eq!(*host.deeds.cancelled.lock(), [telos_bridge::CancelReason::ClientGone]);
     assert_eq!((host.server.stats().expired, host.server.peers().len()), (1, 0));
-    assert_eq!(host.server.stats().dropped_replies, 1);
+    // The call is over for the bridge before what it answered is thrown away.
+    eventually(|| host.server.stats().dropped_replies == 1).await;
 }
 
 on_every_wire! {
