@@ -257,13 +257,13 @@ impl Workshop {
         kernel.ok_or_else(|| WorkshopError::Untried("the host is not there".into()))
     }
 
-    /// What is wanted of an object: its own word, else the home's. What writes behaviour is never taught by itself.
+    /// What is wanted of an object: its own word, else the home's.
     fn policy_of(&self, prototype: ObjectId) -> Policy {
         let state = self.state.lock();
         state.objects.get(&prototype).copied().unwrap_or(state.home)
     }
 
-    /// Whether an object belongs to a component that has a mind of its own, which nothing is done to unasked.
+    /// Whether an object belongs to the architect, or to a component that has a mind of its own: neither is taught unasked.
     fn is_minded(&self, prototype: ObjectId) -> bool {
         let owner = self.keep.0.begin().object(prototype).ok().flatten().map(|object| object.owner.clone());
         let kernel = self.kernel().ok();

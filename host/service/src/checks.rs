@@ -150,12 +150,12 @@ const FREE_BLOBS: &str = "raise the quota: `telos up --blob-mib`";
 /// What frees vectors.
 const FREE_VECTORS: &str = "`telos object forget`, or raise the quota: `telos up --vector-mib`";
 
-/// Nine tenths: early enough to act, before units are refused.
 /// As MiB; below one MiB as KiB.
 fn size(bytes: u64) -> String {
     if bytes < 1 << 20 { format!("{} KiB", bytes.div_ceil(1 << 10)) } else { format!("{} MiB", bytes >> 20) }
 }
 
+/// Nine tenths: early enough to act, before units are refused.
 fn is_nearly_full(bytes: u64, quota: u64) -> bool {
     bytes / 9 >= quota / 10
 }
