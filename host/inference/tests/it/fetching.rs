@@ -1,4 +1,4 @@
-//! Fetching the bundled minds, converted and verified. Downloads 660 MB, so only with `TELOS_LONG` set.
+//! Fetching the bundled minds, converted and verified. Downloads 1.2 GB, so only with `TELOS_LONG` set.
 
 use telos_inference::Catalogue;
 use telos_inference::fetch::{self, FetchError, FetchPhase};

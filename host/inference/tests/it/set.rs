@@ -5,28 +5,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use telos_inference::{
-    Catalogue, GenerateRequest, Generation, LlamaEngine, MindError, Minds, MindsConfig, Role, Turn, fetch,
+    Catalogue, GenerateRequest, Generation, Kind, LlamaEngine, Mind, MindError, Minds, MindsConfig, Role,
+    Turn, fetch,
 };
 
-/// All bundled minds; fails with what to do when their files are missing.
+/// The default minds; fails with what to do when their files are missing.
 pub(crate) fn minds() -> Minds {
-    minds_of(Catalogue::bundled())
+    minds_of(Catalogue::bundled().defaults().cloned().collect())
 }
 
-/// The bundled minds, the one for text with a context of so many tokens.
+/// The default minds, the one for text with a context of so many tokens.
 pub(crate) fn minds_with_context(tokens: u32) -> Minds {
-    let mut minds = Catalogue::bundled().minds().to_vec();
-    minds[0].context = tokens;
-    minds_of(Catalogue::new(minds).expect("well formed"))
+    let context = |mind: &Mind| if mind.kind == Kind::Text { tokens } else { mind.context };
+    minds_of(
+        Catalogue::bundled().defaults().map(|mind| Mind { context: context(mind), ..mind.clone() }).collect(),
+    )
 }
 
-fn minds_of(catalogue: Catalogue) -> Minds {
+fn minds_of(minds: Vec<Mind>) -> Minds {
+    let catalogue = Catalogue::new(minds).expect("well formed");
     let dir = std::env::var_os("TELOS_MODELS_DIR").map(PathBuf::from);
-    let dir = dir.expect("TELOS_MODELS_DIR is not set: name the directory that `telos model pull` filled");
+    let dir = dir
+        .expect("TELOS_MODELS_DIR is not set: name the directory that `telos model pull --default` filled");
     for mind in catalogue.minds() {
         assert!(
             fetch::is_present(mind, &dir),
-            "{} is not in {}: run `telos model pull`",
+            "{} is not in {}: run `telos model pull --default`",
             mind.file,
             dir.display()
         );
