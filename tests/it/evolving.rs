@@ -6,33 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use telos_kernel::{Effect, Failure, Granting, InstallRequest, Limits, SwapError, Swapping};
-use telos_store::{ComponentId, Json, ReleaseState, Slot, Toward, Vote};
+use telos_store::{ReleaseState, Toward, Vote};
 use telos_tests::{Disk, Sending, TestKernel, eventually, guest};
 
-fn counter() -> ComponentId {
-    ComponentId::new("counter").unwrap()
-}
-
-fn state(kernel: &TestKernel, version: &str) -> ReleaseState {
-    let records = kernel.store.releases(Some(&counter())).unwrap();
-    records.into_iter().find(|record| record.version == version).unwrap().state
-}
-
-async fn serving(kernel: &TestKernel) -> Value {
-    kernel.send("counter", "release", Value::Null).await.unwrap()
-}
-
-/// Objects that delegate to the counter and have counted to 1.
-async fn clones(kernel: &TestKernel, count: usize) -> Vec<String> {
-    let mut clones = Vec::new();
-    for _ in 0..count {
-        let clone = kernel.send("counter", "clone", Value::Null).await.unwrap();
-        let clone = clone.as_str().unwrap().to_owned();
-        kernel.send(&clone, "increment", Value::Null).await.unwrap();
-        clones.push(clone);
-    }
-    clones
-}
+use super::counting::{Held, clones, counter, number, serving, set, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_is_carried_over_under_load_and_no_count_is_lost() {
@@ -150,41 +127,21 @@ async fn messages_that_do_not_end_hold_the_change_up_until_it_is_forced() {
     assert!(account.attributes["pause_us"].as_u64().unwrap() > 4_000_000, "it was closed while it dwelt");
 }
 
-fn number(number: u64) -> Json {
-    Json::from_value(&json!(number)).unwrap()
-}
-
-/// Sets a slot of an object as no message does.
-fn set(kernel: &TestKernel, object: &str, slot: &str, value: u64) {
-    let mut unit = kernel.store.begin();
-    let id = unit.locate(object).unwrap().unwrap();
-    unit.set_slot(id, slot, Slot::Value(number(value))).unwrap();
-    kernel.store.decide(unit, Vote::default()).wait().unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn one_change_at_a_time_carries_a_components_state() {
     let kernel = Arc::new(TestKernel::with_guests(&["counter"]).await);
     let object = clones(&kernel, 1).await.remove(0);
     kernel.install("counter-v3").await;
     kernel.install("tallier").await;
-    let (is_held, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (holds, ends) = (Arc::clone(&is_held), Arc::clone(&is_over));
-    let hold = move || {
-        holds.store(true, Ordering::SeqCst);
-        while !ends.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    fail::cfg_callback("kernel::closed", hold).unwrap();
+    let held = Held::at("kernel::closed");
     let first = {
         let kernel = Arc::clone(&kernel);
         tokio::spawn(async move { kernel.kernel.swap("counter", "0.8.0".into()).await })
     };
-    eventually("the first has copies of everything", || is_held.load(Ordering::SeqCst)).await;
+    held.reached().await;
     let second = kernel.kernel.swap("counter", "0.3.0".into());
     let second = tokio::time::timeout(Duration::from_secs(60), second).await;
-    is_over.store(true, Ordering::SeqCst);
+    drop(held);
     let refused = second.expect("it is told at once").unwrap_err();
     assert!(matches!(refused, SwapError::Evolving(_)), "{refused}");
     assert_eq!((refused.effect(), refused.kind()), (Effect::None, "busy"));

@@ -7,6 +7,7 @@ mod archive;
 mod budgets;
 mod churn;
 mod conflict;
+mod counting;
 mod disk;
 mod dispatch;
 mod evolving;

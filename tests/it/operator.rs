@@ -10,6 +10,8 @@ use telos_store::{CommitError, ComponentId, DedupeKey, SessionId};
 use telos_tests::{Sending, TestKernel, guest};
 use tokio::sync::Notify;
 
+use super::counting::{clones, serving};
+
 /// One client's requests: each number is one request, however often it is sent.
 struct Client(SessionId);
 
@@ -56,6 +58,28 @@ async fn a_plugin_change_that_is_asked_for_again_after_a_crash_is_answered_and_n
     assert_eq!((granted, granted_again), (None, None));
     assert_eq!(client.asks(&kernel, 6).remove("counter").await.unwrap(), removed);
     assert_eq!(audited(&kernel), decided, "nothing was decided twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_generation_that_failed_is_tried_again_and_then_answered_as_it_was_decided() {
+    let kernel = TestKernel::with_guests(&["counter"]).await;
+    let object = clones(&kernel, 1).await.remove(0);
+    kernel.install("counter-v3").await;
+    // So that the swap itself makes it the one that waits.
+    kernel.install("tallier").await;
+    let client = Client::of(&kernel);
+    fail::cfg("kernel::carry-call", "return(no slot is free, on purpose)").unwrap();
+    let failed = client.asks(&kernel, 1).swap("counter", "0.3.0".into()).await.unwrap_err();
+    assert_eq!(failed.effect(), Effect::None, "{failed}");
+    fail::remove("kernel::carry-call");
+    let swapped = client.asks(&kernel, 1).swap("counter", "0.3.0".into()).await.unwrap();
+    assert_eq!((&*swapped.state, serving(&kernel).await), ("serving", json!("0.3.0")));
+    let decided = audited(&kernel);
+    let kernel = kernel.restart();
+    let again = client.asks(&kernel, 1).swap("counter", "0.3.0".into()).await.unwrap();
+    assert_eq!((again.position, again.version.as_str()), (swapped.position, "0.3.0"));
+    assert_eq!(audited(&kernel), decided, "nothing was decided twice");
+    assert_eq!(kernel.send(&object, "read", Value::Null).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -9,23 +9,16 @@ use telos_kernel::{
     EvolutionOutcome, Failure, GenerationMode, Granting, InstallRequest, ProbationTerms, SetRequest,
     SwapError, Swapping,
 };
-use telos_store::{ComponentId, Json, ObjectName, ReleaseState, Slot, Vote};
+use telos_store::{ComponentId, ObjectName, ReleaseState, Vote};
 use telos_tests::{TestKernel, eventually, guest};
+
+use super::counting::{Held, clones, counter, serving, set, state};
 
 /// Permanent with the first message that it answers.
 const SHORT: ProbationTerms =
     ProbationTerms { time: Duration::ZERO, messages: 1, strikes: 3, window: Duration::from_secs(60) };
 /// Never permanent.
 const LONG: ProbationTerms = ProbationTerms { messages: u64::MAX, ..SHORT };
-
-fn counter() -> ComponentId {
-    ComponentId::new("counter").unwrap()
-}
-
-fn state(kernel: &TestKernel, version: &str) -> ReleaseState {
-    let records = kernel.store.releases(Some(&counter())).unwrap();
-    records.into_iter().find(|record| record.version == version).unwrap().state
-}
 
 fn in_force(kernel: &TestKernel) -> Option<u32> {
     kernel.store.generation(&counter()).unwrap().map(|record| record.generation)
@@ -39,21 +32,11 @@ async fn reads(kernel: &TestKernel, object: &str) -> Value {
     kernel.send(object, "read", Value::Null).await.unwrap()
 }
 
-async fn serving(kernel: &TestKernel) -> Value {
-    kernel.send("counter", "release", Value::Null).await.unwrap()
-}
-
 /// A kernel whose counter 0.1.0 is permanent, and clones of it that have counted to 1.
 async fn with_clones(count: usize) -> (TestKernel, Vec<String>) {
     let kernel = TestKernel::on_terms(SHORT);
     kernel.install("counter").await;
-    let mut clones = Vec::new();
-    for _ in 0..count {
-        let clone = kernel.send("counter", "clone", Value::Null).await.unwrap();
-        let clone = clone.as_str().unwrap().to_owned();
-        increment(&kernel, &clone, 1).await.unwrap();
-        clones.push(clone);
-    }
+    let clones = clones(&kernel, count).await;
     eventually("0.1.0 is permanent", || state(&kernel, "0.1.0") == ReleaseState::Permanent).await;
     (kernel.restart_on_terms(LONG), clones)
 }
@@ -124,10 +107,7 @@ async fn what_goes_back_may_come_again_when_its_quarantine_is_lifted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_that_cannot_be_carried_back_parks_the_seat_and_says_which_object() {
     let (kernel, clones) = with_tallier(3).await;
-    let mut unit = kernel.store.begin();
-    let id = unit.locate(&clones[2]).unwrap().unwrap();
-    unit.set_slot(id, "tally", Slot::Value(Json::from_value(&json!(1_u64 << 40)).unwrap())).unwrap();
-    kernel.store.decide(unit, Vote::default()).wait().unwrap();
+    set(&kernel, &clones[2], "tally", 1 << 40);
     burn(&kernel, &clones[0], ReleaseState::Parked).await;
     let refused = increment(&kernel, &clones[0], 1).await.unwrap_err();
     assert!(matches!(refused, Failure::NotServing { .. }), "{refused}");
@@ -356,28 +336,53 @@ async fn what_this_host_wants_for_is_not_blamed_on_a_release() {
 async fn a_seat_that_takes_long_to_return_holds_no_other_up() {
     let (kernel, clones) = with_tallier(2).await;
     kernel.install("trapper").await;
-    let (is_held, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (holds, ends) = (Arc::clone(&is_held), Arc::clone(&is_over));
-    let hold = move || {
-        holds.store(true, Ordering::SeqCst);
-        while !ends.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    fail::cfg_callback("kernel::carrying", hold).unwrap();
+    let held = Held::at("kernel::carrying");
     for by in [100, 101, 102] {
         assert!(matches!(increment(&kernel, &clones[0], by).await, Err(Failure::Broken { .. })));
     }
-    eventually("its state is being carried back", || is_held.load(Ordering::SeqCst)).await;
+    held.reached().await;
     park_trapper(&kernel).await;
     assert_eq!(
         (serving(&kernel).await, increment(&kernel, &clones[1], 1).await.unwrap()),
         (json!("0.8.0"), json!(2))
     );
-    fail::remove("kernel::carrying");
-    is_over.store(true, Ordering::SeqCst);
+    drop(held);
     eventually("it lost its seat", || state(&kernel, "0.8.0") == ReleaseState::Quarantined).await;
     assert_eq!((serving(&kernel).await, reads(&kernel, &clones[1]).await), (json!("0.1.0"), json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_while_its_state_is_carried_back_stays_removed() {
+    let (kernel, clones) = with_tallier(2).await;
+    let held = Held::at("kernel::carrying");
+    for by in [100, 101, 102] {
+        assert!(matches!(increment(&kernel, &clones[0], by).await, Err(Failure::Broken { .. })));
+    }
+    held.reached().await;
+    kernel.kernel.remove("counter").await.unwrap();
+    drop(held);
+    kernel.install("trapper").await;
+    // Whoever watches takes one after the other.
+    park_trapper(&kernel).await;
+    assert!(kernel.store.seats().unwrap().iter().all(|seat| seat.component != counter()));
+    assert_eq!(in_force(&kernel), Some(2), "its objects are as they were");
+    let kernel = kernel.restart();
+    assert!(increment(&kernel, &clones[0], 1).await.is_err());
+    assert!(kernel.store.verify_open().unwrap().is_clean());
+    assert!(kernel.kernel.plugins().unwrap().iter().all(|plugin| plugin["state"] != "serving"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_quarantine_fails_its_check_until_it_is_lifted() {
+    let (kernel, clones) = with_tallier(1).await;
+    burn(&kernel, &clones[0], ReleaseState::Quarantined).await;
+    let check = || kernel.kernel.check(guest("tallier"), InstallRequest::default());
+    let refused = check().await.unwrap_err();
+    assert!(matches!(refused, SwapError::Quarantined { .. }), "{refused}");
+    assert!(refused.next_step().unwrap().contains("telos plugin quarantine lift counter"), "{refused:?}");
+    let digest = kernel.kernel.quarantine().unwrap()[0].digest.to_string();
+    kernel.kernel.lift_quarantine("counter", digest).await.unwrap();
+    assert!(check().await.unwrap().ok);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,16 +83,12 @@ impl Swapper {
     }
 
     /// Makes a kept release the one that waits for the next start, unless it is that already.
-    pub(crate) async fn stage_again(
-        &self,
-        record: &ReleaseRecord,
-        request: Option<DedupeKey>,
-    ) -> Result<(), SwapError> {
+    pub(crate) async fn stage_again(&self, record: &ReleaseRecord) -> Result<(), SwapError> {
         let waits = self.waiting_for_start(&record.component)?;
         if waits.is_some_and(|waits| waits.digest == record.digest) {
             return Ok(());
         }
-        let prepare = || self.decision(record.clone(), Reason::Swapped, request);
+        let prepare = || self.decision(record.clone(), Reason::Swapped, None);
         self.change_seat(prepare).await.map(drop)
     }
 

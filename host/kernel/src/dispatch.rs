@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use serde_json::{Map, Value, json};
 use telos_store::{
-    CommitError, ComponentId, Contested, Dedupe, DedupeKey, Json, ObjectId, OnDecided, Position, PostId,
-    Slot, Store, Unit, Vote,
+    CommitError, ComponentId, Contested, Dedupe, DedupeKey, Json, ObjectId, OnDecided, PostId, Slot, Store,
+    Unit, Vote,
 };
 use tokio::sync::mpsc;
 
@@ -36,6 +36,7 @@ use crate::grant::Grants;
 use crate::lane::{Lanes, Place};
 use crate::miss::{ForgeSeat, Forged, Miss};
 use crate::pace::{Pace, Pacer, Turn};
+use crate::root::{Answer, DispatchStats, Rehearsal, Root};
 use crate::seams::{JournalLine, JournalSink, Minds, Severity, StreamSink};
 use crate::seat::{Release, SeatTable, Seats};
 use crate::shared::Shared;
@@ -70,44 +71,6 @@ pub(crate) struct Surroundings {
     pub(crate) forge: ForgeSeat,
 }
 
-/// A message from outside.
-pub struct Root {
-    /// The receiver's name, or its id as 32 hex digits.
-    pub receiver: String,
-    /// The selector.
-    pub selector: String,
-    /// The arguments.
-    pub arguments: Json,
-    /// When the sender stops waiting.
-    pub deadline: Instant,
-    /// Who asks, and under which number; without one, a resend is a new message.
-    pub request: Option<DedupeKey>,
-    /// Where provisional answers go.
-    pub sink: Option<Arc<dyn StreamSink>>,
-}
-
-/// The authoritative answer of a root.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// The value.
-    pub value: Value,
-    /// The commit that made its effects visible; none when it had none.
-    pub position: Option<Position>,
-    /// The answer of an earlier run of the same request.
-    pub is_replay: bool,
-}
-
-/// How a message would have gone.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rehearsal {
-    /// What it would have answered.
-    pub value: Value,
-    /// Admission → answer ready to commit.
-    pub elapsed: Duration,
-    /// Of that, its instance's life: store, instantiate, call with its host calls, drop.
-    pub instance: Duration,
-}
-
 /// Admits, runs and commits roots.
 pub(crate) struct Dispatcher {
     pub(crate) store: Store,
@@ -121,17 +84,6 @@ pub(crate) struct Dispatcher {
     on_posts: Box<dyn Fn() + Send + Sync>,
     /// Who looks into messages that broke a release on probation; what is too much at once is not looked into.
     struck: mpsc::Sender<Struck>,
-}
-
-/// A reading of the dispatcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct DispatchStats {
-    /// Roots answered.
-    pub answered: u64,
-    /// Roots failed.
-    pub failed: u64,
-    /// Attempts repeated because of a conflict.
-    pub retried: u64,
 }
 
 /// A root on its way: what all attempts share, and what each needs anew.

@@ -199,7 +199,7 @@ impl Swapper {
     ) -> Result<(), Trouble> {
         let purpose = match mode {
             GenerationMode::Check => Purpose::Rehearse,
-            _ => Purpose::Raise { no_return: self.has_no_return(record, evolution).await? },
+            _ => Purpose::Raise { no_return: self.has_no_return(record, evolution).await?, request: None },
         };
         let mut course = Course::begin(self, record, purpose, evolution, told)?;
         let ended = course.run().await;
@@ -343,8 +343,8 @@ struct Return {
 
 /// What a release is to serve for.
 enum Purpose {
-    /// It was staged. With `no_return`, the seat does not go back to what serves now.
-    Raise { no_return: bool },
+    /// It was staged. With `no_return`, the seat does not go back to what serves now. `request` asks for it now.
+    Raise { no_return: bool, request: Option<DedupeKey> },
     /// Everything is tried as for a staged release, and nothing kept.
     Rehearse,
     /// A release of a later generation, which serves, gives its seat up.
@@ -580,7 +580,7 @@ impl<'a> Course<'a> {
     fn decision(&self, record: ReleaseRecord, release: &Arc<Release>) -> Decision {
         let (reason, ousted, request, no_return) = match &self.purpose {
             Purpose::Return(back) => (back.reason, back.ousted.clone(), back.request, false),
-            Purpose::Raise { no_return } => (Reason::Awaited, None, None, *no_return),
+            Purpose::Raise { no_return, request } => (Reason::Awaited, None, *request, *no_return),
             Purpose::Rehearse => (Reason::Awaited, None, None, false),
         };
         Decision {

@@ -123,6 +123,12 @@ struct Known {
 impl Inbox {
     /// Takes in a scan; answers what has come to rest since, each once per change.
     pub fn observe(&mut self, scan: Vec<Seen>, now: Instant) -> Vec<Seen> {
+        self.observe_some(scan, now, usize::MAX)
+    }
+
+    /// The same, and answers at most so many of each plugin directory: what is beyond them is answered by the next
+    /// look, so that a directory full of candidates holds those of others up by no more than these.
+    pub fn observe_some(&mut self, scan: Vec<Seen>, now: Instant, of_each: usize) -> Vec<Seen> {
         if self.has_changed(&scan) {
             for known in self.known.values_mut().filter(|known| known.again == Again::WhenOthersChange) {
                 known.is_handed_out = false;
@@ -130,7 +136,17 @@ impl Inbox {
         }
         let present: BTreeSet<&PathBuf> = scan.iter().map(|seen| &seen.path).collect();
         self.known.retain(|path, _| present.contains(path));
-        scan.into_iter().filter_map(|seen| self.observe_one(seen, now)).collect()
+        let mut handed_out = BTreeMap::<PathBuf, usize>::new();
+        let mut ready = Vec::new();
+        for seen in scan {
+            let of_its_directory = handed_out.entry(seen.directory.clone()).or_default();
+            let may_be = *of_its_directory < of_each;
+            if let Some(seen) = self.observe_one(seen, now, may_be) {
+                *of_its_directory += 1;
+                ready.push(seen);
+            }
+        }
+        ready
     }
 
     /// Notes how a candidate went.
@@ -155,13 +171,13 @@ impl Inbox {
         scan.len() != self.known.len() || !scan.iter().all(is_known)
     }
 
-    fn observe_one(&mut self, seen: Seen, now: Instant) -> Option<Seen> {
+    fn observe_one(&mut self, seen: Seen, now: Instant, may_be_handed_out: bool) -> Option<Seen> {
         let known = self.known.entry(seen.path.clone()).or_insert_with(|| Known::new(seen.clone(), now));
         if known.seen != seen {
             *known = Known::new(seen, now);
             return None;
         }
-        if !known.is_due(now) {
+        if !may_be_handed_out || !known.is_due(now) {
             return None;
         }
         known.is_handed_out = true;
@@ -225,6 +241,25 @@ mod tests {
         assert!(inbox.observe(vec![seen("a.wasm", 20)], at(5_000)).is_empty(), "once");
         assert!(inbox.observe(vec![seen("a.wasm", 21)], at(6_000)).is_empty());
         assert_eq!(inbox.observe(vec![seen("a.wasm", 21)], at(6_500)).len(), 1, "again after a change");
+    }
+
+    #[test]
+    fn a_directory_full_of_candidates_holds_others_up_by_a_few_only() {
+        let (mut inbox, start) = (Inbox::default(), Instant::now());
+        let inside = |directory: &str, name: String| Seen {
+            directory: directory.into(),
+            ..seen(&format!("{directory}/{name}"), 10)
+        };
+        let full = || (0..10).map(|number| inside("full", format!("{number}.wasm")));
+        let scan = || full().chain([inside("other", "x.wasm".into())]).collect::<Vec<_>>();
+        inbox.observe_some(scan(), start, 4);
+        let mut looks = Vec::new();
+        for look in 0..4 {
+            let ready = inbox.observe_some(scan(), start + QUIET * (look + 1), 4);
+            looks.push(ready.iter().map(|seen| shown(&seen.path)).collect::<Vec<_>>());
+        }
+        assert_eq!(looks[0], ["full/0.wasm", "full/1.wasm", "full/2.wasm", "full/3.wasm", "other/x.wasm"]);
+        assert_eq!(looks.iter().map(Vec::len).collect::<Vec<_>>(), [5, 4, 2, 0]);
     }
 
     fn waits(again: Again) -> Fate {

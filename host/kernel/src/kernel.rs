@@ -1,5 +1,7 @@
 //! The kernel as the rest of the host sees it.
 
+mod lined_up;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,7 +19,7 @@ use crate::budget::InferenceTerms;
 use crate::code::{Code, CodeCache, CompilerSeat};
 use crate::core_module::{BootError, CoreModulesSeat};
 use crate::descriptor::Kind;
-use crate::dispatch::{Answer, Arrived, DispatchStats, Dispatcher, Rehearsal, Root, Surroundings};
+use crate::dispatch::{Dispatcher, Surroundings};
 use crate::engine::{EngineError, Engines};
 use crate::evolution::{Evolution, OnEvolving};
 use crate::examine::Examiner;
@@ -31,6 +33,7 @@ use crate::miss::ForgeSeat;
 use crate::operator::{self, Listed, ObjectError};
 use crate::outbox::deliver_posts;
 use crate::probation::ProbationTerms;
+use crate::root::{Answer, DispatchStats, Rehearsal, Root};
 use crate::sandbox::SandboxSeat;
 use crate::seams::{JournalLine, JournalSink, Minds, Severity};
 use crate::seat::{SeatTable, Seats};
@@ -43,6 +46,8 @@ use crate::swap::{
 use crate::trial::{TrialMessage, Tried};
 use crate::upkeep::keep_up;
 use crate::watch::{STRUCK_MAX, Watch};
+
+pub use lined_up::LinedUp;
 
 /// What the kernel needs to know of its host.
 #[derive(Debug, Clone, Default)]
@@ -633,31 +638,6 @@ impl Kernel {
             attributes: Map::from_iter([("incident".into(), Value::from(incident))]),
         });
         Failure::Host { cause, incident }
-    }
-}
-
-/// A message that was taken in. Dropping it gives its place up.
-#[must_use = "a message that was taken in is answered"]
-pub struct LinedUp {
-    kernel: Kernel,
-    arrived: Result<Arrived, Failure>,
-}
-
-impl LinedUp {
-    /// Runs the message and waits for its authoritative answer; see [`Kernel::send`].
-    ///
-    /// # Cancel safety
-    /// As [`Kernel::send`].
-    ///
-    /// # Errors
-    /// As [`Kernel::send`].
-    pub async fn answer(self) -> Result<Answer, Failure> {
-        let Self { kernel, arrived } = self;
-        let dispatcher = Arc::clone(&kernel.0.dispatcher);
-        kernel
-            .on_guest_runtime(async move { dispatcher.answer(arrived).await })
-            .await
-            .unwrap_or_else(|cause| Err(kernel.host_failure(cause)))
     }
 }
 

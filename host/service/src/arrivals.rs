@@ -18,6 +18,10 @@ use telos_kernel::inbox::{
 use telos_kernel::{Granting, InstallRequest, Kernel, Limits, ReleaseStanding, SwapError, Swapped};
 use telos_store::{Digest, ReleaseRecord, Store};
 
+/// Candidates of one directory that are brought between two looks: each may take a whole trial, and what others dropped
+/// elsewhere waits for them.
+const BROUGHT_AT_ONCE: usize = 4;
+
 /// What the executable's own plugins are granted, by digest.
 #[derive(Debug, Clone, Default)]
 pub struct Bundle {
@@ -183,7 +187,7 @@ impl Arrivals {
         loop {
             tokio::time::sleep(inbox::SCAN_INTERVAL).await;
             let (opened, scanned) = self.scan().await;
-            let ready = self.inbox.lock().observe(scanned, Instant::now());
+            let ready = self.inbox.lock().observe_some(scanned, Instant::now(), BROUGHT_AT_ONCE);
             self.bring(&opened, ready).await;
         }
     }

@@ -47,7 +47,8 @@ const DELTA_OBJECTS: u64 = 64;
 
 impl Swapper {
     /// Lets a kept release of a later generation serve now; `stage` makes it the one that waits, which a crash leaves
-    /// to the next start.
+    /// to the next start. The request's number belongs to the commit that decides: asked again before it, the rest is
+    /// done.
     ///
     /// # Errors
     /// [`SwapError::NoWayBack`], [`SwapError::Astray`], [`SwapError::Evolving`]; [`SwapError::NotEvolved`], whose effect
@@ -67,9 +68,9 @@ impl Swapper {
             self.demand_way_back(&record, &evolution).await?;
             fail::fail_point!("kernel::way-back-tried");
         }
-        self.stage_again(&record, request).await?;
+        self.stage_again(&record).await?;
         let record = self.waiting_for_start(&record.component)?.unwrap_or(record);
-        let ended = self.carry_over_now(&record, &mut evolution, swapping).await;
+        let ended = self.carry_over_now(&record, &mut evolution, swapping, request).await;
         match ended {
             Ok(swapped) => Ok(swapped),
             Err(trouble) => {
@@ -90,9 +91,11 @@ impl Swapper {
         record: &ReleaseRecord,
         evolution: &mut Evolution,
         Swapping { force, no_return }: Swapping,
+        request: Option<DedupeKey>,
     ) -> Result<Swapped, Trouble> {
         let told: OnEvolving = Arc::new(|_| {});
-        let mut course = Course::begin(self, record, Purpose::Raise { no_return }, evolution, &told)?;
+        let purpose = Purpose::Raise { no_return, request };
+        let mut course = Course::begin(self, record, purpose, evolution, &told)?;
         let ended = course.run_live(force).await;
         evolution.objects = course.progress.done();
         ended
