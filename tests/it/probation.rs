@@ -188,6 +188,10 @@ async fn a_version_names_one_build_and_does_not_go_back() {
     eventually("0.6.0 is permanent", || state(&kernel, "0.6.0") == ReleaseState::Permanent).await;
     let older = kernel.try_install("counter-v2", telos_kernel::Granting::All).await.unwrap_err();
     assert_eq!(older.to_string(), "counter-v2.wasm was refused: it is counter 0.2.0, and 0.6.0 is permanent");
+    let next = older.next_step().unwrap();
+    assert!(
+        next.contains("`telos plugin info counter`") && next.contains("`telos plugin swap counter VERSION`")
+    );
     assert!(older.next_step().is_some());
     let mut again = telos_tests::guest("stumbler");
     // A custom section named `x`.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use telos_bridge::{Call, Effect, Reply, RpcError};
 use telos_journal::{Filter, Follower, From, Journal, LINES_MAX, follow};
-use telos_store::Store;
+use telos_store::{AuditRow, SeatRecord, Store};
 
 use super::{Methods, params, read_error};
 use crate::swap_record;
@@ -74,22 +74,33 @@ impl Methods {
 }
 
 fn compare_swaps(store: &Store, journal: &Journal) -> Result<Value, RpcError> {
-    // The audit's newest rows are in the journal moments after they were decided, and more are decided meanwhile.
     let deadline = Instant::now() + CAUGHT_UP_TIME;
+    let (rows, seats) = audit_and_seats(store, deadline)?;
     let mut follower = follow(journal.dir(), From::Start, Filter::default()).map_err(unreadable)?;
     let mut lines = Vec::new();
     loop {
-        let mut rows = store
-            .audit_between(0, u64::MAX, usize::MAX, |row| row.kind.starts_with("plugin."))
-            .map_err(read_error)?;
-        rows.reverse();
-        let seats = store.seats().map_err(read_error)?;
+        // The audit's newest rows are in the journal moments after they were decided.
         read_on(&mut follower, &mut lines)?;
         let report = swap_record::compare(&rows, &seats, &lines);
         if report.differences.is_empty() || Instant::now() >= deadline {
             return Ok(json!(report));
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// The audit's rows of plugins, oldest first, and the seats at one moment: read anew while seats change in between.
+fn audit_and_seats(store: &Store, deadline: Instant) -> Result<(Vec<AuditRow>, Vec<SeatRecord>), RpcError> {
+    loop {
+        let before = store.position();
+        let seats = store.seats().map_err(read_error)?;
+        let is_of_plugin = |row: &AuditRow| row.kind.starts_with("plugin.");
+        let mut rows = store.audit_between(0, u64::MAX, usize::MAX, is_of_plugin).map_err(read_error)?;
+        rows.reverse();
+        let is_one_moment = rows.last().is_none_or(|newest| newest.position <= before);
+        if is_one_moment || Instant::now() >= deadline {
+            return Ok((rows, seats));
+        }
     }
 }
 

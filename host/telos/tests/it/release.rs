@@ -1,6 +1,8 @@
 //! Goal: several plugins are exchanged at once by a file, which can be looked at first, whenever the host dies.
 //! Method: the real binary, real guests, `kill -9` at random moments.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -48,6 +50,32 @@ fn a_set_is_planned_then_applied_and_says_what_is_wrong() {
         let refused = running.refused(&["release", "apply", &set(&running, text)]);
         assert!(refused.contains(said), "{refused}");
     }
+}
+
+#[test]
+fn a_journal_that_is_compared_while_seats_change_has_no_false_differences() {
+    let running = Running::with_counter();
+    running.ok(&["plugin", "install", &path("counter-v2")]);
+    let (is_over, home) = (Arc::new(AtomicBool::new(false)), running.path().to_owned());
+    let swapping = {
+        let is_over = Arc::clone(&is_over);
+        std::thread::spawn(move || {
+            let mut swaps = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let version = ["0.1.0", "0.2.0"][swaps % 2];
+                let swapped = command(&home).args(["plugin", "swap", "counter", version]).output().unwrap();
+                assert!(swapped.status.success(), "{swapped:?}");
+                swaps += 1;
+            }
+            swaps
+        })
+    };
+    for _ in 0..12 {
+        let verified = running.text(&["journal", "verify", "--swaps"]);
+        assert!(verified.contains(" 0 differences"), "{verified}");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(swapping.join().unwrap() > 2, "seats did change meanwhile");
 }
 
 #[test]
