@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::code::EngineKind;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
@@ -26,6 +26,15 @@ pub const MEMORY_BYTES_CEILING: usize = 256 << 20;
 
 /// Instances that can live at once in the pool. Roots are admitted up to this ÷ [`crate::MESSAGE_DEPTH_MAX`].
 pub const INSTANCE_SLOTS: u32 = 1024;
+
+/// Instances of trials that can live at once in their pool: several trials side by side, each as deep as messages go.
+const TRIAL_SLOTS: u32 = 128;
+
+/// Slots of each pool that stay warm, and keep the images of what ran in them mapped.
+const WARM_SLOTS: u32 = 16;
+
+/// Bytes of a warm slot's memory that may stay in memory, where only what was written stays.
+const RESIDENT_BYTES: usize = 1 << 20;
 
 /// Instances with the on-demand allocator, where the address space is too small for the pool.
 const INSTANCE_SLOTS_ON_DEMAND: u32 = 256;
@@ -86,18 +95,23 @@ pub(crate) fn for_compiling(kind: EngineKind) -> Result<Engine, EngineError> {
 }
 
 fn serving() -> Result<(Engine, u32), EngineError> {
-    Ok(match Engine::new(&config(true)) {
+    Ok(match Engine::new(&pooled(config(), INSTANCE_SLOTS)) {
         Ok(engine) => (engine, INSTANCE_SLOTS),
         // Address space for the pool is not to be had everywhere (small VMs, ulimit -v).
-        Err(_) => (Engine::new(&config(false))?, INSTANCE_SLOTS_ON_DEMAND),
+        Err(_) => (Engine::new(&config())?, INSTANCE_SLOTS_ON_DEMAND),
     })
 }
 
 fn metered() -> Result<Engine, EngineError> {
-    Ok(Engine::new(config(false).consume_fuel(true))?)
+    let config = || {
+        let mut config = config();
+        config.consume_fuel(true);
+        config
+    };
+    Ok(Engine::new(&pooled(config(), TRIAL_SLOTS)).or_else(|_| Engine::new(&config()))?)
 }
 
-fn config(pooled: bool) -> Config {
+fn config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -108,30 +122,38 @@ fn config(pooled: bool) -> Config {
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(WASM_STACK_BYTES + (512 << 10))
         .cranelift_opt_level(OptLevel::Speed);
-    if pooled {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-    }
     config
 }
 
-fn pool() -> PoolingAllocationConfig {
+fn pooled(mut config: Config, slots: u32) -> Config {
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+    config
+}
+
+fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     // As much for each as a component may be made of: else one with many parts would leave others without a slot.
-    pool.total_component_instances(INSTANCE_SLOTS)
-        .total_core_instances(INSTANCE_SLOTS * CORE_INSTANCES_MAX)
-        .total_memories(INSTANCE_SLOTS * MEMORIES_MAX)
-        .total_tables(INSTANCE_SLOTS * TABLES_MAX)
-        .total_stacks(INSTANCE_SLOTS)
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * CORE_INSTANCES_MAX)
+        .total_memories(slots * MEMORIES_MAX)
+        .total_tables(slots * TABLES_MAX)
+        .total_stacks(slots)
         .max_memory_size(MEMORY_BYTES_CEILING)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         // Warm slots of replaced releases would keep their images mapped: a few are enough.
-        .max_unused_warm_slots(16)
-        // Small guests are reset by memset rather than by madvise; measured faster below a few hundred KiB.
-        .linear_memory_keep_resident(256 << 10)
+        .max_unused_warm_slots(WARM_SLOTS)
         .table_keep_resident(16 << 10);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        // The kernel says which pages a guest wrote, wherever they are, and those are written back: the next one finds
+        // them mapped. An interpreter writes some 400 KiB, its stack first.
+        pool.pagemap_scan(Enabled::Auto).linear_memory_keep_resident(RESIDENT_BYTES);
+    } else {
+        // The lowest bytes are reset by memset rather than by madvise; measured faster below a few hundred KiB.
+        pool.linear_memory_keep_resident(256 << 10);
+    }
     pool
 }
 

@@ -432,10 +432,9 @@ impl<'a> Course<'a> {
         if store.read_only_cause().is_some() {
             return Err(trouble);
         }
-        let serves =
-            |seat: &SeatRecord| seat.component == self.record.component && seat.digest == self.record.digest;
-        match store.seats() {
-            Ok(seats) if seats.iter().any(serves) => Ok(self.swapper.served(self.record, &self.toll)),
+        let serves = |seat: &SeatRecord| seat.digest == self.record.digest;
+        match store.seat(&self.record.component) {
+            Ok(seat) if seat.as_ref().is_some_and(serves) => Ok(self.swapper.served(self.record, &self.toll)),
             Ok(_) => Err(SwapError::Store(cause.to_string()).into()),
             Err(_) => Err(trouble),
         }
@@ -552,12 +551,11 @@ impl<'a> Course<'a> {
         let Purpose::Return(back) = &self.purpose else {
             return self.swapper.still_staged(self.record);
         };
-        let seats = self.swapper.store.seats()?;
-        let carries =
-            |seat: &SeatRecord| seat.component == self.record.component && seat.digest == back.carrier;
+        let seat = self.swapper.store.seat(&self.record.component)?;
+        let carries = |seat: SeatRecord| seat.digest == back.carrier;
         let may_return = back.ousted.is_none()
             || self.swapper.on_probation(&self.record.component, back.carrier)?.is_some();
-        Ok((may_return && seats.iter().any(carries)).then(|| self.record.clone()))
+        Ok((may_return && seat.is_some_and(carries)).then(|| self.record.clone()))
     }
 
     async fn decide(

@@ -119,12 +119,27 @@ impl ExamineError {
     }
 }
 
+/// Largest component whose [`Learned`] is kept: what is larger would hold much memory for a moment's gain.
+const LEARNED_BYTES_MAX: usize = 1 << 20;
+
 /// Links components against this host's contract, for both engines.
 pub(crate) struct Examiner {
     code: Code,
     loaded: Loaded,
+    /// Of the bytes that were asked last: whoever tries a candidate installs it next.
+    learned: Mutex<Option<Learned>>,
     serving: Mutex<Linker<MessageState>>,
     metered: Mutex<Linker<MessageState>>,
+}
+
+/// What bytes are, on the metered engine, and what they say of themselves.
+#[derive(Clone)]
+struct Learned {
+    digest: Digest,
+    component: ComponentId,
+    descriptor: Descriptor,
+    imports: Vec<String>,
+    pre: PersonaPre<MessageState>,
 }
 
 /// A candidate, examined.
@@ -138,7 +153,8 @@ impl Examiner {
     pub(crate) fn new(code: Code) -> wasmtime::Result<Self> {
         let serving = imports::linker(code.engine(EngineKind::Serving))?;
         let metered = imports::linker(code.engine(EngineKind::Metered))?;
-        Ok(Self { code, loaded: Loaded::default(), serving: serving.into(), metered: metered.into() })
+        let (loaded, learned) = (Loaded::default(), Mutex::default());
+        Ok(Self { code, loaded, learned, serving: serving.into(), metered: metered.into() })
     }
 
     /// Releases whose code is loaded: those that serve, and those that messages under way still hold.
@@ -150,7 +166,8 @@ impl Examiner {
         self.code.engines()
     }
 
-    /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice.
+    /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice; half of it when they are the
+    /// bytes that were tried last.
     pub(crate) async fn examine(&self, bytes: &[u8], limits: Limits) -> Result<Examined, ExamineError> {
         let on_trial = self.on_trial(bytes, limits).await?;
         let serving = self.code.component(EngineKind::Serving, bytes)?;
@@ -170,21 +187,38 @@ impl Examiner {
     /// The first half of [`Self::examine`]: what the bytes are, ready to be tried and not to serve.
     pub(crate) async fn on_trial(&self, bytes: &[u8], limits: Limits) -> Result<Arc<Release>, ExamineError> {
         recognise(bytes)?;
+        let Learned { digest, component, descriptor, imports, pre } = self.learned(bytes).await?;
+        Ok(Arc::new(Release {
+            component,
+            digest,
+            descriptor,
+            imports,
+            limits: limits.capped(),
+            pre,
+            tally: Tally::default(),
+            _loaded: self.loaded.clone(),
+        }))
+    }
+
+    async fn learned(&self, bytes: &[u8]) -> Result<Learned, ExamineError> {
+        let digest = Digest::of(bytes);
+        if let Some(learned) = self.learned.lock().as_ref().filter(|learned| learned.digest == digest) {
+            return Ok(learned.clone());
+        }
+        let learned = self.learn(bytes, digest).await?;
+        if bytes.len() <= LEARNED_BYTES_MAX {
+            *self.learned.lock() = Some(learned.clone());
+        }
+        Ok(learned)
+    }
+
+    async fn learn(&self, bytes: &[u8], digest: Digest) -> Result<Learned, ExamineError> {
         let metered = self.code.component(EngineKind::Metered, bytes)?;
         let imports = interfaces(self.code.engine(EngineKind::Metered), &metered)?;
         let descriptor = self.describe(&metered).await?;
         let component =
             ComponentId::new(&descriptor.id).map_err(|error| ExamineError::Contract(error.to_string()))?;
-        Ok(Arc::new(Release {
-            component,
-            digest: Digest::of(bytes),
-            descriptor,
-            imports,
-            limits: limits.capped(),
-            pre: self.link(EngineKind::Metered, &metered)?,
-            tally: Tally::default(),
-            _loaded: self.loaded.clone(),
-        }))
+        Ok(Learned { digest, component, descriptor, imports, pre: self.link(EngineKind::Metered, &metered)? })
     }
 
     /// Links bytes that a stored release vouches for, without asking it anything.

@@ -52,7 +52,7 @@ impl<'a> Known<'a> {
             return Ok(None);
         };
         let component = newest.component.clone();
-        let seat = swapper.store.seats()?.into_iter().find(|seat| seat.component == component);
+        let seat = swapper.store.seat(&component)?;
         let is_served = swapper.seats.current().releases.contains_key(&component);
         Ok(Some(Self { swapper, component, seat, records, newest, is_served }))
     }

@@ -224,7 +224,7 @@ pub(crate) async fn unname(
         let id = unit.find(&name)?.ok_or_else(|| ObjectError::NoSuchObject(name.to_string()))?;
         let object = unit.object(id)?.ok_or_else(|| ObjectError::NoSuchObject(name.to_string()))?;
         let is_root = object.owner.as_str() == name.as_str();
-        if is_root && store.seats()?.iter().any(|seat| seat.component == object.owner) {
+        if is_root && store.seat(&object.owner)?.is_some() {
             return Err(ObjectError::RootName(name.to_string()));
         }
         unit.unbind(&name)?;

@@ -423,9 +423,7 @@ impl Swapper {
     }
 
     pub(crate) fn seat(&self, component: &ComponentId) -> Result<SeatRecord, SwapError> {
-        let seats = self.store.seats()?;
-        let found = seats.into_iter().find(|seat| &seat.component == component);
-        found.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))
+        self.store.seat(component)?.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))
     }
 
     fn known(&self, component: &ComponentId) -> Result<(), SwapError> {
@@ -475,7 +473,7 @@ impl Swapper {
         if let Some(raised) = self.store.generation(component)? {
             return Ok(Some(raised.generation));
         }
-        let seat = self.store.seats()?.into_iter().find(|seat| &seat.component == component);
+        let seat = self.store.seat(component)?;
         let records = self.store.releases(Some(component))?;
         generation::never_raised(seat.as_ref(), &records)
             .map_err(|error| SwapError::Store(format!("releases of {component}: {error}")))

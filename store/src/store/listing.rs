@@ -182,6 +182,16 @@ impl Store {
         })
     }
 
+    /// One component's seat; none when it has none. A point read.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub fn seat(&self, component: &ComponentId) -> Result<Option<SeatRecord>, Failure> {
+        self.shared().read(SEATS, |seats| {
+            seats.get(component.as_str())?.map(|row| tables::decode_json("seats", row.value())).transpose()
+        })
+    }
+
     /// Names of a component's vector collections, in order.
     ///
     /// # Errors

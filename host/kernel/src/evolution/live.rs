@@ -154,10 +154,7 @@ impl Swapper {
     /// The generations that a release's seat may have to go back to: the one in force, to which an operator goes back, and
     /// that of the release to which the seat returns by itself. None where there is nothing to go back to.
     fn ways_back(&self, record: &ReleaseRecord, evolution: &Evolution) -> Result<BTreeSet<u32>, SwapError> {
-        let seats = self.store.seats()?;
-        let Some(seat) = seats.into_iter().find(|seat| seat.component == record.component) else {
-            return Ok(BTreeSet::new());
-        };
+        let Some(seat) = self.store.seat(&record.component)? else { return Ok(BTreeSet::new()) };
         let returns_to = self.returns_to(record.digest, ReleaseState::Probation, Some(&seat))?;
         let returns_to =
             returns_to.map(|digest| self.store.release(&record.component, &digest)).transpose()?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use semver::Version;
 use telos_store::{AuditRow, ComponentId, Digest, ReleaseRecord};
 
 use super::{SwapError, Swapped, Swapper};
@@ -37,7 +38,7 @@ impl Swapper {
                 None => SwapError::NoSuchRelease {
                     component: component.clone(),
                     wanted: wanted.to_owned(),
-                    known: records.iter().map(|record| record.version.clone()).collect::<Vec<_>>().join(", "),
+                    known: versions(&records),
                 },
             }
         })
@@ -104,4 +105,11 @@ impl Swapper {
             is_unchanged: false,
         }
     }
+}
+
+/// The versions of releases, in their order.
+fn versions(records: &[ReleaseRecord]) -> String {
+    let mut versions: Vec<_> = records.iter().map(|record| record.version.as_str()).collect();
+    versions.sort_by_key(|version| Version::parse(version).ok());
+    versions.join(", ")
 }

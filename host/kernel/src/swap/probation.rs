@@ -93,7 +93,7 @@ impl Swapper {
     /// # Errors
     /// When that cannot be learned now.
     pub(crate) fn earlier(&self, component: &ComponentId) -> Result<Option<Earlier>, SwapError> {
-        let seat = self.store.seats()?.into_iter().find(|seat| &seat.component == component);
+        let seat = self.store.seat(component)?;
         let Some(digest) = seat.and_then(|seat| seat.returns_to) else { return Ok(None) };
         let Some(record) = self.store.release(component, &digest)? else { return Ok(None) };
         let release = match self.load(&record) {
@@ -259,8 +259,7 @@ impl Swapper {
         component: &ComponentId,
         digest: Digest,
     ) -> Result<Option<(SeatRecord, ReleaseRecord)>, SwapError> {
-        let seats = self.store.seats()?;
-        let seat = seats.into_iter().find(|seat| &seat.component == component && seat.digest == digest);
+        let seat = self.store.seat(component)?.filter(|seat| seat.digest == digest);
         let record = self.store.release(component, &digest)?;
         let on_probation = |record: &ReleaseRecord| record.state == ReleaseState::Probation;
         Ok(seat.zip(record.filter(on_probation)))

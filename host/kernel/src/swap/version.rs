@@ -24,7 +24,7 @@ impl Swapper {
                 digest: same.digest.to_string().chars().take(DIGEST_DIGITS_MIN).collect(),
             });
         }
-        let seat = self.store.seats()?.into_iter().find(|seat| &seat.component == component);
+        let seat = self.store.seat(component)?;
         let is_permanent = |record: &&telos_store::ReleaseRecord| {
             let is_of_the_seat = seat
                 .as_ref()

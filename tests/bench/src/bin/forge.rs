@@ -1,4 +1,5 @@
-//! Behaviours in JavaScript: how long one takes to make, to run, and how much memory many take.
+//! Behaviours in JavaScript: how long one takes to make, to run, and how much memory many take: `make`, `call`, `keep`,
+//! or all of them.
 //!
 //! Making includes the engine's word on the source, the gate (20 examples, each twice, the message that missed it and
 //! hostile arguments), compiling for both engines, the examples again as an install runs them, and the deciding commit
@@ -19,11 +20,19 @@ const CALLS: usize = 3_000;
 const RESIDENT: usize = 1_000;
 
 fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |case: &str| named.is_empty() || named.iter().any(|name| name == case);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        make().await;
-        call().await;
-        keep().await;
+        if is_wanted("make") {
+            make().await;
+        }
+        if is_wanted("call") {
+            call().await;
+        }
+        if is_wanted("keep") {
+            keep().await;
+        }
     });
 }
 
