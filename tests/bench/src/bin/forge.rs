@@ -135,7 +135,9 @@ async fn call() {
 }
 
 async fn keep() {
-    let kernel = TestKernel::new();
+    // On disk, where a host has it: bytes and descriptors are not in memory twice.
+    let home = tempfile::tempdir().expect("a directory");
+    let kernel = TestKernel::over_forging(home.path(), ProbationTerms::default());
     install(&kernel, &script(0, "first")).await;
     let before = resident_mib().unwrap_or_default();
     for number in 1..=RESIDENT {
