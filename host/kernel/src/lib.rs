@@ -70,6 +70,7 @@ mod tally;
 mod traffic;
 mod tree;
 mod trial;
+mod tryout;
 mod turn;
 mod upkeep;
 mod watch;
@@ -105,6 +106,7 @@ pub use swap::{
 };
 pub use tally::Usage;
 pub use trial::{ExampleResult, TrialMessage, Tried, TriedFailure};
+pub use tryout::{TrialCell, TrialOrder, Tryout};
 
 /// How deep messages may send messages.
 pub const MESSAGE_DEPTH_MAX: u32 = 8;
