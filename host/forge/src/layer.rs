@@ -49,7 +49,7 @@ pub trait Isolation: Send + Sync {
 }
 
 impl Confinement {
-    /// Whether it is held to no files, sockets and processes by one means at least.
+    /// Whether it can make no system call that opens a file or a socket, or starts a process.
     pub fn is_closed(self) -> bool {
         self.seccomp
     }

@@ -56,7 +56,7 @@ fn probe(confinement: Confinement) -> Result<(), String> {
 /// What the system said; none where it let that happen, also where it only went wrong.
 fn refusal(done: std::io::Result<()>) -> Option<String> {
     let error = done.err()?;
-    let is_refused = matches!(error.raw_os_error(), Some(libc_code) if REFUSALS.contains(&libc_code));
+    let is_refused = matches!(error.raw_os_error(), Some(code) if REFUSALS.contains(&code));
     is_refused.then(|| error.to_string())
 }
 

@@ -99,19 +99,21 @@ fn lower(resource: Resource, most: u64) -> bool {
 pub(super) fn filter(threads: bool) -> bool {
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
-    if threads {
-        let Some(of_threads) = thread_rule() else { return false };
-        allowed.insert(libc::SYS_clone, vec![of_threads]);
-    }
     let others = SeccompAction::Errno(errno(libc::EPERM));
-    let mut filters = vec![(allowed, others, SeccompAction::Allow)];
-    if threads {
-        // Its flags are in memory, where no filter sees them; whoever has not heard of it uses `clone`. Of two refusals
-        // the one of the later filter is told.
-        let newer = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        filters.push((newer, SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS))));
+    if threads && allow_threads(&mut allowed).is_none() {
+        return false;
     }
-    filters.into_iter().all(|(rules, others, listed)| apply(rules, others, listed).is_some())
+    apply(allowed, others, SeccompAction::Allow).is_some()
+}
+
+/// `clone` for threads. The flags of `clone3` are in memory, where no filter sees them: it is refused as by a kernel that
+/// has never heard of it, for which libraries use `clone`. Of two filters the one that refuses has its way.
+fn allow_threads(allowed: &mut BTreeMap<i64, Vec<SeccompRule>>) -> Option<()> {
+    let newer = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    apply(newer, SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS)))?;
+    allowed.insert(libc::SYS_clone3, Vec::new());
+    allowed.insert(libc::SYS_clone, vec![thread_rule()?]);
+    Some(())
 }
 
 fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, others: SeccompAction, listed: SeccompAction) -> Option<()> {

@@ -12,7 +12,7 @@ use crate::running::{Running, eventually};
 
 const GREET: &str = "export function handle(self, args, telos) {
   if (args !== 'Ada') telos.badArguments('the name of somebody who is known');
-  return telos.send('greeter', 'greet', args) + '!';
+  return telos.send('00000000000000000000000000000001', 'greet', args) + '!';
 }
 ";
 const LOOP: &str = "export function handle() { for (;;) {} }\n";
