@@ -15,6 +15,10 @@ use telos_service::Confinement;
 
 /// What a process may use.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "only Linux holds a process to all of them; elsewhere the host's clock does")
+)]
 pub(crate) struct Bounds {
     /// Bytes that it may write to in memory. Address space is no bound: an engine reserves a lot and touches little.
     pub(crate) memory_bytes: u64,

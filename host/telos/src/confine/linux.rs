@@ -82,8 +82,11 @@ pub(super) fn bound(bounds: Bounds) -> bool {
         // Of the whole user, so that it holds only whoever needs none.
         most.push((Resource::NPROC, 0));
     }
-    // Each of them, whatever came of those before.
-    most.into_iter().map(|(resource, most)| lower(resource, most)).fold(true, |all, is_bound| all && is_bound)
+    let mut is_bound = true;
+    for (resource, most) in most {
+        is_bound &= lower(resource, most);
+    }
+    is_bound
 }
 
 /// Where it is lower already, it stays.
