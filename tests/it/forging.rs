@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use telos_forge::{Policy, Ticket, TicketState, WorkshopError};
+use telos_forge::{Layer, Policy, Ticket, TicketState, WorkshopError};
 use telos_kernel::{Failure, ProbationTerms};
 use telos_store::{ObjectId, ObjectName};
 use telos_tests::{Sending, TestKernel, eventually};
@@ -307,4 +307,15 @@ async fn a_source_is_tried_by_hand_and_nothing_is_kept() {
         smithy.kernel().workshop().try_source("export const handle = 1;", Vec::new(), &spec, "sum").await;
     assert!(wrong.unwrap().faults().contains("it exports handle"));
     assert!(smithy.kernel().workshop().tickets().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asks_for_more_is_tried_here_where_there_is_no_process_for_it_and_says_so() {
+    let smithy = Smithy::with(Policy::Off, json!([])).await;
+    let spec = serde_json::from_value(sum_spec()).unwrap();
+    let workshop = smithy.kernel().workshop();
+    let plain = workshop.try_source(SUM, Vec::new(), &spec, "sum").await.unwrap();
+    assert_eq!((plain.passed(), plain.layer), (true, Some(Layer::Restricted)));
+    let asking = workshop.try_source(SUM, vec!["messaging".into()], &spec, "sum").await.unwrap();
+    assert_eq!((asking.passed(), asking.layer), (true, Some(Layer::Shared)));
 }

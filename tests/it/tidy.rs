@@ -75,7 +75,7 @@ const BENCHES: [&str; 10] = [
 ];
 
 /// Dependencies with a home: (crate, folders whose manifests may list it, paths whose code may name it).
-const HOMES: [(&str, &[&str], &[&str]); 24] = [
+const HOMES: [(&str, &[&str], &[&str]); 26] = [
     ("redb", &["store", "tests/bench"], &["store/", "tests/bench/"]),
     ("diskann", &GRAPHS, &GRAPH_FILES),
     ("diskann-disk", &["store/archive"], &["store/archive/src/disk_graph.rs"]),
@@ -123,6 +123,8 @@ const HOMES: [(&str, &[&str], &[&str]); 24] = [
     ("rquickjs", &["host/forge/engine-js"], &["host/forge/engine-js/src/"]),
     ("jsonschema", &["host/forge", "host/kernel"], &["host/forge/src/workshop/trial.rs", "host/kernel/"]),
     ("mlua", &["host/migration"], &["host/migration/src/lua"]),
+    ("landlock", &["host/telos"], &["host/telos/src/confine/linux.rs"]),
+    ("seccompiler", &["host/telos"], &["host/telos/src/confine/linux.rs"]),
 ];
 
 /// What makes the JavaScript engine and the templates, when a host is built.
@@ -133,8 +135,9 @@ const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
 const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
-const PURE: [&str; 33] = [
+const PURE: [&str; 34] = [
     "host/forge/src/gate.rs",
+    "host/forge/src/layer.rs",
     "host/forge/src/policy.rs",
     "host/forge/src/spec.rs",
     "host/forge/src/ticket.rs",

@@ -203,7 +203,7 @@ impl TestKernel {
     pub fn over_forging_with(directory: &Path, probation: ProbationTerms, minds: Arc<dyn Minds>) -> Self {
         let store = open(directory);
         let journal = Arc::new(RecordingJournal::default());
-        let workshop = Workshop::new(store.clone(), journal).expect("a workshop");
+        let workshop = Workshop::new(store.clone(), journal, None).expect("a workshop");
         let forge = ForgeSeat(Some(Arc::clone(&workshop) as Arc<dyn Forge>));
         let config = KernelConfig { probation, forge, ..KernelConfig::default() };
         let kernel = Self::configured(None, store, minds, config);

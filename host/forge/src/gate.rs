@@ -90,7 +90,7 @@ pub(crate) fn probes(spec: &Spec, trigger: &Trigger) -> Vec<Probe> {
         probes.push(Probe {
             before: trigger.slots.clone(),
             arguments: trigger.arguments.clone(),
-            recordings: Vec::new(),
+            recordings: recordings_for(spec, &trigger.arguments),
             kind: Kind::Golden { again },
         });
     }
@@ -158,6 +158,12 @@ pub(crate) fn judge(
 pub(crate) fn check(name: String, found: Result<(), String>) -> Check {
     let detail = found.as_ref().err().map(|detail| detail.chars().take(DETAIL_CHARS_MAX).collect());
     Check { name, passed: found.is_ok(), detail: detail.unwrap_or_default() }
+}
+
+/// What the host answers to a message: what it does in the first example of the same one.
+fn recordings_for(spec: &Spec, arguments: &Value) -> Vec<(String, Value)> {
+    let same = spec.examples.iter().find(|example| &example.arguments == arguments);
+    same.map(|example| example.recordings.clone()).unwrap_or_default()
 }
 
 fn of_example(example: &AccountExample, kind: Kind) -> Probe {
@@ -361,6 +367,19 @@ mod tests {
             text.iter().any(|fault| fault == "the message that missed it: \"one\" is no number"),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn the_message_that_missed_it_has_the_answers_of_its_example() {
+        let mut spec = spec();
+        spec.examples[0].recordings = vec![("send".into(), json!("hello"))];
+        let of = |trigger: &Trigger| {
+            let probes = probes(&spec, trigger);
+            let golden = probes.into_iter().find(|probe| matches!(probe.kind, Kind::Golden { .. }));
+            golden.map(|probe| probe.recordings.len())
+        };
+        assert_eq!(of(&trigger()), Some(1));
+        assert_eq!(of(&Trigger { arguments: json!(2), ..trigger() }), Some(0));
     }
 
     #[test]

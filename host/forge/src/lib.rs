@@ -9,6 +9,7 @@ mod behaviour;
 mod built_in;
 mod engine;
 mod gate;
+mod layer;
 mod policy;
 mod spec;
 mod ticket;
@@ -19,6 +20,7 @@ pub use behaviour::{Account, AccountExample, AccountExpectation, AccountSelector
 pub use built_in::BuiltIn;
 pub use engine::{Engine, Template, engine};
 pub use gate::Check;
+pub use layer::{Confinement, Isolation, Layer};
 pub use policy::Policy;
 pub use spec::{EXAMPLES_MAX, Spec};
 pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, component_of};

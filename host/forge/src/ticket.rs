@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::gate::Check;
+use crate::layer::Layer;
 use crate::spec::Spec;
 
 /// Attempts at one behaviour: the first, and three repairs.
@@ -98,6 +99,9 @@ pub struct Attempt {
     pub digest: Option<String>,
     /// Version of its component.
     pub version: String,
+    /// Where it was tried; none when it did not come to that, and in records of before there were layers.
+    #[serde(default)]
+    pub layer: Option<Layer>,
     /// What was looked at, in order.
     pub checks: Vec<Check>,
     /// Time from asking its writer to the verdict, in milliseconds.
@@ -205,6 +209,7 @@ mod tests {
             engine: String::new(),
             digest: None,
             version: "1.0.0".into(),
+            layer: Some(Layer::Restricted),
             checks: passed.iter().map(check).collect(),
             elapsed_ms: 0,
         }
@@ -230,6 +235,15 @@ mod tests {
         assert_eq!(ticket.state, TicketState::Failed);
         assert_eq!(ticket.best().unwrap().score(), (2, 3));
         assert!(ticket.cause.contains("the best passed 2 of 3"), "{}", ticket.cause);
+    }
+
+    #[test]
+    fn a_record_of_before_there_were_layers_is_read() {
+        let mut record = serde_json::to_value(attempt(&[true])).unwrap();
+        assert_eq!(record["layer"], serde_json::json!({"name": "restricted"}));
+        record.as_object_mut().unwrap().remove("layer");
+        let read: Attempt = serde_json::from_value(record).unwrap();
+        assert_eq!(read.layer, None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ use tokio::sync::{Notify, watch};
 use crate::behaviour::Behaviour;
 use crate::engine::Engine;
 use crate::gate::check;
+use crate::layer::Isolation;
 use crate::policy::Policy;
 use crate::spec::Spec;
 use crate::ticket::{Attempt, Ticket, TicketState, Trigger, component_of};
@@ -55,6 +56,8 @@ const SELECTOR_BYTES_MAX: usize = 64;
 pub struct Workshop {
     keep: Keep,
     engine: Option<&'static Engine>,
+    /// Tries what asks for more than storage and logging; none tries that in this process.
+    isolation: Option<Arc<dyn Isolation>>,
     journal: Arc<dyn JournalSink>,
     /// Which has this workshop, and so is not kept by it.
     kernel: OnceLock<WeakKernel>,
@@ -120,7 +123,11 @@ impl Workshop {
     ///
     /// # Errors
     /// [`KeepError`] when they cannot be read.
-    pub fn new(store: Store, journal: Arc<dyn JournalSink>) -> Result<Arc<Self>, KeepError> {
+    pub fn new(
+        store: Store,
+        journal: Arc<dyn JournalSink>,
+        isolation: Option<Arc<dyn Isolation>>,
+    ) -> Result<Arc<Self>, KeepError> {
         let keep = Keep(store);
         let mut state = State::default();
         let (home, objects) = keep.policies()?;
@@ -131,6 +138,7 @@ impl Workshop {
         Ok(Arc::new(Self {
             keep,
             engine: crate::engine(),
+            isolation,
             journal,
             kernel: OnceLock::new(),
             state: Mutex::new(state),
@@ -419,7 +427,9 @@ impl Workshop {
         let account = spec.account(component, version, selector);
         let behaviour = Behaviour::of(&account, draft.source.clone(), draft.uses.clone())
             .map_err(|error| WorkshopError::Untried(error.to_string()))?;
-        let verdict = trial::try_behaviour(&self.kernel()?, engine, &behaviour, (spec, trigger, selector))
+        let kernel = &self.kernel()?;
+        let means = trial::Means { kernel, engine, isolation: self.isolation.as_deref() };
+        let verdict = trial::try_behaviour(means, &behaviour, (spec, trigger, selector))
             .await
             .map_err(WorkshopError::Untried)?;
         let digest = verdict.component.as_deref().map(|bytes| telos_store::Digest::of(bytes).to_string());
@@ -433,6 +443,7 @@ impl Workshop {
             engine: engine.name.into(),
             digest,
             version: version.to_owned(),
+            layer: verdict.layer,
             checks: verdict.checks,
             elapsed_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         })

@@ -187,6 +187,15 @@ impl Code {
         self.modules.module(self, kind, name)
     }
 
+    /// Has a core module for trials that another process of this host compiled.
+    pub(crate) fn take_in(&self, name: &str, code: &[u8]) -> wasmtime::Result<()> {
+        let module = loading::module(self.engine(EngineKind::Metered), code)?;
+        // Later there may be no file left to make it in.
+        module.initialize_copy_on_write_image()?;
+        self.modules.put(EngineKind::Metered, name, module);
+        Ok(())
+    }
+
     fn loaded<T>(
         &self,
         kind: EngineKind,
@@ -358,7 +367,8 @@ impl std::hash::Hasher for NameHasher {
 mod loading {
     use super::{Component, Engine, Module};
 
-    /// `code`: what our compiler has just made, or what was sealed by our key when it had.
+    /// `code`: what our compiler has just made, or what was sealed by our key when it had, or what the host that started
+    /// this process, the same program, gave it over the pipe that only the two have.
     pub(super) fn component(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
         // SAFETY: the bytes are an artifact of this version's `precompile_component`. They come from the compiler of
         // this host, which is this program, and from nowhere else: an entry of the cache is only read with a seal over

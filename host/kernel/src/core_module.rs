@@ -70,6 +70,11 @@ impl Loaded {
         Self { seat, modules: Mutex::default() }
     }
 
+    /// Has a module, under this name.
+    pub(crate) fn put(&self, kind: EngineKind, name: &str, module: Module) {
+        self.modules.lock().insert((kind, name.to_owned()), module);
+    }
+
     /// Whether a component is one that this host assembled.
     pub(crate) fn is_assembled(&self, component: &[u8]) -> bool {
         self.seat.0.as_ref().is_some_and(|modules| modules.is_assembled(component))

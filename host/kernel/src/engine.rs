@@ -72,6 +72,20 @@ impl Engines {
         Self::for_threads(0)
     }
 
+    /// Both are the metered one, which compiles on the thread that asks: for a process that tries one candidate, and has no
+    /// use for room for a thousand.
+    pub(crate) fn for_one_trial() -> Result<Self, EngineError> {
+        let metered = Engine::new(config(false).consume_fuel(true).parallel_compilation(false))?;
+        let ticker = Ticker::start(vec![metered.clone()]);
+        Ok(Self {
+            serving: metered.clone(),
+            metered,
+            slots: INSTANCE_SLOTS_ON_DEMAND,
+            pacer: Pacer::for_threads(1),
+            ticker,
+        })
+    }
+
     /// Makes both engines, for a runtime with so many threads; 0 for one a processor.
     pub(crate) fn for_threads(threads: usize) -> Result<Self, EngineError> {
         let (serving, slots) = serving()?;

@@ -260,6 +260,12 @@ impl Examiner {
         core_module::boot(self.code.engine(EngineKind::Metered), &module, text).await
     }
 
+    /// What a core module that components import is compiled to, for trials. Slow when nobody has compiled it yet.
+    pub(crate) fn module_code(&self, name: &str) -> Result<Vec<u8>, ExamineError> {
+        let module = self.code.core_module(EngineKind::Metered, name)?;
+        module.serialize().map_err(|error| ExamineError::CompileHindered(format!("{error:#}")))
+    }
+
     fn link(
         &self,
         kind: EngineKind,

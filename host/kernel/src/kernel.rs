@@ -27,7 +27,6 @@ use crate::failure::Failure;
 use crate::generation::GenerationMode;
 use crate::grant::Grants;
 use crate::lane::Lanes;
-use crate::limits::Limits;
 use crate::listing;
 use crate::miss::ForgeSeat;
 use crate::operator::{self, Listed, ObjectError};
@@ -43,7 +42,7 @@ use crate::swap::{
     Checked, InstallRequest, Quarantined, SetApplied, SetPlan, SetRequest, SwapError, Swapped, Swapper,
     Swapping,
 };
-use crate::trial::{TrialMessage, Tried};
+use crate::tryout::{TrialOrder, Tryout};
 use crate::upkeep::keep_up;
 use crate::watch::{STRUCK_MAX, Watch};
 
@@ -292,19 +291,25 @@ impl Kernel {
         self.swapping(async move { swapper.check(&bytes, &request).await }).await
     }
 
-    /// Sends messages to bytes that could become a release, each on storage of its own; nothing changes.
+    /// Tries a behaviour that is nobody's release, in this process; nothing changes.
+    pub async fn try_out(&self, order: TrialOrder) -> Tryout {
+        let swapper = Arc::clone(&self.0.swapper);
+        let tried = self.swapping(async move { Ok(swapper.try_order(&order).await) }).await;
+        tried.unwrap_or_else(|error| Tryout::Hindered(error.to_string()))
+    }
+
+    /// What a core module that components import is compiled to, for a [`crate::TrialCell`] of this version. Slow when
+    /// nobody has compiled it yet.
     ///
     /// # Errors
-    /// [`SwapError`]: the bytes are no release, or this host could not try them.
-    pub async fn try_messages(
-        &self,
-        bytes: Vec<u8>,
-        limits: Limits,
-        selector: String,
-        messages: Vec<TrialMessage>,
-    ) -> Result<Vec<Tried>, SwapError> {
+    /// In words: this host has no such module, or cannot compile it now.
+    pub async fn module_code(&self, module: String) -> Result<Vec<u8>, String> {
         let swapper = Arc::clone(&self.0.swapper);
-        self.swapping(async move { swapper.try_messages(&bytes, limits, &selector, &messages).await }).await
+        let code = self.swapping(async move { Ok(swapper.module_code(&module)) }).await;
+        match code {
+            Ok(code) => code.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Lets a kept release serve: `wanted` is its version, or at least eight digits of its digest. One of a later

@@ -71,6 +71,7 @@ mod tally;
 mod traffic;
 mod tree;
 mod trial;
+mod tryout;
 mod turn;
 mod upkeep;
 mod watch;
@@ -107,6 +108,7 @@ pub use swap::{
 };
 pub use tally::Usage;
 pub use trial::{ExampleResult, TrialMessage, Tried, TriedFailure};
+pub use tryout::{TrialCell, TrialOrder, Tryout};
 
 /// How deep messages may send messages.
 pub const MESSAGE_DEPTH_MAX: u32 = 8;

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use telos_store::{
-    Json, MethodSlot, Object, ObjectId, Position, ReadError, Slot, Store, StoreOptions, WriteError,
-};
+use telos_store::{Json, MethodSlot, Object, ObjectId, Position, ReadError, Slot, Store, WriteError};
 
 use crate::allowance::Allowances;
 use crate::budget::InferenceTerms;
@@ -26,6 +24,7 @@ use crate::pace::Pace;
 use crate::seams::{JournalSink, NoMinds, Unheard};
 use crate::seat::{Release, SeatTable};
 use crate::tree::{Answers, RootClock, RootContext, Tree};
+use crate::tryout;
 
 /// Time for one example.
 const EXAMPLE_TIME: Duration = Duration::from_secs(10);
@@ -51,7 +50,7 @@ pub struct ExampleResult {
 }
 
 /// A message to a release on scratch storage.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TrialMessage {
     /// Slots of the receiver before, by name.
     pub before: Vec<(String, Value)>,
@@ -86,12 +85,13 @@ pub struct TriedFailure {
 /// An error is this host's, and says nothing of the release.
 pub(crate) async fn try_messages(
     engines: &Engines,
+    scratch: Store,
     release: &Arc<Release>,
     selector: &str,
     messages: &[TrialMessage],
 ) -> Result<Vec<Tried>, String> {
     let journal: Arc<dyn JournalSink> = Arc::new(Unheard);
-    let room = Room::new(engines, release, &journal)?;
+    let room = Room::new(engines, scratch, release, &journal);
     let _running = engines.running();
     let mut tried = Vec::new();
     for message in messages {
@@ -147,7 +147,7 @@ pub(crate) async fn run_examples(
     release: &Arc<Release>,
     journal: &Arc<dyn JournalSink>,
 ) -> Result<Vec<ExampleResult>, String> {
-    let room = Room::new(engines, release, journal)?;
+    let room = Room::new(engines, tryout::scratch()?, release, journal);
     let _running = engines.running();
     let mut results = Vec::new();
     for (selector, spec) in &release.descriptor.selectors {
@@ -191,10 +191,10 @@ struct Room {
 impl Room {
     fn new(
         engines: &Engines,
+        scratch: Store,
         release: &Arc<Release>,
         journal: &Arc<dyn JournalSink>,
-    ) -> Result<Self, String> {
-        let scratch = Store::scratch(StoreOptions::default()).map_err(|error| error.to_string())?;
+    ) -> Self {
         let surroundings = Arc::new(Surroundings {
             engine: engines.metered.clone(),
             pacer: engines.pacer.clone(),
@@ -205,7 +205,7 @@ impl Room {
             archivist: None,
             forge: ForgeSeat::default(),
         });
-        Ok(Self { scratch, surroundings, release: Arc::clone(release) })
+        Self { scratch, surroundings, release: Arc::clone(release) }
     }
 
     async fn send(

@@ -14,6 +14,7 @@ use crate::arrivals::Arrivals;
 use crate::elsewhere::Elsewhere;
 use crate::gate::Gate;
 use crate::home::Home;
+use crate::isolating::{Probe, TrialProcess};
 
 /// How a check stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -71,11 +72,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) arrivals: &'a Arrivals,
     pub(crate) elsewhere: &'a Elsewhere,
     pub(crate) gate: &'a Gate,
+    pub(crate) isolation: Option<&'a TrialProcess>,
 }
 
 /// Every check of a running host, most basic first.
 pub(crate) fn run(parts: &Parts<'_>) -> Vec<Check> {
-    let Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate } = *parts;
+    let Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate, isolation } = *parts;
     let mut checks = vec![
         Check::ok("home", format!("{} is this host's alone", home.display())),
         store_check(home, store),
@@ -90,6 +92,7 @@ pub(crate) fn run(parts: &Parts<'_>) -> Vec<Check> {
     checks.extend(plugin_checks(kernel));
     checks.extend(mind_checks(minds));
     checks.push(engine_check(telos_forge::engine()));
+    checks.extend(isolation.map(|isolation| trial_check(isolation.probe())));
     checks.extend(elsewhere.check());
     checks.extend(gate.check());
     checks
@@ -397,6 +400,38 @@ fn engine_check(engine: Option<&Engine>) -> Check {
     }
 }
 
+/// What a trial of a behaviour that asks for more can be confined with here, as a process said that tried to get out.
+fn trial_check(probe: &Result<Probe, String>) -> Check {
+    let probe = match probe {
+        Ok(probe) => probe,
+        Err(cause) => {
+            let cause = format!("behaviours that ask for more cannot be tried: {cause}");
+            return Check::degraded(
+                "trial",
+                cause,
+                "start the host again with the program that is there now",
+            );
+        }
+    };
+    let held = format!(
+        "a behaviour that asks for more is tried in a process of its own, held by {}",
+        probe.confinement
+    );
+    let allowed = probe.allowed();
+    match (probe.confinement.is_closed(), allowed.is_empty()) {
+        (true, true) => Check::ok("trial", held),
+        (true, false) => {
+            let cause = format!("{held}, which let it {}", allowed.join(", "));
+            Check::degraded("trial", cause, "approve no behaviour here that asks for more")
+        }
+        (false, _) => Check::degraded(
+            "trial",
+            held,
+            "a Linux kernel with seccomp, and landlock, holds it; elsewhere its engine alone does",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -446,6 +481,24 @@ mod tests {
         let missing = engine_check(None);
         assert_eq!(missing.state, CheckState::Degraded);
         assert!(missing.do_this.unwrap().starts_with("`cargo xtask engine`"));
+    }
+
+    #[test]
+    fn a_trial_is_well_only_where_nothing_gets_out() {
+        let confinement =
+            telos_forge::Confinement { rlimits: true, no_new_privs: true, landlock: Some(7), seccomp: true };
+        let refused = ("read a file".to_owned(), Some("not permitted".to_owned()));
+        let probe = Probe { confinement, tried: vec![refused] };
+        let well = trial_check(&Ok(probe.clone()));
+        assert_eq!(well.state, CheckState::Ok);
+        assert!(well.cause.ends_with("held by rlimits, no_new_privs, landlock 7, seccomp"), "{}", well.cause);
+        let leaky = Probe { tried: vec![("read a file".to_owned(), None)], ..probe.clone() };
+        let leaky = trial_check(&Ok(leaky));
+        assert_eq!(leaky.state, CheckState::Degraded);
+        assert!(leaky.cause.ends_with("which let it read a file"), "{}", leaky.cause);
+        let open = Probe { confinement: telos_forge::Confinement::default(), ..probe };
+        assert_eq!(trial_check(&Ok(open)).state, CheckState::Degraded);
+        assert_eq!(trial_check(&Err("it is gone".into())).state, CheckState::Degraded);
     }
 
     #[test]

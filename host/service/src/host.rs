@@ -28,6 +28,7 @@ use crate::crew::{Crew, CrewConfig, CrewStanding};
 use crate::elsewhere::{Elsewhere, OnLine};
 use crate::gate::{self, Gate};
 use crate::home::Home;
+use crate::isolating::TrialProcess;
 use crate::journaling::{self, Facts, KernelJournal};
 use crate::methods::{Methods, SpokenTo};
 use crate::minding::KernelMinds;
@@ -35,7 +36,7 @@ use crate::minding::shared::SharedMinds;
 use crate::outcome;
 use crate::sandboxing::WorkerSandbox;
 use crate::seal_key;
-use telos_forge::{BuiltIn, Workshop};
+use telos_forge::{BuiltIn, Isolation, Workshop};
 
 /// What a host is started with.
 pub struct HostConfig {
@@ -67,8 +68,8 @@ pub struct HostConfig {
     pub engine: Option<Arc<dyn Engine>>,
     /// How soon a peer that fell silent is gone.
     pub pace: Pace,
-    /// The program that compiles in a process of its own, `telos`; none compiles in this process.
-    pub compiler: Option<PathBuf>,
+    /// The program that compiles, and tries behaviours, in processes of its own, `telos`; none does both in this process.
+    pub program: Option<PathBuf>,
     /// Workers of its own; none starts none.
     pub crew: Option<CrewConfig>,
 }
@@ -147,6 +148,7 @@ pub struct Host {
     ppp: Option<PppServer>,
     crew: Option<Crew>,
     gate: Gate,
+    isolation: Option<Arc<TrialProcess>>,
     stopping: CancelToken,
     watcher: JoinHandle<()>,
     facts: Facts,
@@ -197,15 +199,20 @@ impl Host {
         let standing = CrewStanding::of(config.crew.as_ref());
         let elsewhere = Elsewhere::new(&workers, &standing, write_down(&journal));
         let sandbox = SandboxSeat(Some(Arc::new(WorkerSandbox(elsewhere.clone()))));
-        let workshop = Workshop::new(store.clone(), Arc::clone(&sink) as Arc<dyn JournalSink>)
-            .map_err(|error| StartError::Forge(error.to_string()))?;
+        let isolation = config.program.clone().map(|program| Arc::new(TrialProcess::by(program)));
+        let workshop = Workshop::new(
+            store.clone(),
+            Arc::clone(&sink) as Arc<dyn JournalSink>,
+            isolation.clone().map(|isolation| isolation as Arc<dyn Isolation>),
+        )
+        .map_err(|error| StartError::Forge(error.to_string()))?;
         let kernel_config = KernelConfig {
             cache: Some(CodeCache {
                 directory: home.cache(),
                 key: seal_key::read_or_make(&home.cache_key())?,
             }),
             compiler: CompilerSeat(
-                config.compiler.map(|program| Arc::new(CompilingProcess::by(program)) as _),
+                config.program.map(|program| Arc::new(CompilingProcess::by(program)) as _),
             ),
             sandbox,
             threads: 0,
@@ -236,6 +243,7 @@ impl Host {
             elsewhere: &elsewhere,
             workshop: &workshop,
             gate: &gate,
+            isolation: isolation.as_ref(),
         });
         let methods = methods.until(&stopping);
         let endpoint = match config.tcp {
@@ -271,6 +279,7 @@ impl Host {
             server,
             ppp,
             gate,
+            isolation,
             stopping,
             facts,
             evolutions,
@@ -303,7 +312,8 @@ impl Host {
     pub fn checks(&self) -> Vec<Check> {
         let home = self.home.root();
         let Self { store, journal, kernel, minds, arrivals, elsewhere, gate, .. } = self;
-        checks::run(&Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate })
+        let isolation = self.isolation.as_deref();
+        checks::run(&Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate, isolation })
     }
 
     /// Ids of serving personas.

@@ -13,6 +13,7 @@ mod elsewhere;
 mod gate;
 mod home;
 mod host;
+mod isolating;
 mod journaling;
 mod methods;
 mod minding;
@@ -33,9 +34,12 @@ pub use compiling::{COMPILE_CPU_S_MAX, COMPILE_MEMORY_BYTES_MAX, COMPILE_REFUSED
 pub use crew::CrewConfig;
 pub use home::Home;
 pub use host::{Host, HostConfig, Pace, StartError};
+pub use isolating::cell::try_one;
+pub use isolating::{Probe, TRIAL_CPU_S_MAX, TRIAL_MEMORY_BYTES_MAX};
 pub use minding::KernelMinds;
 pub use offline::{OfflineJournal, OfflineStore};
 pub use supervisor::{ChildEvent, Ending, IsHeard, OnChild, Rules, SILENT_MAX, Supervision, supervise};
+pub use telos_forge::{Confinement, Layer};
 pub use telos_kernel::{
     CompileError, EngineKind, Evolution, EvolutionOutcome, Evolving, GenerationMode, InferenceTerms,
     OnEvolving, ProbationTerms, precompile,

@@ -33,6 +33,7 @@ use crate::arrivals::Arrivals;
 use crate::elsewhere::Elsewhere;
 use crate::gate::Gate;
 use crate::home::Home;
+use crate::isolating::TrialProcess;
 use crate::turnstile::{Turn, Turnstile};
 
 /// Every method.
@@ -95,6 +96,7 @@ pub(crate) struct Methods {
     elsewhere: Elsewhere,
     workshop: Arc<Workshop>,
     gate: Gate,
+    isolation: Option<Arc<TrialProcess>>,
     turnstile: Turnstile,
     /// Of the bare pair, where there is one.
     bare: Option<PppGauge>,
@@ -114,11 +116,13 @@ pub(crate) struct SpokenTo<'a> {
     pub(crate) elsewhere: &'a Elsewhere,
     pub(crate) workshop: &'a Arc<Workshop>,
     pub(crate) gate: &'a Gate,
+    pub(crate) isolation: Option<&'a Arc<TrialProcess>>,
 }
 
 impl Methods {
     pub(crate) fn new(spoken: &SpokenTo<'_>) -> Self {
-        let SpokenTo { home, store, journal, kernel, minds, arrivals, elsewhere, workshop, gate } = *spoken;
+        let SpokenTo { home, store, journal, kernel, minds, arrivals, elsewhere, workshop, gate, isolation } =
+            *spoken;
         Self {
             home: home.clone(),
             store: store.clone(),
@@ -129,6 +133,7 @@ impl Methods {
             elsewhere: elsewhere.clone(),
             workshop: Arc::clone(workshop),
             gate: gate.clone(),
+            isolation: isolation.cloned(),
             turnstile: Turnstile::default(),
             bare: None,
             stopping: CancelToken::default(),

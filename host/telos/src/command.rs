@@ -18,6 +18,7 @@ mod release;
 mod send;
 mod store;
 mod top;
+mod trial;
 mod up;
 mod vitals;
 mod worker;
@@ -109,6 +110,9 @@ pub(crate) enum Command {
     /// What a host starts to compile a component; nobody types this.
     #[command(hide = true)]
     Compile(compile::Compile),
+    /// What a host starts to try one behaviour; nobody types this.
+    #[command(hide = true)]
+    Trial(trial::Trial),
     /// Say whose keys may come in through an open port.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -154,6 +158,9 @@ impl FromStr for Place {
 pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, CommandError> {
     if let Command::Compile(compile) = &arguments.command {
         return Ok(compile::run(compile));
+    }
+    if let Command::Trial(trial) = &arguments.command {
+        return Ok(trial::run(trial));
     }
     let home = home(arguments.home)?;
     let near = match &arguments.connect {
@@ -246,6 +253,7 @@ async fn run_with(command: Command, host: &Connection, output: &Output) -> Resul
         Command::Audit(audit) => audit::run(audit, host, output).await?,
         Command::Vitals(vitals) => vitals::run(vitals, host, output).await?,
         Command::Compile(_)
+        | Command::Trial(_)
         | Command::Up(_)
         | Command::Doctor
         | Command::Store(_)

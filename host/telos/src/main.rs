@@ -4,6 +4,7 @@
 
 mod argument;
 mod command;
+mod confine;
 mod connection;
 mod error;
 mod output;

@@ -7,7 +7,8 @@ use crate::examine::{ExamineError, Examined};
 use crate::limits::Limits;
 use crate::sandbox::TrialEnd;
 use crate::seat::Release;
-use crate::trial::{self, ExampleResult, TrialMessage, Tried, run_examples};
+use crate::trial::{ExampleResult, run_examples};
+use crate::tryout::{self, TrialOrder, Tryout};
 
 /// What could become a release that serves.
 pub(super) struct Candidate {
@@ -55,22 +56,17 @@ impl Swapper {
         }
     }
 
-    /// Sends messages to bytes on scratch storage, in this process.
-    pub(crate) async fn try_messages(
-        &self,
-        bytes: &[u8],
-        limits: Limits,
-        selector: &str,
-        messages: &[TrialMessage],
-    ) -> Result<Vec<Tried>, SwapError> {
-        let refused = |error| SwapError::Examine { source_name: "a trial".into(), error };
-        let release = self.examiner.on_trial(bytes, limits).await.map_err(refused)?;
-        let tried = trial::try_messages(self.examiner.engines(), &release, selector, messages).await;
-        tried.map_err(|cause| SwapError::Untried {
-            component: release.component.clone(),
-            version: release.version().to_string(),
-            cause,
-        })
+    /// Tries a candidate that nobody installs, in this process.
+    pub(crate) async fn try_order(&self, order: &TrialOrder) -> Tryout {
+        match tryout::scratch() {
+            Ok(scratch) => tryout::try_out(&self.examiner, scratch, order).await,
+            Err(cause) => Tryout::Hindered(cause),
+        }
+    }
+
+    /// See [`Examiner::module_code`].
+    pub(crate) fn module_code(&self, name: &str) -> Result<Vec<u8>, ExamineError> {
+        self.examiner.module_code(name)
     }
 
     pub(super) async fn try_out(&self, examined: &Candidate) -> Result<Vec<ExampleResult>, SwapError> {

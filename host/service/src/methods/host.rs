@@ -11,7 +11,8 @@ impl Methods {
     pub(super) fn host_info(&self) -> Result<Value, RpcError> {
         let home = self.home.root();
         let Self { store, journal, kernel, minds, arrivals, elsewhere, gate, .. } = self;
-        let parts = Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate };
+        let isolation = self.isolation.as_deref();
+        let parts = Parts { home, store, journal, kernel, minds, arrivals, elsewhere, gate, isolation };
         let checks = checks::run(&parts);
         let is_ready = checks.iter().all(|check| check.state != CheckState::Failed);
         Ok(json!({

@@ -4,7 +4,15 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use telos_service::{COMPILE_REFUSED, CompileError, EngineKind, precompile};
+use telos_service::{
+    COMPILE_CPU_S_MAX, COMPILE_MEMORY_BYTES_MAX, COMPILE_REFUSED, CompileError, EngineKind, precompile,
+};
+
+use crate::confine::{Bounds, Files};
+
+/// A large component is compiled on every processor.
+const BOUNDS: Bounds =
+    Bounds { memory_bytes: COMPILE_MEMORY_BYTES_MAX, cpu_s: COMPILE_CPU_S_MAX, threads: true };
 
 #[derive(Debug, Args)]
 pub(crate) struct Compile {
@@ -13,9 +21,10 @@ pub(crate) struct Compile {
     engine: EngineKind,
 }
 
-/// Compiles what comes in, to what goes out, within bounds.
+/// Compiles what comes in, to what goes out, within bounds and confined to that.
 pub(crate) fn run(compile: &Compile) -> ExitCode {
-    hold_to_bounds();
+    // What cannot be held here is held by the host's clock.
+    Files::give_up().close(BOUNDS);
     let mut bytes = Vec::new();
     let compiled = match std::io::stdin().lock().read_to_end(&mut bytes) {
         Ok(_) => precompile(compile.engine, &bytes),
@@ -33,24 +42,3 @@ pub(crate) fn run(compile: &Compile) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "{cause}");
     ExitCode::from(code)
 }
-
-/// What cannot be bounded here is bounded by the host's clock.
-#[cfg(target_os = "linux")]
-fn hold_to_bounds() {
-    use rlimit::Resource;
-    use telos_service::{COMPILE_CPU_S_MAX, COMPILE_MEMORY_BYTES_MAX};
-    // Address space is no bound: the engine reserves a lot and touches none of it.
-    lower(Resource::DATA, COMPILE_MEMORY_BYTES_MAX);
-    lower(Resource::CPU, COMPILE_CPU_S_MAX);
-    lower(Resource::CORE, 0);
-}
-
-/// Where it is lower already, it stays.
-#[cfg(target_os = "linux")]
-fn lower(resource: rlimit::Resource, most: u64) {
-    let (soft, hard) = resource.get().unwrap_or((u64::MAX, u64::MAX));
-    let _ = resource.set(soft.min(most), hard.min(most));
-}
-
-#[cfg(not(target_os = "linux"))]
-fn hold_to_bounds() {}

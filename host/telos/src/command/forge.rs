@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use telos_service::Layer;
 
 use crate::connection::Connection;
 use crate::error::{CommandError, refused};
@@ -199,6 +200,9 @@ fn render_attempt(attempt: &Value, paint: Paint) -> String {
     if !uses.is_empty() {
         text.push_str(&format!("\nuses: {uses}"));
     }
+    if let Some(layer) = layer(&attempt["layer"]) {
+        text.push_str(&format!("\ntried: {layer}"));
+    }
     for check in rows(attempt, "checks") {
         let mark =
             if check["passed"] == true { paint.word("ok", "✓") } else { paint.word("failed", "✗") };
@@ -207,6 +211,21 @@ fn render_attempt(attempt: &Value, paint: Paint) -> String {
         text.push_str(&format!("\n{mark} {}{colon}{detail}", field(check, "name")));
     }
     text
+}
+
+/// Where an attempt was tried, and what held it there; none where that is not known.
+fn layer(layer: &Value) -> Option<String> {
+    let layer: Layer = serde_json::from_value(layer.clone()).ok()?;
+    Some(match layer {
+        Layer::Restricted => "restricted, in the host's process, where it could reach nothing".into(),
+        Layer::Isolated { confinement: Some(held) } => {
+            format!("isolated, in a process of its own, held by {held}")
+        }
+        Layer::Isolated { confinement: None } => {
+            "isolated, in a process of its own that did not say what held it".into()
+        }
+        Layer::Shared => "not isolated, in the host's process, although it asks for more".into(),
+    })
 }
 
 fn render_approved(swapped: &Value, paint: Paint) -> String {

@@ -239,7 +239,7 @@ async fn serve(up: Up, home: &Path, output: &Output) -> Result<(), CommandError>
         inference,
         pace,
         engine: None,
-        compiler: Some(std::env::current_exe()?),
+        program: Some(std::env::current_exe()?),
         crew: crew(up.workers, home_path)?,
     };
     let started = tokio::select! {

@@ -12,6 +12,8 @@ mod forge;
 mod generation;
 mod host;
 mod inbox;
+#[cfg(target_os = "linux")]
+mod isolated;
 mod memory;
 #[cfg(feature = "llama")]
 mod minds;

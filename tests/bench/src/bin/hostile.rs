@@ -275,7 +275,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         engine: None,
         pace: telos_service::Pace::default(),
         inference: telos_service::InferenceTerms::default(),
-        compiler: None,
+        program: None,
         crew: None,
     };
     Host::start(config).await.expect("a host")

@@ -97,7 +97,7 @@ async fn start(home: &tempfile::TempDir) -> Host {
         on_evolving: None,
         engine: None,
         pace: telos_service::Pace::default(),
-        compiler: None,
+        program: None,
         crew: None,
     };
     Host::start(config).await.expect("a host")
