@@ -105,7 +105,11 @@ const HOMES: [(&str, &[&str], &[&str]); 24] = [
         &[ENGINE_BUILD, "host/kernel", "tests", "tests/bench"],
         &["host/forge/engine-build/src/wizen.rs", "host/kernel/", "tests/"],
     ),
-    ("wasmtime-wizer", &[ENGINE_BUILD], &["host/forge/engine-build/src/wizen.rs"]),
+    (
+        "wasmtime-wizer",
+        &["host/forge", ENGINE_BUILD],
+        &["host/forge/src/whole.rs", "host/forge/engine-build/src/wizen.rs"],
+    ),
     ("wasmtime-wasi", &["host/kernel", "tests/bench"], &["host/kernel/", "tests/bench/"]),
     ("wit-bindgen", &["host/forge/engine-js", "sdk"], &["host/forge/engine-js/src/bindings.rs", "sdk/src/"]),
     ("wit-component", &[ENGINE_BUILD], &["host/forge/engine-build/"]),
@@ -113,12 +117,22 @@ const HOMES: [(&str, &[&str], &[&str]); 24] = [
     (
         "wasm-encoder",
         &["host/forge", ENGINE_BUILD, "tests"],
-        &["host/forge/src/assemble.rs", "host/forge/engine-build/", "tests/it/hostile/made.rs"],
+        &[
+            "host/forge/src/assemble.rs",
+            "host/forge/src/whole/inline.rs",
+            "host/forge/engine-build/",
+            "tests/it/hostile/made.rs",
+        ],
     ),
     (
         "wasmparser",
         &["host/forge", ENGINE_BUILD],
-        &["host/forge/src/assemble/tests.rs", "host/forge/engine-build/", "host/forge/fuzz/"],
+        &[
+            "host/forge/src/assemble/tests.rs",
+            "host/forge/src/whole/inline.rs",
+            "host/forge/engine-build/",
+            "host/forge/fuzz/",
+        ],
     ),
     ("rquickjs", &["host/forge/engine-js"], &["host/forge/engine-js/src/"]),
     ("jsonschema", &["host/forge", "host/kernel"], &["host/forge/src/workshop/trial.rs", "host/kernel/"]),
@@ -133,7 +147,7 @@ const GRAPHS: [&str; 2] = ["store/archive", "store/graph"];
 const GRAPH_FILES: [&str; 2] = ["store/archive/src/disk_graph.rs", "store/graph/src/vamana.rs"];
 
 /// Files that decide and do nothing else: whatever moves in them comes in as an argument.
-const PURE: [&str; 33] = [
+const PURE: [&str; 34] = [
     "host/forge/src/gate.rs",
     "host/forge/src/policy.rs",
     "host/forge/src/spec.rs",
@@ -157,6 +171,7 @@ const PURE: [&str; 33] = [
     "host/forge/engine-build/src/thin.rs",
     "host/forge/src/assemble.rs",
     "host/forge/src/behaviour.rs",
+    "host/forge/src/whole/inline.rs",
     "host/guard/src/census.rs",
     "host/guard/src/greeting.rs",
     "host/guard/src/hush.rs",
