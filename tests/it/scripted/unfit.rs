@@ -68,10 +68,10 @@ async fn a_module_without_a_fitting_handle_is_refused_with_what_it_exports() {
         ("function handle() {}", "it exports nothing"),
         ("export function run() {}\nexport const x = 1;", "it exports run, x"),
         ("export default function handle() {}", "it exports default, and a default export is not looked at"),
-        ("export const handle = 7;", "what it exports by that name is of type number"),
-        ("export const handle = { run() {} };", "what it exports by that name is of type object"),
-        ("export const handle = null;", "what it exports by that name is null"),
-        ("export let handle;", "what it exports by that name is of type undefined"),
+        ("export const handle = 7;", "it exports handle, which is of type number and no function"),
+        ("export const handle = { run() {} };", "it exports handle, which is of type object"),
+        ("export const handle = null;", "it exports handle, which is null"),
+        ("export let handle;", "it exports handle, which is of type undefined"),
     ] {
         check(source, &refused(source).await, &[wanted, said]);
     }

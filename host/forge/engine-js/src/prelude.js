@@ -302,7 +302,7 @@
 
   function exported(exports, handle) {
     const names = Object.keys(exports);
-    if (names.includes('handle')) return `what it exports by that name is ${handle === null ? 'null' : `of type ${typeof handle}`}`;
+    if (names.includes('handle')) return `it exports handle, which is ${handle === null ? 'null' : `of type ${typeof handle}`} and no function`;
     if (names.length === 0) return 'it exports nothing';
     return `it exports ${names.join(', ')}${names.includes('default') ? ', and a default export is not looked at' : ''}`;
   }
