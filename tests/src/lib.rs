@@ -178,17 +178,27 @@ impl TestKernel {
         Self::configured(home, store, minds, KernelConfig { probation, ..KernelConfig::default() })
     }
 
+    /// A kernel that has no core module for components, as a host of the contract that is not ours.
+    pub fn without_engine() -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let store = open(home.path());
+        let kernel = Self::running(Some(home), store, Arc::new(NoMinds), KernelConfig::default());
+        kernel.kernel.begin();
+        kernel
+    }
+
     fn configured(home: Option<TempDir>, store: Store, minds: Arc<dyn Minds>, config: KernelConfig) -> Self {
+        let core_modules = CoreModulesSeat(Some(Arc::new(telos_forge::BuiltIn)));
+        Self::running(home, store, minds, KernelConfig { core_modules, ..config })
+    }
+
+    fn running(home: Option<TempDir>, store: Store, minds: Arc<dyn Minds>, config: KernelConfig) -> Self {
         let journal = Arc::new(RecordingJournal::default());
         // Compiled code is shared between tests, so that each guest is compiled once per run.
         let cache = std::env::temp_dir().join("telos-test-cache");
         std::fs::create_dir_all(&cache).expect("a cache directory");
-        let config = KernelConfig {
-            cache: Some(CodeCache { directory: cache, key: [1; 32] }),
-            threads: 2,
-            core_modules: CoreModulesSeat(Some(Arc::new(telos_forge::BuiltIn))),
-            ..config
-        };
+        let config =
+            KernelConfig { cache: Some(CodeCache { directory: cache, key: [1; 32] }), threads: 2, ..config };
         let sink: Arc<RecordingJournal> = Arc::clone(&journal);
         let kernel = Kernel::start(store.clone(), &config, sink, minds).expect("a kernel");
         Self { kernel, store, journal, home, workshop: None }

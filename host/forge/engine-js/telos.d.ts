@@ -2,8 +2,8 @@
  * What JavaScript of a behaviour sees.
  *
  * A behaviour is one ES module, at most 128 KiB of source, that exports `handle`. It may export `evolve` and `devolve`.
- * It imports nothing, and awaits nothing: there are no timers, no network, no files, no `console`, no `eval`, and
- * `Function` makes nothing of texts. TypeScript is not taken; these declarations are for editors.
+ * It imports nothing, and awaits nothing: what it leaves for later by a promise breaks the message. There are no timers,
+ * no network, no files, no `console`, no `eval`, and `Function` makes nothing of texts. TypeScript is not taken; these declarations are for editors.
  *
  * Each message runs in a fresh instance: what is kept in variables of the module is gone afterwards, and what is kept in
  * `self` stays. `Date.now()` stands still at the moment at which the message was admitted, in milliseconds since 1970, and
@@ -41,8 +41,9 @@ type Evolve = (slots: { [slot: string]: Json }, from: number, to: number) => { [
  * where nobody has it. What is changed is written when `handle` has answered, also deep inside: `self.items.push(1)`.
  * `delete self.name` removes the object's own slot. `Object.keys(self)` are its own slots.
  *
- * What cannot be stored throws a `TypeError` where it is put in. An object or array that was put in is copied and then
- * frozen, so that a later change of the original throws and is not lost.
+ * What cannot be stored throws a `TypeError` where it is put in. What is put in is the very value and no copy: whoever
+ * still holds it changes what will be stored, and what is put into two places is one until the message ends. What came in
+ * that way and cannot be stored throws at the end, with the line and column where its object was put in.
  *
  * Bounds: names 1 to 128 bytes, a value 256 KiB, an object 1,024 slots and 1 MiB; past one, storing throws.
  */

@@ -54,15 +54,30 @@ pub enum AssembleError {
 /// # Errors
 /// [`AssembleError`].
 pub fn assemble(engine: &Engine, behaviour: &Behaviour) -> Result<Vec<u8>, AssembleError> {
+    let Written { template, text, length } = written(engine, behaviour)?;
+    Ok(complete(template, text.as_bytes(), length))
+}
+
+/// A behaviour as the engine takes it, and the component that lacks only it.
+pub(crate) struct Written<'e> {
+    pub(crate) template: &'e Template,
+    pub(crate) text: String,
+    length: u32,
+}
+
+/// # Errors
+/// [`AssembleError`].
+pub(crate) fn written<'e>(engine: &'e Engine, behaviour: &Behaviour) -> Result<Written<'e>, AssembleError> {
     if behaviour.source.len() > SOURCE_BYTES_MAX {
         return Err(AssembleError::SourceTooLarge(behaviour.source.len()));
     }
     let template = engine
         .template(&behaviour.uses)
         .ok_or_else(|| AssembleError::NoSuchInterface(behaviour.uses.join(", ")))?;
-    let text = serde_json::to_vec(behaviour).map_err(|error| AssembleError::Unwritten(error.to_string()))?;
+    let text =
+        serde_json::to_string(behaviour).map_err(|error| AssembleError::Unwritten(error.to_string()))?;
     match u32::try_from(text.len()) {
-        Ok(length) if text.len() <= BEHAVIOUR_BYTES_MAX => Ok(complete(template, &text, length)),
+        Ok(length) if text.len() <= BEHAVIOUR_BYTES_MAX => Ok(Written { template, text, length }),
         _ => Err(AssembleError::TooLarge(text.len())),
     }
 }

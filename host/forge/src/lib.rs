@@ -13,6 +13,7 @@ mod layer;
 mod policy;
 mod spec;
 mod ticket;
+mod whole;
 mod workshop;
 
 pub use assemble::{AssembleError, SOURCE_BYTES_MAX, assemble, taken_apart};
@@ -24,6 +25,7 @@ pub use layer::{Confinement, Isolation, Layer};
 pub use policy::Policy;
 pub use spec::{EXAMPLES_MAX, Spec};
 pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, component_of};
+pub use whole::{Form, WholeError, self_contained, whole};
 pub use workshop::{KeepError, Workshop, WorkshopError};
 
 /// What JavaScript of a behaviour sees, as TypeScript declares it: `self`, `args`, `telos`, with bounds and errors.

@@ -4,6 +4,8 @@
 //! has modules is the host's to say; the kernel knows none. What such a module says of something that is handed to it
 //! is asked here as well: in an instance that reaches nothing, on the metered engine.
 
+mod image;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +14,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker as ComponentLinker};
-use wasmtime::{Engine, Linker, Module, ResourceLimiter, Store, Trap};
+use wasmtime::{Engine, Instance, Linker, Module, ResourceLimiter, Store, Trap};
+
+pub use image::{Image, Number};
 
 use crate::code::{Code, EngineKind};
 use crate::examine::ExamineError;
@@ -110,11 +114,27 @@ pub(crate) fn define<T: 'static>(
 
 /// Hands text to a module's `boot`, in an instance that reaches nothing.
 pub(crate) async fn boot(engine: &Engine, module: &Module, text: &str) -> Result<(), BootError> {
+    booted(engine, module, text).await.map(drop)
+}
+
+/// The same, and what the instance holds afterwards.
+pub(crate) async fn boot_image(engine: &Engine, module: &Module, text: &str) -> Result<Image, BootError> {
+    let Booted { store, instance } = booted(engine, module, text).await?;
+    Ok(Image::of(store, &instance))
+}
+
+/// An instance that took a text.
+struct Booted {
+    store: Store<Account>,
+    instance: Instance,
+}
+
+async fn booted(engine: &Engine, module: &Module, text: &str) -> Result<Booted, BootError> {
     let ended = tokio::time::timeout(BOOT_TIME, boot_within(engine, module, text)).await;
     ended.unwrap_or_else(|_| Err(BootError::Hindered(format!("it took longer than {BOOT_TIME:?}"))))
 }
 
-async fn boot_within(engine: &Engine, module: &Module, text: &str) -> Result<(), BootError> {
+async fn boot_within(engine: &Engine, module: &Module, text: &str) -> Result<Booted, BootError> {
     let hindered = |error: wasmtime::Error| BootError::Hindered(format!("{error:#}"));
     let mut store = Store::new(engine, Account(MemoryAccount::new(BOOT_MEMORY_BYTES)));
     store.limiter(|account| &mut account.0 as &mut dyn ResourceLimiter);
@@ -133,7 +153,10 @@ async fn boot_within(engine: &Engine, module: &Module, text: &str) -> Result<(),
     let at = realloc.call_async(&mut store, (0, 0, 1, length)).await.map_err(broken)?;
     memory.write(&mut store, at as usize, text.as_bytes()).map_err(|error| lacks(&error.to_string()))?;
     let answer = boot.call_async(&mut store, (at, length)).await.map_err(broken)?;
-    refusal(memory.data(&store), answer as usize).map_or(Ok(()), |said| Err(BootError::Refused(said)))
+    match refusal(memory.data(&store), answer as usize) {
+        Some(said) => Err(BootError::Refused(said)),
+        None => Ok(Booted { store, instance }),
+    }
 }
 
 /// `result<_, string>` as it lies in memory: a tag, then where the text is and how long.

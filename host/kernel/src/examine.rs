@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::code::{Code, EngineKind};
 use crate::contract::{CONTRACT_VERSION, FREE_INTERFACES, PACKAGE, PersonaPre};
-use crate::core_module::{self, BootError};
+use crate::core_module::{self, BootError, Image};
 use crate::descriptor::{DESCRIPTOR_BYTES_MAX, Descriptor, DescriptorError};
 use crate::engine::Engines;
 use crate::grant::INTERFACES;
@@ -264,6 +264,14 @@ impl Examiner {
     pub(crate) fn module_code(&self, name: &str) -> Result<Vec<u8>, ExamineError> {
         let module = self.code.core_module(EngineKind::Metered, name)?;
         module.serialize().map_err(|error| ExamineError::CompileHindered(format!("{error:#}")))
+    }
+
+    /// The same as [`Self::boot`], of a module's bytes, and what its instance holds afterwards.
+    pub(crate) async fn boot_image(&self, module: &[u8], text: &str) -> Result<Image, BootError> {
+        let hindered = |error: ExamineError| BootError::Hindered(error.to_string());
+        let module = self.code.module(EngineKind::Metered, module).map_err(hindered)?;
+        let _running = self.code.engines().running();
+        core_module::boot_image(self.code.engine(EngineKind::Metered), &module, text).await
     }
 
     fn link(

@@ -17,7 +17,7 @@ use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::budget::InferenceTerms;
 use crate::code::{Code, CodeCache, CompilerSeat};
-use crate::core_module::{BootError, CoreModulesSeat};
+use crate::core_module::{BootError, CoreModulesSeat, Image};
 use crate::descriptor::Kind;
 use crate::dispatch::{Dispatcher, Surroundings};
 use crate::engine::{EngineError, Engines};
@@ -484,6 +484,16 @@ impl Kernel {
         Ok(told)
     }
 
+    /// The component of the release that serves, as it was installed, and its version; of the newest when none serves.
+    ///
+    /// # Errors
+    /// [`SwapError::NoSuchPlugin`], or the store's.
+    pub fn component(&self, component: &str) -> Result<(String, Vec<u8>), SwapError> {
+        let record = listing::shown(&self.0.swapper, &plugin_id(component)?)?;
+        let bytes = self.0.swapper.bytes(&record)?;
+        Ok((record.version, bytes))
+    }
+
     /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage); and of which budgets.
     pub fn usage(&self) -> Vec<Value> {
         listing::usage(&self.0.swapper, &self.0.dispatcher.surroundings.allowances)
@@ -618,6 +628,17 @@ impl Kernel {
         let swapper = Arc::clone(&self.0.swapper);
         let booted = self.on_guest_runtime(async move { swapper.boot(&module, &text).await }).await;
         booted.unwrap_or_else(|cause| Err(BootError::Hindered(cause)))
+    }
+
+    /// As [`boot`](Self::boot), of a module's bytes, and answers what its instance holds afterwards. Compiles the module
+    /// when nobody has yet.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub async fn boot_image(&self, module: Vec<u8>, text: String) -> Result<Image, BootError> {
+        let swapper = Arc::clone(&self.0.swapper);
+        let booted = self.swapping(async move { Ok(swapper.boot_image(&module, &text).await) }).await;
+        booted.unwrap_or_else(|error| Err(BootError::Hindered(error.to_string())))
     }
 
     /// Runs work beside the guests; a panic there is caught and told.

@@ -79,7 +79,7 @@ mod watch;
 pub use budget::InferenceTerms;
 pub use code::{CodeCache, CompileError, Compiler, CompilerSeat, EngineKind, SEAL_KEY_BYTES, precompile};
 pub use contract::CONTRACT_VERSION;
-pub use core_module::{BootError, CoreModules, CoreModulesSeat};
+pub use core_module::{BootError, CoreModules, CoreModulesSeat, Image, Number};
 pub use descriptor::{Descriptor, DescriptorError, Kind, Recording, Selector};
 pub use dispatch::ATTEMPTS_MAX;
 pub use engine::{EPOCH, EngineError, Engines, INSTANCE_SLOTS, MEMORY_BYTES_CEILING};

@@ -25,14 +25,22 @@ pub(crate) fn all(swapper: &Swapper) -> Result<Vec<Value>, SwapError> {
 
 /// Everything about one plugin.
 pub(crate) fn one(swapper: &Swapper, component: &ComponentId) -> Result<Value, SwapError> {
-    let records = swapper.store.releases(Some(component))?;
-    let known = Known::of(swapper, records)?;
-    let known = known.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))?;
+    let known = known(swapper, component)?;
     let mut told = row(&known)?;
     if let (Value::Object(told), Value::Object(more)) = (&mut told, more(&known)?) {
         told.extend(more);
     }
     Ok(told)
+}
+
+/// The release that serves; the newest when none does.
+pub(crate) fn shown(swapper: &Swapper, component: &ComponentId) -> Result<ReleaseRecord, SwapError> {
+    Ok(known(swapper, component)?.shown().clone())
+}
+
+fn known<'a>(swapper: &'a Swapper, component: &ComponentId) -> Result<Known<'a>, SwapError> {
+    let known = Known::of(swapper, swapper.store.releases(Some(component))?)?;
+    known.ok_or_else(|| SwapError::NoSuchPlugin(component.to_string()))
 }
 
 /// A component as the store and the seats have it.

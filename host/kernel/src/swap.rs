@@ -36,7 +36,7 @@ use telos_store::{
 use crate::admission::Admission;
 use crate::change::{Settled, remembered};
 use crate::contract::CONTRACT_VERSION;
-use crate::core_module::BootError;
+use crate::core_module::{BootError, Image};
 use crate::courses::Courses;
 use crate::decision::{Decision, Reason};
 use crate::descriptor::Descriptor;
@@ -121,6 +121,11 @@ impl Swapper {
     /// See [`Examiner::boot`].
     pub(crate) async fn boot(&self, module: &str, text: &str) -> Result<(), BootError> {
         self.examiner.boot(module, text).await
+    }
+
+    /// See [`Examiner::boot_image`].
+    pub(crate) async fn boot_image(&self, module: &[u8], text: &str) -> Result<Image, BootError> {
+        self.examiner.boot_image(module, text).await
     }
 
     /// Releases whose code is loaded.
@@ -416,7 +421,8 @@ impl Swapper {
         Ok(Evolver::new(self.pure(&self.find_release(component, &digest.to_string())?)?))
     }
 
-    fn bytes(&self, record: &ReleaseRecord) -> Result<Vec<u8>, SwapError> {
+    /// A kept release's component, as it was installed.
+    pub(crate) fn bytes(&self, record: &ReleaseRecord) -> Result<Vec<u8>, SwapError> {
         let missing =
             || SwapError::Store(format!("the bytes of {} {} are gone", record.component, record.version));
         self.store.blob(&record.digest)?.ok_or_else(missing)

@@ -37,7 +37,7 @@ use crate::isolating::TrialProcess;
 use crate::turnstile::{Turn, Turnstile};
 
 /// Every method.
-const METHODS: [&str; 44] = [
+const METHODS: [&str; 45] = [
     "host.info",
     "host.vitals",
     "object.send",
@@ -61,6 +61,7 @@ const METHODS: [&str; 44] = [
     "plugin.top",
     "plugin.quarantine",
     "plugin.lift",
+    "plugin.export",
     "release.plan",
     "release.apply",
     "store.verify",
@@ -182,6 +183,7 @@ impl Methods {
             "plugin.top" => Ok(self.plugin_top()),
             "plugin.quarantine" => self.plugin_quarantine(),
             "plugin.lift" => self.plugin_lift(call).await,
+            "plugin.export" => self.plugin_export(params(call)?).await,
             "release.plan" => self.release_plan(params(call)?).await,
             "release.apply" => self.release_apply(call).await,
             "store.verify" => self.store_verify(reply).await,

@@ -1,7 +1,10 @@
 // What a behaviour sees: `self`, its receiver's slots, and `telos`, the host. Run once, when the engine is built.
 //
 // A slot is read when it is first used, and written back at the end of the message when something in it changed. So
-// `self.items.push(1)` is stored. What cannot be stored is refused where it is put in, with line and column.
+// `self.items.push(1)` is stored. What is put in is the very value and no copy, as anywhere in JavaScript: so
+// `(self.items ??= []).push(1)` is stored too, and whoever still holds what was put in changes what will be stored. What
+// cannot be stored is refused where it is put in, with line and column; what came into it later, at the end, with line
+// and column of where it was put in.
 
 (host) => {
   'use strict';
@@ -9,12 +12,18 @@
   const freeze = Object.freeze;
   const isArray = Array.isArray;
   const { parse, stringify } = JSON;
+  const { Date, Error, Math } = globalThis;
 
   class Refusal extends Error { get name() { return 'Refusal'; } }
   class BadArguments extends Error { get name() { return 'BadArguments'; } }
 
-  // A copy of a value as JSON has it. `path` names what is refused.
-  function plain(value, path, above = []) {
+  // What stands for a value that is watched, by the value; and the value, by what stands for it.
+  const proxies = new WeakMap();
+  const raw = new WeakMap();
+
+  // A copy of a value as JSON has it. `path` names what is refused, and `above` is what it will be in.
+  function plain(given, path, above = []) {
+    const value = raw.get(given) ?? given;
     if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
     if (typeof value === 'number') {
       if (Number.isFinite(value)) return value;
@@ -25,6 +34,9 @@
     }
     if (above.includes(value)) throw new TypeError(`${path} cannot be stored: it contains itself`);
     const inside = [...above, value];
+    if (isArray(value) && Reflect.ownKeys(value).length !== value.length + 1) {
+      throw new TypeError(`${path} cannot be stored: an array has no holes and no names`);
+    }
     if (isArray(value)) return Array.from(value, (item, index) => plain(item, `${path}[${index}]`, inside));
     const proto = Object.getPrototypeOf(value);
     if (proto !== Object.prototype && proto !== null) {
@@ -43,40 +55,37 @@
     Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
   }
 
-  // What was put in is copied, so that a later change of the original would be lost: it is refused instead.
-  function seal(value) {
-    if (value === null || typeof value !== 'object' || Object.isFrozen(value)) return;
-    freeze(value);
-    for (const key of Reflect.ownKeys(value)) seal(value[key]);
-  }
-
   // A slot's value, which notes that something in it was changed.
-  function watched(target, path, changed, proxies, raw) {
+  function watched(target, path, changed) {
     const known = proxies.get(target);
     if (known) return known;
     const inner = (key) => (isArray(target) ? `${path}[${key}]` : `${path}.${key}`);
-    const take = (key, value) => {
-      const held = raw.get(value) ?? value;
-      const copy = plain(held, inner(key));
-      if (held === value) seal(value);
-      return copy;
-    };
+    const shown = (key, value) => (raw.has(value) ? value : watched(value, inner(String(key)), changed));
+    // What a property holds is watched too, where another value may take its place.
+    const isInside = (property) => property !== undefined && property.configurable === true
+      && property.value !== null && typeof property.value === 'object';
     const proxy = new Proxy(target, {
       get(object, key, receiver) {
         const value = Reflect.get(object, key, receiver);
-        const isOwn = value !== null && typeof value === 'object' && Object.hasOwn(object, key);
-        return isOwn ? watched(value, inner(String(key)), changed, proxies, raw) : value;
+        if (value === null || typeof value !== 'object') return value;
+        return isInside(Reflect.getOwnPropertyDescriptor(object, key)) ? shown(key, value) : value;
+      },
+      getOwnPropertyDescriptor(object, key) {
+        const property = Reflect.getOwnPropertyDescriptor(object, key);
+        return isInside(property) ? { ...property, value: shown(key, property.value) } : property;
       },
       set(object, key, value) {
         if (typeof key === 'symbol') throw new TypeError(`${path} cannot be stored: JSON has no symbols`);
         if (isArray(object) && key === 'length') {
+          if (value > object.length) throw new TypeError(`${inner(key)} cannot be stored: an array has no holes and no names`);
           object.length = value;
         } else if (isArray(object) && !(String(Number(key) >>> 0) === key && Number(key) <= object.length)) {
           throw new TypeError(`${inner(key)} cannot be stored: an array has no holes and no names`);
         } else {
-          define(object, key, take(key, value));
+          plain(value, inner(key), [object]);
+          define(object, key, raw.get(value) ?? value);
         }
-        changed();
+        changed(value);
         return true;
       },
       defineProperty(object, key, descriptor) {
@@ -106,8 +115,6 @@
   // The receiver's slots as properties.
   function slots(receiver) {
     const cells = new Map();
-    const proxies = new WeakMap();
-    const raw = new WeakMap();
     const name = (key) => {
       if (typeof key === 'string') return key;
       return undefined;
@@ -124,17 +131,25 @@
     const show = (key, known) => {
       const { value } = known;
       if (value === null || typeof value !== 'object') return value;
-      return watched(value, `self.${key}`, () => { known.isChanged = true; }, proxies, raw);
+      return shownIn(known, value, `self.${key}`);
     };
+    const shownIn = (known, value, path) => {
+      if (raw.has(value)) return value;
+      const changed = (put) => {
+        known.isChanged = true;
+        known.put = where(put) ?? known.put;
+      };
+      return watched(value, path, changed);
+    };
+    // Where a value was put in that somebody may still hold, and so change without being watched.
+    const where = (put) => (put !== null && typeof put === 'object' && !raw.has(put) ? new Error().stack : undefined);
     const self = new Proxy(Object.create(null), {
       get(_, key) { return name(key) === undefined ? undefined : show(key, cell(key)); },
       has(_, key) { return name(key) !== undefined && cell(key).value !== undefined; },
       set(_, key, value) {
         if (name(key) === undefined) throw new TypeError('a slot has a name, not a symbol');
-        const held = raw.get(value) ?? value;
-        const copy = plain(held, `self.${key}`);
-        if (held === value) seal(value);
-        cells.set(key, { value: copy, isChanged: true, isGone: false });
+        plain(value, `self.${key}`, [self]);
+        cells.set(key, { value: raw.get(value) ?? value, isChanged: true, isGone: false, put: where(value) });
         return true;
       },
       defineProperty(_, key, descriptor) {
@@ -163,7 +178,18 @@
       for (const [key, known] of cells) {
         if (!known.isChanged) continue;
         if (known.isGone) host.remove(receiver, key);
-        else host.write(receiver, key, stringify(plain(known.value, `self.${key}`)));
+        else host.write(receiver, key, stringify(atLast(known, `self.${key}`)));
+      }
+    };
+    const atLast = (known, path) => {
+      try {
+        return plain(known.value, path);
+      } catch (error) {
+        if (known.put) {
+          error.message += '; this came in after its object was put in,';
+          error.stack = known.put;
+        }
+        throw error;
       }
     };
     return { self, store };
@@ -223,20 +249,62 @@
     const now = host.now();
     define(Date, 'now', () => now);
     const { self, store } = slots(message.receiver);
-    const args = message.arguments;
-    const answer = behaviour(self, args, world(message, parse(usesText)));
-    if (answer !== null && typeof answer === 'object' && typeof answer.then === 'function') {
-      throw new TypeError('handle answered a promise: nothing here is awaited, answer the value itself');
-    }
-    const text = json(answer, 'the answer');
-    store();
-    return text;
+    const answer = behaviour(self, message.arguments, world(message, parse(usesText)));
+    return placed(behaviour, () => {
+      if (answer !== null && typeof answer === 'object' && typeof answer.then === 'function') {
+        throw new TypeError('handle answered a promise: nothing here is awaited, answer the value itself');
+      }
+      const text = json(answer, 'the answer');
+      store();
+      return text;
+    });
   }
 
   function carry(change, slotsText, from, to) {
     const answer = change(parse(slotsText), from, to);
     if (answer === null || typeof answer !== 'object' || isArray(answer)) throw new TypeError('it must answer an object of slots');
     return json(answer, 'the state');
+  }
+
+  // What goes wrong after a function has answered lies in none of its lines, so it is told with the function's own.
+  function placed(made, work) {
+    try {
+      return work();
+    } catch (error) {
+      if (error instanceof Error && !String(error.stack).includes('behaviour.js')) error.stack = place(made);
+      throw error;
+    }
+  }
+
+  const told = (name) => Object.getOwnPropertyDescriptor(Function.prototype, name).get;
+  const [line, column] = [told('lineNumber'), told('columnNumber')];
+
+  // Where a function was written, as a stack has it; empty when it was not written in the module.
+  function place(made) {
+    const at = line.call(made);
+    return at === undefined ? '' : `at handle (behaviour.js:${at}:${column.call(made)})`;
+  }
+
+  const kindOf = (value) => Object.prototype.toString.call(value).slice(8, -1);
+  const wordsOf = Function.prototype.toString;
+
+  // Why what a module exports is no behaviour; null when it is one.
+  function unfit(exports) {
+    const { handle } = exports;
+    if (typeof handle !== 'function') {
+      return `the module must \`export function handle(self, args, telos)\`; ${exported(exports, handle)}`;
+    }
+    const what = /^class[\s{]/.test(wordsOf.call(handle)) ? 'a class' : {
+      AsyncFunction: 'an async function', GeneratorFunction: 'a generator function', AsyncGeneratorFunction: 'an async generator',
+    }[kindOf(handle)];
+    return what ? `\`handle\` is ${what}; it must be a function that answers the value itself: nothing is awaited here ${place(handle)}` : null;
+  }
+
+  function exported(exports, handle) {
+    const names = Object.keys(exports);
+    if (names.includes('handle')) return `it exports handle, which is ${handle === null ? 'null' : `of type ${typeof handle}`} and no function`;
+    if (names.length === 0) return 'it exports nothing';
+    return `it exports ${names.join(', ')}${names.includes('default') ? ', and a default export is not looked at' : ''}`;
   }
 
   // Why arguments do not fit their declared schema; undefined when they do, or nobody can tell: what is not known here
@@ -279,12 +347,11 @@
 
   // Code is what the source says, and nothing is made of texts at run time.
   delete globalThis.eval;
-  const kind = (value) => Object.prototype.toString.call(value).slice(8, -1);
   for (const made of [function () {}, async function () {}, function* () {}, async function* () {}]) {
     const constructor = function Function() { throw new TypeError('functions are not made of texts here'); };
     Object.defineProperty(Object.getPrototypeOf(made), 'constructor', { value: constructor });
   }
   globalThis.Function = Function.prototype.constructor;
 
-  return { handle, carry, kind, misfitOf };
+  return { handle, carry, unfit, place, misfitOf };
 }

@@ -28,6 +28,9 @@ const STACK_BYTES_OF_BOOT: usize = 48 << 10;
 const TICKS_OF_BOOT: u32 = 200;
 const TICKS_OF_CALL: u32 = 4_000;
 
+/// What is said of promises that somebody has still to settle.
+const LEFT_FOR_LATER: &str = "something was left for later, by a promise, an async function or import(): nothing here is awaited, and nothing runs later";
+
 thread_local! {
     static REALM: RefCell<Option<Realm>> = const { RefCell::new(None) };
     static TICKS: Cell<u32> = const { Cell::new(0) };
@@ -80,21 +83,8 @@ impl Realm {
         self.context.runtime().set_max_stack_size(STACK_BYTES_OF_BOOT);
         let exports = self.context.with(|context| {
             let exports = evaluate(&context, source).map_err(Problem::into_text)?;
-            let Ok(handle) = exports.get::<_, Function<'_>>("handle") else {
-                return Err(format!(
-                    "the module must `export function handle(self, args, telos)`; it exports {}",
-                    names_of(&exports)
-                ));
-            };
-            match self.kind_of(&context, handle).as_str() {
-                "AsyncFunction" | "AsyncGeneratorFunction" => {
-                    Err("`handle` is an async function; it must answer the value itself".into())
-                }
-                "GeneratorFunction" => {
-                    Err("`handle` is a generator function; it must answer the value itself".into())
-                }
-                _ => Ok(Persistent::save(&context, exports)),
-            }
+            let unfit = self.unfit(&context, exports.clone()).map_err(Problem::into_text)?;
+            unfit.map_or_else(|| Ok(Persistent::save(&context, exports)), Err)
         });
         self.context.runtime().set_max_stack_size(STACK_BYTES);
         self.behaviour = Some(Booted { behaviour, exports: exports? });
@@ -120,6 +110,10 @@ impl Realm {
         grant_ticks(TICKS_OF_CALL);
         let answered = self.context.with(|context| {
             let called = self.call(&context, booted, "handle", "handle", (text, uses));
+            if called.is_ok() && context.execute_pending_job() {
+                let place = self.place(&context, booted).unwrap_or_default();
+                return Err(Problem::Broken(format!("TypeError: {LEFT_FOR_LATER} {place}")));
+            }
             called.map_err(|error| match Problem::of(&context, error) {
                 Problem::Broken(text) if text.starts_with("TypeError: ") => {
                     let misfit = self.misfit(&context, &booted.behaviour, message);
@@ -171,11 +165,20 @@ impl Realm {
         misfit.call((schema, message.arguments.clone())).ok()?
     }
 
-    /// What kind of function this is, as JavaScript calls it.
-    fn kind_of<'js>(&self, context: &Ctx<'js>, function: Function<'js>) -> String {
-        let prelude = self.prelude.clone().restore(context);
-        let kind = prelude.and_then(|prelude| prelude.get::<_, Function<'js>>("kind"));
-        kind.and_then(|kind| kind.call((function,))).unwrap_or_default()
+    /// Why what a module exports is no behaviour; none when it is one.
+    fn unfit<'js>(&self, context: &Ctx<'js>, exports: Object<'js>) -> Result<Option<String>, Problem> {
+        let ask = || {
+            let prelude = self.prelude.clone().restore(context)?;
+            prelude.get::<_, Function<'js>>("unfit")?.call((exports,))
+        };
+        ask().catch(context).map_err(|error| Problem::of(context, error))
+    }
+
+    /// Where `handle` was written, as a stack has it.
+    fn place<'js>(&self, context: &Ctx<'js>, booted: &Booted) -> rquickjs::Result<String> {
+        let handle: Function<'js> = booted.exports.clone().restore(context)?.get("handle")?;
+        let prelude = self.prelude.clone().restore(context)?;
+        prelude.get::<_, Function<'js>>("place")?.call((handle,))
     }
 
     /// Has the prelude call an export of the behaviour.
@@ -219,24 +222,25 @@ impl<'js> Prepend<'js> for (String, u32, u32) {
 
 fn evaluate<'js>(context: &Ctx<'js>, source: String) -> Result<Object<'js>, Problem> {
     let told = |error| Problem::of(context, error);
-    let declared = Module::declare(context.clone(), SOURCE_NAME, source).catch(context).map_err(told)?;
-    let (module, evaluated) = declared.eval().catch(context).map_err(told)?;
+    let text = source.clone();
+    let declared = Module::declare(context.clone(), SOURCE_NAME, source).catch(context);
+    let declared = declared.map_err(|error| told(error).of_source(&text))?;
+    let (module, evaluated) =
+        declared.eval().catch(context).map_err(|error| told(error).of_imports(&text))?;
     if evaluated.state() == PromiseState::Pending {
         let text = "the module awaits something at its top level; nothing is awaited here";
         return Err(Problem::Broken(text.into()));
     }
     evaluated.finish::<()>().catch(context).map_err(told)?;
+    if context.execute_pending_job() {
+        return Err(Problem::Broken(format!("at its top level, {LEFT_FOR_LATER}")));
+    }
     module.namespace().catch(context).map_err(told)
 }
 
 fn has(context: &Ctx<'_>, booted: &Booted, export: &str) -> bool {
     let exports = booted.exports.clone().restore(context);
     exports.is_ok_and(|exports| exports.get::<_, Function<'_>>(export).is_ok())
-}
-
-fn names_of(exports: &Object<'_>) -> String {
-    let names: Vec<String> = exports.keys::<String>().flatten().collect();
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 fn grant_ticks(ticks: u32) {

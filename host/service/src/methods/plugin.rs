@@ -1,12 +1,16 @@
 //! `plugin.*`: what serves, and how that changes.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use telos_bridge::{Call, RpcError};
+use telos_bridge::{Call, Effect, RpcError};
+use telos_forge::{Form, WholeError, self_contained};
 use telos_kernel::inbox::{self, Candidate};
 use telos_kernel::{Granting, InstallRequest, Swapped, Swapping};
+use telos_store::Digest;
 
 use super::audit::newest;
 use super::{Methods, invalid, params, swap_error};
@@ -46,6 +50,13 @@ struct Swap {
 struct Grants {
     id: String,
     interfaces: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Export {
+    id: String,
+    path: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +165,31 @@ impl Methods {
         Ok(json!({ "id": build.id, "version": build.version, "digest": build.digest, "position": position }))
     }
 
+    /// Writes a file that any host of the contract takes for the release that serves. What is there already stays.
+    pub(super) async fn plugin_export(&self, export: Export) -> Result<Value, RpcError> {
+        let Export { id, path } = export;
+        if !path.is_absolute() {
+            return Err(invalid(format!("{} is not an absolute path", path.display())));
+        }
+        let (version, component) = self.kernel.component(&id).map_err(swap_error)?;
+        if path.symlink_metadata().is_ok() {
+            return Err(exists(&path));
+        }
+        let made = self_contained(&self.kernel, component).await;
+        let (form, bytes) = made.map_err(|error| not_exported(&id, &version, &error))?;
+        let told = json!({
+            "id": id,
+            "version": version,
+            "path": path,
+            "bytes": bytes.len(),
+            "digest": Digest::of(&bytes).to_string(),
+            "has_engine": form == Form::Whole,
+        });
+        let written = tokio::task::spawn_blocking(move || write_new(&path, &bytes)).await;
+        written.map_err(|error| RpcError::new("host", Effect::Unknown, error.to_string()))??;
+        Ok(told)
+    }
+
     fn granted(&self, id: &str, activated: Option<Swapped>) -> Result<Value, RpcError> {
         let row = self.kernel.plugin(id).map_err(swap_error)?;
         Ok(json!({
@@ -165,6 +201,34 @@ impl Methods {
             "position": activated.map(|swapped| swapped.position),
         }))
     }
+}
+
+/// A file that was not there: whole, or absent.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), RpcError> {
+    let unwritten = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => RpcError::new("io", Effect::None, format!("{} cannot be written: {error}", path.display()))
+            .with_next("name a file in a directory that is there and has room"),
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(unwritten)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        let _ = fs::remove_file(path);
+        unwritten(error)
+    })
+}
+
+fn exists(path: &Path) -> RpcError {
+    let there = format!("{} is there already, and nothing is written over", path.display());
+    RpcError::new("exists", Effect::None, there).with_next("name another file with --output FILE")
+}
+
+fn not_exported(id: &str, version: &str, error: &WholeError) -> RpcError {
+    let kind = match error {
+        WholeError::NoEngine(_) => "no-engine",
+        _ => "export",
+    };
+    RpcError::new(kind, Effect::None, format!("{id} {version} cannot be exported: {error}"))
 }
 
 /// What an operator asks for who names a path.

@@ -45,6 +45,8 @@ pub(crate) enum Plugin {
     Remove(Id),
     /// List the newest decisions about a plugin.
     History(Id),
+    /// Write a component that any host of the contract can install, engine included.
+    Export(Export),
     /// Allow interfaces.
     Grant(Interfaces),
     /// Take back interfaces; the next message is without them.
@@ -84,6 +86,15 @@ pub(crate) struct Install {
     grant: Option<Grant>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The plugin.
+    id: String,
+    /// The file to write, which must not be there yet [default: ID.wasm].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Grant {
     /// Every interface that it imports.
@@ -119,6 +130,7 @@ pub(crate) async fn run(
         Plugin::Rollback(Id { id }) => ("plugin.rollback", json!({"id": id}), render_swapped),
         Plugin::Remove(Id { id }) => ("plugin.remove", json!({"id": id}), render_removed),
         Plugin::History(Id { id }) => ("plugin.history", json!({"id": id}), render_history),
+        Plugin::Export(export) => ("plugin.export", export_params(&export)?, render_exported),
         Plugin::Grant(asked) => ("plugin.grant", interfaces_params(asked), render_grants),
         Plugin::Revoke(asked) => ("plugin.revoke", interfaces_params(asked), render_grants),
         Plugin::Top(top) => return top::run(top, host, output).await.map(|()| ExitCode::SUCCESS),
@@ -142,6 +154,12 @@ async fn check(path: &Path, host: &Connection, output: &Output) -> Result<ExitCo
 fn install_params(install: &Install) -> Result<Value, CommandError> {
     let grant = install.grant.map(|Grant::All| "all");
     Ok(json!({"path": told_path(&install.path)?, "grant": grant}))
+}
+
+fn export_params(export: &Export) -> Result<Value, CommandError> {
+    let by_name = || PathBuf::from(format!("{}.wasm", export.id.replace('/', "-")));
+    let path = export.output.clone().unwrap_or_else(by_name);
+    Ok(json!({"id": export.id, "path": told_path(&path)?}))
 }
 
 fn interfaces_params(asked: Interfaces) -> Value {
@@ -356,6 +374,15 @@ fn render_swapped(swapped: &Value, paint: Paint) -> String {
 
 fn render_removed(answer: &Value, _: Paint) -> String {
     format!("{} removed; its objects stay", field(answer, "id"))
+}
+
+fn render_exported(answer: &Value, _: Paint) -> String {
+    let (id, version, path) = (field(answer, "id"), field(answer, "version"), field(answer, "path"));
+    let kib = answer["bytes"].as_u64().unwrap_or_default().div_ceil(1024);
+    let engine = if answer["has_engine"] == true { "with the engine in it" } else { "as it was installed" };
+    format!(
+        "{id} {version} is in {path}, {kib} KiB, {engine}\n  next: `telos plugin install {path}`, on any host"
+    )
 }
 
 fn render_history(answer: &Value, paint: Paint) -> String {

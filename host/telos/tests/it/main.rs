@@ -7,6 +7,7 @@ mod client;
 mod code;
 mod edges;
 mod evolve;
+mod export;
 mod far;
 mod forge;
 mod generation;

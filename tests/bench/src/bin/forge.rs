@@ -4,18 +4,24 @@
 //! Making includes the engine's word on the source, the gate (20 examples, each twice, the message that missed it and
 //! hostile arguments), compiling for both engines, the examples again as an install runs them, and the deciding commit
 //! on a store in memory, so without the disk's time. The mind's time is not in it.
+//!
+//! The peer is one pre-initialised component for each behaviour, as `telos plugin export` makes it: the engine booted
+//! with the source, and what it holds then as a component. Ours and the peer's go through the same from a source to what
+//! could serve at once; the engine itself was compiled before, for both.
 
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
-use telos_bench::{Better, Row, Samples, resident_mib};
-use telos_forge::Spec;
+use telos_bench::{Better, Row, Samples, resident_mib, side_by_side};
+use telos_forge::{Spec, whole};
 use telos_kernel::{Granting, InstallRequest, ProbationTerms, Root};
 use telos_store::Json;
 use telos_tests::TestKernel;
-use telos_tests::behaviour::{Script, example};
+use telos_tests::behaviour::{Script, engine, example};
 
 const MADE: usize = 60;
+const MADE_BESIDE: usize = 5;
 const CALLS: usize = 3_000;
 const RESIDENT: usize = 1_000;
 
@@ -26,6 +32,7 @@ fn main() {
     runtime.block_on(async {
         if is_wanted("make") {
             make().await;
+            make_beside().await;
         }
         if is_wanted("call") {
             call().await;
@@ -41,10 +48,11 @@ fn row(case: &'static str, unit: &'static str, ours: f64, runs: usize, more: Val
     Row { bench: "forge", case, unit, better: Better::Lower, ours, peer: None, runs, more }.print();
 }
 
-/// A behaviour of about a kilobyte, which differs by its number.
+/// A behaviour of about a kilobyte, which differs by its number, and from those of other runs: what they compiled is kept.
 fn source(number: usize) -> String {
+    let run = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
     format!(
-        "// Behaviour {number}.
+        "// Behaviour {number}, {run}.
 function total(orders) {{
   const by = {{}};
   for (const order of orders) {{
@@ -109,6 +117,57 @@ async fn make() {
     });
     let case = "source to ready to serve: boot, gate with 20 examples, compile, examples again; without commit and mind";
     row(case, "ms p50", whole.percentile_us(50.0) / 1e3, MADE, more);
+}
+
+/// Five of ours and of the peer's, in turns.
+async fn make_beside() {
+    let kernel = TestKernel::new();
+    let (number, bytes) = (Cell::new(0), Cell::new((0, 0)));
+    let next = || {
+        number.set(number.get() + 1);
+        Script { examples: Vec::new(), ..script(number.get(), "beside") }
+    };
+    let ours = || async {
+        let script = next();
+        let start = Instant::now();
+        let component = script.component();
+        bytes.set((component.len(), bytes.get().1));
+        check(&kernel, component).await;
+        start.elapsed()
+    };
+    let peers = || async {
+        let behaviour = next().behaviour();
+        let start = Instant::now();
+        let component = whole(&kernel.kernel, engine(), &behaviour).await.expect("a component");
+        bytes.set((bytes.get().0, component.len()));
+        check(&kernel, component).await;
+        start.elapsed()
+    };
+    let (mut mine, mut others) = side_by_side((1, MADE_BESIDE), ours, peers).await;
+    let (mine, others) = (mine.percentile_us(50.0) / 1e3, others.percentile_us(50.0) / 1e3);
+    let more = json!({
+        "times_less": others / mine,
+        "target_times_less": 50.0,
+        "component_bytes": bytes.get().0,
+        "peer_component_bytes": bytes.get().1,
+    });
+    Row {
+        bench: "forge",
+        case: "source to compiled and linked for both engines, descriptor asked: ours assembled, the peer's booted and \
+               snapshot; without examples, commit, mind, and compiling the engine once",
+        unit: "ms p50",
+        better: Better::Lower,
+        ours: mine,
+        peer: Some((others, "one pre-initialised component per behaviour (wasmtime-wizer)")),
+        runs: MADE_BESIDE,
+        more: more.as_object().cloned().unwrap_or_default(),
+    }
+    .print();
+}
+
+async fn check(kernel: &TestKernel, component: Vec<u8>) {
+    let checked = kernel.kernel.check(component, InstallRequest::default()).await.expect("a check");
+    assert!(checked.ok);
 }
 
 async fn call() {
