@@ -75,7 +75,7 @@ impl Engines {
     /// Both are the metered one, which compiles on the thread that asks: for a process that tries one candidate, and has no
     /// use for room for a thousand.
     pub(crate) fn for_one_trial() -> Result<Self, EngineError> {
-        let metered = Engine::new(config(false).consume_fuel(true).parallel_compilation(false))?;
+        let metered = Engine::new(config().consume_fuel(true).parallel_compilation(false))?;
         let ticker = Ticker::start(vec![metered.clone()]);
         Ok(Self {
             serving: metered.clone(),

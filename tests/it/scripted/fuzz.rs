@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use telos_forge::{Behaviour, assemble, taken_apart};
-use telos_kernel::{BootError, Limits, SwapError, TrialMessage};
+use telos_kernel::{BootError, TrialMessage, TrialOrder, Tryout};
 use telos_tests::TestKernel;
 use telos_tests::behaviour::{Script, engine};
 
@@ -153,15 +153,22 @@ fn check_component(behaviour: &Behaviour, chance: &mut Chance, seen: &mut Seen) 
 }
 
 /// Messages to what starts: whatever it does is told as its own fault.
-async fn try_it(kernel: &TestKernel, component: Vec<u8>, source: &str, seen: &mut Seen) {
+async fn try_it(kernel: &TestKernel, component: Vec<u8>, script: &Script, seen: &mut Seen) {
     let arguments = [Value::Null, json!({}), json!({"by": 1, "list": [{"a": 1}]}), json!("aaaa!")];
     let message =
         |arguments: Value| TrialMessage { before: Default::default(), arguments, recordings: Vec::new() };
     let messages = arguments.map(message).into();
-    match kernel.kernel.try_messages(component, Limits::default(), "run".into(), messages).await {
-        Ok(tried) => seen.tried += tried.len(),
-        Err(SwapError::Examine { error, .. }) if !error.is_of_the_moment() => {}
-        Err(other) => panic!("{other} of\n{source}"),
+    let order = TrialOrder {
+        module: engine().name.into(),
+        text: script.text(),
+        component,
+        selector: "run".into(),
+        messages,
+    };
+    match kernel.kernel.try_out(order).await {
+        Tryout::Tried(tried) => seen.tried += tried.len(),
+        Tryout::NoComponent(_) => {}
+        other => panic!("{other:?} of\n{}", script.source),
     }
 }
 
@@ -190,7 +197,7 @@ async fn whatever_bytes_come_nothing_panics_and_nothing_traps() {
         let text = chance.changed(script.text().as_bytes(), &bytes);
         let _ = boot(&kernel, String::from_utf8_lossy(&text).into_owned(), &mut seen).await;
         if let (Ok(()), Some(component)) = (&said, component) {
-            try_it(&kernel, component, &source, &mut seen).await;
+            try_it(&kernel, component, &script, &mut seen).await;
         }
         let list = if said.is_ok() { &mut starting } else { &mut corpus };
         if seen.is_new(&said.err().unwrap_or_else(|| source.clone())) {
