@@ -200,13 +200,13 @@ async fn what_is_proposed_serves_when_somebody_approves_it() {
     let ticket = smithy.settled(1).await;
     assert_eq!(ticket.state, TicketState::Proposed);
     assert!(smithy.sum(json!([1])).await.is_err(), "nobody has said so yet");
-    let swapped = smithy.kernel().workshop().approve(1).await.unwrap();
+    let swapped = smithy.kernel().workshop().approve(1, None).await.unwrap();
     assert_eq!((swapped.state.as_ref(), swapped.version.as_str()), ("serving", "1.0.0"));
     assert_eq!(smithy.sum(json!([1, 2])).await.unwrap(), 3);
     assert_eq!(smithy.ticket(1).approved_by.as_deref(), Some("operator"));
-    let twice = smithy.kernel().workshop().approve(1).await.unwrap_err();
+    let twice = smithy.kernel().workshop().approve(1, None).await.unwrap_err();
     assert!(matches!(twice, WorkshopError::Unfit { .. }), "{twice}");
-    assert!(matches!(smithy.kernel().workshop().approve(9).await, Err(WorkshopError::NoSuchTicket(9))));
+    assert!(matches!(smithy.kernel().workshop().approve(9, None).await, Err(WorkshopError::NoSuchTicket(9))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,6 +280,67 @@ async fn what_passes_its_trial_and_fails_its_probation_goes_back_to_its_writer()
     let ticket = smithy.ticket(1);
     assert!(failed(&ticket, 0).contains("its probation: 3 distinct messages"), "{}", failed(&ticket, 0));
     assert!(failed(&ticket, 0).contains("TypeError"), "the writer is told how: {}", failed(&ticket, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fell_and_was_not_mended_is_not_understood_any_more() {
+    let fragile = SUM.replace("return args.reduce", "if (args[0] > 1000) null.x; return args.reduce");
+    let hopeless = "export function handle() { return 'no'; }";
+    let smithy = Smithy::with(Policy::Auto, json!([fragile, hopeless])).await;
+    assert_eq!(smithy.sum(json!([2, 3])).await.unwrap(), 5);
+    let slots = || smithy.kernel().kernel.object("list").unwrap()["slots"].as_array().unwrap().len();
+    assert_eq!(slots(), 1);
+    for number in 0..3 {
+        assert!(smithy.sum(json!([2000, number])).await.is_err());
+    }
+    eventually("every repair failed", || smithy.ticket(1).state == TicketState::Failed).await;
+    let missed = smithy.sum(json!([2, 3])).await.unwrap_err();
+    assert!(matches!(missed, Failure::NotUnderstood { ticket: Some(1), .. }), "{missed}");
+    assert_eq!(slots(), 0, "nothing is left behind");
+    assert!(smithy.kernel().store.verify_open().unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forged_is_counted_while_it_is_tried_and_while_it_serves() {
+    let endless = SUM.replace("return args.reduce", "if (args[0] > 1000) for (;;); return args.reduce");
+    let smithy = Smithy::with(Policy::Auto, json!([endless])).await;
+    assert_eq!(smithy.sum(json!([2, 3])).await.unwrap(), 5);
+    let ticket = smithy.ticket(1);
+    let counted: Vec<u64> = ticket.attempts[0].checks.iter().filter_map(|check| check.fuel).collect();
+    assert_eq!(counted.len(), 4, "three examples, and the message that missed it");
+    assert!(counted.iter().all(|fuel| (1_000..100_000_000).contains(fuel)), "{counted:?}");
+    let broken = smithy.sum(json!([2000])).await.unwrap_err();
+    assert!(matches!(broken, Failure::Broken { .. }), "{broken}");
+    assert_eq!(smithy.sum(json!([2, 3])).await.unwrap(), 5, "others go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_uses_is_proposed_for_retirement_and_retired_by_a_word() {
+    fail::cfg("forge::unused-time", "return").unwrap();
+    let mut smithy = Smithy::with(Policy::Auto, json!([SUM])).await;
+    assert_eq!(smithy.sum(json!([2, 3])).await.unwrap(), 5);
+    eventually("its retirement is proposed", || smithy.ticket(1).retirement_proposed).await;
+    assert!(smithy.ticket(1).cause.contains("telos forge retire 1"), "{}", smithy.ticket(1).cause);
+    assert_eq!(smithy.sum(json!([4])).await.unwrap(), 4, "it serves until somebody says so");
+    assert_eq!(smithy.decisions("forge.retirement-proposed"), 1);
+    let component = smithy.ticket(1).component;
+    let retired = smithy.kernel().workshop().retire(1).await.unwrap();
+    assert_eq!(retired.state, TicketState::Retired);
+    let seated = |smithy: &Smithy| {
+        smithy.kernel().store.seats().unwrap().iter().any(|seat| seat.component.as_str() == component)
+    };
+    assert!(!seated(&smithy));
+    let missed = smithy.sum(json!([1])).await.unwrap_err();
+    assert!(matches!(missed, Failure::NotUnderstood { ticket: Some(1), .. }), "{missed}");
+    smithy.restart();
+    assert_eq!((smithy.ticket(1).state, seated(&smithy)), (TicketState::Retired, false));
+    smithy.give("drafts", &json!([SUM]));
+    smithy.kernel().workshop().reopen(1).unwrap();
+    eventually("it serves again", || smithy.ticket(1).state == TicketState::Serving).await;
+    assert_eq!(smithy.sum(json!([4, 5])).await.unwrap(), 9);
+    let twice = smithy.kernel().workshop().retire(9).await.unwrap_err();
+    assert!(matches!(twice, WorkshopError::NoSuchTicket(9)), "{twice}");
+    fail::remove("forge::unused-time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ pub use gate::Check;
 pub use layer::{Confinement, Isolation, Layer};
 pub use policy::Policy;
 pub use spec::{EXAMPLES_MAX, Spec};
-pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, component_of};
+pub use ticket::{ATTEMPTS_MAX, Attempt, Ticket, TicketState, Trigger, Usage, component_of};
 pub use whole::{Form, WholeError, self_contained, whole};
 pub use workshop::{KeepError, Workshop, WorkshopError};
 

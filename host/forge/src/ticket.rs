@@ -4,9 +4,12 @@
 //! open ─→ proposed ─→ serving        what passed its trial serves by itself, or when somebody approves it
 //!   │        └──────→ rejected
 //!   └─────────────→ failed           every attempt failed, or there is nobody to write it
+//! serving ─→ retired                 somebody took it away
 //! ```
 //! A ticket is its prototype's and selector's: whoever else sends that message joins it. Everything that was tried is
 //! kept with it. Pure; who keeps tickets, writes and tries is others'.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,6 +35,17 @@ pub enum TicketState {
     Failed,
     /// Somebody declined what was proposed.
     Rejected,
+    /// It served, and somebody took it away.
+    Retired,
+}
+
+/// What use was made of behaviour, as of the last look that was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Messages that its release had answered since it was loaded.
+    pub answered: u64,
+    /// When, Unix milliseconds.
+    pub at_ms: u64,
 }
 
 /// The message that opened it.
@@ -76,6 +90,12 @@ pub struct Ticket {
     pub chosen: Option<usize>,
     /// Who let it serve: `auto`, or `operator`.
     pub approved_by: Option<String>,
+    /// What use was made of it; none before it was used.
+    #[serde(default)]
+    pub used: Option<Usage>,
+    /// It was not used for so long that somebody might retire it.
+    #[serde(default)]
+    pub retirement_proposed: bool,
 }
 
 /// One attempt at a behaviour, and what became of it. Only the host writes it.
@@ -157,6 +177,37 @@ impl Ticket {
         }
     }
 
+    /// Notes how many messages the release has answered since it was loaded. True when there is something to keep: not
+    /// more than once in a thirtieth of `unused`, and when retirement is proposed, or not any more.
+    pub(crate) fn note_use(&mut self, answered: u64, now_ms: u64, unused: Duration) -> bool {
+        let unused_ms = u64::try_from(unused.as_millis()).unwrap_or(u64::MAX);
+        let last = self.used.unwrap_or(Usage { answered: 0, at_ms: self.since_ms });
+        let idle_ms = now_ms.saturating_sub(last.at_ms);
+        // A host that began anew counts from nothing.
+        let is_used = answered > 0 && answered != last.answered;
+        if is_used {
+            let is_due = idle_ms >= unused_ms / 30 || self.used.is_none() || self.retirement_proposed;
+            if is_due {
+                self.used = Some(Usage { answered, at_ms: now_ms });
+                if self.retirement_proposed {
+                    (self.retirement_proposed, self.cause) = (false, String::new());
+                }
+            }
+            return is_due;
+        }
+        if idle_ms < unused_ms || self.retirement_proposed {
+            return false;
+        }
+        self.retirement_proposed = true;
+        self.cause = format!(
+            "no message for `{}` in {} days; `telos forge retire {}` takes it away",
+            self.selector,
+            unused.as_secs() / (24 * 3_600),
+            self.number
+        );
+        true
+    }
+
     /// Comes to another state.
     pub fn turn(&mut self, state: TicketState, cause: String, now_ms: u64) {
         (self.state, self.cause, self.since_ms) = (state, cause, now_ms);
@@ -194,11 +245,14 @@ mod tests {
             attempts: Vec::new(),
             chosen: None,
             approved_by: None,
+            used: None,
+            retirement_proposed: false,
         }
     }
 
     fn attempt(passed: &[bool]) -> Attempt {
-        let check = |passed: &bool| Check { name: "it".into(), passed: *passed, detail: "so".into() };
+        let check =
+            |passed: &bool| Check { name: "it".into(), passed: *passed, detail: "so".into(), fuel: None };
         Attempt {
             source: String::new(),
             uses: Vec::new(),
@@ -213,6 +267,24 @@ mod tests {
             checks: passed.iter().map(check).collect(),
             elapsed_ms: 0,
         }
+    }
+
+    const DAY_MS: u64 = 24 * 3_600 * 1_000;
+    const THIRTY_DAYS: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+    #[test]
+    fn what_nobody_uses_for_thirty_days_is_proposed_once_and_not_when_it_is_used_again() {
+        let mut ticket = ticket();
+        ticket.turn(TicketState::Serving, String::new(), 0);
+        assert!(ticket.note_use(5, DAY_MS, THIRTY_DAYS), "the first use is kept");
+        assert!(!ticket.note_use(9, DAY_MS + 1, THIRTY_DAYS), "and the next ones once a day");
+        assert!(ticket.note_use(9, 2 * DAY_MS, THIRTY_DAYS));
+        assert!(!ticket.note_use(9, 31 * DAY_MS, THIRTY_DAYS));
+        assert!(ticket.note_use(0, 32 * DAY_MS, THIRTY_DAYS), "also where a host began anew");
+        assert!(ticket.retirement_proposed && ticket.cause.contains("in 30 days"), "{}", ticket.cause);
+        assert!(!ticket.note_use(0, 40 * DAY_MS, THIRTY_DAYS), "once");
+        assert!(ticket.note_use(1, 40 * DAY_MS, THIRTY_DAYS));
+        assert!(!ticket.retirement_proposed && ticket.cause.is_empty());
     }
 
     #[test]

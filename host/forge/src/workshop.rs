@@ -11,6 +11,7 @@
 
 mod architect;
 mod keep;
+mod retire;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -188,14 +189,18 @@ impl Workshop {
         Ok(())
     }
 
-    /// Lets what is proposed serve, with the grants that it needs.
+    /// Lets what is proposed serve, with the grants that it needs; with `seen`, only the component of that digest.
     ///
     /// # Errors
     /// [`WorkshopError`]; then it stays proposed.
-    pub async fn approve(&self, number: u64) -> Result<Swapped, WorkshopError> {
+    pub async fn approve(&self, number: u64, seen: Option<&str>) -> Result<Swapped, WorkshopError> {
         let ticket = self.ticket(number)?;
         if ticket.state != TicketState::Proposed {
             return Err(unfit(&ticket, "only what is proposed can be approved"));
+        }
+        let proposed = ticket.chosen.and_then(|place| ticket.attempts.get(place));
+        if seen.is_some_and(|seen| proposed.and_then(|attempt| attempt.digest.as_deref()) != Some(seen)) {
+            return Err(unfit(&ticket, "something else is proposed than was looked at; look again"));
         }
         self.swap_in(ticket, "operator", Granting::All).await
     }
@@ -214,16 +219,17 @@ impl Workshop {
         Ok(ticket)
     }
 
-    /// Opens a ticket again that failed or was rejected.
+    /// Opens a ticket again that failed, or was rejected or retired.
     ///
     /// # Errors
     /// [`WorkshopError`].
     pub fn reopen(&self, number: u64) -> Result<Ticket, WorkshopError> {
         let mut ticket = self.ticket(number)?;
-        if !matches!(ticket.state, TicketState::Failed | TicketState::Rejected) {
-            return Err(unfit(&ticket, "only what failed or was rejected can be tried again"));
+        if !matches!(ticket.state, TicketState::Failed | TicketState::Rejected | TicketState::Retired) {
+            return Err(unfit(&ticket, "only what failed, was rejected or retired can be tried again"));
         }
         (ticket.attempts, ticket.spec, ticket.chosen) = (Vec::new(), None, None);
+        ticket.used = None;
         ticket.turn(TicketState::Open, String::new(), now_ms());
         self.update(ticket.clone(), Some("forge.reopened"))?;
         self.put_to_work(number);
@@ -332,6 +338,8 @@ impl Workshop {
             attempts: Vec::new(),
             chosen: None,
             approved_by: None,
+            used: None,
+            retirement_proposed: false,
         })
     }
 
@@ -523,9 +531,26 @@ impl Workshop {
                 ticket.turn(TicketState::Failed, format!("it lost its seat: {}", fallen.cause), now_ms());
             }
             let number = ticket.number;
-            self.update(ticket, Some("forge.fell"))?;
+            self.fell(ticket)?;
             self.put_to_work(number);
         }
+        Ok(())
+    }
+
+    /// Keeps that a ticket's release fell. Where an earlier one took its seat back, the message is understood as before.
+    fn fell(&self, ticket: Ticket) -> Result<(), WorkshopError> {
+        match self.kernel()?.serves(&component_id(&ticket.component)?) {
+            true => self.update(ticket, Some("forge.fell")),
+            false => self.untaught(ticket, "forge.fell"),
+        }
+    }
+
+    /// Keeps that a ticket's behaviour serves no more, and takes the method away that led to it.
+    fn untaught(&self, ticket: Ticket, decision: &str) -> Result<(), WorkshopError> {
+        let object = self.state.lock().tickets.get(&ticket.number).map(|bench| bench.object);
+        let object = object.ok_or(WorkshopError::NoSuchTicket(ticket.number))?;
+        self.keep.save_untaught(object, &ticket, Some(decision))?;
+        self.state.lock().put(object, ticket);
         Ok(())
     }
 
@@ -608,6 +633,7 @@ impl State {
 
 /// Works on what is due, one ticket after the other, until the workshop is gone.
 async fn work(workshop: std::sync::Weak<Workshop>) {
+    let mut looked = None;
     loop {
         let Some(workshop) = workshop.upgrade() else { return };
         if workshop.kernel().is_err() {
@@ -621,7 +647,8 @@ async fn work(workshop: std::sync::Weak<Workshop>) {
             workshop.let_go(number);
             continue;
         }
-        if let Err(error) = workshop.take_back() {
+        let round = workshop.take_back().and_then(|()| workshop.look_after_use(&mut looked));
+        if let Err(error) = round {
             workshop.say(Severity::Error, "forge.hindered", error.to_string());
         }
         let _ = tokio::time::timeout(ROUND, workshop.bell.notified()).await;

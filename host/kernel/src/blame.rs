@@ -99,7 +99,6 @@ impl Dispatcher {
     fn scratch_tree(&self, struck: &Struck, other: Arc<Release>, unit: Unit) -> Box<Tree> {
         let seats = Arc::new(self.seats.current().with(unit.snapshot(), other));
         let surroundings = Surroundings {
-            engine: self.surroundings.engine.clone(),
             pacer: self.surroundings.pacer.clone(),
             grants: Arc::clone(&self.surroundings.grants),
             journal: Arc::new(Unheard),
@@ -120,6 +119,7 @@ impl Dispatcher {
             is_read_only: false,
             instances: 0,
             instance: Duration::ZERO,
+            fuel: 0,
             sends: 0,
             hops: 0,
             cpu: Duration::ZERO,

@@ -37,7 +37,7 @@ const SUFFIX: &str = ".code";
 pub enum EngineKind {
     /// Runs released components.
     Serving,
-    /// Runs trials: everything `Serving` does, and fuel.
+    /// Runs trials, and releases that somebody forged: everything `Serving` does, and fuel.
     Metered,
 }
 
@@ -210,8 +210,7 @@ impl Code {
         }
         let code = self.compile(kind, bytes)?;
         self.keep(&name, &code);
-        load(self.engine(kind), &code)
-            .map_err(|error| ExamineError::CompileHindered(format!("its code cannot be loaded: {error:#}")))
+        load(self.engine(kind), &code).map_err(|error| unloadable(kind, &code, &error, load))
     }
 
     fn compile(&self, kind: EngineKind, bytes: &[u8]) -> Result<Vec<u8>, ExamineError> {
@@ -279,6 +278,19 @@ impl Code {
             plugin: None,
             attributes: Map::new(),
         });
+    }
+}
+
+/// Why code cannot be loaded that was just compiled: what loads without a pool asks for more than a slot of one has.
+fn unloadable<T>(
+    kind: EngineKind,
+    code: &[u8],
+    error: &wasmtime::Error,
+    load: impl Fn(&Engine, &[u8]) -> wasmtime::Result<T>,
+) -> ExamineError {
+    match engine::without_pool(kind) {
+        Ok(engine) if load(&engine, code).is_ok() => ExamineError::Exceeds(format!("{error:#}")),
+        _ => ExamineError::CompileHindered(format!("its code cannot be loaded: {error:#}")),
     }
 }
 

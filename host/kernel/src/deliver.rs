@@ -104,14 +104,13 @@ async fn call_method(
         return (tree, Err(Failure::ReadOnly(message.selector)));
     }
     tree.is_read_only = selector.read_only;
-    let engine = tree.surroundings.engine.clone();
     let delivery = Delivery {
         release: Arc::clone(&release),
         receiver: message.receiver,
         selector: method.selector,
         arguments: message.arguments,
     };
-    let (mut tree, ending) = instance::run(&engine, tree, delivery).await;
+    let (mut tree, ending) = instance::run(tree, delivery).await;
     let outcome = match ending {
         Ending::Answer(answer) => Ok(answer),
         Ending::Failure(failure) => Err(failure),

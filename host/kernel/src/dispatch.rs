@@ -58,7 +58,6 @@ const STORE_BACK_POLL: Duration = Duration::from_millis(2);
 
 /// What every message of this host, or of one trial, works with.
 pub(crate) struct Surroundings {
-    pub(crate) engine: wasmtime::Engine,
     pub(crate) pacer: Pacer,
     pub(crate) grants: Arc<Grants>,
     pub(crate) journal: Arc<dyn JournalSink>,
@@ -505,6 +504,7 @@ impl Dispatcher {
             is_read_only: false,
             instances: 0,
             instance: Duration::ZERO,
+            fuel: 0,
             sends: 0,
             hops: attempting.post.map_or(0, |(_, hops)| hops),
             cpu: Duration::ZERO,

@@ -24,11 +24,8 @@ pub const EPOCH: Duration = Duration::from_millis(10);
 /// Most linear memory one instance may ask for, whatever its manifest says; the pool reserves address space for it.
 pub const MEMORY_BYTES_CEILING: usize = 256 << 20;
 
-/// Instances that can live at once in the pool. Roots are admitted up to this ÷ [`crate::MESSAGE_DEPTH_MAX`].
+/// Instances that can live at once in each engine's pool. Roots are admitted up to this ÷ [`crate::MESSAGE_DEPTH_MAX`].
 pub const INSTANCE_SLOTS: u32 = 1024;
-
-/// Instances of trials that can live at once in their pool: several trials side by side, each as deep as messages go.
-const TRIAL_SLOTS: u32 = 128;
 
 /// Slots of each pool that stay warm, and keep the images of what ran in them mapped.
 const WARM_SLOTS: u32 = 16;
@@ -55,7 +52,7 @@ pub struct EngineError(#[from] wasmtime::Error);
 pub struct Engines {
     /// Runs released components.
     pub serving: Engine,
-    /// Runs trials: everything `serving` does, and fuel.
+    /// Runs trials, and behaviour that somebody forged: everything `serving` does, and fuel.
     pub metered: Engine,
     /// Instances that can live at once.
     pub slots: u32,
@@ -108,6 +105,11 @@ pub(crate) fn for_compiling(kind: EngineKind) -> Result<Engine, EngineError> {
     }
 }
 
+/// The same, and nothing of it is bounded before an instance is made.
+pub(crate) fn without_pool(kind: EngineKind) -> Result<Engine, EngineError> {
+    Ok(Engine::new(config().consume_fuel(kind == EngineKind::Metered))?)
+}
+
 fn serving() -> Result<(Engine, u32), EngineError> {
     Ok(match Engine::new(&pooled(config(), INSTANCE_SLOTS)) {
         Ok(engine) => (engine, INSTANCE_SLOTS),
@@ -117,12 +119,8 @@ fn serving() -> Result<(Engine, u32), EngineError> {
 }
 
 fn metered() -> Result<Engine, EngineError> {
-    let config = || {
-        let mut config = config();
-        config.consume_fuel(true);
-        config
-    };
-    Ok(Engine::new(&pooled(config(), TRIAL_SLOTS)).or_else(|_| Engine::new(&config()))?)
+    let mut config = pooled(config(), INSTANCE_SLOTS);
+    Engine::new(config.consume_fuel(true)).or_else(|_| without_pool(EngineKind::Metered))
 }
 
 fn config() -> Config {

@@ -46,6 +46,9 @@ pub enum ExamineError {
     /// Compiling it takes more than it may.
     #[error("it does not compile within bounds: {0}")]
     CompileExceeded(String),
+    /// It is made of more than an instance may have.
+    #[error("it asks for more than an instance may have: {0}")]
+    Exceeds(String),
     /// It could not be compiled on this machine, now.
     #[error("it could not be compiled: {0}; try again when this machine has less to do")]
     CompileHindered(String),
@@ -168,16 +171,24 @@ impl Examiner {
 
     /// Examines bytes that nobody has vouched for. Slow: compiles twice, describes twice; half of it when they are the
     /// bytes that were tried last.
-    pub(crate) async fn examine(&self, bytes: &[u8], limits: Limits) -> Result<Examined, ExamineError> {
+    pub(crate) async fn examine(
+        &self,
+        bytes: &[u8],
+        limits: Limits,
+        serves_on: EngineKind,
+    ) -> Result<Examined, ExamineError> {
         let on_trial = self.on_trial(bytes, limits).await?;
-        let serving = self.code.component(EngineKind::Serving, bytes)?;
+        let pre = match serves_on {
+            EngineKind::Metered => on_trial.pre.clone(),
+            EngineKind::Serving => self.link(serves_on, &self.code.component(serves_on, bytes)?)?,
+        };
         let release = Release {
             component: on_trial.component.clone(),
             digest: on_trial.digest,
             descriptor: on_trial.descriptor.clone(),
             imports: on_trial.imports.clone(),
             limits: on_trial.limits,
-            pre: self.link(EngineKind::Serving, &serving)?,
+            pre,
             tally: Tally::default(),
             _loaded: self.loaded.clone(),
         };
@@ -227,15 +238,16 @@ impl Examiner {
         bytes: &[u8],
         descriptor: Descriptor,
         limits: Limits,
+        serves_on: EngineKind,
     ) -> Result<Release, ExamineError> {
-        let compiled = self.code.component(EngineKind::Serving, bytes)?;
+        let compiled = self.code.component(serves_on, bytes)?;
         Ok(Release {
             component: ComponentId::new(&descriptor.id)
                 .map_err(|error| ExamineError::Contract(error.to_string()))?,
             digest: Digest::of(bytes),
-            imports: interfaces(self.code.engine(EngineKind::Serving), &compiled)?,
+            imports: interfaces(self.code.engine(serves_on), &compiled)?,
             limits: limits.capped(),
-            pre: self.link(EngineKind::Serving, &compiled)?,
+            pre: self.link(serves_on, &compiled)?,
             tally: Tally::default(),
             _loaded: self.loaded.clone(),
             descriptor,

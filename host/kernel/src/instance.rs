@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use telos_store::{Json, ObjectId};
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::contract::handler;
@@ -26,8 +26,8 @@ use crate::tree::Tree;
 /// Handles to host resources one message may hold.
 const RESOURCES_MAX: usize = 64;
 
-/// Fuel of one trial message, about ten seconds of guest work.
-pub(crate) const TRIAL_FUEL: u64 = 10_000_000_000;
+/// Fuel of one message on the metered engine, about ten seconds of guest work: the limit on the processor comes first.
+pub(crate) const FUEL: u64 = 10_000_000_000;
 
 /// What the host knows of the message an instance lives for.
 pub(crate) struct MessageState {
@@ -112,12 +112,13 @@ pub(crate) enum Ending {
 /// Runs one message in a fresh instance and gives the tree back.
 ///
 /// Cancel safety: dropping the future drops the instance and the tree with it; the root must then be given up.
-pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) -> (Box<Tree>, Ending) {
+pub(crate) async fn run(tree: Box<Tree>, delivery: Delivery) -> (Box<Tree>, Ending) {
     let (release, start) = (Arc::clone(&delivery.release), Instant::now());
     let _running = release.tally.begin();
-    let mut store = store(engine, tree, &delivery);
+    let mut store = store(tree, &delivery);
     let polls = store.data().cpu.polls();
     let called = polls.measure(call(&mut store, delivery)).await;
+    let fuel = store.get_fuel().map_or(0, |left| FUEL.saturating_sub(left));
     let mut state = store.into_data();
     let spent = state.spent(start);
     release.tally.spend(spent);
@@ -129,6 +130,7 @@ pub(crate) async fn run(engine: &Engine, tree: Box<Tree>, delivery: Delivery) ->
         None => unreachable!("a finished message holds its tree"),
     };
     tree.instance = spent.elapsed;
+    tree.fuel += fuel;
     tree.cpu += state.cpu.used() + state.cpu.used_by_host();
     state.output.write_to_journal(&mut tree, &state.release);
     let ending = match unmade {
@@ -169,7 +171,7 @@ async fn call(store: &mut Store<MessageState>, delivery: Delivery) -> Called {
     instance.telos_host_handler().call_handle(store, &message).await.map_err(Failed::Calling)
 }
 
-fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<MessageState> {
+fn store(mut tree: Box<Tree>, delivery: &Delivery) -> Store<MessageState> {
     let limits = delivery.release.limits;
     let output = GuestOutput::default();
     let (seed, pace) = (tree.next_seed(), tree.root.pace.clone());
@@ -187,7 +189,7 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
         memory: MemoryAccount::new(limits.memory_bytes()),
         cpu: CpuAccount::new(limits.cpu(), pace),
     };
-    let mut store = Store::new(engine, state);
+    let mut store = Store::new(delivery.release.pre.engine(), state);
     store.data_mut().table.set_max_capacity(RESOURCES_MAX);
     store.limiter(|state| &mut state.memory);
     store.call_hook(|mut context, hook| {
@@ -203,7 +205,7 @@ fn store(engine: &Engine, mut tree: Box<Tree>, delivery: &Delivery) -> Store<Mes
     });
     store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
     // Only the metered engine counts fuel; the serving one refuses, and that is its right answer.
-    let _ = store.set_fuel(TRIAL_FUEL);
+    let _ = store.set_fuel(FUEL);
     store
 }
 

@@ -165,7 +165,6 @@ impl Kernel {
         swapper.notices.remember_failures(&store).map_err(unreadable)?;
         report_unloadable(&swapper, journal.as_ref())?;
         let surroundings = Arc::new(Surroundings {
-            engine: engines.serving.clone(),
             pacer: engines.pacer.clone(),
             grants: Arc::clone(&grants),
             journal: Arc::clone(&journal),
@@ -492,6 +491,17 @@ impl Kernel {
         let record = listing::shown(&self.0.swapper, &plugin_id(component)?)?;
         let bytes = self.0.swapper.bytes(&record)?;
         Ok((record.version, bytes))
+    }
+
+    /// Whether a release of this component serves.
+    pub fn serves(&self, component: &ComponentId) -> bool {
+        self.0.swapper.seats.current().releases.contains_key(component)
+    }
+
+    /// Messages that the release which serves this component has answered since it was loaded; 0 where none serves.
+    pub fn answered(&self, component: &ComponentId) -> u64 {
+        let table = self.0.swapper.seats.current();
+        table.releases.get(component).map_or(0, |release| release.tally.usage().answered)
     }
 
     /// What each release that serves has used since this host loaded it: see [`Usage`](crate::Usage); and of which budgets.

@@ -2,12 +2,18 @@
 
 use telos_store::{ComponentId, Json, MethodSlot, ObjectId, Slot, Unit};
 
+use crate::code::EngineKind;
 use crate::seat::Release;
 use crate::swap::SwapError;
 
 /// What the source of a release begins with that somebody forged. Nothing served before it where it is the first: then
 /// whatever breaks it counts against it on probation, since its message was merely not understood before.
 pub const FORGED: &str = "forge ticket ";
+
+/// The engine that a release of this source serves on: nobody read what was forged, so its work is counted.
+pub(crate) fn engine_for(source: &str) -> EngineKind {
+    if source.starts_with(FORGED) { EngineKind::Metered } else { EngineKind::Serving }
+}
 
 /// What else is decided with a release that somebody forged.
 #[derive(Debug, Clone)]

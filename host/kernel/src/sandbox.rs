@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::code::{Code, CompilerSeat};
+use crate::code::{Code, CompilerSeat, EngineKind};
 use crate::core_module::CoreModulesSeat;
 use crate::descriptor::Descriptor;
 use crate::engine::{EngineError, Engines};
@@ -80,7 +80,7 @@ impl TrialRoom {
 
     /// Compiles bytes that nobody has vouched for, asks them what they are, and runs their examples.
     pub async fn try_out(&self, bytes: &[u8], limits: Limits) -> TrialEnd {
-        let examined = match self.examiner.examine(bytes, limits).await {
+        let examined = match self.examiner.examine(bytes, limits, EngineKind::Metered).await {
             Ok(examined) => examined,
             Err(error) => return refused(&error),
         };

@@ -46,6 +46,7 @@ use crate::failure::Effect;
 use crate::generation::{self, Standing, waits_for_start};
 use crate::grant::Grants;
 use crate::lane::Lanes;
+use crate::lesson::engine_for;
 use crate::limits::Limits;
 use crate::notice::{Notice, Notices};
 use crate::pauses::Pauses;
@@ -407,7 +408,7 @@ impl Swapper {
         let descriptor = Descriptor::of(record).map_err(read)?;
         let limits: Limits = serde_json::from_str(record.limits.as_str()).map_err(read)?;
         let refused = |error| SwapError::Examine { source_name: record.digest.to_string(), error };
-        self.examiner.load(&bytes, descriptor, limits).map_err(refused)
+        self.examiner.load(&bytes, descriptor, limits, engine_for(&record.source)).map_err(refused)
     }
 
     /// A kept release's `lifecycle`, to be called without reaching anything.

@@ -36,6 +36,8 @@ pub(crate) struct Tree {
     pub(crate) instances: u64,
     /// How long the instance lived that ended last: once the tree has run, the root's.
     pub(crate) instance: Duration,
+    /// Fuel that messages of this attempt used, of those on the metered engine.
+    pub(crate) fuel: u64,
     /// Messages that messages of this attempt sent and awaited.
     pub(crate) sends: u32,
     /// How many posts led here.

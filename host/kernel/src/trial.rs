@@ -69,6 +69,8 @@ pub struct Tried {
     pub after: BTreeMap<String, Value>,
     /// Time it took on this machine, in microseconds.
     pub elapsed_us: u64,
+    /// Work of its instance in wasmtime's units of fuel, about one an instruction; starting included.
+    pub fuel: u64,
 }
 
 /// Why a message on scratch storage has no answer.
@@ -110,6 +112,7 @@ pub(crate) async fn try_messages(
             }),
             after: object.map(|object| values(&object)).unwrap_or_default(),
             elapsed_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            fuel: tree.fuel,
         });
     }
     Ok(tried)
@@ -196,7 +199,6 @@ impl Room {
         journal: &Arc<dyn JournalSink>,
     ) -> Self {
         let surroundings = Arc::new(Surroundings {
-            engine: engines.metered.clone(),
             pacer: engines.pacer.clone(),
             grants: Arc::new(Grants::everything(&release.component)),
             journal: Arc::clone(journal),
@@ -299,6 +301,7 @@ fn scratch_tree(
         is_read_only: false,
         instances: 0,
         instance: Duration::ZERO,
+        fuel: 0,
         sends: 0,
         hops: 0,
         cpu: Duration::ZERO,

@@ -37,7 +37,7 @@ use crate::isolating::TrialProcess;
 use crate::turnstile::{Turn, Turnstile};
 
 /// Every method.
-const METHODS: [&str; 45] = [
+const METHODS: [&str; 46] = [
     "host.info",
     "host.vitals",
     "object.send",
@@ -81,6 +81,7 @@ const METHODS: [&str; 45] = [
     "forge.approve",
     "forge.reject",
     "forge.reopen",
+    "forge.retire",
     "forge.try",
     "forge.policy",
 ];
@@ -203,6 +204,7 @@ impl Methods {
             "forge.approve" => self.forge_approve(params(call)?).await,
             "forge.reject" => self.forge_reject(params(call)?),
             "forge.reopen" => self.forge_reopen(params(call)?),
+            "forge.retire" => self.forge_retire(params(call)?).await,
             "forge.try" => self.forge_try(params(call)?).await,
             "forge.policy" => self.forge_policy(params(call)?),
             unknown => Err(no_such_method(unknown)),

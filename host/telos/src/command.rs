@@ -375,6 +375,7 @@ mod tests {
             "forge approve 3",
             "forge reject 3 --why no",
             "forge reopen 3",
+            "forge retire 3",
             "forge policy",
             "forge policy --object list auto",
             "plugin quarantine lift counter 0.2.0",

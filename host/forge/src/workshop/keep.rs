@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 use telos_store::{
-    CommitError, ComponentId, Json, ObjectId, ObjectName, ReadError, Slot, Store, Vote, WriteError,
+    CommitError, ComponentId, Json, ObjectId, ObjectName, ReadError, Slot, Store, Unit, Vote, WriteError,
 };
 
 use crate::policy::Policy;
@@ -97,7 +97,34 @@ impl Keep {
         ticket: &Ticket,
         decision: Option<&str>,
     ) -> Result<(), KeepError> {
+        self.save_in(self.0.begin(), id, ticket, decision)
+    }
+
+    /// The same for behaviour that serves no more: in the same commit its prototype does not understand the message any
+    /// more, so that whoever sends it joins the ticket.
+    pub(crate) fn save_untaught(
+        &self,
+        id: ObjectId,
+        ticket: &Ticket,
+        decision: Option<&str>,
+    ) -> Result<(), KeepError> {
         let mut unit = self.0.begin();
+        let prototype =
+            ticket.prototype.parse().map_err(|_| KeepError(format!("no object {}", ticket.prototype)))?;
+        let slot = unit.object(prototype)?.and_then(|object| object.slots.get(&ticket.selector).cloned());
+        if matches!(slot, Some(Slot::Method(method)) if method.component.as_str() == ticket.component) {
+            unit.remove_slot(prototype, &ticket.selector)?;
+        }
+        self.save_in(unit, id, ticket, decision)
+    }
+
+    fn save_in(
+        &self,
+        mut unit: Unit,
+        id: ObjectId,
+        ticket: &Ticket,
+        decision: Option<&str>,
+    ) -> Result<(), KeepError> {
         for (slot, value) in Self::slots(ticket)? {
             unit.set_slot(id, &slot, Slot::Value(value))?;
         }

@@ -111,7 +111,7 @@ fn outcome(tried: Tried) -> Outcome {
     let after: BTreeMap<String, Value> = tried.after;
     let answer =
         tried.outcome.map_err(|failure| Fault { is_refusal: failure.is_refusal, text: failure.text });
-    Outcome { answer, after }
+    Outcome { answer, after, fuel: tried.fuel }
 }
 
 fn satisfies(schema: &Value, answer: &Value) -> Result<(), String> {

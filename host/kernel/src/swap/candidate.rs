@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{SwapError, Swapper};
 use crate::examine::{ExamineError, Examined};
+use crate::lesson::engine_for;
 use crate::limits::Limits;
 use crate::sandbox::TrialEnd;
 use crate::seat::Release;
@@ -44,9 +45,13 @@ impl Swapper {
             None => None,
         };
         match elsewhere {
-            None => self.examiner.examine(bytes, limits).await.map(Candidate::from).map_err(refused),
+            None => {
+                let examined = self.examiner.examine(bytes, limits, engine_for(source)).await;
+                examined.map(Candidate::from).map_err(refused)
+            }
             Some(TrialEnd::Tried { descriptor, results }) => {
-                let release = self.examiner.load(bytes, *descriptor, limits).map_err(refused)?;
+                let release =
+                    self.examiner.load(bytes, *descriptor, limits, engine_for(source)).map_err(refused)?;
                 Ok(Candidate { release: Arc::new(release), trial: Trial::Done(results) })
             }
             Some(TrialEnd::Refused { cause, is_of_the_bytes, is_of_the_moment }) => {

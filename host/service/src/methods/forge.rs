@@ -17,6 +17,15 @@ pub(super) struct Numbered {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Approval {
+    ticket: u64,
+    /// Of the component that somebody looked at.
+    #[serde(default)]
+    digest: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Rejection {
     ticket: u64,
     #[serde(default)]
@@ -69,8 +78,9 @@ impl Methods {
         Ok(shown)
     }
 
-    pub(super) async fn forge_approve(&self, asked: Numbered) -> Result<Value, RpcError> {
-        let swapped = self.workshop.approve(asked.ticket).await.map_err(workshop_error)?;
+    pub(super) async fn forge_approve(&self, asked: Approval) -> Result<Value, RpcError> {
+        let approved = self.workshop.approve(asked.ticket, asked.digest.as_deref());
+        let swapped = approved.await.map_err(workshop_error)?;
         Ok(json!(swapped))
     }
 
@@ -79,13 +89,18 @@ impl Methods {
         Ok(json!(self.workshop.reject(asked.ticket, why).map_err(workshop_error)?))
     }
 
+    pub(super) async fn forge_retire(&self, asked: Numbered) -> Result<Value, RpcError> {
+        Ok(json!(self.workshop.retire(asked.ticket).await.map_err(workshop_error)?))
+    }
+
     pub(super) fn forge_reopen(&self, asked: Numbered) -> Result<Value, RpcError> {
         Ok(json!(self.workshop.reopen(asked.ticket).map_err(workshop_error)?))
     }
 
     pub(super) async fn forge_try(&self, asked: Try) -> Result<Value, RpcError> {
-        let spec: Spec = serde_json::from_value(asked.spec)
-            .map_err(|error| invalid(format!("the examples do not fit: {error}")))?;
+        let spec: Spec = serde_json::from_value(asked.spec).map_err(|error| {
+            invalid(format!("the examples do not fit: {error}; see `telos forge try --help`"))
+        })?;
         let tried = self.workshop.try_source(&asked.source, asked.uses, &spec, &asked.selector);
         let tried = tried.await.map_err(workshop_error)?;
         let mut shown = json!(tried);

@@ -1,5 +1,7 @@
 //! `telos forge`: behaviour that is made for messages which nobody understands.
 
+mod proposal;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ const HOW_EXAMPLES_LOOK: &str = "examples are an object with `summary`, `argumen
 #[derive(Debug, Subcommand)]
 pub(crate) enum Forge {
     /// Try a behaviour as the forge would; nothing is kept.
+    #[command(after_help = HOW_EXAMPLES_LOOK)]
     Try {
         /// One ES module that exports `handle(self, args, telos)`.
         source: PathBuf,
@@ -37,7 +40,7 @@ pub(crate) enum Forge {
     History,
     /// Show everything about a ticket: what was asked, written and found.
     Show(Numbered),
-    /// Let what is proposed serve, with the grants that it needs.
+    /// Let what is proposed serve, with the grants that it needs, and show what that is.
     Approve(Numbered),
     /// Decline what is proposed.
     Reject {
@@ -47,7 +50,9 @@ pub(crate) enum Forge {
         #[arg(long, default_value = "")]
         why: String,
     },
-    /// Have a ticket that failed, or was rejected, tried again.
+    /// Take behaviour away that serves; its record stays.
+    Retire(Numbered),
+    /// Have a ticket tried again that failed, was rejected or was retired.
     Reopen(Numbered),
     /// Say what is done about messages that nobody understands, or show it.
     Policy {
@@ -97,12 +102,18 @@ pub(crate) async fn run(forge: Forge, host: &Connection, output: &Output) -> Res
             output.result(&host.call("forge.show", json!({ "ticket": ticket })).await?, render_ticket)?;
         }
         Forge::Approve(Numbered { ticket }) => {
-            output
-                .result(&host.call("forge.approve", json!({ "ticket": ticket })).await?, render_approved)?;
+            let shown = host.call("forge.show", json!({ "ticket": ticket })).await?;
+            let params = json!({ "ticket": ticket, "digest": proposal::digest(&shown) });
+            let mut approved = host.call("forge.approve", params).await?;
+            approved["proposal"] = proposal::of(&shown);
+            output.result(&approved, render_approved)?;
         }
         Forge::Reject { ticket, why } => {
             let params = json!({ "ticket": ticket, "why": why });
             output.result(&host.call("forge.reject", params).await?, render_turned)?;
+        }
+        Forge::Retire(Numbered { ticket }) => {
+            output.result(&host.call("forge.retire", json!({ "ticket": ticket })).await?, render_turned)?;
         }
         Forge::Reopen(Numbered { ticket }) => {
             output.result(&host.call("forge.reopen", json!({ "ticket": ticket })).await?, render_turned)?;
@@ -179,11 +190,12 @@ fn render_ticket(ticket: &Value, paint: Paint) -> String {
     match ticket["state"].as_str() {
         Some("proposed") => {
             let number = field(ticket, "number");
+            let proposal = proposal::render(&proposal::of(ticket), paint);
             text.push_str(&format!(
-                "\n\nnext: `telos forge approve {number}` or `telos forge reject {number}`"
+                "\n\nproposed\n{proposal}\n\nnext: `telos forge approve {number}` or `telos forge reject {number}`"
             ));
         }
-        Some("failed" | "rejected") => {
+        Some("failed" | "rejected" | "retired") => {
             text.push_str(&format!(
                 "\n\nnext: `telos forge reopen {}` tries it again",
                 field(ticket, "number")
@@ -208,7 +220,8 @@ fn render_attempt(attempt: &Value, paint: Paint) -> String {
             if check["passed"] == true { paint.word("ok", "✓") } else { paint.word("failed", "✗") };
         let detail = field(check, "detail");
         let colon = if detail.is_empty() { "" } else { ": " };
-        text.push_str(&format!("\n{mark} {}{colon}{detail}", field(check, "name")));
+        let fuel = check["fuel"].as_u64().map_or_else(String::new, |fuel| format!(" ({fuel} fuel)"));
+        text.push_str(&format!("\n{mark} {}{fuel}{colon}{detail}", field(check, "name")));
     }
     text
 }
@@ -230,7 +243,8 @@ fn layer(layer: &Value) -> Option<String> {
 
 fn render_approved(swapped: &Value, paint: Paint) -> String {
     format!(
-        "{} {} is {}",
+        "{}\n{} {} is {}",
+        proposal::render(&swapped["proposal"], paint),
         field(swapped, "id"),
         field(swapped, "version"),
         paint.word(&field(swapped, "state"), &field(swapped, "state"))

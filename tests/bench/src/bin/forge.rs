@@ -1,8 +1,8 @@
 //! Behaviours in JavaScript: how long one takes to make, to run, and how much memory many take: `make`, `call`, `keep`,
 //! or all of them.
 //!
-//! Making includes the engine's word on the source, the gate (20 examples, each twice, the message that missed it and
-//! hostile arguments), compiling for both engines, the examples again as an install runs them, and the deciding commit
+//! Making includes the engine's word on the source, the gate (20 examples, the message that missed it, hostile
+//! arguments), compiling for both engines, the examples again as an install runs them, and the deciding commit
 //! on a store in memory, so without the disk's time. The mind's time is not in it.
 //!
 //! The peer is one pre-initialised component for each behaviour, as `telos plugin export` makes it: the engine booted
