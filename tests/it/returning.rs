@@ -32,6 +32,13 @@ async fn reads(kernel: &TestKernel, object: &str) -> Value {
     kernel.send(object, "read", Value::Null).await.unwrap()
 }
 
+/// Why the counter is where it is, which is told right after it is decided.
+async fn cause(kernel: &TestKernel) -> String {
+    let cause = || kernel.kernel.plugin("counter").unwrap()["cause"].as_str().unwrap_or_default().to_owned();
+    eventually("why is told", || !cause().is_empty()).await;
+    cause()
+}
+
 /// A kernel whose counter 0.1.0 is permanent, and clones of it that have counted to 1.
 async fn with_clones(count: usize) -> (TestKernel, Vec<String>) {
     let kernel = TestKernel::on_terms(SHORT);
@@ -70,8 +77,7 @@ async fn a_burnt_release_carries_its_state_back_and_nothing_it_counted_is_lost()
     }
     assert_eq!((serving(&kernel).await, in_force(&kernel)), (json!("0.1.0"), Some(1)));
     assert_eq!(increment(&kernel, &clones[3], 100).await.unwrap(), 105);
-    let told = kernel.kernel.plugin("counter").unwrap();
-    let cause = told["cause"].as_str().unwrap();
+    let cause = cause(&kernel).await;
     assert!(cause.starts_with("0.8.0 gave its seat back to 0.1.0: 3 distinct messages"), "{cause}");
     let kernel = kernel.restart();
     assert!(kernel.store.verify_open().unwrap().is_clean());
@@ -111,8 +117,7 @@ async fn state_that_cannot_be_carried_back_parks_the_seat_and_says_which_object(
     burn(&kernel, &clones[0], ReleaseState::Parked).await;
     let refused = increment(&kernel, &clones[0], 1).await.unwrap_err();
     assert!(matches!(refused, Failure::NotServing { .. }), "{refused}");
-    let told = kernel.kernel.plugin("counter").unwrap();
-    let cause = told["cause"].as_str().unwrap();
+    let cause = cause(&kernel).await;
     assert!(cause.contains("too far") && cause.contains(&clones[2]), "{cause}");
     let kernel = kernel.restart();
     assert!(increment(&kernel, &clones[0], 1).await.is_err(), "a start does not bring it back");
@@ -390,8 +395,7 @@ async fn a_seat_that_takes_too_long_to_return_is_parked() {
     let (kernel, clones) = with_tallier(2).await;
     fail::cfg("kernel::return-time", "return").unwrap();
     burn(&kernel, &clones[0], ReleaseState::Parked).await;
-    let told = kernel.kernel.plugin("counter").unwrap();
-    let cause = told["cause"].as_str().unwrap();
+    let cause = cause(&kernel).await;
     assert!(cause.contains("its objects were not carried over in time"), "{cause}");
     assert!(kernel.store.verify_open().unwrap().is_clean());
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fmt, fs, io};
 
+use parking_lot::Mutex;
 use serde_json::Map;
 use telos_store::Digest;
 use wasmtime::component::Component;
@@ -138,6 +139,8 @@ pub(crate) struct Code {
     compiler: CompilerSeat,
     journal: Arc<dyn JournalSink>,
     modules: Loaded,
+    /// Bytes that the cache keeps, as far as this process knows; none before it looked.
+    kept_bytes: Mutex<Option<u64>>,
 }
 
 impl Code {
@@ -148,7 +151,14 @@ impl Code {
         modules: CoreModulesSeat,
         journal: Arc<dyn JournalSink>,
     ) -> Self {
-        Self { engines, cache, compiler, journal, modules: Loaded::new(modules) }
+        Self {
+            engines,
+            cache,
+            compiler,
+            journal,
+            modules: Loaded::new(modules),
+            kept_bytes: Mutex::new(None),
+        }
     }
 
     pub(crate) fn engines(&self) -> &Arc<Engines> {
@@ -254,7 +264,13 @@ impl Code {
     /// Keeps code. What cannot be kept is compiled again by the next start.
     fn keep(&self, name: &str, code: &[u8]) {
         let Some(cache) = &self.cache else { return };
-        let written = make_room(&cache.directory, code.len() as u64).and_then(|()| write(cache, name, code));
+        let bytes = (SEAL_BYTES + code.len()) as u64;
+        let mut kept = self.kept_bytes.lock();
+        let written = room(&cache.directory, *kept, bytes).and_then(|before| {
+            write(cache, name, code)?;
+            *kept = Some(before.saturating_add(bytes));
+            Ok(())
+        });
         if let Err(error) = written {
             let body = format!("{} does not keep compiled code: {error}", cache.directory.display());
             self.say(Severity::Warn, "cache.unwritten", body);
@@ -317,8 +333,17 @@ fn write(cache: &CodeCache, name: &str, code: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Removes what was used longest ago, until there is room for so much more.
-fn make_room(directory: &Path, bytes: u64) -> io::Result<()> {
+/// What is kept, once there is room for so much more. A directory is only looked through by who does not know, or when
+/// it is full.
+fn room(directory: &Path, kept: Option<u64>, bytes: u64) -> io::Result<u64> {
+    match kept {
+        Some(kept) if kept.saturating_add(bytes) <= CACHE_BYTES_MAX => Ok(kept),
+        _ => make_room(directory, bytes),
+    }
+}
+
+/// Removes what was used longest ago, until there is room for so much more. Answers what is left.
+fn make_room(directory: &Path, bytes: u64) -> io::Result<u64> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -340,7 +365,7 @@ fn make_room(directory: &Path, bytes: u64) -> io::Result<()> {
         fs::remove_file(path)?;
         kept -= length;
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Says that an entry was used.
@@ -433,7 +458,8 @@ mod tests {
             let used = SystemTime::now() - std::time::Duration::from_secs(age as u64 * 60);
             file.set_modified(used).unwrap();
         }
-        make_room(directory.path(), 200 << 20).unwrap();
+        assert_eq!(room(directory.path(), Some(1), 200 << 20).unwrap(), 1, "who knows of room does not look");
+        assert_eq!(room(directory.path(), None, 200 << 20).unwrap(), 200 << 20);
         let mut left: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();

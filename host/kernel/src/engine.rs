@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::code::EngineKind;
+use crate::functions::Functions;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::pace::Pacer;
 
@@ -110,8 +111,14 @@ pub(crate) fn without_pool(kind: EngineKind) -> Result<Engine, EngineError> {
     Ok(Engine::new(config().consume_fuel(kind == EngineKind::Metered))?)
 }
 
+/// With a memory for functions, in a process that compiles more than once.
+fn remembering(mut config: Config) -> wasmtime::Result<Config> {
+    config.enable_incremental_compilation(Arc::new(Functions::default()))?;
+    Ok(config)
+}
+
 fn serving() -> Result<(Engine, u32), EngineError> {
-    Ok(match Engine::new(&pooled(config(), INSTANCE_SLOTS)) {
+    Ok(match Engine::new(&remembering(pooled(config(), INSTANCE_SLOTS))?) {
         Ok(engine) => (engine, INSTANCE_SLOTS),
         // Address space for the pool is not to be had everywhere (small VMs, ulimit -v).
         Err(_) => (Engine::new(&config())?, INSTANCE_SLOTS_ON_DEMAND),
@@ -119,7 +126,7 @@ fn serving() -> Result<(Engine, u32), EngineError> {
 }
 
 fn metered() -> Result<Engine, EngineError> {
-    let mut config = pooled(config(), INSTANCE_SLOTS);
+    let mut config = remembering(pooled(config(), INSTANCE_SLOTS))?;
     Engine::new(config.consume_fuel(true)).or_else(|_| without_pool(EngineKind::Metered))
 }
 

@@ -37,6 +37,7 @@ mod engine;
 mod evolution;
 mod examine;
 mod failure;
+mod functions;
 mod generation;
 mod grant;
 mod imports;
