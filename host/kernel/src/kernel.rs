@@ -1,32 +1,27 @@
 //! The kernel as the rest of the host sees it.
 
 mod lined_up;
+mod start;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use telos_store::{ComponentId, DedupeKey, Digest, ObjectId, Revision, Store};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 
-use crate::MESSAGE_DEPTH_MAX;
-use crate::admission::Admission;
-use crate::allowance::Allowances;
-use crate::archivist::Archivist;
 use crate::blame::Struck;
 use crate::budget::InferenceTerms;
-use crate::code::{Code, CodeCache, CompilerSeat};
+use crate::code::{CodeCache, CompilerSeat};
 use crate::core_module::{BootError, CoreModulesSeat, Image};
 use crate::descriptor::Kind;
-use crate::dispatch::{Dispatcher, Surroundings};
-use crate::engine::{EngineError, Engines};
+use crate::dispatch::Dispatcher;
+use crate::engine::EngineError;
 use crate::evolution::{Evolution, OnEvolving};
-use crate::examine::Examiner;
 use crate::failure::Failure;
 use crate::generation::GenerationMode;
 use crate::grant::Grants;
-use crate::lane::Lanes;
 use crate::listing;
 use crate::miss::ForgeSeat;
 use crate::operator::{self, Listed, ObjectError};
@@ -34,9 +29,8 @@ use crate::outbox::deliver_posts;
 use crate::probation::ProbationTerms;
 use crate::root::{Answer, DispatchStats, Rehearsal, Root};
 use crate::sandbox::SandboxSeat;
-use crate::seams::{JournalLine, JournalSink, Minds, Severity};
-use crate::seat::{SeatTable, Seats};
-use crate::shared::Shared;
+use crate::seams::{JournalLine, JournalSink, Severity};
+use crate::seat::Seats;
 use crate::standing::ReleaseStanding;
 use crate::swap::{
     Checked, InstallRequest, Quarantined, SetApplied, SetPlan, SetRequest, SwapError, Swapped, Swapper,
@@ -44,7 +38,7 @@ use crate::swap::{
 };
 use crate::tryout::{TrialOrder, Tryout};
 use crate::upkeep::keep_up;
-use crate::watch::{STRUCK_MAX, Watch};
+use crate::watch::Watch;
 
 pub use lined_up::LinedUp;
 
@@ -125,76 +119,6 @@ impl Drop for Parts {
 }
 
 impl Kernel {
-    /// Starts on a store: loads what serves. What a kernel does unasked waits for [`Kernel::begin`], so that state can be
-    /// carried over first.
-    ///
-    /// A seat whose release cannot be loaded is reported in the journal and does not serve; everything else does.
-    ///
-    /// # Errors
-    /// When the machine cannot run guests, or the store cannot be read.
-    pub fn start(
-        store: Store,
-        config: &KernelConfig,
-        journal: Arc<dyn JournalSink>,
-        minds: Arc<dyn Minds>,
-    ) -> Result<Self, KernelError> {
-        let engines = Arc::new(Engines::for_threads(config.threads)?);
-        let (cache, compiler) = (config.cache.clone(), config.compiler.clone());
-        let modules = config.core_modules.clone();
-        let code = Code::new(Arc::clone(&engines), cache, compiler, modules, Arc::clone(&journal));
-        let unreadable = |error: telos_store::Failure| KernelError::Store(error.to_string());
-        let grants = Arc::new(Grants::load(&store).map_err(unreadable)?);
-        let seats =
-            Arc::new(Seats::new(SeatTable { position: store.position(), releases: Default::default() }));
-        let examiner = Examiner::new(code).map_err(EngineError::from)?;
-        let roots = engines.slots as usize / MESSAGE_DEPTH_MAX as usize;
-        let shared = Shared {
-            store: store.clone(),
-            seats: Arc::clone(&seats),
-            lanes: Arc::new(Lanes::default()),
-            admission: Arc::new(Admission::new(roots)),
-            traffic: Arc::default(),
-        };
-        let swapper = Swapper::new(
-            shared.clone(),
-            examiner,
-            config.sandbox.clone(),
-            Arc::clone(&grants),
-            Arc::clone(&journal),
-        );
-        swapper.notices.remember_failures(&store).map_err(unreadable)?;
-        report_unloadable(&swapper, journal.as_ref())?;
-        let surroundings = Arc::new(Surroundings {
-            pacer: engines.pacer.clone(),
-            grants: Arc::clone(&grants),
-            journal: Arc::clone(&journal),
-            minds,
-            allowances: Allowances::new(config.inference),
-            archivist: Some(Arc::new(archivist(&store, &journal, &seats, &grants))),
-            forge: config.forge.clone(),
-        });
-        let bell = Arc::new(Notify::new());
-        let ring = Arc::clone(&bell);
-        let on_posts = Box::new(move || ring.notify_one());
-        let (struck, struck_out) = mpsc::channel(STRUCK_MAX);
-        let dispatcher = Arc::new(Dispatcher::new(shared, engines, surroundings, on_posts, struck));
-        let swapper = Arc::new(swapper);
-        let watch = Watch::new(&dispatcher, Arc::clone(&swapper), config.probation);
-        let guests = guest_runtime(config.threads)?;
-        let parts = Parts {
-            store,
-            seats,
-            grants,
-            dispatcher,
-            swapper,
-            journal,
-            bell,
-            watch: Mutex::new(Some((watch, struck_out))),
-            guests: Some(guests),
-        };
-        Ok(Self(Arc::new(parts), None))
-    }
-
     /// Carries state over for every staged release that has its grants, and lets it serve, as `mode` says; `told` hears
     /// how far it is. For a start: after what waited outside was installed, before messages are admitted.
     ///
@@ -690,42 +614,6 @@ impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn archivist(
-    store: &Store,
-    journal: &Arc<dyn JournalSink>,
-    seats: &Arc<Seats>,
-    grants: &Arc<Grants>,
-) -> Archivist {
-    let (seats, grants) = (Arc::clone(seats), Arc::clone(grants));
-    let may = move |component: &ComponentId| {
-        seats.current().releases.contains_key(component) && grants.allows(component, "archive")
-    };
-    Archivist::new(store.clone(), Arc::clone(journal), Arc::new(may))
-}
-
-fn guest_runtime(threads: usize) -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
-    builder.thread_name("telos-guest").enable_all().build()
-}
-
-fn report_unloadable(swapper: &Swapper, journal: &dyn JournalSink) -> Result<(), KernelError> {
-    let unloadable = swapper.load_seats().map_err(|error| KernelError::Store(error.to_string()))?;
-    for (component, error) in unloadable {
-        journal.record(JournalLine {
-            severity: Severity::Error,
-            event: "plugin.unloadable",
-            body: format!("{component} does not serve: {error}"),
-            trace: None,
-            plugin: None,
-            attributes: Map::from_iter([("component".into(), component.to_string().into())]),
-        });
-    }
-    Ok(())
 }
 
 fn plugin_id(component: &str) -> Result<ComponentId, SwapError> {
